@@ -1,0 +1,41 @@
+"""Tables that more than one command shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+CONTEXTS = {"full": "ttt", "sw": "sw", "sw_aligned": "sw_aligned", "reset": "reset"}
+"""Context and the prefix of its keys in summary.json, where `full` keeps the earlier system's name."""
+
+
+def evaluation_table(summary: dict[str, Any]) -> Table:
+    """Perplexity of every context at every label of one evaluation, with the ratio SW/full and its 95 % interval."""
+    labels = [key.removeprefix("ttt_ppl_at_") for key in summary if key.startswith("ttt_ppl_at_")]
+    table = Table(
+        title=f"perplexity by context at step {summary.get('step', '-')}, n = {summary['num_sequences']} sequences",
+        title_justify="left",
+    )
+    table.add_column("position")
+    for context in CONTEXTS:
+        table.add_column(context, justify="right")
+    table.add_column("SW/full [95 %]", justify="right")
+    for label in labels:
+        figures = [_figure(summary.get(f"{prefix}_ppl_at_{label}")) for prefix in CONTEXTS.values()]
+        table.add_row(label.replace("xW", " x W"), *figures, _interval(summary, label))
+    return table
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.2f}"
+
+
+def _interval(summary: dict[str, Any], label: str) -> str:
+    if label == "1xW":
+        return "equal by construction"
+    ratio = summary.get(f"ratio_at_{label}")
+    if ratio is None:
+        return "-"
+    low, high = summary[f"ratio_ci_low_at_{label}"], summary[f"ratio_ci_high_at_{label}"]
+    return f"{ratio:.3f} [{low:.3f}, {high:.3f}]"

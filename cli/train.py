@@ -1,0 +1,162 @@
+"""`tttkit train`: trains, resumes by itself, evaluates along the way."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .console import out
+
+_SECTION_OF = {
+    "window": "train",
+    "max_steps": "train",
+    "batch_size": "train",
+    "grad_accumulation": "train",
+    "precision": "train",
+    "seed": "train",
+    "device": "train",
+    "keep_weights": "train",
+    "save_every": "train",
+    "learning_rate": "optimizer",
+    "warmup_ratio": "optimizer",
+    "weight_decay": "optimizer",
+    "max_grad_norm": "optimizer",
+    "num_eval_checkpoints": "evaluation.num_checkpoints",
+    "eval_max_length": "evaluation.max_length",
+    "eval_num_sequences": "evaluation.num_sequences",
+    "sw_mode": "evaluation",
+    "early_stop_patience": "early_stopping.patience",
+    "early_stop_min_delta": "early_stopping.min_delta",
+    "early_stop": "early_stopping.enabled",
+}
+"""Where a flag's value belongs: a section, or a section and a key where that is named otherwise."""
+
+_RUN = "Run"
+_LOOP = "Loop and optimizer"
+_EVALUATION = "Evaluation and early stopping"
+_SCREEN = "Screen"
+
+
+def _option(panel: str, text: str, *names: str) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=panel, show_default=False)
+
+
+def train(  # noqa: PLR0913
+    config: Annotated[Path | None, typer.Argument(help="TOML file with sections model, data, optimizer, train, …")] = None,
+    preset: Annotated[str | None, _option(_RUN, "Named experiment to start from (default: quick).")] = None,
+    data: Annotated[Path | None, _option(_RUN, "DATA directory of `tttkit data prepare`.")] = None,
+    output: Annotated[
+        Path | None, _option(_RUN, "RUN directory (default: runs/PRESET).", "--out", "--curriculum-dir")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None, _option(_RUN, "Any value: section.key=value. May be repeated.", "--set")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with an unfinished run.", rich_help_panel=_RUN)] = True,
+    dry_run: Annotated[bool, _option(_RUN, "Print the resolved configuration and stop.", "--dry-run")] = False,
+    model: Annotated[str | None, _option(_LOOP, "ttt-linear, ttt-mlp, sw or transformer.")] = None,
+    model_size: Annotated[str | None, _option(_LOOP, "125m, 350m, 760m or 1b of the official table.")] = None,
+    window: Annotated[int | None, _option(_LOOP, "Training window W in tokens.")] = None,
+    max_steps: Annotated[int | None, _option(_LOOP, "Optimizer updates.")] = None,
+    batch_size: Annotated[int | None, _option(_LOOP, "Windows per micro-batch.")] = None,
+    grad_accumulation: Annotated[int | None, _option(_LOOP, "Micro-batches per update.")] = None,
+    learning_rate: Annotated[float | None, _option(_LOOP, "Peak learning rate.")] = None,
+    warmup_ratio: Annotated[float | None, _option(_LOOP, "Share of the steps spent on warm-up.")] = None,
+    weight_decay: Annotated[float | None, _option(_LOOP, "Decay of projection matrices.")] = None,
+    max_grad_norm: Annotated[float | None, _option(_LOOP, "Gradient norm to clip to; 0: off.")] = None,
+    precision: Annotated[str | None, _option(_LOOP, "fp32 or bf16 (default: bf16 on a GPU).")] = None,
+    seed: Annotated[int | None, _option(_LOOP, "Seed of weights and order.")] = None,
+    device: Annotated[str | None, _option(_LOOP, "cpu, cuda or cuda:N.")] = None,
+    save_every: Annotated[int | None, _option(_LOOP, "Steps between resumable states.")] = None,
+    keep_weights: Annotated[bool | None, _option(_LOOP, "Keep the weights of every evaluation.", "--keep-weights")] = None,
+    num_eval_checkpoints: Annotated[int | None, _option(_EVALUATION, "Evaluations along the run.")] = None,
+    eval_max_length: Annotated[int | None, _option(_EVALUATION, "Length T of evaluation sequences.")] = None,
+    eval_num_sequences: Annotated[int | None, _option(_EVALUATION, "Sequences per evaluation.")] = None,
+    sw_mode: Annotated[str | None, _option(_EVALUATION, "Sliding window at `positions` or everywhere, `exact`.")] = None,
+    early_stop_patience: Annotated[int | None, _option(_EVALUATION, "Evaluations without improvement.")] = None,
+    early_stop_min_delta: Annotated[str | None, _option(_EVALUATION, "Least improvement: 0.5% or 50.")] = None,
+    early_stop: Annotated[bool | None, _option(_EVALUATION, "Stop early at all.", "--early-stop/--no-early-stop")] = None,
+    plain: Annotated[bool, _option(_SCREEN, "Lines instead of a progress bar.", "--plain")] = False,
+    quiet: Annotated[bool, _option(_SCREEN, "Errors and the result only.", "--quiet")] = False,
+    json_events: Annotated[bool, _option(_SCREEN, "Events as JSON lines on stdout.", "--json")] = False,
+) -> None:
+    """Train a model; go on by itself where an earlier call with the same options stopped.
+
+    Without arguments: the `quick` preset on the Python library's own source, minutes on two cores.
+
+    Examples: `tttkit train` · `tttkit train --preset curriculum-100k --data DATA --device cuda`
+    """
+    flags = {name: value for name, value in locals().items() if name in _SECTION_OF and value is not None}
+    if flags.get("precision") == "no":  # the earlier system's word
+        flags["precision"] = "fp32"
+    values = _layers(config, preset, data, model, model_size, flags, assignments or [])
+    out_directory = output or Path("runs") / values["preset"]
+    if dry_run:
+        _print_config(values)
+        return
+    _run(values, out_directory, resume=resume, plain=plain, quiet=quiet, json_events=json_events)
+
+
+def _layers(
+    config: Path | None,
+    preset: str | None,
+    data: Path | None,
+    model: str | None,
+    model_size: str | None,
+    flags: dict[str, Any],
+    assignments: list[str],
+) -> dict[str, Any]:
+    """Merge the layers of configuration: preset < file < environment < flags and --set."""
+    from tttkit.config_layers import load_toml, merge, parse_assignment
+    from tttkit.model_config import ModelConfig, name_to_fields
+    from tttkit.presets import preset_values
+
+    from_file = load_toml(config) if config else {}
+    values = merge(preset_values(preset or from_file.get("preset") or "quick"), from_file)
+    for variable in sorted(os.environ):
+        if variable.startswith("TTTKIT_SET_"):  # TTTKIT_SET_TRAIN__MAX_STEPS=100
+            key = variable.removeprefix("TTTKIT_SET_").lower().replace("__", ".")
+            values = merge(values, parse_assignment(f"{key}={os.environ[variable]}"))
+    if model_size is not None:
+        sizes = ModelConfig.preset(f"official-{model_size}").to_dict()
+        names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+        values = merge(values, {"model": {name: sizes[name] for name in names}})
+    if model is not None:
+        values = merge(values, {"model": name_to_fields(model)})
+    if data is not None:
+        values = merge(values, {"data": {"path": str(data)}})
+    for name, value in flags.items():
+        section, _, key = _SECTION_OF[name].partition(".")
+        values = merge(values, {section: {key or name: value}})
+    for assignment in assignments:
+        values = merge(values, parse_assignment(assignment))
+    return values
+
+
+def _print_config(values: dict[str, Any]) -> None:
+    """The resolved configuration as TOML on stdout, ready to be used as CONFIG.toml."""
+    from tttkit.config import build_config
+    from tttkit.config_layers import to_toml
+
+    out.print(to_toml(build_config(values).to_dict()), markup=False, end="")
+
+
+def _run(values: dict[str, Any], directory: Path, *, resume: bool, plain: bool, quiet: bool, json_events: bool) -> None:
+    from .train_view import TrainView
+
+    with TrainView(plain=plain, quiet=quiet, json_events=json_events) as view:
+        view.starting(directory)
+        from tttkit.train.start import train as run_training
+
+        outcome = run_training(
+            values,
+            directory,
+            report=view.event,
+            prepare_progress=view.preparing,
+            resume=resume,
+            command=["tttkit", *sys.argv[1:]],
+        )
+    view.finished(outcome.run, outcome.reason, already_ended=outcome.already_ended)

@@ -1,0 +1,71 @@
+"""How a configuration comes together: defaults < preset < TOML file < environment < flags and `--set section.key=value`.
+
+Works on nested plain values; `config.build_config` validates what comes out.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from tttkit.errors import UsageError
+
+
+def load_toml(path: Path) -> dict[str, Any]:
+    """Read a configuration file. Raises UsageError naming file and place."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError(f"no such configuration file: {path}") from error
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid TOML: {error}") from error
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Nested dictionaries, values of `over` winning."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def parse_assignment(text: str) -> dict[str, Any]:
+    """`section.key=value` as a nested dictionary; the value is read as TOML, else as a string. Raises UsageError."""
+    name, equals, raw = text.partition("=")
+    keys = [part.strip() for part in name.split(".")]
+    if not equals or not all(keys):
+        raise UsageError(f"expected section.key=value, got `{text}`", hint="example: --set optimizer.learning_rate=1e-3")
+    try:
+        value: Any = tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = raw.strip()
+    for key in reversed(keys):
+        value = {key: value}
+    return dict(value)
+
+
+def difference(left: dict[str, Any], right: dict[str, Any], prefix: str = "") -> list[str]:
+    """Lines `key: left -> right` for every value that differs, nested keys joined by dots."""
+    lines: list[str] = []
+    for key in sorted(left.keys() | right.keys()):
+        before, after = left.get(key), right.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            lines += difference(before, after, f"{prefix}{key}.")
+        elif before != after:
+            lines.append(f"{prefix}{key}: {before} -> {after}")
+    return lines
+
+
+def to_toml(values: dict[str, Any]) -> str:
+    """Sections of plain values as TOML; what is None is left out, since TOML has no null."""
+    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items() if not isinstance(value, dict | None)]
+    for section, content in values.items():
+        if isinstance(content, dict):
+            lines += ["", f"[{section}]"]
+            lines += [f"{key} = {json.dumps(value)}" for key, value in content.items() if value is not None]
+    return "\n".join(lines) + "\n"

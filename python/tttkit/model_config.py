@@ -1,0 +1,127 @@
+"""What a model is: one frozen value, under the official field names, and the named sizes. Imports no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+from tttkit.errors import UsageError
+
+MODEL_NAMES = ("ttt-linear", "ttt-mlp", "sw", "transformer")
+
+_REFERENCE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
+_OFFICIAL = {"vocab_size": 32_000, "tie_word_embeddings": True, "mini_batch_size": 16}
+_PRESETS: dict[str, dict[str, Any]] = {
+    "ttt-125m": _REFERENCE,
+    "sw-125m": {**_REFERENCE, "architecture": "sw"},
+    "transformer-125m": {**_REFERENCE, "architecture": "transformer"},
+    "official-125m": {**_OFFICIAL, **_REFERENCE, "intermediate_size": 2048},
+    "official-350m": {
+        **_OFFICIAL, "hidden_size": 1024, "intermediate_size": 2736, "num_hidden_layers": 24, "num_attention_heads": 16
+    },
+    "official-760m": {
+        **_OFFICIAL, "hidden_size": 1536, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16
+    },
+    "official-1b": {
+        **_OFFICIAL, "hidden_size": 2048, "intermediate_size": 5504, "num_hidden_layers": 24, "num_attention_heads": 32
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", use_attribute_docstrings=True))
+class ModelConfig:
+    """Architecture and sizes of one language model. Field names are those of the official TTT configuration."""
+
+    architecture: Literal["ttt", "sw", "transformer"] = "ttt"
+    """Which model: Test-Time Training, sliding-window attention, or full causal attention."""
+    vocab_size: int = 50_257
+    """Rows of the embedding; every token id is below it."""
+    hidden_size: int = 768
+    """Width D of the residual stream."""
+    intermediate_size: int = 3072
+    """Width I of the SwiGLU feed-forward."""
+    num_hidden_layers: int = 12
+    """Number of blocks."""
+    num_attention_heads: int = 12
+    """Number of heads H; the head width is hidden_size / H."""
+    mini_batch_size: int = 16
+    """Inner mini-batch C of a TTT layer, in tokens; 1 for attention models."""
+    ttt_layer_type: Literal["linear", "mlp"] = "linear"
+    """The inner model of a TTT layer."""
+    ttt_base_lr: float = 1.0
+    """Inner learning rate before its learned gate."""
+    rope_theta: float = 10_000.0
+    """Base of the rotary position frequencies."""
+    rms_norm_eps: float = 1e-6
+    """Added under the root of every norm."""
+    use_gate: bool = False
+    """Multiply the TTT output by a learned gate (Mamba-style backbone)."""
+    share_qk: bool = False
+    """One projection for q and k, told apart by short convolutions."""
+    pre_conv: bool = False
+    """A short causal convolution before every TTT layer."""
+    conv_kernel: int = 4
+    """Length of those convolutions, in tokens."""
+    tie_word_embeddings: bool = True
+    """The output head is the embedding."""
+    initializer_range: float = 0.02
+    """Standard deviation of initial weights."""
+    sliding_window: int = 64
+    """Tokens each layer of the `sw` model sees, itself included."""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that do not fit together."""
+        if self.architecture != "ttt":
+            object.__setattr__(self, "mini_batch_size", 1)
+        for name in (
+            "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+            "mini_batch_size", "conv_kernel", "sliding_window",
+        ):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise ValueError(f"model.{name} must be at least 1, got {getattr(self, name)}")
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"model.hidden_size must be a multiple of model.num_attention_heads, "
+                f"got {self.hidden_size} and {self.num_attention_heads}"
+            )
+        if self.head_dim % 2:
+            raise ValueError(f"model.hidden_size / model.num_attention_heads must be even, got {self.head_dim}")
+
+    @property
+    def head_dim(self) -> int:
+        """Width d of one head."""
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def name(self) -> str:
+        """The name of `--model`: ttt-linear, ttt-mlp, sw or transformer."""
+        return f"ttt-{self.ttt_layer_type}" if self.architecture == "ttt" else self.architecture
+
+    @classmethod
+    def preset(cls, name: str, **overrides: Any) -> ModelConfig:
+        """Build a named size: `ttt-125m` is the reference of 152,609,616 parameters. Raises UsageError."""
+        if name not in _PRESETS:
+            raise UsageError(f"unknown model preset `{name}`", hint=f"presets: {', '.join(_PRESETS)}")
+        return cls(**{**_PRESETS[name], **overrides})
+
+    @classmethod
+    def from_official(cls, config: dict[str, Any]) -> ModelConfig:
+        """Build from an official config.json, whose further keys (model_type, bos_token_id, …) do not matter here."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{key: value for key, value in config.items() if key in known})
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, ready for JSON."""
+        return dataclasses.asdict(self)
+
+
+def name_to_fields(name: str) -> dict[str, str]:
+    """Fields that `--model name` sets. Raises UsageError."""
+    if name not in MODEL_NAMES:
+        raise UsageError(f"unknown model `{name}`", hint=f"models: {', '.join(MODEL_NAMES)}")
+    if name.startswith("ttt-"):
+        return {"architecture": "ttt", "ttt_layer_type": name.removeprefix("ttt-")}
+    return {"architecture": name}

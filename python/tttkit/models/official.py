@@ -1,0 +1,58 @@
+"""To and from the names and shapes of the official TTT code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from tttkit.model_config import ModelConfig
+from tttkit.models.registry import build_model
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tttkit.models.language_model import LanguageModel
+
+_TIED_HEAD = "lm_head.weight"
+
+
+def from_official(config: Mapping[str, Any] | ModelConfig, state_dict: Mapping[str, Tensor]) -> LanguageModel:
+    """A model in float32 with the given weights, which are copied.
+
+    `config` is an official config.json as a dictionary, or a ModelConfig. The alias `lm_head.weight` of a tied model may
+    be there or not. Raises ValueError that lists all missing, unexpected and misshaped names at once.
+    """
+    if not isinstance(config, ModelConfig):
+        config = ModelConfig.from_official(dict(config))
+    with torch.device("meta"):
+        expected = {name: tuple(parameter.shape) for name, parameter in build_model(config).named_parameters()}
+    given = dict(state_dict)
+    if config.tie_word_embeddings:
+        given.pop(_TIED_HEAD, None)
+    _check_names(expected, given)
+    with torch.random.fork_rng(devices=[]):
+        model = build_model(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(given[name])
+    return model
+
+
+def to_official(model: LanguageModel, *, grads: bool = False) -> dict[str, Tensor]:
+    """Weights under the official names, sharing memory with the model; with `grads` the existing gradients instead."""
+    if grads:
+        return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+def _check_names(expected: Mapping[str, tuple[int, ...]], given: Mapping[str, Tensor]) -> None:
+    faults = [f"missing {name} {shape}" for name, shape in expected.items() if name not in given]
+    for name, tensor in given.items():
+        if name not in expected:
+            faults.append(f"unexpected {name} {tuple(tensor.shape)}")
+        elif tuple(tensor.shape) != expected[name]:
+            faults.append(f"misshaped {name}: expected {expected[name]}, got {tuple(tensor.shape)}")
+    if faults:
+        raise ValueError(f"state_dict does not fit the config in {len(faults)} names: {'; '.join(faults)}")

@@ -1,0 +1,102 @@
+"""Model directories: `config.json` + `model.safetensors` under the official names. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from tttkit import files
+from tttkit.errors import DataError
+from tttkit.model_config import ModelConfig
+from tttkit.models.official import from_official, to_official
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from tttkit.models.language_model import LanguageModel
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+INDEX_NAME = "model.safetensors.index.json"
+
+
+def save_model(model: LanguageModel, directory: str | Path, metadata: Mapping[str, Any] | None = None) -> None:
+    """Write `config.json` (the model's fields, then the keys of `metadata`) and `model.safetensors` into a directory.
+
+    The directory is made if need be. Each file is replaced atomically; where both must change together, save into a
+    directory that `files.commit_directory` commits.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.contiguous() for name, tensor in to_official(model).items()}
+    files.write_bytes(directory / WEIGHTS_NAME, save(tensors, metadata={"format": "pt"}))
+    files.write_json(directory / CONFIG_NAME, {**model.config.to_dict(), **(metadata or {})})
+
+
+def load_model(directory: str | Path) -> LanguageModel:
+    """Read a model directory: ours, or one in the official format (safetensors, in one file or sharded with an index).
+
+    The model is on the CPU, in float32. Raises DataError naming the file that is missing, corrupt or does not fit.
+    """
+    directory = Path(directory)
+    config = _model_config(read_model_config(directory), directory)
+    tensors = _read_weights(directory)
+    try:
+        return from_official(config, tensors)
+    except ValueError as error:
+        raise DataError(f"weights in {directory} do not fit its {CONFIG_NAME}: {error}") from error
+
+
+def read_model_config(directory: str | Path) -> dict[str, Any]:
+    """`config.json` of a model directory with all its keys, ours and others. Raises DataError."""
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise DataError(f"no such model directory: {directory}", hint=f"it holds {CONFIG_NAME} and {WEIGHTS_NAME}")
+    config = files.read_json(directory / CONFIG_NAME)
+    if not isinstance(config, dict):
+        raise DataError(f"{directory / CONFIG_NAME} must hold a JSON object, got {type(config).__name__}")
+    return config
+
+
+def _model_config(raw: dict[str, Any], directory: Path) -> ModelConfig:
+    try:
+        return ModelConfig.from_official(raw)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        key = ".".join(str(part) for part in detail["loc"])
+        message = f"{key}: {detail['msg']}" if key else detail["msg"]
+        raise DataError(f"{directory / CONFIG_NAME} describes no model: {message}") from error
+
+
+def _read_weights(directory: Path) -> dict[str, Tensor]:
+    single, index = directory / WEIGHTS_NAME, directory / INDEX_NAME
+    if single.exists() or not index.exists():
+        return _read_safetensors(single)
+    table = files.read_json(index)
+    shards = table.get("weight_map") if isinstance(table, dict) else None
+    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+        raise DataError(f"{index} must hold an object `weight_map` from tensor names to file names")
+    tensors: dict[str, Tensor] = {}
+    for name in sorted(set(shards.values())):
+        if Path(name).name != name:
+            raise DataError(f"{index} names a file outside its directory: {name!r}")
+        tensors.update(_read_safetensors(directory / name))
+    return tensors
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise DataError(f"missing file: {path}", hint="weights must be safetensors; convert others first") from error
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise DataError(f"{path} is not a valid safetensors file: {error}") from error

@@ -1,0 +1,72 @@
+"""Causal attention with rotary positions: the full-attention baseline, and the base of the sliding-window one.
+
+Shapes: B batch, L length, n cached tokens, D width, H heads, d head width. Positions count from the start of the text,
+so only distances between tokens matter and any length works.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from tttkit.models.layers import SequenceLayer, rotary_tables, rotate, widen
+
+if TYPE_CHECKING:
+    from tttkit.model_config import ModelConfig
+    from tttkit.models.state import LayerState
+
+
+class CausalAttention(SequenceLayer):
+    """Multi-head attention over all earlier tokens and the current one; its state is the cache of keys and values."""
+
+    window: int | None = None
+    """Tokens that one token sees, itself included; None means all."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.config = config
+        self.q_proj = nn.Linear(width, width, bias=False)
+        self.k_proj = nn.Linear(width, width, bias=False)
+        self.v_proj = nn.Linear(width, width, bias=False)
+        self.o_proj = nn.Linear(width, width, bias=False)
+
+    def initial_state(self, batch_size: int) -> LayerState:
+        """An empty cache: keys, already rotated, and values, each (B, H, 0, d)."""
+        shape = (batch_size, self.config.num_attention_heads, 0, self.config.head_dim)
+        return {name: self.q_proj.weight.new_zeros(shape) for name in ("keys", "values")}
+
+    def forward(self, y: Tensor, state: LayerState | None = None, position: int = 0) -> tuple[Tensor, LayerState]:
+        """Attend, as `SequenceLayer.forward` says."""
+        queries, keys, values = (self._heads(proj(y)) for proj in (self.q_proj, self.k_proj, self.v_proj))
+        positions = torch.arange(position, position + y.shape[1], device=y.device)
+        cos, sin = rotary_tables(positions, self.config.head_dim, self.config.rope_theta)
+        queries, keys = (rotate(widen(x), cos, sin).to(values.dtype) for x in (queries, keys))
+        after: LayerState = {}
+        if state is not None:
+            keys = torch.cat((state["keys"].to(keys.dtype), keys), dim=2)
+            values = torch.cat((state["values"].to(values.dtype), values), dim=2)
+            first = 0 if self.window is None else max(0, keys.shape[2] - self.window + 1)
+            after = {"keys": keys[:, :, first:], "values": values[:, :, first:]}
+        read = self._attend(queries, keys, values)
+        return self.o_proj(read.transpose(1, 2).flatten(2)), after
+
+    def _heads(self, x: Tensor) -> Tensor:
+        batch, length, _ = x.shape
+        return x.view(batch, length, self.config.num_attention_heads, -1).transpose(1, 2)  # (B, H, L, d)
+
+    def _attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """The last L of the n + L tokens attend: (B, H, L, d)."""
+        length, total = queries.shape[2], keys.shape[2]
+        narrow = self.window is not None and total > self.window
+        if length == total and not narrow:
+            return F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+        at = torch.arange(total - length, total, device=queries.device)[:, None]
+        distance = at - torch.arange(total, device=queries.device)
+        visible = distance >= 0
+        if self.window is not None:
+            visible &= distance < self.window
+        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=visible)

@@ -1,0 +1,195 @@
+"""Test-Time Training layers: TTT-Linear and TTT-MLP, with the official parameter names.
+
+Shapes: B batch, L length, D width, H heads, d = D/H head width, C inner mini-batch. The inner loop runs in float32
+(float64 where the model is float64), whatever autocast says; only the projections around it run in bf16.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from tttkit.models.layers import (
+    SequenceLayer,
+    causal_convolution,
+    convolution_history,
+    depthwise,
+    rotary_tables,
+    rotate,
+    widen,
+)
+from tttkit.models.ttt_inner import Chunks, Matrices, scan_linear, scan_mlp
+
+if TYPE_CHECKING:
+    from tttkit.model_config import ModelConfig
+    from tttkit.models.state import LayerState
+
+
+class TTTLayer(SequenceLayer):
+    """Sequence layer whose state is an inner model that learns while it reads, (B, L, D) to (B, L, D)."""
+
+    rotary_cos: Tensor
+    rotary_sin: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width, heads, head_dim = config.hidden_size, config.num_attention_heads, config.head_dim
+        self.config = config
+        self.q_proj = nn.Linear(width, width, bias=False)
+        if not config.share_qk:
+            self.k_proj = nn.Linear(width, width, bias=False)
+        self.v_proj = nn.Linear(width, width, bias=False)
+        self.o_proj = nn.Linear(width, width, bias=False)
+        if config.use_gate:
+            self.g_proj = nn.Linear(width, width, bias=False)
+        if config.share_qk:
+            self.conv_q = depthwise(width, config.conv_kernel)
+            self.conv_k = depthwise(width, config.conv_kernel)
+        self.learnable_ttt_lr_weight = nn.Parameter(torch.empty(heads, 1, width))
+        self.learnable_ttt_lr_bias = nn.Parameter(torch.empty(heads, 1))
+        self.learnable_token_idx = nn.Parameter(torch.empty(config.mini_batch_size))
+        self.ttt_norm_weight = nn.Parameter(torch.empty(heads, head_dim))
+        self.ttt_norm_bias = nn.Parameter(torch.empty(heads, head_dim))
+        self.post_norm = nn.LayerNorm(width, eps=1e-6)
+        sizes = [head_dim, head_dim] if config.ttt_layer_type == "linear" else [head_dim, 4 * head_dim, head_dim]
+        self.num_inner_layers = len(sizes) - 1
+        for i in range(self.num_inner_layers):
+            self.register_parameter(f"W{i + 1}", nn.Parameter(torch.empty(heads, sizes[i], sizes[i + 1])))
+            self.register_parameter(f"b{i + 1}", nn.Parameter(torch.empty(heads, 1, sizes[i + 1])))
+        cos, sin = rotary_tables(torch.arange(config.mini_batch_size), head_dim, config.rope_theta)
+        self.register_buffer("rotary_cos", cos, persistent=False)
+        self.register_buffer("rotary_sin", sin, persistent=False)
+
+    def reset_parameters(self) -> None:
+        """Official initial values: fast weights and rate gate N(0, initializer_range), the rest neutral."""
+        std = self.config.initializer_range
+        for i in range(self.num_inner_layers):
+            nn.init.normal_(self.get_parameter(f"W{i + 1}"), std=std)
+            nn.init.zeros_(self.get_parameter(f"b{i + 1}"))
+        nn.init.normal_(self.learnable_ttt_lr_weight, std=std)
+        nn.init.zeros_(self.learnable_ttt_lr_bias)
+        nn.init.zeros_(self.learnable_token_idx)
+        nn.init.ones_(self.ttt_norm_weight)
+        nn.init.zeros_(self.ttt_norm_bias)
+
+    def initial_state(self, batch_size: int) -> LayerState:
+        """State before any text: no difference from the initial fast weights, an empty past for the convolutions."""
+        state: LayerState = {}
+        for i, weight in enumerate(self._initial_weights()):
+            state[f"delta{i + 1}"] = weight.new_zeros(batch_size, *weight.shape)
+            state[f"pending{i + 1}"] = weight.new_zeros(batch_size, *weight.shape)
+        if self.config.share_qk:
+            past = (batch_size, self.config.conv_kernel - 1, self.config.hidden_size)
+            state["past_qk"] = self.q_proj.weight.new_zeros(past)
+        return state
+
+    def forward(self, y: Tensor, state: LayerState | None = None, position: int = 0) -> tuple[Tensor, LayerState]:
+        """Learn from a segment and read it, as `SequenceLayer.forward` says."""
+        queries, keys, values, after = self._project(y, state)
+        with torch.autocast(y.device.type, enabled=False):
+            read, fast = self._learn(widen(y), queries, keys, values, state, position % self.config.mini_batch_size)
+            read = F.layer_norm(
+                read, self.post_norm.normalized_shape, self.post_norm.weight, self.post_norm.bias, self.post_norm.eps
+            )
+        if self.config.use_gate:
+            read = read * F.gelu(self.g_proj(y), approximate="tanh")
+        return self.o_proj(read), {**after, **fast}
+
+    def _project(self, y: Tensor, state: LayerState | None) -> tuple[Tensor, Tensor, Tensor, LayerState]:
+        """Queries, keys and values, each (B, L, D), and the state of the convolutions."""
+        queries, values = self.q_proj(y), self.v_proj(y)
+        if not self.config.share_qk:
+            return queries, self.k_proj(y), values, {}
+        shared, past = queries, None if state is None else state["past_qk"]
+        queries, keys = (causal_convolution(shared, conv, past) for conv in (self.conv_q, self.conv_k))
+        after = {} if state is None else {"past_qk": widen(convolution_history(shared, self.conv_q, past))}
+        return queries, keys, values, after
+
+    def _learn(
+        self, y: Tensor, queries: Tensor, keys: Tensor, values: Tensor, state: LayerState | None, offset: int
+    ) -> tuple[Tensor, LayerState]:
+        """The inner loop from `offset` tokens into a mini-batch on: outputs (B, L, D), fast state."""
+        batch, length, _ = y.shape
+        rates = F.linear(y, self.learnable_ttt_lr_weight[:, 0], self.learnable_ttt_lr_bias[:, 0])
+        rates = self.config.ttt_base_lr * torch.sigmoid(rates) / self.config.head_dim  # (B, L, H)
+        weights, pending = self._start(batch, state, offset)
+        initial = weights if state is None else self._start(batch, None, 0)[0]
+        scan = scan_linear if self.config.ttt_layer_type == "linear" else scan_mlp
+        outputs = []
+        for start, stop, size in _pieces(length, offset, self.config.mini_batch_size):
+            parts = [part[:, start:stop] for part in (queries, keys, values, rates)]
+            first = (offset + start) % self.config.mini_batch_size
+            read, weights, pending = scan(self._chunks(parts, size, first), weights, pending)
+            outputs.append(_join(read, batch))
+        joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+        return joined, {} if state is None else self._finish(weights, initial, pending, batch)
+
+    def _chunks(self, parts: list[Tensor], size: int, first: int) -> Chunks:
+        """Cut (B, L, …) into L / size pieces whose first token has index `first` in its mini-batch."""
+        queries, keys, values, rates = parts
+        batch, length, heads = rates.shape
+        shape = (batch, length // size, size, heads, -1)
+        cut = [widen(x).view(shape).permute(1, 0, 3, 2, 4) for x in (queries, keys, values)]  # (N, B, H, C, d) each
+        cos, sin = self.rotary_cos[first : first + size], self.rotary_sin[first : first + size]
+        queries, keys, values = (
+            x.reshape(length // size, batch * heads, size, -1)
+            for x in (rotate(cut[0], cos, sin), rotate(cut[1], cos, sin), cut[2])
+        )
+        return Chunks(
+            queries=queries,
+            keys=keys,
+            values=values,
+            rates=rates.view(batch, -1, size, heads).permute(1, 0, 3, 2).reshape(-1, batch * heads, size),
+            factors=self._factors()[first : first + size],
+            scale=self.ttt_norm_weight.repeat(batch, 1)[:, None],
+            shift=self.ttt_norm_bias.repeat(batch, 1)[:, None],
+            eps=1e-6,
+            closes=first + size == self.config.mini_batch_size,
+        )
+
+    def _factors(self) -> Tensor:
+        """Position factors t_i = max(1/i + tau_i, 0), (C)."""
+        tau = widen(self.learnable_token_idx)
+        index = torch.arange(1, self.config.mini_batch_size + 1, dtype=tau.dtype, device=tau.device)
+        return (1 / index + tau).clamp_min(0)
+
+    def _initial_weights(self) -> Matrices:
+        """Learned start of the fast weights, bias as the last row: (H, rows + 1, columns) each."""
+        names = [(f"W{i}", f"b{i}") for i in range(1, self.num_inner_layers + 1)]
+        return tuple(widen(torch.cat([self.get_parameter(name) for name in pair], dim=1)) for pair in names)
+
+    def _start(self, batch: int, state: LayerState | None, offset: int) -> tuple[Matrices, Matrices | None]:
+        """Fast weights (B x H, rows + 1, columns) at the start of the running mini-batch, and what is pending in it."""
+        weights = tuple(weight.expand(batch, *weight.shape) for weight in self._initial_weights())
+        pending = None
+        if state is not None:
+            names = range(1, self.num_inner_layers + 1)
+            weights = tuple(weight + state[f"delta{i}"] for i, weight in zip(names, weights, strict=True))
+            pending = tuple(state[f"pending{i}"].flatten(0, 1) for i in names) if offset else None
+        return tuple(weight.flatten(0, 1) for weight in weights), pending
+
+    def _finish(self, weights: Matrices, initial: Matrices, pending: Matrices | None, batch: int) -> LayerState:
+        state: LayerState = {}
+        for i, (weight, start) in enumerate(zip(weights, initial, strict=True), start=1):
+            delta = weight - start
+            state[f"delta{i}"] = delta.view(batch, -1, *delta.shape[1:])
+            waiting = torch.zeros_like(delta) if pending is None else pending[i - 1]
+            state[f"pending{i}"] = waiting.view(batch, -1, *delta.shape[1:])
+        return state
+
+
+def _pieces(length: int, offset: int, mini_batch: int) -> list[tuple[int, int, int]]:
+    """(start, stop, size): the rest of the running mini-batch, all whole ones at once, the start of the last."""
+    head = min(length, -offset % mini_batch)
+    body = head + (length - head) // mini_batch * mini_batch
+    pieces = [(0, head, head), (head, body, mini_batch), (body, length, length - body)]
+    return [piece for piece in pieces if piece[1] > piece[0]]
+
+
+def _join(read: Tensor, batch: int) -> Tensor:
+    """(N, B x H, C, d) to (B, N x C, H x d)."""
+    num, _, size, head_dim = read.shape
+    return read.view(num, batch, -1, size, head_dim).permute(1, 0, 3, 2, 4).reshape(batch, num * size, -1)

@@ -1,0 +1,145 @@
+"""The inner loop of a TTT layer in its dual form: one matrix form per mini-batch, mini-batches in sequence.
+
+Sun et al., "Learning to (Learn at Test Time)", section 2.5 and appendix A. `ttt_reference.py` is the same function
+token by token. Shapes: M = batch x heads, N mini-batches, C tokens in each, d head width, e inner input width. A fast
+weight matrix carries its bias as the last row, so inputs carry a 1 as their last column: (M, e + 1, columns).
+
+Cost per token and head: O(C d + d^2) products; memory is linear in the length.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+Matrices = tuple[Tensor, ...]
+"""Fast weights of the layers of the inner model."""
+
+ScanResult = tuple[Tensor, Matrices, Matrices | None]
+"""Outputs, weights at the start of the running mini-batch, what is pending in it (None: nothing)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunks:
+    """Inputs of N equal pieces of text; none of them crosses the border of a mini-batch."""
+
+    queries: Tensor  # (N, M, C, d)
+    keys: Tensor  # (N, M, C, d)
+    values: Tensor  # (N, M, C, d)
+    rates: Tensor  # (N, M, C): learning rate l_j of the source token
+    factors: Tensor  # (C): position factor t_i of the querying token
+    scale: Tensor  # (M, 1, d): scale of the inner norm
+    shift: Tensor  # (M, 1, d): shift of the inner norm
+    eps: float
+    closes: bool  # whether every piece ends its mini-batch
+
+
+def append_one(x: Tensor) -> Tensor:
+    """(…, e) to (…, e + 1): the constant input that the bias row multiplies."""
+    return F.pad(x, (0, 1), value=1.0)
+
+
+def norm_gradient(z: Tensor, pull: Tensor, squared_scale: Tensor, eps: float) -> Tensor:
+    """Gradient at z of the inner loss 1/2 |scale * norm(z) + shift - target|^2, (M, C, d).
+
+    `pull` is scale * (shift - target), (M, C, d); `squared_scale` is (M, 1, d).
+    """
+    variance, mean = torch.var_mean(z, dim=-1, correction=0, keepdim=True)
+    inverse = torch.rsqrt(variance + eps)
+    normed = (z - mean) * inverse
+    u = torch.addcmul(pull, squared_scale, normed)
+    along = (u * normed).mean(dim=-1, keepdim=True)
+    return (u - u.mean(dim=-1, keepdim=True) - normed * along) * inverse
+
+
+def scan_linear(chunks: Chunks, weights: Matrices, pending: Matrices | None) -> ScanResult:
+    """TTT-Linear, f(u) = u + norm(u W + b): outputs (N, M, C, d), then weights and pending sums afterwards.
+
+    `weights` are those at the start of the mini-batch, `pending` what its earlier tokens add (None: no earlier tokens).
+    """
+    (weight,) = weights
+    queries, keys = append_one(chunks.queries), append_one(chunks.keys)
+    mixing = _mixing(queries, keys, chunks)
+    rated_keys = (keys * chunks.rates[..., None]).transpose(-2, -1)
+    pull, squared_scale = _pull(chunks), chunks.scale.square()
+    outputs = []
+    for query, key, mix, rated, drag in zip(
+        queries.unbind(), keys.unbind(), mixing.unbind(), rated_keys.unbind(), pull.unbind(), strict=True
+    ):
+        gradient = norm_gradient(torch.bmm(key, weight), drag, squared_scale, chunks.eps)
+        outputs.append(torch.baddbmm(_read(query, weight, pending, 0, chunks), mix, gradient, alpha=-1))
+        (weight,), pending = _advance((weight,), pending, (torch.bmm(rated, gradient),), chunks)
+    return _output(torch.stack(outputs), chunks), (weight,), pending
+
+
+def scan_mlp(chunks: Chunks, weights: Matrices, pending: Matrices | None) -> ScanResult:
+    """TTT-MLP, f(u) = u + norm(gelu(u W1 + b1) W2 + b2); arguments and results as in `scan_linear`."""
+    first, second = weights
+    queries, keys = append_one(chunks.queries), append_one(chunks.keys)
+    mixing = _mixing(queries, keys, chunks)
+    rates = chunks.rates[..., None]
+    pull, squared_scale = _pull(chunks), chunks.scale.square()
+    eta = (chunks.factors[:, None] * chunks.rates[..., None, :]).tril()
+    outputs = []
+    for i in range(queries.shape[0]):
+        before = torch.bmm(keys[i], first)
+        hidden = append_one(F.gelu(before, approximate="tanh"))
+        outer = norm_gradient(torch.bmm(hidden, second), pull[i], squared_scale, chunks.eps)
+        inner = torch.bmm(outer, second[:, :-1].transpose(1, 2)) * gelu_derivative(before)
+        reached = torch.baddbmm(_read(queries[i], first, pending, 0, chunks), mixing[i], inner, alpha=-1)
+        reached = append_one(F.gelu(reached, approximate="tanh"))
+        mix = torch.bmm(reached, hidden.transpose(1, 2)) * eta[i]
+        outputs.append(torch.baddbmm(_read(reached, second, pending, 1, chunks), mix, outer, alpha=-1))
+        steps = (
+            torch.bmm((keys[i] * rates[i]).transpose(1, 2), inner),
+            torch.bmm((hidden * rates[i]).transpose(1, 2), outer),
+        )
+        (first, second), pending = _advance((first, second), pending, steps, chunks)
+    return _output(torch.stack(outputs), chunks), (first, second), pending
+
+
+def gelu_derivative(x: Tensor) -> Tensor:
+    """Derivative of the tanh approximation of gelu."""
+    slope = math.sqrt(2 / math.pi)
+    squared = x * x
+    tanh = torch.tanh(slope * x * (1 + 0.044715 * squared))
+    return 0.5 * (1 + tanh) + 0.5 * x * (1 - tanh * tanh) * slope * (1 + 3 * 0.044715 * squared)
+
+
+def _mixing(queries: Tensor, keys: Tensor, chunks: Chunks) -> Tensor:
+    """How much the gradient of token j changes what token i reads: (N, M, C, C), lower triangular."""
+    eta = chunks.factors[:, None] * chunks.rates[..., None, :]
+    return (torch.matmul(queries, keys.transpose(-2, -1)) * eta).tril()
+
+
+def _pull(chunks: Chunks) -> Tensor:
+    return chunks.scale * (chunks.shift - (chunks.values - chunks.keys))
+
+
+def _read(inputs: Tensor, weight: Tensor, pending: Matrices | None, index: int, chunks: Chunks) -> Tensor:
+    """What inputs (M, C, e + 1) read from the fast weights before their own piece is counted."""
+    read = torch.bmm(inputs, weight)
+    if pending is None:
+        return read
+    return read - chunks.factors[:, None] * torch.bmm(inputs, pending[index])
+
+
+def _advance(
+    weights: Matrices, pending: Matrices | None, steps: Matrices, chunks: Chunks
+) -> tuple[Matrices, Matrices | None]:
+    """Count a piece: apply everything where the mini-batch ends, else leave it pending."""
+    if pending is not None:
+        steps = tuple(before + step for before, step in zip(pending, steps, strict=True))
+    if not chunks.closes:
+        return weights, steps
+    last = chunks.factors[-1]
+    return tuple(weight - last * step for weight, step in zip(weights, steps, strict=True)), None
+
+
+def _output(z: Tensor, chunks: Chunks) -> Tensor:
+    normed = F.layer_norm(z, z.shape[-1:], eps=chunks.eps)
+    return chunks.queries + torch.addcmul(chunks.shift, chunks.scale, normed)

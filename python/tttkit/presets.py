@@ -1,0 +1,77 @@
+"""Named experiments. Each is a complete set of values that a TOML file, flags and `--set` may override."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tttkit.errors import UsageError
+
+_REFERENCE_MODEL = {
+    "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
+    "mini_batch_size": 16,
+}  # fmt: skip
+_WIKITEXT_103 = {"source": "hf:Salesforce/wikitext:wikitext-103-raw-v1", "tokenizer": "gpt2"}
+
+
+def _quick() -> dict[str, Any]:
+    """Minutes on two cores, on text that every machine has."""
+    return {
+        "model": {
+            "hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 384,
+            "mini_batch_size": 16,
+        },
+        "data": {"source": "stdlib", "tokenizer": "bpe:2048"},
+        "optimizer": {"learning_rate": 3e-3, "warmup_ratio": 0.05},
+        "train": {"max_steps": 600, "window": 64, "batch_size": 16, "save_every": 100},
+        "evaluation": {"num_checkpoints": 10, "max_length": 1280, "num_sequences": 16, "selection_windows": 512},
+    }  # fmt: skip
+
+
+def _curriculum_100k() -> dict[str, Any]:
+    """The reference run: 152.6M parameters, 204.8M tokens, 50 evaluations (design.md 4)."""
+    return {
+        "model": _REFERENCE_MODEL,
+        "data": _WIKITEXT_103,
+        "train": {"max_steps": 100_000, "window": 64, "batch_size": 8, "grad_accumulation": 4},
+    }
+
+
+def _curriculum_15k() -> dict[str, Any]:
+    """The earlier system's 15k run, with its steps counted as updates."""
+    return {**_curriculum_100k(), "train": {**_curriculum_100k()["train"], "max_steps": 15_000}}
+
+
+def _window_128() -> dict[str, Any]:
+    """The reference run at W=128, with as many tokens in a step."""
+    return {
+        **_curriculum_100k(),
+        "train": {"max_steps": 100_000, "window": 128, "batch_size": 4, "grad_accumulation": 4},
+        "evaluation": {"max_length": 2560},
+    }
+
+
+def _baseline(architecture: str) -> dict[str, Any]:
+    """The reference recipe for an attention baseline of the same size."""
+    from tttkit.model_config import ModelConfig
+
+    model = ModelConfig.preset(f"{architecture}-125m").to_dict()
+    del model["vocab_size"]  # comes from DATA
+    return {**_curriculum_100k(), "model": model}
+
+
+_BUILDERS = {
+    "quick": _quick,
+    "curriculum-100k": _curriculum_100k,
+    "curriculum-15k": _curriculum_15k,
+    "window-128": _window_128,
+    "sw-125m": lambda: _baseline("sw"),
+    "transformer-125m": lambda: _baseline("transformer"),
+}
+PRESET_NAMES = tuple(_BUILDERS)
+
+
+def preset_values(name: str) -> dict[str, Any]:
+    """Values of a named experiment, for `config.build_config`. Raises UsageError for an unknown name."""
+    if name not in _BUILDERS:
+        raise UsageError(f"unknown preset `{name}`", hint=f"presets: {', '.join(PRESET_NAMES)}")
+    return {"preset": name, **_BUILDERS[name]()}

@@ -1,0 +1,169 @@
+"""The run directory: the names of its files, how they are read, who may write. Imports no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import fcntl
+
+from tttkit import files
+from tttkit.errors import DataError, RunLockedError, UsageError
+
+SCHEMA_VERSION = 1
+_CHECKPOINT = re.compile(r"^checkpoint_(\d{3,})$")
+_FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux: type, whence, start, length, pid
+
+
+@dataclasses.dataclass(frozen=True)
+class RunDirectory:
+    """Paths inside a run and lock-free readers of them; nothing here creates or changes a file."""
+
+    path: Path
+
+    metadata = property(lambda self: self.path / "metadata.json")
+    """Resolved config, fingerprints, segments; the result once the run ended."""
+    training_log = property(lambda self: self.path / "training.log")
+    """Plain text for people."""
+    metrics = property(lambda self: self.path / "metrics.jsonl")
+    """One record per logged step."""
+    summaries = property(lambda self: self.path / "all_summaries.json")
+    """List of all summary.json, replaced after each evaluation."""
+    heartbeat = property(lambda self: self.path / "heartbeat.json")
+    """What the trainer is doing, with a sequence number that grows while it lives."""
+    lock = property(lambda self: self.path / "run.lock")
+    """Locked by the trainer for as long as it lives."""
+    states = property(lambda self: self.path / "state")
+    """Resumable training states, `step_N`, the newest two."""
+    best_model = property(lambda self: self.path / "best_model")
+    """Weights with the lowest selection_ppl."""
+    final_model = property(lambda self: self.path / "final_model")
+    """Weights after the last step."""
+    evolution_plot = property(lambda self: self.path / "curriculum_length_gen_evolution.png")
+    """The evolution of length generalization over the run."""
+
+    def checkpoint(self, index: int) -> Path:
+        """Directory of evaluation `index`."""
+        return self.path / f"checkpoint_{index:03d}"
+
+    def checkpoints(self) -> dict[int, Path]:
+        """Evaluated checkpoints by index."""
+        found = ((_CHECKPOINT.match(entry.name), entry) for entry in self.path.iterdir())
+        return dict(sorted((int(match[1]), entry) for match, entry in found if match))
+
+    def read_metadata(self) -> dict[str, Any]:
+        """metadata.json. Raises DataError when it is missing, damaged or of a newer schema."""
+        metadata = files.read_json(self.metadata)
+        if not isinstance(metadata, dict):
+            raise DataError(f"{self.metadata} holds no object")
+        version = metadata.get("schema_version", SCHEMA_VERSION)
+        if not isinstance(version, int) or version > SCHEMA_VERSION:
+            raise DataError(
+                f"{self.metadata} has schema version {version}, this tttkit reads up to {SCHEMA_VERSION}",
+                hint="use the newer tttkit that wrote it",
+            )
+        return metadata
+
+    def read_summaries(self) -> list[dict[str, Any]]:
+        """all_summaries.json, or an empty list before the first evaluation. Raises DataError when damaged."""
+        if not self.summaries.exists():
+            return []
+        summaries = files.read_json(self.summaries)
+        if not isinstance(summaries, list) or not all(isinstance(item, dict) for item in summaries):
+            raise DataError(f"{self.summaries} holds no list of summaries")
+        return summaries
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """metrics.jsonl without a torn last line; lines that a resumed run wrote again count once, the later one."""
+        by_step: dict[int, dict[str, Any]] = {}
+        for line in _whole_lines(self.metrics):
+            try:
+                record = json.loads(line)
+                by_step[int(record["step"])] = record
+            except (ValueError, KeyError, TypeError):
+                continue
+        return [by_step[step] for step in sorted(by_step)]
+
+    def read_heartbeat(self) -> dict[str, Any] | None:
+        """heartbeat.json, or None before the trainer wrote one."""
+        return files.read_json(self.heartbeat) if self.heartbeat.exists() else None
+
+    def tail_log(self, num_lines: int) -> list[str]:
+        """Last lines of training.log."""
+        return _whole_lines(self.training_log)[-num_lines:]
+
+
+def find_run(path: Path | None, *, root: Path = Path("runs")) -> RunDirectory:
+    """The run at `path`, or the one under `root` that started or went on last. Raises UsageError."""
+    if path is not None:
+        if not path.exists():
+            raise UsageError(f"no such run directory: {path}", hint="`tttkit train --out RUN` makes one")
+        if not path.is_dir():
+            raise UsageError(f"expected a run directory, but {path} is a file")
+        if not (path / "metadata.json").exists() and not (path / "all_summaries.json").exists():
+            raise UsageError(f"{path} is not a run directory: it has neither metadata.json nor all_summaries.json")
+        return RunDirectory(path)
+    runs = [entry.parent for entry in root.glob("*/metadata.json")]
+    if not runs:
+        raise UsageError(f"no run found under {root}/", hint="name one, or start one with `tttkit train`")
+    return RunDirectory(max(runs, key=lambda run: (_last_start(run), run.name)))
+
+
+def _last_start(run: Path) -> str:
+    try:
+        segments = RunDirectory(run).read_metadata().get("segments") or [{}]
+        return str(segments[-1].get("started", ""))
+    except DataError:
+        return ""
+
+
+@contextmanager
+def exclusive(run: RunDirectory) -> Iterator[None]:
+    """Hold the run's lock. It is an open-file-description lock: it ends with the process, however that ends.
+
+    Raises RunLockedError naming host and pid of the holder.
+    """
+    descriptor = os.open(run.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        except (BlockingIOError, PermissionError) as error:
+            holder = os.pread(descriptor, 256, 0).decode(errors="replace").strip() or "an unknown process"
+            raise RunLockedError(
+                f"{run.path} is in use by {holder}", hint=f"look at it with `tttkit status {run.path}`, or choose another --out"
+            ) from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"host {socket.gethostname()}, pid {os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_locked(run: RunDirectory) -> bool:
+    """Whether a trainer holds the run's lock, asked without taking it."""
+    try:
+        descriptor = os.open(run.lock, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        query = struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+        answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, query)
+        return bool(struct.unpack(_FLOCK, answer)[0] != fcntl.F_UNLCK)
+    finally:
+        os.close(descriptor)
+
+
+def _whole_lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    return text[: text.rfind("\n") + 1].splitlines()

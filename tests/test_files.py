@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import stat
+
+import pytest
+
+from tttkit import files
+from tttkit.errors import DataError, DiskFullError
+
+
+def _commit(path, content=b"abc"):
+    with files.commit_directory(path) as directory:
+        (directory / "a.bin").write_bytes(content)
+        (directory / "b.txt").write_text("b")
+
+
+def test_writes_replace_and_leave_nothing_behind(tmp_path):
+    path = tmp_path / "x.json"
+    files.write_json(path, {"a": 1})
+    files.write_json(path, {"a": [1.5, math.nan, math.inf, -math.inf]})
+    assert files.read_json(path) == {"a": [1.5, "NaN", "Infinity", "-Infinity"]}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "x.txt"
+    files.write_text(path, "old")
+
+    def no_space(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.os, "fsync", no_space)
+    with pytest.raises(DiskFullError, match=r"disk full while writing .*x\.txt"):
+        files.write_text(path, "new")
+    assert path.read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_every_write_is_synced_before_its_rename(tmp_path, monkeypatch):
+    calls = []
+    fsync, replace = os.fsync, files.Path.replace
+    monkeypatch.setattr(files.os, "fsync", lambda fd: (calls.append("fsync"), fsync(fd))[1])
+    monkeypatch.setattr(files.Path, "replace", lambda self, to: (calls.append("rename"), replace(self, to))[1])
+    files.write_text(tmp_path / "x", "y")
+    assert calls == ["fsync", "rename", "fsync"]
+
+
+def test_directory_is_committed_whole_and_replaced(tmp_path):
+    path = tmp_path / "step_1"
+    _commit(path)
+    files.verify_directory(path)
+    _commit(path, b"newer")
+    files.verify_directory(path)
+    assert (path / "a.bin").read_bytes() == b"newer"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["step_1"]
+
+
+def test_failure_inside_a_commit_leaves_the_old_directory(tmp_path):
+    path = tmp_path / "step_1"
+    _commit(path)
+    with pytest.raises(RuntimeError), files.commit_directory(path) as directory:
+        (directory / "a.bin").write_bytes(b"half")
+        raise RuntimeError
+    files.verify_directory(path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["step_1"]
+
+
+def test_committed_files_have_the_mode_of_the_umask(tmp_path):
+    with files.commit_directory(tmp_path / "d") as directory:
+        (directory / "private").touch(mode=0o600)
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE((tmp_path / "d" / "private").stat().st_mode) == 0o666 & ~umask
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda d: (d / "a.bin").write_bytes(b"abd"),
+        lambda d: (d / "a.bin").write_bytes(b"ab"),
+        lambda d: (d / "a.bin").write_bytes(b"abcd"),
+        lambda d: (d / "b.txt").unlink(),
+        lambda d: (d / "MANIFEST.json").unlink(),
+        lambda d: (d / "MANIFEST.json").write_text("{"),
+        lambda d: (d / "MANIFEST.json").write_text("[]"),
+        lambda d: (d / "MANIFEST.json").write_text('{"files": {"../x": {"size": 1, "sha256": ""}}}'),
+    ],
+)
+def test_damage_is_found(tmp_path, damage):
+    path = tmp_path / "step_1"
+    _commit(path)
+    damage(path)
+    with pytest.raises(DataError, match="step_1"):
+        files.verify_directory(path)
+
+
+def test_torn_last_line_is_trimmed(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    files.append_line(path, "one")
+    with path.open("a") as file:
+        file.write('{"torn')
+    files.trim_torn_line(path)
+    files.append_line(path, "two")
+    assert path.read_text() == "one\ntwo\n"
+
+
+def test_full_disk_while_appending_is_named():
+    with pytest.raises(DiskFullError, match="/dev/full"):
+        files.append_line(files.Path("/dev/full"), "x")
+
+
+def test_read_json_says_what_is_wrong(tmp_path):
+    path = tmp_path / "x.json"
+    with pytest.raises(DataError, match="missing file"):
+        files.read_json(path)
+    path.write_text("[" * 100_000)
+    with pytest.raises(DataError, match="not valid JSON"):
+        files.read_json(path)
+    path.write_text(json.dumps(["x" * 100]))
+    with pytest.raises(DataError, match="more than the 50"):
+        files.read_json(path, max_bytes=50)
+
+
+def test_sweep_takes_only_our_leftovers(tmp_path):
+    (tmp_path / ".tmp-a-1-2").write_text("")
+    (tmp_path / ".tmp-b-1-2").mkdir()
+    (tmp_path / "keep").write_text("")
+    assert sorted(files.sweep_temporaries(tmp_path)) == [".tmp-a-1-2", ".tmp-b-1-2"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["keep"]
