@@ -1,7 +1,7 @@
 """Both consoles: data on stdout, everything else on stderr. A closed or broken stream never ends a run.
 
-Rich turns a closed pipe into SystemExit and can raise UnicodeEncodeError on an ASCII stream. A training run must outlive
-its terminal, so both consoles write through a stream that goes silent instead.
+Rich turns a closed pipe into SystemExit and can raise UnicodeEncodeError on an ASCII stream. A training run must
+outlive its terminal, so both consoles write through a stream that goes silent instead.
 """
 
 from __future__ import annotations

@@ -45,8 +45,10 @@ def _option(panel: str, text: str, *names: str) -> Any:
     return typer.Option(*names, help=text, rich_help_panel=panel, show_default=False)
 
 
-def train(  # noqa: PLR0913
-    config: Annotated[Path | None, typer.Argument(help="TOML file with sections model, data, optimizer, train, …")] = None,
+def train(
+    config: Annotated[
+        Path | None, typer.Argument(help="TOML file with sections model, data, optimizer, train, …")
+    ] = None,
     preset: Annotated[str | None, _option(_RUN, "Named experiment to start from (default: quick).")] = None,
     data: Annotated[Path | None, _option(_RUN, "DATA directory of `tttkit data prepare`.")] = None,
     output: Annotated[
@@ -71,14 +73,20 @@ def train(  # noqa: PLR0913
     seed: Annotated[int | None, _option(_LOOP, "Seed of weights and order.")] = None,
     device: Annotated[str | None, _option(_LOOP, "cpu, cuda or cuda:N.")] = None,
     save_every: Annotated[int | None, _option(_LOOP, "Steps between resumable states.")] = None,
-    keep_weights: Annotated[bool | None, _option(_LOOP, "Keep the weights of every evaluation.", "--keep-weights")] = None,
+    keep_weights: Annotated[
+        bool | None, _option(_LOOP, "Keep the weights of every evaluation.", "--keep-weights")
+    ] = None,
     num_eval_checkpoints: Annotated[int | None, _option(_EVALUATION, "Evaluations along the run.")] = None,
     eval_max_length: Annotated[int | None, _option(_EVALUATION, "Length T of evaluation sequences.")] = None,
     eval_num_sequences: Annotated[int | None, _option(_EVALUATION, "Sequences per evaluation.")] = None,
-    sw_mode: Annotated[str | None, _option(_EVALUATION, "Sliding window at `positions` or everywhere, `exact`.")] = None,
+    sw_mode: Annotated[
+        str | None, _option(_EVALUATION, "Sliding window at `positions` or everywhere, `exact`.")
+    ] = None,
     early_stop_patience: Annotated[int | None, _option(_EVALUATION, "Evaluations without improvement.")] = None,
     early_stop_min_delta: Annotated[str | None, _option(_EVALUATION, "Least improvement: 0.5% or 50.")] = None,
-    early_stop: Annotated[bool | None, _option(_EVALUATION, "Stop early at all.", "--early-stop/--no-early-stop")] = None,
+    early_stop: Annotated[
+        bool | None, _option(_EVALUATION, "Stop early at all.", "--early-stop/--no-early-stop")
+    ] = None,
     plain: Annotated[bool, _option(_SCREEN, "Lines instead of a progress bar.", "--plain")] = False,
     quiet: Annotated[bool, _option(_SCREEN, "Errors and the result only.", "--quiet")] = False,
     json_events: Annotated[bool, _option(_SCREEN, "Events as JSON lines on stdout.", "--json")] = False,

@@ -7,7 +7,7 @@ import time
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
@@ -36,7 +36,7 @@ class TrainView:
         self._plan: dict[str, Any] = {}
         self._last_line = -LINE_SECONDS
 
-    def __enter__(self) -> TrainView:
+    def __enter__(self) -> Self:
         """Start the live display, if there is one."""
         self._progress.start()
         return self
@@ -73,18 +73,23 @@ class TrainView:
             out.print(evaluation_table(summaries[-1]))
         if summaries and not already_ended and not self.json_events:
             out.print(
-                f"unigram_ppl={result['unigram_ppl']:.2f} final_ppl_at_1xW={result['final_ppl_at_1xW']:.2f}", soft_wrap=True
+                f"unigram_ppl={result['unigram_ppl']:.2f} final_ppl_at_1xW={result['final_ppl_at_1xW']:.2f}",
+                soft_wrap=True,
             )
-        self._say(f"[ok]{reason}[/] at step {result['step']:,}; models in [path]{run.path}/best_model[/] and final_model")
-        self._say(f"next: tttkit status {run.path} · tttkit plot {run.path} · tttkit eval checkpoint {run.path}/best_model")
+        self._say(
+            f"[ok]{reason}[/] at step {result['step']:,}; models in [path]{run.path}/best_model[/] and final_model"
+        )
+        self._say(
+            f"next: tttkit status {run.path} · tttkit plot {run.path} · tttkit eval checkpoint {run.path}/best_model"
+        )
 
     def _on_plan(self, event: dict[str, Any]) -> None:
         self._plan = event
         evaluations = [step for step in event["evaluation_steps"] if step >= event["step"]]
         verb = "resuming" if event["resumed"] else "training"
         self._say(
-            f"{verb} {event['model']}, {event['num_parameters']:,} parameters, W={event['window']}, on {event['device']} "
-            f"({event['precision']}, {event['num_threads']} threads), seed {event['seed']}"
+            f"{verb} {event['model']}, {event['num_parameters']:,} parameters, W={event['window']}, "
+            f"on {event['device']} ({event['precision']}, {event['num_threads']} threads), seed {event['seed']}"
         )
         self._say(
             f"data: {event['train_tokens']:,} training and {event['validation_tokens']:,} validation tokens, "
@@ -119,7 +124,9 @@ class TrainView:
     def _on_evaluation(self, event: dict[str, Any]) -> None:
         summary = event["summary"]
         labels = [key.removeprefix("ttt_ppl_at_") for key in summary if key.startswith("ttt_ppl_at_")]
-        figures = " ".join(f"{label}={summary[f'ttt_ppl_at_{label}']:.1f}/{_figure(summary, label)}" for label in labels)
+        figures = " ".join(
+            f"{label}={summary[f'ttt_ppl_at_{label}']:.1f}/{_figure(summary, label)}" for label in labels
+        )
         best = " best" if event["is_best"] else ""
         self._say(
             f"evaluation={summary['checkpoint_idx']} step={summary['step']} "

@@ -51,7 +51,9 @@ def test_probing_never_takes_the_lock(tmp_path):
 
 def test_metrics_ignore_torn_lines_and_keep_the_later_record(tmp_path):
     run = RunDirectory(tmp_path)
-    run.metrics.write_text('{"step": 1, "loss": 3}\n{"step": 2, "loss": 2}\nnonsense\n{"step": 2, "loss": 1}\n{"step": 3')
+    run.metrics.write_text(
+        '{"step": 1, "loss": 3}\n{"step": 2, "loss": 2}\nnonsense\n{"step": 2, "loss": 1}\n{"step": 3'
+    )
     assert run.read_metrics() == [{"step": 1, "loss": 3}, {"step": 2, "loss": 1}]
 
 

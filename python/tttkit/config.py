@@ -126,7 +126,9 @@ class EarlyStoppingConfig:
         except ValueError:
             valid = False
         if not valid:
-            raise ValueError(f"must be a number of at least 0 such as `50` or a share such as `0.5%`, got `{self.min_delta}`")
+            raise ValueError(
+                f"must be a number of at least 0 such as `50` or a share such as `0.5%`, got `{self.min_delta}`"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

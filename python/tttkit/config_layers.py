@@ -1,4 +1,4 @@
-"""How a configuration comes together: defaults < preset < TOML file < environment < flags and `--set section.key=value`.
+"""How a configuration comes together: defaults < preset < TOML file < environment < flags and `--set`.
 
 Works on nested plain values; `config.build_config` validates what comes out.
 """
@@ -39,7 +39,9 @@ def parse_assignment(text: str) -> dict[str, Any]:
     name, equals, raw = text.partition("=")
     keys = [part.strip() for part in name.split(".")]
     if not equals or not all(keys):
-        raise UsageError(f"expected section.key=value, got `{text}`", hint="example: --set optimizer.learning_rate=1e-3")
+        raise UsageError(
+            f"expected section.key=value, got `{text}`", hint="example: --set optimizer.learning_rate=1e-3"
+        )
     try:
         value: Any = tomllib.loads(f"value = {raw}")["value"]
     except tomllib.TOMLDecodeError:

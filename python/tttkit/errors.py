@@ -1,7 +1,7 @@
 """Errors that speak to the user: what was wrong, what was expected, what to do.
 
-Every error that bad input can cause is a `TttkitError`. It carries the exit code that the command line returns and, where
-there is one, a hint. The library raises; only the command line prints.
+Every error that bad input can cause is a `TttkitError`. It carries the exit code that the command line returns and,
+where there is one, a hint. The library raises; only the command line prints.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ def sweep_temporaries(directory: Path) -> list[str]:
 
 
 def remove_directory(path: Path) -> None:
-    """Remove a committed directory: first renamed to a temporary name, so that no half of it is ever taken for whole."""
+    """Remove a committed directory; renamed to a temporary name first, so that no half of it is ever taken for whole."""
     doomed = _temporary_name(path)
     path.rename(doomed)
     fsync_directory(path.parent)
@@ -176,7 +176,9 @@ def disk_full_named(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _FULL and not isinstance(error, DiskFullError):
-            raise DiskFullError(f"disk full while writing {path}", hint="free space, then run the command again") from error
+            raise DiskFullError(
+                f"disk full while writing {path}", hint="free space, then run the command again"
+            ) from error
         raise
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from tttkit.errors import UsageError
+from tttkit.model_config import ModelConfig
 
 _REFERENCE_MODEL = {
     "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
@@ -52,20 +55,18 @@ def _window_128() -> dict[str, Any]:
 
 def _baseline(architecture: str) -> dict[str, Any]:
     """The reference recipe for an attention baseline of the same size."""
-    from tttkit.model_config import ModelConfig
-
     model = ModelConfig.preset(f"{architecture}-125m").to_dict()
     del model["vocab_size"]  # comes from DATA
     return {**_curriculum_100k(), "model": model}
 
 
-_BUILDERS = {
+_BUILDERS: dict[str, Callable[[], dict[str, Any]]] = {
     "quick": _quick,
     "curriculum-100k": _curriculum_100k,
     "curriculum-15k": _curriculum_15k,
     "window-128": _window_128,
-    "sw-125m": lambda: _baseline("sw"),
-    "transformer-125m": lambda: _baseline("transformer"),
+    "sw-125m": partial(_baseline, "sw"),
+    "transformer-125m": partial(_baseline, "transformer"),
 }
 PRESET_NAMES = tuple(_BUILDERS)
 

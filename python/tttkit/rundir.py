@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
 import re
@@ -12,8 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import fcntl
 
 from tttkit import files
 from tttkit.errors import DataError, RunLockedError, UsageError
@@ -138,7 +137,8 @@ def exclusive(run: RunDirectory) -> Iterator[None]:
         except (BlockingIOError, PermissionError) as error:
             holder = os.pread(descriptor, 256, 0).decode(errors="replace").strip() or "an unknown process"
             raise RunLockedError(
-                f"{run.path} is in use by {holder}", hint=f"look at it with `tttkit status {run.path}`, or choose another --out"
+                f"{run.path} is in use by {holder}",
+                hint=f"look at it with `tttkit status {run.path}`, or choose another --out",
             ) from error
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"host {socket.gethostname()}, pid {os.getpid()}\n".encode(), 0)

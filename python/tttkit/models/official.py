@@ -21,8 +21,8 @@ _TIED_HEAD = "lm_head.weight"
 def from_official(config: Mapping[str, Any] | ModelConfig, state_dict: Mapping[str, Tensor]) -> LanguageModel:
     """A model in float32 with the given weights, which are copied.
 
-    `config` is an official config.json as a dictionary, or a ModelConfig. The alias `lm_head.weight` of a tied model may
-    be there or not. Raises ValueError that lists all missing, unexpected and misshaped names at once.
+    `config` is an official config.json as a dictionary, or a ModelConfig. The alias `lm_head.weight` of a tied model
+    may be there or not. Raises ValueError that lists all missing, unexpected and misshaped names at once.
     """
     if not isinstance(config, ModelConfig):
         config = ModelConfig.from_official(dict(config))

@@ -41,7 +41,7 @@ class ModelState:
         return ModelState(position=self.position, layers=layers)
 
     def detach(self) -> ModelState:
-        """Cut the graph: later segments send no gradient through this state, but still one to the initial fast weights."""
+        """Cut the graph: no gradient flows through this state, but later segments still reach the initial weights."""
         return self.map(lambda _, tensor: tensor.detach())
 
     def decay(self, factor: float | Tensor) -> ModelState:

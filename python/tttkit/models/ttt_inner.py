@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 Matrices = tuple[Tensor, ...]
 """Fast weights of the layers of the inner model."""
@@ -48,12 +50,43 @@ def norm_gradient(z: Tensor, pull: Tensor, squared_scale: Tensor, eps: float) ->
 
     `pull` is scale * (shift - target), (M, C, d); `squared_scale` is (M, 1, d).
     """
-    variance, mean = torch.var_mean(z, dim=-1, correction=0, keepdim=True)
-    inverse = torch.rsqrt(variance + eps)
-    normed = (z - mean) * inverse
-    u = torch.addcmul(pull, squared_scale, normed)
-    along = (u * normed).mean(dim=-1, keepdim=True)
-    return (u - u.mean(dim=-1, keepdim=True) - normed * along) * inverse
+    gradient: Tensor = _NormGradient.apply(z, pull, squared_scale, eps)  # type: ignore[no-untyped-call]
+    return gradient
+
+
+class _NormGradient(torch.autograd.Function):
+    """`norm_gradient` with its derivative by hand: a third of the kernels that automatic differentiation would run.
+
+    With n the normed z, r = 1/sqrt(var + eps), u = squared_scale n + pull and P x = x - mean(x) - n mean(n x), which is
+    symmetric, the function is r P u.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, pull: Tensor, squared_scale: Tensor, eps: float) -> Tensor:
+        normed, _, inverse = torch.native_layer_norm(z, z.shape[-1:], None, None, eps)
+        u = torch.addcmul(pull, squared_scale, normed)
+        projected = _project(u, normed)
+        ctx.save_for_backward(normed, inverse, u, projected, squared_scale)
+        return projected * inverse
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        normed, inverse, u, projected, squared_scale = ctx.saved_tensors
+        grad_u = _project(grad, normed) * inverse
+        # normed is reached directly, as a factor in P, and through u
+        along_u = (u * normed).mean(-1, keepdim=True)
+        along_grad = (grad * normed).mean(-1, keepdim=True)
+        grad_normed = torch.addcmul(squared_scale * grad_u, grad * along_u + u * along_grad, inverse, value=-1)
+        grad_inverse = (grad * projected).mean(-1, keepdim=True)
+        grad_z = (_project(grad_normed, normed) - normed * (grad_inverse * inverse)) * inverse
+        return grad_z, grad_u, (grad_u * normed).sum(-2, keepdim=True), None
+
+
+def _project(x: Tensor, normed: Tensor) -> Tensor:
+    """Remove from x (…, d) its mean and its part along the normed vector."""
+    along = (x * normed).mean(-1, keepdim=True)
+    return torch.addcmul(x - x.mean(-1, keepdim=True), normed, along, value=-1)
 
 
 def scan_linear(chunks: Chunks, weights: Matrices, pending: Matrices | None) -> ScanResult:

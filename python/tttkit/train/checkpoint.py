@@ -50,9 +50,7 @@ def save_state(
         tensors["rng.cuda"] = torch.cuda.get_rng_state()
     with files.commit_directory(run.states / f"step_{step}") as directory:
         write_tensors(directory / "tensors.safetensors", tensors)
-        files.write_json(
-            directory / "state.json", {"schema_version": STATE_SCHEMA_VERSION, "step": step, **values}
-        )
+        files.write_json(directory / "state.json", {"schema_version": STATE_SCHEMA_VERSION, "step": step, **values})
     for _, path in _states(run)[NUM_KEPT:]:
         files.remove_directory(path)
 

@@ -11,7 +11,7 @@ from tttkit.config import EarlyStoppingConfig
 
 @dataclasses.dataclass
 class EarlyStopping:
-    """Best value so far and how many evaluations ago it was. Two notions of better: any for `best`, enough for patience."""
+    """Best value so far (by any margin) and how many evaluations brought no improvement of `min_delta`."""
 
     config: EarlyStoppingConfig
     max_steps: int

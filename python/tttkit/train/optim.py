@@ -11,7 +11,7 @@ _DECAYED = tuple(f".{name}_proj.weight" for name in ("q", "k", "v", "o", "g", "g
 
 
 def is_decayed(name: str) -> bool:
-    """Whether a parameter of this name decays: projections do; embeddings, norms, biases, convolutions, W1, … do not."""
+    """Whether a parameter of this name decays: projections do; embeddings, norms, biases, W1, … do not."""
     return name.endswith(_DECAYED)
 
 

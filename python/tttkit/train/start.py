@@ -6,7 +6,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from tttkit.config_layers import difference
 from tttkit.data import open_split, prepare_dataset
 from tttkit.data.manifest import Manifest, load_manifest
 from tttkit.data.split import Split
-from tttkit.errors import DataError, UsageError
+from tttkit.errors import DataError, TttkitError, UsageError
 from tttkit.models import build_model
 from tttkit.rundir import RunDirectory, exclusive
 from tttkit.train.metadata import Metadata
@@ -61,22 +61,52 @@ def train(
         stack.enter_context(exclusive(run))
         signals = stack.enter_context(StopSignals())
         files.sweep_temporaries(run.path)
-        log = RunLog(run)
         old = run.read_metadata() if run.metadata.exists() else None
-        config = build_config(values)
-        metadata = Metadata(run, old) if old else Metadata.new(run, config, command or sys.argv)
-        log.heartbeat("starting", 0)
-        data_path, manifest = _prepare_data(config, run, prepare_progress)
-        config = resolve(config, manifest, explicit_vocab_size=values.get("model", {}).get("vocab_size"))
-        splits = {name: open_split(data_path, name) for name in ("train", "validation")}
-        check_splits(config, splits)
-        if old:
-            _refuse_other_run(old, config, splits, run)
-            if (reason := old.get("result", {}).get("reason")) in _ENDED:
-                return Outcome(reason=reason, run=run, already_ended=True)
-        trainer = _build_trainer(run, config, splits, metadata, log, report, signals)
-        _begin(trainer, data_path)
+        try:
+            trainer = _set_up(run, old, values, report, signals, prepare_progress, command or sys.argv)
+        except TttkitError:
+            if old is None:
+                _withdraw(run)
+            raise
+        if trainer is None:
+            assert old is not None
+            return Outcome(reason=old["result"]["reason"], run=run, already_ended=True)
         return Outcome(reason=trainer.run(), run=run)
+
+
+def _set_up(
+    run: RunDirectory,
+    old: dict[str, Any] | None,
+    values: dict[str, Any],
+    report: Report,
+    signals: StopSignals,
+    progress: PrepareProgress | None,
+    command: list[str],
+) -> Trainer | None:
+    """Everything before the first step; None when the run had ended before."""
+    config = build_config(values)
+    metadata = Metadata(run, old) if old else Metadata.new(run, config, command)
+    log = RunLog(run)
+    log.heartbeat("starting", 0)
+    data_path, manifest = _prepare_data(config, run, progress)
+    config = resolve(config, manifest, explicit_vocab_size=values.get("model", {}).get("vocab_size"))
+    splits = {name: open_split(data_path, name) for name in ("train", "validation")}
+    check_splits(config, splits)
+    if old:
+        _refuse_other_run(old, config, splits, run)
+        if old.get("result", {}).get("reason") in _ENDED:
+            return None
+    trainer = _build_trainer(run, config, splits, metadata, log, report, signals)
+    _begin(trainer, data_path)
+    return trainer
+
+
+def _withdraw(run: RunDirectory) -> None:
+    """Take back what a refused request had begun, so that the path is free for the corrected one."""
+    for path in (run.metadata, run.heartbeat, run.training_log, run.lock):
+        path.unlink(missing_ok=True)
+    with suppress(OSError):  # prepared data stays for the next call
+        run.path.rmdir()
 
 
 def resolve(config: Config, manifest: Manifest, *, explicit_vocab_size: int | None = None) -> Config:
@@ -100,7 +130,9 @@ def check_splits(config: Config, splits: dict[str, Split]) -> None:
     window, length = config.train.window, config.evaluation.max_length
     for name, split in splits.items():
         if split.num_tokens < window + 1:
-            raise DataError(f"the {name} split has {split.num_tokens} tokens, one window of W={window} needs {window + 1}")
+            raise DataError(
+                f"the {name} split has {split.num_tokens} tokens, one window of W={window} needs {window + 1}"
+            )
     if config.evaluation.num_checkpoints == 0:
         return
     num_tokens = splits["validation"].num_tokens
@@ -125,9 +157,13 @@ def _claim_directory(out: Path, *, resume: bool) -> RunDirectory:
     run = RunDirectory(out)
     if run.metadata.exists():
         if not resume:
-            raise UsageError(f"{out} already holds a run", hint="drop --no-resume to go on with it, or choose another --out")
+            raise UsageError(
+                f"{out} already holds a run", hint="drop --no-resume to go on with it, or choose another --out"
+            )
         return run
-    if out.exists() and any(entry.name not in ("run.lock",) and not entry.name.startswith(".tmp-") for entry in out.iterdir()):
+    if out.exists() and any(
+        entry.name not in ("run.lock", "data") and not entry.name.startswith(".tmp-") for entry in out.iterdir()
+    ):
         raise UsageError(f"{out} is not empty and holds no run", hint="choose another --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -173,11 +209,7 @@ def _refuse_other_run(old: dict[str, Any], config: Config, splits: dict[str, Spl
     """Refuse to go on with another config or other data than the run was started with."""
     if "data" not in old:
         return  # it ended before it knew its data, so it trained nothing
-    changed = [
-        line
-        for line in difference(old["config"], config.to_dict())
-        if line.partition(":")[0] not in _FREE_KEYS
-    ]
+    changed = [line for line in difference(old["config"], config.to_dict()) if line.partition(":")[0] not in _FREE_KEYS]
     if changed:
         raise UsageError(
             f"{run.path} holds a run of another configuration: {'; '.join(changed)}",
@@ -186,7 +218,8 @@ def _refuse_other_run(old: dict[str, Any], config: Config, splits: dict[str, Spl
     fingerprint = splits["train"].fingerprint
     if old["data"]["fingerprint"] != fingerprint:
         raise UsageError(
-            f"{run.path} was started on other data: fingerprint {old['data']['fingerprint'][:12]}, now {fingerprint[:12]}",
+            f"{run.path} was started on other data: fingerprint {old['data']['fingerprint'][:12]}, "
+            f"now {fingerprint[:12]}",
             hint="choose another --out",
         )
 

@@ -94,6 +94,7 @@ class Trainer:
         self._step_seconds: deque[float] = deque(maxlen=200)
         self._evaluation_seconds: deque[float] = deque(maxlen=5)
         self._summaries: list[dict[str, Any]] = []
+        self._logged_before: dict[int, float] = {}
 
     def resume(self) -> state_files.LoadedState | None:
         """Go on from the newest valid state. Returns it, or None for a new run. Raises CheckpointError."""
@@ -106,6 +107,8 @@ class Trainer:
         self._saved_step = state.step
         known = set(self.progress.evaluated)
         self._summaries = [item for item in self.run_directory.read_summaries() if item["step"] in known]
+        records = self.run_directory.read_metrics()
+        self._logged_before = {record["step"]: record["loss"] for record in records if record["step"] > state.step}
         return state
 
     def run(self) -> str:
@@ -223,7 +226,7 @@ class Trainer:
         return loss.detach().double()
 
     def _update(self, loss: float, grad_norm: float) -> None:
-        """Apply the update, or leave it out and count when it is not finite. Raises NumericalError after three in a row."""
+        """Apply the update, or leave it out and count when it is not finite. Three in a row: NumericalError."""
         progress = self.progress
         if math.isfinite(loss) and math.isfinite(grad_norm):
             self.optimizer.step()
@@ -238,7 +241,7 @@ class Trainer:
         if progress.num_skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
             self.metadata.end_segment(progress.step, "nan-stopped")
             raise NumericalError(
-                f"loss or gradients were not finite in {MAX_SKIPPED_IN_A_ROW} updates in a row, up to {progress.step + 1}",
+                f"loss or gradients were not finite in {MAX_SKIPPED_IN_A_ROW} updates in a row, to {progress.step + 1}",
                 hint="lower optimizer.learning_rate; the last saved state is finite",
             )
 
@@ -254,8 +257,22 @@ class Trainer:
             "tokens_per_second": self.tokens_per_step / seconds,
             "num_skipped": self.progress.num_skipped,
         }
+        self._verify(record)
         self.log.metrics(record)
         self.report({"event": "step", **record, "eta_seconds": self.eta_seconds()})
+
+    def _verify(self, record: dict[str, Any]) -> None:
+        """Compare a recomputed loss with the one logged before the run stopped: equal bits prove the resume."""
+        step, loss = record["step"], record["loss"]
+        if step not in self._logged_before:
+            return
+        before = self._logged_before.pop(step)
+        if loss != before:
+            message = f"step {step} was {before!r} before the run stopped and is {loss!r} now: not bit-identical"
+            self.log.write(message)
+            self.report({"event": "warning", "step": step, "message": message})
+            self._logged_before.clear()
+        self.metadata.verify_segment(loss == before)
 
     def _context(self, index: int, seconds: float) -> dict[str, Any]:
         """What summary.json says beside the evaluation itself."""
@@ -274,7 +291,8 @@ class Trainer:
     def _report_evaluation(self, summary: dict[str, Any], *, is_best: bool) -> None:
         stopping = self.early_stopping
         self.log.write(
-            f"evaluation {summary['checkpoint_idx']} at step {summary['step']}: selection_ppl {summary['selection_ppl']:.3f}"
+            f"evaluation {summary['checkpoint_idx']} at step {summary['step']}: "
+            f"selection_ppl {summary['selection_ppl']:.3f}"
             f"{' (best)' if is_best else ''}, patience {stopping.num_waiting}/{stopping.config.patience}"
         )
         self.report({"event": "evaluation", "is_best": is_best, "summary": summary})
@@ -285,7 +303,9 @@ class Trainer:
     def _finish(self, reason: str) -> str:
         self._export("final_model")
         self.save()
-        self.metadata.finish(self.progress.step, reason, self.early_stopping, self._summaries, self.splits["validation"])
+        self.metadata.finish(
+            self.progress.step, reason, self.early_stopping, self._summaries, self.splits["validation"]
+        )
         self.log.write(f"{reason} at step {self.progress.step}")
         return reason
 

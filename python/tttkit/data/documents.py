@@ -1,0 +1,66 @@
+"""What a document is: the rules that cut a source's lines into documents."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+
+from tttkit.errors import UsageError
+
+RULES = ("file", "line", "blank-line", "wikitext")
+_ARTICLE_HEADING = re.compile(r"^ = (?!= )(.*\S.*)(?<! =) = \r?\n?$")
+
+Lines = Iterable[str]
+
+
+def cut_lines(lines: Lines, rule: str, pattern: str | None = None) -> Iterator[str]:
+    """Documents of one source file, from its lines (with line ends).
+
+    `file`: all of it. `line`: each line that is not blank, without its end. `blank-line`: blocks between blank lines.
+    `wikitext`: articles, each from a level-one heading ` = Title = ` on. A `pattern` overrides the rule: a document
+    starts at each line it matches. Raises UsageError for an unknown rule or a pattern that is no regular expression.
+    """
+    if pattern is not None:
+        return _cut_at(lines, compile_pattern(pattern))
+    if rule == "file":
+        return iter(["".join(lines)])
+    if rule == "line":
+        return (line.rstrip("\r\n") for line in lines if line.strip())
+    if rule == "blank-line":
+        return _blocks(lines)
+    if rule == "wikitext":
+        return _cut_at(lines, _ARTICLE_HEADING.match)
+    raise UsageError(f"unknown document rule `{rule}`", hint=f"rules: {', '.join(RULES)}")
+
+
+def compile_pattern(pattern: str) -> Callable[[str], object]:
+    """The search function of a --document-pattern. Raises UsageError."""
+    try:
+        return re.compile(pattern).search
+    except re.error as error:
+        raise UsageError(f"--document-pattern is not a regular expression: {error}") from error
+
+
+def _cut_at(lines: Lines, starts_document: Callable[[str], object]) -> Iterator[str]:
+    """A document from each starting line on; what comes before the first counts when it is not blank."""
+    current: list[str] = []
+    for line in lines:
+        if starts_document(line) and current:
+            if any(part.strip() for part in current):
+                yield "".join(current)
+            current = []
+        current.append(line)
+    if any(part.strip() for part in current):
+        yield "".join(current)
+
+
+def _blocks(lines: Lines) -> Iterator[str]:
+    current: list[str] = []
+    for line in lines:
+        if line.strip():
+            current.append(line)
+        elif current:
+            yield "".join(current)
+            current = []
+    if current:
+        yield "".join(current)

@@ -1,0 +1,116 @@
+"""manifest.json of a DATA directory: what is in it, how it was made, how to know that it is whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from tttkit import files
+from tttkit.errors import DataError, UsageError
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+TOKENIZER_NAME = "tokenizer.json"
+MAX_MANIFEST_BYTES = 64 << 20
+_SAFE_NAME = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
+_STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class ShardEntry:
+    """One shard file."""
+
+    name: str
+    num_tokens: int
+    num_documents: int
+    max_token: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        """Refuse a name that could lead out of the directory."""
+        if not _SAFE_NAME.match(self.name) or self.name in (".", ".."):
+            raise ValueError(f"unsafe shard name {self.name!r}")
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class SplitEntry:
+    """One split: its shards in order and its totals."""
+
+    shards: list[ShardEntry]
+    num_tokens: int
+    """Ids, the end-of-text token of each document included."""
+    num_documents: int
+    num_bytes: int
+    """UTF-8 bytes of the documents' text."""
+    num_words: int
+    """Words of the documents' text, split at white space."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Manifest:
+    """The whole data set."""
+
+    schema_version: int
+    tokenizer_sha256: str
+    vocab_size: int
+    """Every id is below it."""
+    eos_id: int
+    dtype: str
+    """uint16 or uint32."""
+    splits: dict[str, SplitEntry]
+    fingerprint: str
+    """SHA-256 over tokenizer and shards: equal data, equal fingerprint."""
+    request: dict[str, Any]
+    """Sources, tokenizer and rules that the data was made from."""
+
+
+def fingerprint(tokenizer_sha256: str, splits: dict[str, SplitEntry]) -> str:
+    """SHA-256 over the digests of tokenizer and shards, split by split."""
+    digest = hashlib.sha256(tokenizer_sha256.encode())
+    for name in sorted(splits):
+        digest.update(f"\n{name}".encode())
+        for shard in splits[name].shards:
+            digest.update(f"\n{shard.sha256}".encode())
+    return digest.hexdigest()
+
+
+def load_manifest(path: str | Path) -> Manifest:
+    """Read and check the manifest of a DATA directory.
+
+    Raises UsageError when the path is missing or no directory, DataError when the manifest is missing (a preparation
+    that did not end), damaged, or of a newer schema.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        what = "is a file" if path.exists() else "does not exist"
+        raise UsageError(f"expected a DATA directory, but {path} {what}", hint="make one with `tttkit data prepare`")
+    file = path / MANIFEST_NAME
+    if not file.exists():
+        raise DataError(f"{path} holds no whole data set (no {MANIFEST_NAME})", hint="run `tttkit data prepare` again")
+    raw = files.read_json(file, max_bytes=MAX_MANIFEST_BYTES)
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise DataError(
+            f"{file} has schema version {version}, this tttkit reads up to {SCHEMA_VERSION}",
+            hint="use the newer tttkit that made it, or prepare the data again",
+        )
+    try:
+        manifest = TypeAdapter(Manifest).validate_python(raw)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        where = ".".join(str(part) for part in detail["loc"])
+        raise DataError(f"{file} is damaged: {where}: {detail['msg']}") from error
+    if manifest.fingerprint != fingerprint(manifest.tokenizer_sha256, manifest.splits):
+        raise DataError(f"{file} is damaged: its fingerprint does not match its digests")
+    return manifest
+
+
+def save_manifest(path: Path, manifest: Manifest) -> None:
+    """Write the manifest of DATA directory `path`; from then on it counts as whole."""
+    files.write_json(path / MANIFEST_NAME, dataclasses.asdict(manifest))

@@ -1,0 +1,187 @@
+"""SOURCE to documents: text files, directories, globs, stdin, jsonl, parquet, Hugging Face data sets, `stdlib`.
+
+In come the words of the command line; out come documents in a fixed order: sources as given, paths within one sorted
+bytewise. Text is read as it is needed; only the documents of one batch are in memory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import hashlib
+import json
+import os
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tttkit.data.documents import RULES, compile_pattern, cut_lines
+from tttkit.data.text import Decoder, open_binary, read_file, read_lines
+from tttkit.errors import DataError, UsageError
+
+TEXT_SUFFIXES = (".txt", ".text", ".md", ".raw", ".tokens")
+RECORD_SUFFIXES = (".jsonl", ".parquet")
+_NOT_STDLIB = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How documents are taken from sources."""
+
+    documents: str = "file"
+    """Rule that cuts text into documents: file, line, blank-line or wikitext."""
+    document_pattern: str | None = None
+    """A document starts at each line this regular expression matches; overrides the rule."""
+    text_field: str = "text"
+    """Field of jsonl, parquet and data set records that holds the text."""
+
+    def __post_init__(self) -> None:
+        """Refuse what could only fail later."""
+        if self.documents not in RULES:
+            raise UsageError(f"unknown document rule `{self.documents}`", hint=f"rules: {', '.join(RULES)}")
+        if self.document_pattern is not None:
+            compile_pattern(self.document_pattern)
+
+
+def iter_documents(
+    sources: Iterable[str], reading: Reading, decoder: Decoder, *, split: str = "train"
+) -> Iterator[str]:
+    """Documents of all sources in order. `split` is the one taken from a Hugging Face data set.
+
+    Raises UsageError for a source that is missing or unreadable, DataError for unusable text.
+    """
+    for source in sources:
+        if source == "-":
+            yield from _cut_file(sys.stdin.buffer, "stdin", reading, decoder)
+        elif source.startswith("hf:"):
+            yield from _hub_documents(source, reading, split)
+        else:
+            for path in expand(source):
+                yield from _file_documents(path, reading, decoder)
+
+
+def expand(source: str) -> list[Path]:
+    """Files of one source, sorted bytewise. Raises UsageError when there are none."""
+    if source == "stdlib":
+        return _standard_library()
+    path = Path(source)
+    if path.is_dir():
+        suffixes = TEXT_SUFFIXES + RECORD_SUFFIXES
+        found = [entry for entry in path.rglob("*") if entry.suffix.lower() in suffixes and entry.is_file()]
+        if not found:
+            raise UsageError(f"no text in directory {path}", hint=f"it is searched for {', '.join(suffixes)}")
+    elif path.exists():
+        found = [path]
+    elif glob.has_magic(source):
+        found = [Path(name) for name in glob.glob(source, recursive=True) if Path(name).is_file()]  # noqa: PTH207
+        if not found:
+            raise UsageError(f"no file matches {source}")
+    else:
+        raise UsageError(f"no such source: {source}", hint="a file, directory, glob, -, hf:NAME[:CONFIG] or stdlib")
+    return sorted(found, key=os.fsencode)
+
+
+def total_bytes(sources: Iterable[str]) -> int | None:
+    """Bytes of all files of the sources, or None when that cannot be known beforehand."""
+    total = 0
+    for source in sources:
+        if source == "-" or source.startswith("hf:"):
+            return None
+        total += sum(path.stat().st_size for path in expand(source))
+    return total
+
+
+def signature(sources: Iterable[str]) -> str | None:
+    """Digest of names, sizes and times of all files, or None for stdin, which cannot be read twice."""
+    digest = hashlib.sha256()
+    for source in sources:
+        if source == "-":
+            return None
+        digest.update(f"{source}\0".encode(errors="surrogateescape"))
+        if not source.startswith("hf:"):
+            for path in expand(source):
+                status = path.stat()
+                digest.update(os.fsencode(path) + f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+    return digest.hexdigest()
+
+
+def _standard_library() -> list[Path]:
+    """Every module of this interpreter's library, its tests left out."""
+    root = Path(sysconfig.get_path("stdlib"))
+    found = [path for path in root.rglob("*.py") if not _NOT_STDLIB.intersection(path.relative_to(root).parts)]
+    if not found:
+        raise UsageError(f"the source of the Python library is not in {root}", hint="name a text file or directory")
+    return sorted(found, key=os.fsencode)
+
+
+def _file_documents(path: Path, reading: Reading, decoder: Decoder) -> Iterator[str]:
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        yield from _records_text(_load_dataset("parquet", data_files=str(path)), reading.text_field, str(path))
+    elif suffix == ".jsonl":
+        with open_binary(path) as file:
+            yield from _jsonl_documents(read_lines(file, str(path), decoder), str(path), reading.text_field)
+    elif reading.documents == "file" and reading.document_pattern is None:
+        text = read_file(path, decoder)
+        if text:
+            yield text
+    else:
+        with open_binary(path) as file:
+            yield from _cut_file(file, str(path), reading, decoder)
+
+
+def _cut_file(file: Any, name: str, reading: Reading, decoder: Decoder) -> Iterator[str]:
+    lines = (line for _, line in read_lines(file, name, decoder))
+    return (text for text in cut_lines(lines, reading.documents, reading.document_pattern) if text)
+
+
+def _jsonl_documents(lines: Iterator[tuple[int, str]], name: str, field: str) -> Iterator[str]:
+    for number, line in lines:
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{name}: line {number} is not JSON: {error}") from error
+        if not isinstance(record, dict) or not isinstance(record.get(field), str):
+            raise DataError(f"{name}: line {number} has no text field `{field}`", hint="name it with --text-field")
+        yield record[field]
+
+
+def _hub_documents(source: str, reading: Reading, split: str) -> Iterator[str]:
+    """Records of a data set, from a local folder or the hub; cut by the document rule when it is not `file`."""
+    name, _, config = source.removeprefix("hf:").partition(":")
+    dataset = _load_dataset(name, *([config] if config else []), split=split)
+    texts = _records_text(dataset, reading.text_field, source)
+    if reading.documents == "file" and reading.document_pattern is None:
+        return texts
+    lines = (text if text.endswith("\n") else f"{text}\n" for text in texts)
+    return cut_lines(lines, reading.documents, reading.document_pattern)
+
+
+def _load_dataset(name: str, *config: str, split: str = "train", **options: Any) -> Iterable[dict[str, Any]]:
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        if (Path(name) / "dataset_info.json").exists() or (Path(name) / "dataset_dict.json").exists():
+            loaded = datasets.load_from_disk(name)
+            return loaded[split] if isinstance(loaded, datasets.DatasetDict) else loaded  # type: ignore[no-any-return]
+        return datasets.load_dataset(name, *config, split=split, streaming=True, **options)  # type: ignore[no-any-return]
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(
+            f"cannot load data set {name}: {reason}",
+            hint="a name needs the network; a local folder made by save_to_disk, or holding jsonl or parquet, does not",
+        ) from error
+
+
+def _records_text(records: Iterable[dict[str, Any]], field: str, name: str) -> Iterator[str]:
+    for record in records:
+        if not isinstance(record.get(field), str):
+            known = ", ".join(record)
+            raise DataError(f"{name} has no text field `{field}`; it has {known}", hint="name it with --text-field")
+        if record[field]:
+            yield record[field]

@@ -1,0 +1,56 @@
+"""Step to batch of windows: a pure function, so that a run resumes with one integer.
+
+The windows of an epoch come in the order of a keyed permutation that is computed, not stored: any step is found in
+constant time, on a corpus of any size, without state, worker processes or history.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tttkit.data.split import Split
+from tttkit.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class WindowSampler:
+    """Batches of `batch_size` windows of W+1 tokens for one rank among `world_size`.
+
+    Window k is tokens k W … k W + W, both included, across documents and shards. Over all ranks every window of an
+    epoch comes exactly once; then the next epoch begins, in another order, in mid-batch if need be.
+    """
+
+    def __init__(
+        self, split: Split, *, window: int, batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1
+    ) -> None:
+        """Raises ValueError for a size below 1 or a rank outside the world, DataError for a split without a window."""
+        for name, value in (("window", window), ("batch_size", batch_size), ("world_size", world_size)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank must be in 0 … {world_size - 1}, got {rank}")
+        if not 0 <= seed < 1 << 64:
+            raise ValueError(f"seed must be in 0 … 2**64 - 1, got {seed}")
+        self.num_windows = max(0, split.num_tokens - 1) // window
+        """Full windows in the split."""
+        if self.num_windows == 0:
+            raise DataError(f"the split has {split.num_tokens} tokens, one window of W={window} needs {window + 1}")
+        self._split = split
+        self._options = {
+            "window": window, "batch_size": batch_size, "seed": seed, "rank": rank, "world_size": world_size
+        }  # fmt: skip
+
+    @property
+    def windows_per_epoch(self) -> int:
+        """Windows that all ranks together draw in one epoch: all of them."""
+        return self.num_windows
+
+    def batch(self, step: int) -> Tensor:
+        """Windows of this rank at `step` (from 0), int64 `(batch_size, W + 1)`. Raises ValueError for a negative step."""
+        import torch
+
+        if step < 0:
+            raise ValueError(f"step must be at least 0, got {step}")
+        return torch.from_numpy(self._split.rust.batch(step, **self._options))

@@ -1,0 +1,85 @@
+"""The specification of a TTT layer: what it computes, one token at a time, as plainly as possible.
+
+Sun et al., "Learning to (Learn at Test Time)", sections 2.1 to 2.7, in the official parametrisation. The inner gradient
+is taken by automatic differentiation of the inner loss, nothing is detached, and no dual form is used; `ttt.py` must agree.
+Slow: for tests and for reading.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from tttkit.models.layers import causal_convolution, rotate
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tttkit.models.ttt import TTTLayer
+
+EPS = 1e-6
+
+
+def reference_forward(layer: TTTLayer, y: Tensor) -> Tensor:
+    """Output (B, L, D) of a TTT layer for its normed input (B, L, D), from a fresh state."""
+    queries, keys, values = _projections(layer, y)
+    heads_range = range(layer.config.num_attention_heads)
+    rows = []
+    for b in range(y.shape[0]):
+        heads = [_one_head(layer, h, y[b], queries[b], keys[b], values[b]) for h in heads_range]
+        rows.append(torch.cat(heads, dim=-1))  # (L, D)
+    read = layer.post_norm(torch.stack(rows))
+    if layer.config.use_gate:
+        read = read * F.gelu(layer.g_proj(y), approximate="tanh")
+    output: Tensor = layer.o_proj(read)
+    return output
+
+
+def inner_model(u: Tensor, weights: dict[str, Tensor], scale: Tensor, shift: Tensor) -> Tensor:
+    """f(u) = u + norm(z) with z = u W1 + b1, or z = gelu(u W1 + b1) W2 + b2; u is (1, d)."""
+    z = u @ weights["W1"] + weights["b1"]
+    if "W2" in weights:
+        z = F.gelu(z, approximate="tanh") @ weights["W2"] + weights["b2"]
+    return u + F.layer_norm(z, z.shape[-1:], scale, shift, EPS)
+
+
+def inner_loss(weights: dict[str, Tensor], key: Tensor, value: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """What the inner model learns: to make the value from the key."""
+    return 0.5 * (inner_model(key, weights, scale, shift) - value).square().sum()
+
+
+def _one_head(layer: TTTLayer, head: int, y: Tensor, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """The inner loop of one head over one row of text: outputs (L, d)."""
+    head_dim, size = layer.config.head_dim, layer.config.mini_batch_size
+    part = slice(head * head_dim, (head + 1) * head_dim)
+    scale, shift = layer.ttt_norm_weight[head], layer.ttt_norm_bias[head]
+    names = [name for name in ("W1", "b1", "W2", "b2") if hasattr(layer, name)]
+    weights = {name: layer.get_parameter(name)[head] for name in names}
+    gradients = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    outputs = []
+    for token in range(y.shape[0]):
+        slot = token % size  # 0-based index in the mini-batch
+        cos, sin = layer.rotary_cos[slot], layer.rotary_sin[slot]
+        query, key = (rotate(x[token : token + 1, part], cos, sin) for x in (queries, keys))
+        gate = layer.learnable_ttt_lr_weight[head, 0] @ y[token] + layer.learnable_ttt_lr_bias[head, 0]
+        rate = layer.config.ttt_base_lr * torch.sigmoid(gate) / head_dim
+        # every gradient of a mini-batch is taken at its first weights
+        gradient = torch.func.grad(inner_loss)(weights, key, values[token : token + 1, part], scale, shift)
+        gradients = {name: gradients[name] + rate * gradient[name] for name in names}
+        factor = torch.clamp(1 / (slot + 1) + layer.learnable_token_idx[slot], min=0)
+        learned = {name: weights[name] - factor * gradients[name] for name in names}
+        outputs.append(inner_model(query, learned, scale, shift))
+        if slot == size - 1:
+            weights = learned
+            gradients = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    return torch.cat(outputs)
+
+
+def _projections(layer: TTTLayer, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    shared = layer.q_proj(y)
+    if layer.config.share_qk:
+        queries, keys = (causal_convolution(shared, conv, None) for conv in (layer.conv_q, layer.conv_k))
+        return queries, keys, layer.v_proj(y)
+    return shared, layer.k_proj(y), layer.v_proj(y)

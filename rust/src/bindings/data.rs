@@ -1,0 +1,158 @@
+//! Encoding, packing and reading token shards.
+
+use std::path::PathBuf;
+
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use super::run;
+use crate::window::Sampling;
+use crate::{pack, split};
+
+/// Encodes documents on all threads.
+#[pyclass(frozen, module = "tttkit._rust")]
+pub struct Encoder(pack::Encoder);
+
+#[pymethods]
+impl Encoder {
+    #[new]
+    #[pyo3(signature = (tokenizer_json, num_threads = 0))]
+    fn new(py: Python<'_>, tokenizer_json: &str, num_threads: usize) -> PyResult<Self> {
+        run(py, || pack::Encoder::new(tokenizer_json, num_threads)).map(Self)
+    }
+
+    /// Ids of all documents one after another, and where each begins (one more than documents).
+    fn encode<'py>(
+        &self,
+        py: Python<'py>,
+        documents: Vec<String>,
+    ) -> PyResult<(Bound<'py, PyArray1<u32>>, Bound<'py, PyArray1<u64>>)> {
+        let (ids, offsets) = run(py, || {
+            let encoded = self.0.encode(&documents)?;
+            let mut offsets = vec![0_u64];
+            for ids in &encoded {
+                offsets.push(offsets[offsets.len() - 1] + ids.len() as u64);
+            }
+            Ok((encoded.concat(), offsets))
+        })?;
+        Ok((ids.into_pyarray(py), offsets.into_pyarray(py)))
+    }
+}
+
+/// Writes the shards of one split.
+#[pyclass(module = "tttkit._rust")]
+pub struct Packer(Option<pack::Packer>);
+
+#[pymethods]
+impl Packer {
+    #[new]
+    fn new(directory: PathBuf, split: &str, vocab_size: u32, eos_id: u32, shard_tokens: u64) -> PyResult<Self> {
+        Ok(Self(Some(pack::Packer::new(&directory, split, vocab_size, eos_id, shard_tokens)?)))
+    }
+
+    /// Encode and append documents, each followed by the end-of-text token. Returns the number of tokens added.
+    fn add(&mut self, py: Python<'_>, encoder: &Encoder, documents: Vec<String>) -> PyResult<u64> {
+        let packer = self.0.as_mut().ok_or_else(finished)?;
+        run(py, || {
+            let encoded = encoder.0.encode(&documents)?;
+            for ids in &encoded {
+                packer.add_document(ids)?;
+            }
+            Ok(encoded.iter().map(|ids| ids.len() as u64 + 1).sum())
+        })
+    }
+
+    /// Close the last shard. Returns (name, tokens, documents, largest id, SHA-256) of every shard in order.
+    fn finish(&mut self, py: Python<'_>) -> PyResult<Vec<(String, u64, u64, u32, String)>> {
+        let packer = self.0.take().ok_or_else(finished)?;
+        let shards = run(py, || packer.finish())?;
+        let rows = shards.into_iter().map(|shard| {
+            let header = shard.header;
+            (shard.name, header.num_tokens, header.num_documents, header.max_token, shard.sha256)
+        });
+        Ok(rows.collect())
+    }
+}
+
+fn finished() -> PyErr {
+    PyValueError::new_err("the packer has finished already")
+}
+
+/// The shards of one split as one stream.
+#[pyclass(frozen, module = "tttkit._rust")]
+pub struct TokenSplit(split::TokenSplit);
+
+#[pymethods]
+impl TokenSplit {
+    #[new]
+    #[pyo3(signature = (paths, mapped = true))]
+    fn new(py: Python<'_>, paths: Vec<PathBuf>, mapped: bool) -> PyResult<Self> {
+        run(py, || split::TokenSplit::open(&paths, mapped)).map(Self)
+    }
+
+    /// (tokens, documents, vocabulary size, largest id) of every shard, as its header says.
+    #[getter]
+    fn headers(&self) -> Vec<(u64, u64, u32, u32)> {
+        let headers = self.0.shards().iter().map(|shard| *shard.header());
+        headers.map(|header| (header.num_tokens, header.num_documents, header.vocab_size, header.max_token)).collect()
+    }
+
+    #[getter]
+    fn num_tokens(&self) -> u64 {
+        self.0.num_tokens()
+    }
+
+    #[getter]
+    fn num_documents(&self) -> u64 {
+        self.0.num_documents()
+    }
+
+    /// Tokens `start .. stop` as u32.
+    fn tokens<'py>(&self, py: Python<'py>, start: u64, stop: u64) -> PyResult<Bound<'py, PyArray1<u32>>> {
+        if start > stop || stop > self.0.num_tokens() {
+            return Err(PyValueError::new_err(format!(
+                "tokens {start}..{stop} are not in a split of {}",
+                self.0.num_tokens()
+            )));
+        }
+        let ids = run(py, || {
+            let mut ids = vec![0_u32; (stop - start) as usize];
+            self.0.read(start, &mut ids).map(|()| ids)
+        })?;
+        Ok(ids.into_pyarray(py))
+    }
+
+    /// Positions after the last token of each document.
+    fn document_ends<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<u64>>> {
+        Ok(run(py, || self.0.document_ends())?.into_pyarray(py))
+    }
+
+    /// The batch of one rank at one step, `(batch_size, window + 1)`.
+    #[pyo3(signature = (step, *, window, batch_size, seed, rank, world_size))]
+    #[expect(clippy::too_many_arguments, reason = "keyword-only, and the Python wrapper is the interface")]
+    fn batch<'py>(
+        &self,
+        py: Python<'py>,
+        step: u64,
+        window: u64,
+        batch_size: u64,
+        seed: u64,
+        rank: u64,
+        world_size: u64,
+    ) -> PyResult<Bound<'py, PyArray2<i64>>> {
+        let num_windows = self.0.num_tokens().saturating_sub(1) / window.max(1);
+        let sampling = Sampling { num_windows, batch_size, seed, rank, world_size };
+        let tokens = run(py, || {
+            let windows = sampling.windows(step)?;
+            let mut tokens = vec![0_i64; windows.len() * (window as usize + 1)];
+            self.0.gather(&windows, window, &mut tokens).map(|()| tokens)
+        })?;
+        tokens.into_pyarray(py).reshape([batch_size as usize, window as usize + 1])
+    }
+
+    /// Check every byte of every shard against its SHA-256.
+    fn verify(&self, py: Python<'_>, digests: Vec<String>) -> PyResult<()> {
+        run(py, || self.0.verify(&digests))
+    }
+}

@@ -1,0 +1,61 @@
+//! What Python sees. Arguments are checked and copied or borrowed here; the work happens in the pure modules with the
+//! interpreter released.
+
+mod data;
+mod statistics;
+
+use std::io::ErrorKind;
+
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::marker::Ungil;
+use pyo3::prelude::*;
+
+use crate::error::{Error, Result};
+
+mod classes {
+    pyo3::import_exception!(tttkit.errors, DataError);
+    pyo3::import_exception!(tttkit.errors, ShardError);
+}
+
+impl From<Error> for PyErr {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        match error {
+            Error::Shard { .. } => classes::ShardError::new_err(message),
+            Error::Data(_) | Error::Tokenizer(_) => classes::DataError::new_err(message),
+            Error::Value(_) => PyValueError::new_err(message),
+            Error::Io { path, source } if source.kind() == ErrorKind::UnexpectedEof => {
+                classes::ShardError::new_err(format!("{}: the file is shorter than it says", path.display()))
+            }
+            // OSError picks FileNotFoundError, PermissionError, … by errno itself.
+            Error::Io { path, source } => match source.raw_os_error() {
+                Some(errno) => PyOSError::new_err((errno, describe(&source), path)),
+                None => PyOSError::new_err(message),
+            },
+        }
+    }
+}
+
+/// The operating system's words without Rust's "(os error 2)".
+fn describe(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+/// The one gateway: release the interpreter, run, heed Ctrl-C, map the error.
+fn run<T: Ungil + Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Ungil + Send) -> PyResult<T> {
+    let result = py.detach(work);
+    py.check_signals()?;
+    Ok(result?)
+}
+
+#[pymodule]
+fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<data::Encoder>()?;
+    module.add_class::<data::Packer>()?;
+    module.add_class::<data::TokenSplit>()?;
+    module.add_function(wrap_pyfunction!(statistics::chunk_statistics, module)?)?;
+    module.add_function(wrap_pyfunction!(statistics::paired_bootstrap, module)?)?;
+    Ok(())
+}

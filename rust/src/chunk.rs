@@ -1,0 +1,140 @@
+//! Per-token NLL to per-chunk statistics, as the evaluation protocol defines them.
+
+use crate::error::{Error, Result};
+
+/// How a chunk is aggregated over sequences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aggregate {
+    /// Mean over all tokens of the chunk.
+    Mean,
+    /// Mean per sequence, then the lower median over sequences: the earlier system's.
+    Median,
+}
+
+/// Which positions belong to which chunk.
+#[derive(Debug, Clone, Copy)]
+pub struct Chunking {
+    /// Training window W in tokens.
+    pub window: usize,
+    /// Positions K of a chunk.
+    pub size: usize,
+    /// Positions S between starts.
+    pub stride: usize,
+    /// Cut a chunk at W when its center is below W and its end above: the earlier system's habit.
+    pub cut_at_window: bool,
+}
+
+/// One chunk: where it lies and what it came to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Chunk {
+    /// First position.
+    pub start: usize,
+    /// `start + K / 2`.
+    pub center: usize,
+    /// Position after the last.
+    pub end: usize,
+    /// Mean (or lower median) NLL in nats.
+    pub nll: f64,
+    /// Tokens it rests on, over all sequences.
+    pub num_tokens: usize,
+}
+
+impl Chunking {
+    /// Starts and ends of all chunks that lie within `len` positions.
+    ///
+    /// # Errors
+    /// When a size is zero or no chunk fits.
+    pub fn spans(&self, len: usize) -> Result<Vec<(usize, usize)>> {
+        if self.size == 0 || self.stride == 0 || self.window == 0 {
+            return Err(Error::Value(
+                "window, chunk_size and chunk_stride must be at least 1".into(),
+            ));
+        }
+        if len < self.size {
+            return Err(Error::Value(format!(
+                "chunk_size {} is longer than the {len} positions of nll",
+                self.size
+            )));
+        }
+        let starts = (0..=len - self.size).step_by(self.stride);
+        Ok(starts.map(|start| (start, self.end(start))).collect())
+    }
+
+    fn end(&self, start: usize) -> usize {
+        let end = start + self.size;
+        if self.cut_at_window && start + self.size / 2 < self.window && end > self.window {
+            self.window
+        } else {
+            end
+        }
+    }
+
+    /// Statistics of every chunk of `nll`, row-major `(len / row_len, row_len)`, summed in f64.
+    ///
+    /// # Errors
+    /// As `spans`, or when there is no row.
+    pub fn aggregate(&self, nll: &[f32], row_len: usize, aggregate: Aggregate) -> Result<Vec<Chunk>> {
+        if nll.is_empty() || row_len == 0 {
+            return Err(Error::Value("nll holds no sequence".into()));
+        }
+        let num_rows = nll.len() / row_len;
+        let chunks = self.spans(row_len)?.into_iter().map(|(start, end)| {
+            let sums = nll.chunks_exact(row_len).map(|row| sum(&row[start..end]));
+            let count = end - start;
+            let value = match aggregate {
+                Aggregate::Mean => sums.sum::<f64>() / (num_rows * count) as f64,
+                Aggregate::Median => lower_median(sums.map(|sum| sum / count as f64).collect()),
+            };
+            Chunk {
+                start,
+                center: start + self.size / 2,
+                end,
+                nll: value,
+                num_tokens: num_rows * count,
+            }
+        });
+        Ok(chunks.collect())
+    }
+}
+
+/// Sum in f64.
+pub fn sum(values: &[f32]) -> f64 {
+    values.iter().copied().map(f64::from).sum()
+}
+
+/// The smaller of the two middle values of an even count. NaN sorts last.
+fn lower_median(mut values: Vec<f64>) -> f64 {
+    let middle = (values.len() - 1) / 2;
+    *values.select_nth_unstable_by(middle, f64::total_cmp).1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHUNKING: Chunking = Chunking { window: 4, size: 2, stride: 2, cut_at_window: false };
+
+    #[test]
+    fn mean_and_lower_median_of_known_values() {
+        let nll = [1.0, 3.0, 0.0, 0.0, 5.0, 7.0, 2.0, 4.0, 9.0, 9.0];
+        let mean = CHUNKING.aggregate(&nll, 5, Aggregate::Mean).unwrap();
+        assert_eq!(mean.iter().map(|c| c.nll).collect::<Vec<_>>(), [3.75, 3.25]);
+        let median = CHUNKING.aggregate(&nll, 5, Aggregate::Median).unwrap();
+        assert_eq!(median.iter().map(|c| c.nll).collect::<Vec<_>>(), [2.0, 0.0]);
+        assert_eq!((mean[1].center, mean[1].end, mean[1].num_tokens), (3, 4, 4));
+    }
+
+    #[test]
+    fn a_chunk_across_the_window_is_cut_only_when_its_center_lies_before() {
+        let chunking = Chunking { window: 10, size: 7, stride: 3, cut_at_window: true };
+        let spans = chunking.spans(20).unwrap();
+        assert_eq!(spans, [(0, 7), (3, 10), (6, 10), (9, 16), (12, 19)]);
+    }
+
+    #[test]
+    fn nonsense_is_an_error() {
+        assert!(Chunking { size: 0, ..CHUNKING }.spans(9).is_err());
+        assert!(CHUNKING.spans(1).is_err());
+        assert!(CHUNKING.aggregate(&[], 5, Aggregate::Mean).is_err());
+    }
+}

@@ -1,0 +1,13 @@
+//! The compiled half of tttkit: documents to token shards, window sampling, chunk statistics and bootstrap.
+//!
+//! Everything outside `bindings` is plain Rust and is tested with `cargo test`; `bindings` is what Python sees as
+//! `tttkit._rust`.
+
+mod bindings;
+pub mod bootstrap;
+pub mod chunk;
+pub mod error;
+pub mod pack;
+pub mod shard;
+pub mod split;
+pub mod window;

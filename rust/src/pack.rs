@@ -1,0 +1,136 @@
+//! Documents to one stream of tokens with the end-of-text token once after each, cut into shards.
+//!
+//! Nothing is padded, truncated or dropped. Encoding runs on all threads, writing keeps the order of the documents, so
+//! the bytes are the same for any number of threads. Memory holds one batch of documents.
+
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use tokenizers::Tokenizer;
+
+use crate::error::{Error, Result};
+use crate::shard::{ShardInfo, ShardWriter};
+
+/// Encodes documents with a tokenizer of the `tokenizers` crate, without special tokens of its own.
+pub struct Encoder {
+    tokenizer: Tokenizer,
+    pool: rayon::ThreadPool,
+}
+
+impl Encoder {
+    /// From the text of a tokenizer.json; `num_threads` 0 means all cores.
+    ///
+    /// # Errors
+    /// When the crate refuses the tokenizer.
+    pub fn new(tokenizer_json: &str, num_threads: usize) -> Result<Self> {
+        let mut tokenizer: Tokenizer =
+            tokenizer_json.parse().map_err(|error: tokenizers::Error| Error::Tokenizer(error.to_string()))?;
+        tokenizer.with_padding(None);
+        tokenizer.with_truncation(None).map_err(|error| Error::Tokenizer(error.to_string()))?;
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(num_threads)
+            .build()
+            .map_err(|error| Error::Value(format!("cannot start {num_threads} threads: {error}")))?;
+        Ok(Self { tokenizer, pool })
+    }
+
+    /// Ids of every document, in order.
+    ///
+    /// # Errors
+    /// When a document cannot be encoded.
+    pub fn encode(&self, documents: &[String]) -> Result<Vec<Vec<u32>>> {
+        self.pool.install(|| {
+            let encoded = documents.par_iter().map(|text| {
+                let encoding = self.tokenizer.encode_fast(text.as_str(), false);
+                encoding.map(|found| found.get_ids().to_vec()).map_err(|error| Error::Data(error.to_string()))
+            });
+            encoded.collect()
+        })
+    }
+}
+
+/// Writes the shards of one split.
+pub struct Packer {
+    directory: PathBuf,
+    split: String,
+    vocab_size: u32,
+    eos_id: u32,
+    shard_tokens: u64,
+    current: Option<ShardWriter>,
+    finished: Vec<ShardInfo>,
+}
+
+impl Packer {
+    /// Shards `SPLIT-00000.tok`, … of at most `shard_tokens` tokens in `directory`.
+    ///
+    /// # Errors
+    /// When the end-of-text id is not below the vocabulary size or a shard may hold nothing.
+    pub fn new(directory: &Path, split: &str, vocab_size: u32, eos_id: u32, shard_tokens: u64) -> Result<Self> {
+        if eos_id >= vocab_size {
+            return Err(Error::Value(format!("eos_id {eos_id} is not below the vocabulary size {vocab_size}")));
+        }
+        if shard_tokens == 0 {
+            return Err(Error::Value("shard_tokens must be at least 1".into()));
+        }
+        Ok(Self {
+            directory: directory.to_owned(),
+            split: split.to_owned(),
+            vocab_size,
+            eos_id,
+            shard_tokens,
+            current: None,
+            finished: Vec::new(),
+        })
+    }
+
+    /// Append one document and its end-of-text token.
+    ///
+    /// # Errors
+    /// For an id outside the vocabulary or a failed write.
+    pub fn add_document(&mut self, ids: &[u32]) -> Result<()> {
+        let mut rest = ids;
+        while !rest.is_empty() {
+            let shard_tokens = self.shard_tokens;
+            let shard = self.open_shard()?;
+            let room = (shard_tokens - shard.num_tokens()).min(rest.len() as u64) as usize;
+            shard.push(&rest[..room])?;
+            rest = &rest[room..];
+        }
+        let eos_id = self.eos_id;
+        let shard = self.open_shard()?;
+        shard.push(&[eos_id])?;
+        shard.end_document();
+        Ok(())
+    }
+
+    /// Close the last shard; the shards of the split in order.
+    ///
+    /// # Errors
+    /// When a write fails.
+    pub fn finish(mut self) -> Result<Vec<ShardInfo>> {
+        self.close_shard()?;
+        Ok(self.finished)
+    }
+
+    /// The shard with room for a token, a new one when the last is full.
+    fn open_shard(&mut self) -> Result<&mut ShardWriter> {
+        if self.current.as_ref().is_some_and(|shard| shard.num_tokens() >= self.shard_tokens) {
+            self.close_shard()?;
+        }
+        let shard = match self.current.take() {
+            Some(shard) => shard,
+            None => {
+                let name = format!("{}-{:05}.tok", self.split, self.finished.len());
+                ShardWriter::create(&self.directory.join(name), self.vocab_size)?
+            }
+        };
+        Ok(self.current.insert(shard))
+    }
+
+    fn close_shard(&mut self) -> Result<()> {
+        if let Some(shard) = self.current.take() {
+            self.finished.push(shard.finish()?);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,104 @@
+//! All shards of one split, seen as one stream of tokens.
+
+use std::path::PathBuf;
+
+use rayon::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::shard::Shard;
+
+/// Shards in order, with the position of each in the stream.
+pub struct TokenSplit {
+    shards: Vec<Shard>,
+    /// Position of the first token of every shard, then the total.
+    starts: Vec<u64>,
+}
+
+impl TokenSplit {
+    /// Open all shards of a split, in order.
+    ///
+    /// # Errors
+    /// When one cannot be opened or they disagree about the vocabulary.
+    pub fn open(paths: &[PathBuf], mapped: bool) -> Result<Self> {
+        let shards = paths.iter().map(|path| Shard::open(path, mapped)).collect::<Result<Vec<_>>>()?;
+        let mut starts = vec![0];
+        for (shard, path) in shards.iter().zip(paths) {
+            if shard.header().vocab_size != shards[0].header().vocab_size {
+                return Err(Error::shard(path, "another vocabulary than the first shard"));
+            }
+            let next = starts[starts.len() - 1] + shard.header().num_tokens;
+            starts.push(next);
+        }
+        Ok(Self { shards, starts })
+    }
+
+    /// The shards.
+    pub fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    /// Tokens in all shards.
+    pub fn num_tokens(&self) -> u64 {
+        self.starts[self.starts.len() - 1]
+    }
+
+    /// Documents in all shards.
+    pub fn num_documents(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.header().num_documents).sum()
+    }
+
+    /// Copy the tokens from `start` on into `target`, across shards.
+    ///
+    /// # Errors
+    /// When the range leaves the split.
+    pub fn read<T: From<u16> + TryFrom<u32>>(&self, start: u64, target: &mut [T]) -> Result<()> {
+        let stop = start.checked_add(target.len() as u64).filter(|&stop| stop <= self.num_tokens());
+        if stop.is_none() {
+            return Err(Error::Value(format!(
+                "tokens {start}..+{} are not in a split of {}",
+                target.len(),
+                self.num_tokens()
+            )));
+        }
+        let mut index = self.starts.partition_point(|&first| first <= start).saturating_sub(1);
+        let (mut position, mut rest) = (start, target);
+        while !rest.is_empty() {
+            let count = rest.len().min((self.starts[index + 1] - position) as usize);
+            let (head, tail) = rest.split_at_mut(count);
+            self.shards[index].read(position - self.starts[index], head)?;
+            position += count as u64;
+            rest = tail;
+            index += 1;
+        }
+        Ok(())
+    }
+
+    /// Copy windows of `window + 1` tokens, window `k` from token `k * window` on, row after row.
+    ///
+    /// # Errors
+    /// When a window leaves the split.
+    pub fn gather(&self, windows: &[u64], window: u64, target: &mut [i64]) -> Result<()> {
+        let rows = target.chunks_exact_mut(window as usize + 1);
+        rows.zip(windows).try_for_each(|(row, &index)| self.read(index * window, row))
+    }
+
+    /// Positions after the last token of each document, in the stream.
+    ///
+    /// # Errors
+    /// When an index is corrupt.
+    pub fn document_ends(&self) -> Result<Vec<u64>> {
+        let mut ends = Vec::new();
+        for (shard, start) in self.shards.iter().zip(&self.starts) {
+            ends.extend(shard.document_ends()?.into_iter().map(|end| start + end));
+        }
+        Ok(ends)
+    }
+
+    /// Check every byte of every shard against its SHA-256.
+    ///
+    /// # Errors
+    /// The first fault found.
+    pub fn verify(&self, digests: &[String]) -> Result<()> {
+        self.shards.par_iter().zip(digests).try_for_each(|(shard, digest)| shard.verify(digest))
+    }
+}

@@ -1,0 +1,167 @@
+//! Which windows belong to a step: a keyed permutation that needs no table and no history.
+//!
+//! A Feistel network permutes the smallest power of four that holds all windows; walking along its cycles until an index
+//! falls below the number of windows keeps it a permutation of exactly those. Any step is found in constant time and
+//! memory, for a billion windows as for ten. Every epoch has another key.
+
+use crate::error::{Error, Result};
+
+const NUM_ROUNDS: usize = 8;
+
+/// The order of `num_windows` windows in one epoch.
+pub struct EpochOrder {
+    num_windows: u64,
+    half_bits: u32,
+    keys: [u64; NUM_ROUNDS],
+}
+
+impl EpochOrder {
+    /// The order that `seed` gives to `epoch`.
+    pub fn new(num_windows: u64, seed: u64, epoch: u64) -> Self {
+        let bits = u64::BITS - num_windows.saturating_sub(1).leading_zeros();
+        let mut state = mix(seed ^ mix(epoch.wrapping_add(1)));
+        let keys = std::array::from_fn(|_| {
+            state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            mix(state)
+        });
+        Self {
+            num_windows,
+            half_bits: bits.div_ceil(2).max(1),
+            keys,
+        }
+    }
+
+    /// The window at `position`, which must be below the number of windows.
+    pub fn window(&self, position: u64) -> u64 {
+        debug_assert!(position < self.num_windows);
+        let mut value = self.permute(position);
+        while value >= self.num_windows {
+            value = self.permute(value);
+        }
+        value
+    }
+
+    fn permute(&self, value: u64) -> u64 {
+        let mask = (1_u64 << self.half_bits) - 1;
+        let (mut left, mut right) = (value >> self.half_bits, value & mask);
+        for key in self.keys {
+            (left, right) = (right, left ^ (mix(right ^ key) & mask));
+        }
+        left << self.half_bits | right
+    }
+}
+
+/// The finalizer of `SplitMix64`: every input bit reaches every output bit.
+pub fn mix(mut value: u64) -> u64 {
+    value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    value ^ (value >> 31)
+}
+
+/// Who draws what: the batch of one rank among several.
+#[derive(Debug, Clone, Copy)]
+pub struct Sampling {
+    /// Windows in the split.
+    pub num_windows: u64,
+    /// Windows per rank and step.
+    pub batch_size: u64,
+    /// Seed of the order.
+    pub seed: u64,
+    /// This rank.
+    pub rank: u64,
+    /// Number of ranks.
+    pub world_size: u64,
+}
+
+impl Sampling {
+    /// Windows of this rank at `step`. All ranks and steps together walk through the epochs without gap or repetition.
+    ///
+    /// # Errors
+    /// When the split has no window, or the step lies beyond what 64 bits can count.
+    pub fn windows(&self, step: u64) -> Result<Vec<u64>> {
+        if self.num_windows == 0 {
+            return Err(Error::Value("the split holds no full window".into()));
+        }
+        let first = step
+            .checked_mul(self.world_size)
+            .and_then(|steps| steps.checked_add(self.rank))
+            .and_then(|batches| batches.checked_mul(self.batch_size))
+            .filter(|first| first.checked_add(self.batch_size).is_some())
+            .ok_or_else(|| Error::Value(format!("step {step} is out of range")))?;
+        let mut epoch = first / self.num_windows;
+        let mut order = EpochOrder::new(self.num_windows, self.seed, epoch);
+        let windows = (first..first + self.batch_size).map(|sample| {
+            if sample / self.num_windows != epoch {
+                epoch = sample / self.num_windows;
+                order = EpochOrder::new(self.num_windows, self.seed, epoch);
+            }
+            order.window(sample % self.num_windows)
+        });
+        Ok(windows.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn order_is_a_permutation(num_windows in 1_u64..3_000, seed: u64, epoch in 0_u64..1_000_000) {
+            let order = EpochOrder::new(num_windows, seed, epoch);
+            let mut seen = vec![false; num_windows as usize];
+            for position in 0..num_windows {
+                let window = order.window(position) as usize;
+                prop_assert!(!seen[window]);
+                seen[window] = true;
+            }
+        }
+
+        #[test]
+        fn ranks_cover_the_epochs_once(
+            num_windows in 1_u64..200, seed: u64, batch_size in 1_u64..9, world_size in 1_u64..5,
+        ) {
+            let num_steps = (2 * num_windows).div_ceil(batch_size * world_size);
+            let mut drawn = Vec::new();
+            for step in 0..num_steps {
+                for rank in 0..world_size {
+                    let sampling = Sampling { num_windows, batch_size, seed, rank, world_size };
+                    drawn.extend(sampling.windows(step).unwrap());
+                }
+            }
+            for epoch in 0..2 {
+                let mut windows = drawn[(epoch * num_windows) as usize..((epoch + 1) * num_windows) as usize].to_vec();
+                windows.sort_unstable();
+                prop_assert_eq!(windows, (0..num_windows).collect::<Vec<_>>());
+            }
+        }
+
+        #[test]
+        fn huge_epochs_need_no_table(seed: u64, position in 0_u64..1_000_000_000) {
+            let order = EpochOrder::new(1_000_000_000, seed, 3);
+            prop_assert!(order.window(position) < 1_000_000_000);
+        }
+    }
+
+    #[test]
+    fn epochs_differ_and_orders_look_random() {
+        let count = 10_000;
+        let order = |epoch| {
+            let order = EpochOrder::new(count, 1, epoch);
+            (0..count).map(|at| order.window(at)).collect::<Vec<_>>()
+        };
+        let (first, second) = (order(0), order(1));
+        assert!(first.iter().zip(&second).filter(|(a, b)| a == b).count() < 20);
+        let neighbours = first.windows(2).filter(|pair| pair[1] == pair[0] + 1);
+        assert!(neighbours.count() < 20);
+    }
+
+    #[test]
+    fn out_of_range_is_an_error() {
+        let sampling = Sampling { num_windows: 0, batch_size: 1, seed: 0, rank: 0, world_size: 1 };
+        assert!(sampling.windows(0).is_err());
+        let sampling = Sampling { num_windows: 5, batch_size: 8, ..sampling };
+        assert!(sampling.windows(u64::MAX / 8).is_err());
+    }
+}

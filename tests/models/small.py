@@ -1,0 +1,43 @@
+"""Small models with every parameter perturbed, shared by the tests of this folder."""
+
+from __future__ import annotations
+
+import torch
+from tttkit.models import LanguageModel, ModelConfig, build_model
+
+VARIANTS = {
+    "linear": {},
+    "mlp": {"ttt_layer_type": "mlp"},
+    "linear-gate": {"use_gate": True},
+    "linear-conv": {"share_qk": True, "pre_conv": True},
+    "mlp-all": {"ttt_layer_type": "mlp", "use_gate": True, "share_qk": True, "pre_conv": True},
+}
+ARCHITECTURES = {**VARIANTS, "transformer": {"architecture": "transformer"}, "sw": {"architecture": "sw"}}
+VOCAB_SIZE = 61
+
+
+def small_config(**fields) -> ModelConfig:
+    sizes = {
+        "vocab_size": VOCAB_SIZE,
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "mini_batch_size": 4,
+        "sliding_window": 6,
+    }
+    return ModelConfig(**{**sizes, **fields})
+
+
+def small_model(*, seed: int = 0, scale: float = 0.2, **fields) -> LanguageModel:
+    """No parameter is at a special value such as 0 or 1, so that none can be forgotten without notice."""
+    model = build_model(small_config(**fields), seed=seed)
+    generator = torch.Generator().manual_seed(seed + 1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def random_ids(batch: int, length: int, *, seed: int = 0) -> torch.Tensor:
+    return torch.randint(0, VOCAB_SIZE, (batch, length), generator=torch.Generator().manual_seed(seed))

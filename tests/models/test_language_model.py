@@ -1,0 +1,183 @@
+"""What holds for every architecture: causality, independence of rows, segments, errors, initial values."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small import ARCHITECTURES, VARIANTS, random_ids, small_config, small_model
+from tttkit.models import ModelState, build_model, compiled
+
+all_architectures = pytest.mark.parametrize("fields", ARCHITECTURES.values(), ids=ARCHITECTURES)
+MODELS = {name: small_model(**fields) for name, fields in ARCHITECTURES.items()}
+
+
+@all_architectures
+def test_no_logit_depends_on_a_later_token(fields):
+    model = small_model(**fields)
+    ids = random_ids(1, 19)
+    changed = ids.clone()
+    changed[:, 11:] = (changed[:, 11:] + 1) % 61
+    before, after = model(ids), model(changed)
+    torch.testing.assert_close(after[:, :11], before[:, :11], rtol=0, atol=1e-6)
+    assert (after[:, 11:] - before[:, 11:]).abs().amin(dim=(0, 2)).max() >= 0
+    assert not torch.allclose(after[:, 11], before[:, 11], atol=1e-3)
+
+
+@all_architectures
+def test_rows_of_a_batch_do_not_touch_each_other(fields):
+    model = small_model(**fields)
+    ids = random_ids(3, 14)
+    alone = torch.cat([model(row[None]) for row in ids])
+    torch.testing.assert_close(model(ids), alone, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@settings(max_examples=25, deadline=None)
+@given(segments=st.lists(st.integers(1, 11), min_size=1, max_size=7))
+def test_any_segmentation_equals_one_pass(name, segments):
+    model = MODELS[name]
+    ids = random_ids(2, sum(segments), seed=len(segments))
+    with torch.inference_mode():
+        state, parts = model.initial_state(2), []
+        for part in ids.split(segments, dim=1):
+            logits, state = model.step(part, state)
+            parts.append(logits)
+        torch.testing.assert_close(torch.cat(parts, dim=1), model(ids), rtol=0, atol=1e-5)
+    assert state.position == sum(segments)
+
+
+@all_architectures
+def test_gradients_through_segments_equal_those_of_one_pass(fields):
+    model = small_model(**fields).double()
+    ids = random_ids(2, 15)
+    parameters = list(model.parameters())
+    expected = torch.autograd.grad(model(ids).square().sum(), parameters)
+    state, total = model.initial_state(2), torch.zeros((), dtype=torch.float64)
+    for part in ids.split([6, 1, 2, 6], dim=1):
+        logits, state = model.step(part, state)
+        total = total + logits.square().sum()
+    for found, wanted in zip(torch.autograd.grad(total, parameters), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("fields", VARIANTS.values(), ids=VARIANTS)
+def test_initial_fast_weights_receive_their_gradient_from_a_detached_state(fields):
+    model = small_model(**fields)
+    _, state = model.step(random_ids(2, 10), model.initial_state(2))
+    logits, _ = model.step(random_ids(2, 7, seed=1), state.detach())
+    logits.square().sum().backward()
+    for layer in model.model.layers:
+        for name in ("W1", "b1"):
+            assert layer.seq_modeling_block.get_parameter(name).grad.abs().sum() > 0, name
+
+
+def test_decay_pulls_the_fast_weights_to_their_start():
+    model = small_model()
+    ids, more = random_ids(2, 8), random_ids(2, 5, seed=1)
+    _, state = model.step(ids, model.initial_state(2))
+    fresh, carried = (model.step(more, s)[0] for s in (model.initial_state(2), state))
+    torch.testing.assert_close(model.step(more, state.decay(0.0))[0], fresh)
+    torch.testing.assert_close(model.step(more, state.decay(1.0))[0], carried)
+    assert not torch.allclose(fresh, carried, atol=1e-3)
+
+
+@all_architectures
+def test_state_rows_can_be_selected_stacked_and_saved(fields):
+    model = small_model(**fields)
+    ids, more = random_ids(3, 9), random_ids(3, 6, seed=1)
+    _, state = model.step(ids, model.initial_state(3))
+    expected, _ = model.step(more, state)
+    rebuilt = ModelState.stack([state.select([2]), state.select([0, 1])])
+    rebuilt = ModelState.from_tensors(rebuilt.to_tensors())
+    logits, _ = model.step(more[[2, 0, 1]], rebuilt)
+    torch.testing.assert_close(logits, expected[[2, 0, 1]], rtol=0, atol=1e-5)
+
+
+def test_states_of_different_positions_do_not_stack():
+    model = small_model()
+    state = model.initial_state(1)
+    _, later = model.step(random_ids(1, 3), state)
+    with pytest.raises(ValueError, match=r"same position, got \[0, 3\]"):
+        ModelState.stack([state, later])
+
+
+def test_sliding_window_sees_the_last_tokens_only_and_keeps_a_short_cache():
+    model = small_model(architecture="sw", num_hidden_layers=1)
+    ids = random_ids(1, 20)
+    changed = ids.clone()
+    changed[:, 3] = (changed[:, 3] + 1) % 61
+    difference = (model(ids) - model(changed)).abs().amax(dim=(0, 2))
+    assert difference[3:9].min() > 1e-4
+    assert difference[9:].max() == 0
+    _, state = model.step(ids, model.initial_state(1))
+    assert state.layers[0]["keys"].shape[2] == 5
+
+
+def test_hidden_and_head_are_the_whole_model():
+    model = small_model(tie_word_embeddings=False)
+    ids = random_ids(2, 9)
+    assert torch.equal(model.head(model.hidden(ids)), model(ids))
+    torch.testing.assert_close(model.head(model.hidden(ids)[:, -1]), model(ids)[:, -1])
+
+
+@pytest.mark.parametrize(
+    ("input_ids", "error", "message"),
+    [
+        (torch.zeros(1, 3), TypeError, "input_ids must be int64 or int32, got torch.float32"),
+        (torch.zeros(3, dtype=torch.int64), ValueError, r"input_ids must have shape \(B, L\), got \(3,\)"),
+        (torch.zeros(1, 0, dtype=torch.int64), ValueError, r"at least one row and one token, got shape \(1, 0\)"),
+        (torch.tensor([[1, 61]]), ValueError, r"input_ids must be in 0 … 60 \(vocab_size 61\), got 1 … 61"),
+        (torch.tensor([[-1, 3]]), ValueError, "got -1 … 3"),
+    ],
+)
+def test_unusable_ids_are_refused(input_ids, error, message):
+    model = small_model()
+    with pytest.raises(error, match=message):
+        model(input_ids)
+    with pytest.raises(error, match=message):
+        model.step(input_ids, model.initial_state(1))
+
+
+def test_a_state_of_another_batch_is_refused():
+    model = small_model()
+    with pytest.raises(ValueError, match="as many rows as input_ids, got 3 and 2"):
+        model.step(random_ids(2, 4), model.initial_state(3))
+
+
+def test_building_is_deterministic_and_leaves_the_generator_alone():
+    before = torch.get_rng_state()
+    first, second = build_model(small_config(), seed=5), build_model(small_config(), seed=5)
+    assert torch.equal(before, torch.get_rng_state())
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert not torch.equal(
+        first.model.layers[0].seq_modeling_block.W1,
+        build_model(small_config(), seed=6).model.layers[0].seq_modeling_block.W1,
+    )
+    torch.manual_seed(5)
+    assert torch.equal(build_model(small_config()).model.embed_tokens.weight, first.model.embed_tokens.weight)
+
+
+def test_initial_values_have_the_official_distribution():
+    config = small_config(hidden_size=64, use_gate=True, pre_conv=True, ttt_layer_type="mlp", initializer_range=0.05)
+    for name, parameter in build_model(config, seed=1).named_parameters():
+        part = name.split(".")[-2] + "." + name.split(".")[-1]
+        if part == "conv.weight" or part == "conv.bias":
+            assert parameter.abs().max() <= 0.5  # PyTorch's own rule: uniform up to 1 / sqrt(kernel)
+            assert parameter.std() > 0.2
+        elif part.endswith(("_proj.weight", "embed_tokens.weight", ".W1", ".W2", "lr_weight")):
+            assert abs(parameter.std() / 0.05 - 1) < 0.1, name
+            assert abs(parameter.mean()) < 0.01, name
+        elif part.endswith(("norm.weight", "norm_weight")):
+            assert (parameter == 1).all(), name
+        else:
+            assert (parameter == 0).all(), name
+
+
+def test_compiled_on_a_cpu_runs_eagerly_and_says_why():
+    model = small_model()
+    run = compiled(model)
+    assert run.reason == "eager: on a CPU by default"
+    assert torch.equal(run(random_ids(2, 9)), model(random_ids(2, 9)))

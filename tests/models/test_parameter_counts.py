@@ -1,0 +1,38 @@
+"""Exact sizes: the reference model, its official variants, and baselines of the same size."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tttkit.models import ModelConfig, build_model
+
+REFERENCE = 152_609_616
+
+
+def count(config):
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in build_model(config).parameters())
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, REFERENCE),
+        ({"mini_batch_size": 64}, 152_610_192),
+        ({"pre_conv": True}, 152_664_912),
+        ({"share_qk": True}, 145_623_888),
+        ({"use_gate": True}, 159_687_504),
+        ({"use_gate": True, "share_qk": True}, 152_701_776),
+        ({"use_gate": True, "share_qk": True, "pre_conv": True}, 152_757_072),
+        ({"ttt_layer_type": "mlp"}, 156_775_248),
+        ({"intermediate_size": 2048}, 124_298_064),
+        ({"tie_word_embeddings": False}, 191_206_992),
+    ],
+)
+def test_reference_and_its_variants(fields, expected):
+    assert count(ModelConfig.preset("ttt-125m", **fields)) == expected
+
+
+@pytest.mark.parametrize("name", ["sw-125m", "transformer-125m"])
+def test_baselines_are_within_one_percent_of_the_reference(name):
+    assert abs(count(ModelConfig.preset(name)) / REFERENCE - 1) < 0.01

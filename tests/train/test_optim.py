@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+
+from tttkit.config import OptimizerConfig
+from tttkit.models import ModelConfig, build_model
+from tttkit.train.optim import build_optimizer, is_decayed, set_learning_rate
+
+TINY = {"vocab_size": 61, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"ttt_layer_type": "mlp", "use_gate": True, "share_qk": True, "pre_conv": True}]
+)
+def test_decay_touches_projections_only(options):
+    model = build_model(ModelConfig(**TINY, **options))
+    optimizer = build_optimizer(model, OptimizerConfig(weight_decay=0.1))
+    decayed = {id(p) for p in optimizer.param_groups[0]["params"]}
+    for name, parameter in model.named_parameters():
+        assert (id(parameter) in decayed) == ("_proj." in name), name
+    assert optimizer.param_groups[0]["weight_decay"] == 0.1
+    assert optimizer.param_groups[1]["weight_decay"] == 0.0
+
+
+def test_no_norm_embedding_or_fast_weight_decays():
+    for name in (
+        "model.embed_tokens.weight",
+        "a.W1",
+        "a.b1",
+        "a.q_norm.weight",
+        "a.learnable_ttt_lr_weight",
+        "a.conv_q.weight",
+    ):
+        assert not is_decayed(name)
+
+
+def test_learning_rate_is_set_for_all_groups():
+    optimizer = build_optimizer(build_model(ModelConfig(**TINY)), OptimizerConfig())
+    set_learning_rate(optimizer, 0.5)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.5]
