@@ -28,8 +28,12 @@ class DataConfig:
     """SOURCE of `tttkit data prepare`, used when `path` is not given."""
     tokenizer: str = "bpe:2048"
     """Tokenizer of `tttkit data prepare`, used when `path` is not given."""
+    validation: str | None = None
+    """Source of the validation split, used when `path` is not given; for `hf:` its own validation split."""
+    documents: str = "file"
+    """Document rule of `tttkit data prepare`, used when `path` is not given."""
     validation_fraction: float = Field(default=0.05, gt=0, lt=1)
-    """Share of documents held out, used when `path` is not given."""
+    """Share of documents held out, used when neither `path` nor `validation` is given."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

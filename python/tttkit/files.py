@@ -153,7 +153,7 @@ def sweep_temporaries(directory: Path) -> list[str]:
 
 
 def remove_directory(path: Path) -> None:
-    """Remove a committed directory; renamed to a temporary name first, so that no half of it is ever taken for whole."""
+    """Remove a committed directory; renamed away first, so that no half of it is ever taken for whole."""
     doomed = _temporary_name(path)
     path.rename(doomed)
     fsync_directory(path.parent)

@@ -13,7 +13,10 @@ _REFERENCE_MODEL = {
     "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
     "mini_batch_size": 16,
 }  # fmt: skip
-_WIKITEXT_103 = {"source": "hf:Salesforce/wikitext:wikitext-103-raw-v1", "tokenizer": "gpt2"}
+_WIKITEXT_103 = {
+    "source": "hf:Salesforce/wikitext:wikitext-103-raw-v1", "validation": "hf:Salesforce/wikitext:wikitext-103-raw-v1",
+    "tokenizer": "gpt2", "documents": "wikitext",
+}  # fmt: skip
 
 
 def _quick() -> dict[str, Any]:

@@ -6,8 +6,8 @@ use crate::chunk::{Chunking, sum};
 use crate::error::{Error, Result};
 use crate::window::mix;
 
-/// Bounds of the percentile 95 % interval.
-const QUANTILES: [f64; 2] = [0.025, 0.975];
+/// Bounds of the percentile 95 % interval, in thousandths.
+const QUANTILES: [usize; 2] = [25, 975];
 
 /// Difference `b - a` of the mean NLL of one chunk, in nats, with its 95 % interval.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,7 +36,9 @@ pub fn paired_bootstrap(
     seed: u64,
 ) -> Result<Vec<Interval>> {
     if a.len() != b.len() || a.is_empty() || row_len == 0 {
-        return Err(Error::Value("both arguments must have the same shape and at least one sequence".into()));
+        return Err(Error::Value(
+            "both arguments must have the same shape and at least one sequence".into(),
+        ));
     }
     if num_resamples == 0 {
         return Err(Error::Value("num_resamples must be at least 1".into()));
@@ -65,7 +67,9 @@ pub fn paired_bootstrap(
 fn chunk_differences(a: &[f32], b: &[f32], row_len: usize, spans: &[(usize, usize)]) -> Vec<f64> {
     let rows = a.chunks_exact(row_len).zip(b.chunks_exact(row_len));
     rows.flat_map(|(a, b)| {
-        spans.iter().map(|&(start, end)| (sum(&b[start..end]) - sum(&a[start..end])) / (end - start) as f64)
+        spans
+            .iter()
+            .map(|&(start, end)| (sum(&b[start..end]) - sum(&a[start..end])) / (end - start) as f64)
     })
     .collect()
 }
@@ -89,27 +93,39 @@ fn mean_of_draw(differences: &[f64], num_chunks: usize, seed: u64, resample: u64
     sums
 }
 
-/// Quantile of sorted values by linear interpolation.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let position = share * (sorted.len() - 1) as f64;
-    let below = position.floor();
-    let low = sorted[below as usize];
-    let high = sorted[position.ceil() as usize];
-    low + (high - low) * (position - below)
+/// Quantile of sorted values, in thousandths, by linear interpolation.
+fn quantile(sorted: &[f64], per_mille: usize) -> f64 {
+    let scaled = per_mille * (sorted.len() - 1);
+    let (below, rest) = (scaled / 1000, scaled % 1000);
+    let low = sorted[below];
+    let high = sorted[(below + 1).min(sorted.len() - 1)];
+    low + (high - low) * (rest as f64 / 1000.0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const CHUNKING: Chunking = Chunking { window: 4, size: 2, stride: 2, cut_at_window: false };
+    const CHUNKING: Chunking = Chunking {
+        window: 4,
+        size: 2,
+        stride: 2,
+        cut_at_window: false,
+    };
 
     #[test]
     fn equal_arguments_have_no_difference_and_a_constant_one_is_certain() {
         let a: Vec<f32> = (0..40).map(|value| value as f32).collect();
         let b: Vec<f32> = a.iter().map(|value| value + 0.5).collect();
         for interval in paired_bootstrap(&a, &a, 4, &CHUNKING, 200, 1).unwrap() {
-            assert_eq!(interval, Interval { difference: 0.0, low: 0.0, high: 0.0 });
+            assert_eq!(
+                interval,
+                Interval {
+                    difference: 0.0,
+                    low: 0.0,
+                    high: 0.0
+                }
+            );
         }
         for interval in paired_bootstrap(&a, &b, 4, &CHUNKING, 200, 1).unwrap() {
             assert!((interval.low - 0.5).abs() < 1e-12 && (interval.high - 0.5).abs() < 1e-12);

@@ -112,7 +112,12 @@ fn lower_median(mut values: Vec<f64>) -> f64 {
 mod tests {
     use super::*;
 
-    const CHUNKING: Chunking = Chunking { window: 4, size: 2, stride: 2, cut_at_window: false };
+    const CHUNKING: Chunking = Chunking {
+        window: 4,
+        size: 2,
+        stride: 2,
+        cut_at_window: false,
+    };
 
     #[test]
     fn mean_and_lower_median_of_known_values() {
@@ -126,7 +131,12 @@ mod tests {
 
     #[test]
     fn a_chunk_across_the_window_is_cut_only_when_its_center_lies_before() {
-        let chunking = Chunking { window: 10, size: 7, stride: 3, cut_at_window: true };
+        let chunking = Chunking {
+            window: 10,
+            size: 7,
+            stride: 3,
+            cut_at_window: true,
+        };
         let spans = chunking.spans(20).unwrap();
         assert_eq!(spans, [(0, 7), (3, 10), (6, 10), (9, 16), (12, 19)]);
     }

@@ -22,10 +22,7 @@ pub enum Error {
     Value(String),
     /// The operating system refused a file operation.
     #[error("{}: {source}", path.display())]
-    Io {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Io { path: PathBuf, source: std::io::Error },
 }
 
 impl Error {

@@ -23,10 +23,13 @@ impl Encoder {
     /// # Errors
     /// When the crate refuses the tokenizer.
     pub fn new(tokenizer_json: &str, num_threads: usize) -> Result<Self> {
-        let mut tokenizer: Tokenizer =
-            tokenizer_json.parse().map_err(|error: tokenizers::Error| Error::Tokenizer(error.to_string()))?;
+        let mut tokenizer: Tokenizer = tokenizer_json
+            .parse()
+            .map_err(|error: tokenizers::Error| Error::Tokenizer(error.to_string()))?;
         tokenizer.with_padding(None);
-        tokenizer.with_truncation(None).map_err(|error| Error::Tokenizer(error.to_string()))?;
+        tokenizer
+            .with_truncation(None)
+            .map_err(|error| Error::Tokenizer(error.to_string()))?;
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(num_threads)
             .build()
@@ -42,7 +45,9 @@ impl Encoder {
         self.pool.install(|| {
             let encoded = documents.par_iter().map(|text| {
                 let encoding = self.tokenizer.encode_fast(text.as_str(), false);
-                encoding.map(|found| found.get_ids().to_vec()).map_err(|error| Error::Data(error.to_string()))
+                encoding
+                    .map(|found| found.get_ids().to_vec())
+                    .map_err(|error| Error::Data(error.to_string()))
             });
             encoded.collect()
         })
@@ -67,7 +72,9 @@ impl Packer {
     /// When the end-of-text id is not below the vocabulary size or a shard may hold nothing.
     pub fn new(directory: &Path, split: &str, vocab_size: u32, eos_id: u32, shard_tokens: u64) -> Result<Self> {
         if eos_id >= vocab_size {
-            return Err(Error::Value(format!("eos_id {eos_id} is not below the vocabulary size {vocab_size}")));
+            return Err(Error::Value(format!(
+                "eos_id {eos_id} is not below the vocabulary size {vocab_size}"
+            )));
         }
         if shard_tokens == 0 {
             return Err(Error::Value("shard_tokens must be at least 1".into()));
@@ -114,15 +121,18 @@ impl Packer {
 
     /// The shard with room for a token, a new one when the last is full.
     fn open_shard(&mut self) -> Result<&mut ShardWriter> {
-        if self.current.as_ref().is_some_and(|shard| shard.num_tokens() >= self.shard_tokens) {
+        if self
+            .current
+            .as_ref()
+            .is_some_and(|shard| shard.num_tokens() >= self.shard_tokens)
+        {
             self.close_shard()?;
         }
-        let shard = match self.current.take() {
-            Some(shard) => shard,
-            None => {
-                let name = format!("{}-{:05}.tok", self.split, self.finished.len());
-                ShardWriter::create(&self.directory.join(name), self.vocab_size)?
-            }
+        let shard = if let Some(shard) = self.current.take() {
+            shard
+        } else {
+            let name = format!("{}-{:05}.tok", self.split, self.finished.len());
+            ShardWriter::create(&self.directory.join(name), self.vocab_size)?
         };
         Ok(self.current.insert(shard))
     }

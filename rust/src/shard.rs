@@ -17,6 +17,7 @@
 //! The index holds, per document that ends in this shard, the position after its last token, relative to the shard.
 //! The file is exactly `64 + tokens + index` bytes long.
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
@@ -110,9 +111,7 @@ impl Header {
         }
         let version = u16::from_le_bytes([bytes[8], bytes[9]]);
         if version > VERSION {
-            return Err(format!(
-                "shard version {version}, this tttkit reads up to {VERSION}"
-            ));
+            return Err(format!("shard version {version}, this tttkit reads up to {VERSION}"));
         }
         let mut unsigned = *bytes;
         unsigned[44..48].fill(0);
@@ -205,8 +204,7 @@ impl ShardWriter {
             .truncate(true)
             .open(&temporary)
             .map_err(Error::io(&temporary))?;
-        file.write_all(&[0; HEADER_LEN])
-            .map_err(Error::io(&temporary))?;
+        file.write_all(&[0; HEADER_LEN]).map_err(Error::io(&temporary))?;
         Ok(Self {
             path: path.to_owned(),
             temporary,
@@ -239,15 +237,11 @@ impl ShardWriter {
         }
         self.bytes.clear();
         if self.header.bytes_per_id == 2 {
-            self.bytes
-                .extend(ids.iter().flat_map(|&id| (id as u16).to_le_bytes()));
+            self.bytes.extend(ids.iter().flat_map(|&id| (id as u16).to_le_bytes()));
         } else {
-            self.bytes
-                .extend(ids.iter().flat_map(|&id| id.to_le_bytes()));
+            self.bytes.extend(ids.iter().flat_map(|&id| id.to_le_bytes()));
         }
-        self.file
-            .write_all(&self.bytes)
-            .map_err(Error::io(&self.temporary))?;
+        self.file.write_all(&self.bytes).map_err(Error::io(&self.temporary))?;
         self.header.num_tokens += ids.len() as u64;
         self.header.max_token = self.header.max_token.max(max);
         Ok(())
@@ -315,8 +309,10 @@ pub fn sha256_of(path: &Path) -> Result<String> {
     Ok(hasher
         .finalize()
         .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+        .fold(String::with_capacity(64), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        }))
 }
 
 enum Bytes {
@@ -344,10 +340,8 @@ impl Shard {
         }
         let mut head = [0; HEADER_LEN];
         let available = HEADER_LEN.min(usize::try_from(metadata.len()).unwrap_or(HEADER_LEN));
-        file.read_exact_at(&mut head[..available], 0)
-            .map_err(Error::io(path))?;
-        let header = Header::decode(&head[..available], metadata.len())
-            .map_err(|reason| Error::shard(path, reason))?;
+        file.read_exact_at(&mut head[..available], 0).map_err(Error::io(path))?;
+        let header = Header::decode(&head[..available], metadata.len()).map_err(|reason| Error::shard(path, reason))?;
         let bytes = if mapped {
             // SAFETY: shards are written once and replaced by rename, so the mapped inode does not change.
             Bytes::Mapped(unsafe { Mmap::map(&file) }.map_err(Error::io(path))?)
@@ -392,8 +386,7 @@ impl Shard {
             }
             for (slot, quad) in target.iter_mut().zip(bytes.chunks_exact(4)) {
                 let id = u32::from_le_bytes([quad[0], quad[1], quad[2], quad[3]]);
-                *slot = T::try_from(id)
-                    .map_err(|_| Error::shard(&self.path, format!("id {id} is too large")))?;
+                *slot = T::try_from(id).map_err(|_| Error::shard(&self.path, format!("id {id} is too large")))?;
             }
             Ok(())
         })?
@@ -423,10 +416,7 @@ impl Shard {
         if rising && inside {
             Ok(ends)
         } else {
-            Err(Error::shard(
-                &self.path,
-                "the index of documents is corrupt",
-            ))
+            Err(Error::shard(&self.path, "the index of documents is corrupt"))
         }
     }
 
@@ -454,10 +444,7 @@ impl Shard {
         if max != self.header.max_token {
             return Err(Error::shard(
                 &self.path,
-                format!(
-                    "largest id is {max}, the header says {}",
-                    self.header.max_token
-                ),
+                format!("largest id is {max}, the header says {}", self.header.max_token),
             ));
         }
         self.document_ends().map(|_| ())
@@ -475,8 +462,7 @@ impl Shard {
             }
             Bytes::Positional(file) => {
                 let mut buffer = vec![0; len];
-                file.read_exact_at(&mut buffer, from)
-                    .map_err(Error::io(&self.path))?;
+                file.read_exact_at(&mut buffer, from).map_err(Error::io(&self.path))?;
                 Ok(use_bytes(&buffer))
             }
         }

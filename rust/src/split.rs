@@ -20,7 +20,10 @@ impl TokenSplit {
     /// # Errors
     /// When one cannot be opened or they disagree about the vocabulary.
     pub fn open(paths: &[PathBuf], mapped: bool) -> Result<Self> {
-        let shards = paths.iter().map(|path| Shard::open(path, mapped)).collect::<Result<Vec<_>>>()?;
+        let shards = paths
+            .iter()
+            .map(|path| Shard::open(path, mapped))
+            .collect::<Result<Vec<_>>>()?;
         let mut starts = vec![0];
         for (shard, path) in shards.iter().zip(paths) {
             if shard.header().vocab_size != shards[0].header().vocab_size {
@@ -52,7 +55,9 @@ impl TokenSplit {
     /// # Errors
     /// When the range leaves the split.
     pub fn read<T: From<u16> + TryFrom<u32>>(&self, start: u64, target: &mut [T]) -> Result<()> {
-        let stop = start.checked_add(target.len() as u64).filter(|&stop| stop <= self.num_tokens());
+        let stop = start
+            .checked_add(target.len() as u64)
+            .filter(|&stop| stop <= self.num_tokens());
         if stop.is_none() {
             return Err(Error::Value(format!(
                 "tokens {start}..+{} are not in a split of {}",
@@ -79,7 +84,8 @@ impl TokenSplit {
     /// When a window leaves the split.
     pub fn gather(&self, windows: &[u64], window: u64, target: &mut [i64]) -> Result<()> {
         let rows = target.chunks_exact_mut(window as usize + 1);
-        rows.zip(windows).try_for_each(|(row, &index)| self.read(index * window, row))
+        rows.zip(windows)
+            .try_for_each(|(row, &index)| self.read(index * window, row))
     }
 
     /// Positions after the last token of each document, in the stream.
@@ -99,6 +105,9 @@ impl TokenSplit {
     /// # Errors
     /// The first fault found.
     pub fn verify(&self, digests: &[String]) -> Result<()> {
-        self.shards.par_iter().zip(digests).try_for_each(|(shard, digest)| shard.verify(digest))
+        self.shards
+            .par_iter()
+            .zip(digests)
+            .try_for_each(|(shard, digest)| shard.verify(digest))
     }
 }

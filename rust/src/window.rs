@@ -159,9 +159,19 @@ mod tests {
 
     #[test]
     fn out_of_range_is_an_error() {
-        let sampling = Sampling { num_windows: 0, batch_size: 1, seed: 0, rank: 0, world_size: 1 };
+        let sampling = Sampling {
+            num_windows: 0,
+            batch_size: 1,
+            seed: 0,
+            rank: 0,
+            world_size: 1,
+        };
         assert!(sampling.windows(0).is_err());
-        let sampling = Sampling { num_windows: 5, batch_size: 8, ..sampling };
+        let sampling = Sampling {
+            num_windows: 5,
+            batch_size: 8,
+            ..sampling
+        };
         assert!(sampling.windows(u64::MAX / 8).is_err());
     }
 }

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
+
 from tttkit.models import from_official, to_official
 
 GOLDEN = Path(__file__).parents[1] / "golden"

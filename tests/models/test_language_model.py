@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small import ARCHITECTURES, VARIANTS, random_ids, small_config, small_model
+
 from tttkit.models import ModelState, build_model, compiled
 
 all_architectures = pytest.mark.parametrize("fields", ARCHITECTURES.values(), ids=ARCHITECTURES)
@@ -21,7 +24,6 @@ def test_no_logit_depends_on_a_later_token(fields):
     changed[:, 11:] = (changed[:, 11:] + 1) % 61
     before, after = model(ids), model(changed)
     torch.testing.assert_close(after[:, :11], before[:, :11], rtol=0, atol=1e-6)
-    assert (after[:, 11:] - before[:, 11:]).abs().amin(dim=(0, 2)).max() >= 0
     assert not torch.allclose(after[:, 11], before[:, 11], atol=1e-3)
 
 
@@ -152,10 +154,8 @@ def test_building_is_deterministic_and_leaves_the_generator_alone():
     assert torch.equal(before, torch.get_rng_state())
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(a, b)
-    assert not torch.equal(
-        first.model.layers[0].seq_modeling_block.W1,
-        build_model(small_config(), seed=6).model.layers[0].seq_modeling_block.W1,
-    )
+    other = build_model(small_config(), seed=6)
+    assert not torch.equal(first.model.embed_tokens.weight, other.model.embed_tokens.weight)
     torch.manual_seed(5)
     assert torch.equal(build_model(small_config()).model.embed_tokens.weight, first.model.embed_tokens.weight)
 
@@ -181,3 +181,17 @@ def test_compiled_on_a_cpu_runs_eagerly_and_says_why():
     run = compiled(model)
     assert run.reason == "eager: on a CPU by default"
     assert torch.equal(run(random_ids(2, 9)), model(random_ids(2, 9)))
+    assert len(list(run.parameters())) == len(list(model.parameters()))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+@pytest.mark.filterwarnings("default")  # torch.compile warns about its own internals
+def test_compiled_blocks_compute_the_same():
+    model = small_model(num_hidden_layers=1)
+    run = compiled(model, enabled=True)
+    assert run.reason == "blocks compiled for cpu"
+    ids = random_ids(1, 4)
+    expected = torch.autograd.grad(model(ids).square().sum(), list(model.parameters()))
+    found = torch.autograd.grad(run(ids).square().sum(), list(model.parameters()))
+    for ours, wanted in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, wanted, rtol=1e-3, atol=1e-4)

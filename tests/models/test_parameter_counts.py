@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from tttkit.models import ModelConfig, build_model
 
 REFERENCE = 152_609_616

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from small import VARIANTS, random_ids, small_model
+
 from tttkit.models.ttt_inner import gelu_derivative, norm_gradient
 from tttkit.models.ttt_reference import reference_forward
 
@@ -74,9 +75,7 @@ def test_gelu_derivative():
 
 def test_fast_state_is_float32_under_bf16_autocast():
     model = small_model(ttt_layer_type="mlp", pre_conv=True, share_qk=True)
-    seen = {}
     block = model.model.layers[0].seq_modeling_block
-    block.post_norm.register_forward_hook(lambda *_: None)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits, state = model.step(random_ids(2, 11), model.initial_state(2))
         read, _ = block(torch.randn(1, 4, 16))

@@ -7,8 +7,9 @@ import torch
 from tttkit.config import OptimizerConfig
 from tttkit.errors import CheckpointError
 from tttkit.models import ModelConfig, build_model
+from tttkit.models.digest import weights_sha256
 from tttkit.rundir import RunDirectory
-from tttkit.train.checkpoint import load_newest_state, restore, save_state, weights_sha256
+from tttkit.train.checkpoint import load_newest_state, restore, save_state
 from tttkit.train.optim import build_optimizer
 
 TINY = {"vocab_size": 61, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}

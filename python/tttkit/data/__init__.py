@@ -23,7 +23,7 @@ _HOMES = {
     "open_split": "tttkit.data.split",
     "prepare_dataset": "tttkit.data.prepare",
 }
-__all__ = sorted(_HOMES)  # noqa: PLE0605
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -106,7 +106,9 @@ class _Job:
         if not self.sources:
             raise UsageError("no source given", hint="a file, directory, glob, -, hf:NAME[:CONFIG] or stdlib")
         if self.tokenizer.startswith("bpe:") and "-" in self.sources:
-            raise UsageError(f"`{self.tokenizer}` reads its source twice, and stdin can be read once", hint="use a file")
+            raise UsageError(
+                f"`{self.tokenizer}` reads its source twice, and stdin can be read once", hint="use a file"
+            )
 
     def request(self) -> dict[str, Any]:
         """What the data set is made from, to tell whether one that is there is this one."""

@@ -40,12 +40,7 @@ def load_tokenizer(spec: str, training_texts: Callable[[], Iterator[str]] | None
     if spec.startswith("bpe:"):
         return _describe(_train_bpe(spec, training_texts), spec)
     if path.is_file():
-        try:
-            return _describe(Tokenizer.from_str(path.read_text(encoding="utf-8")), spec)
-        except (ValueError, OSError) as error:
-            raise DataError(f"{path} is not a tokenizer.json: {error}") from error
-        except Exception as error:  # noqa: BLE001 - the crate raises bare Exception for what it cannot parse
-            raise DataError(f"{path} is not a tokenizer.json: {error}") from error
+        return _describe(_read_tokenizer(path), spec)
     if path.is_dir():
         return _from_directory(path)
     if spec in _HUB_NAMES:
@@ -54,6 +49,13 @@ def load_tokenizer(spec: str, training_texts: Callable[[], Iterator[str]] | None
         f"unknown tokenizer `{spec}`",
         hint="a tokenizer.json, a directory with vocab.json and merges.txt, gpt2, or bpe:N",
     )
+
+
+def _read_tokenizer(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:
+        raise DataError(f"{path} is not a tokenizer.json: {error}") from error
 
 
 def _from_directory(path: Path) -> LoadedTokenizer:
@@ -66,7 +68,7 @@ def _from_directory(path: Path) -> LoadedTokenizer:
             raise UsageError(f"no {file.name} in tokenizer directory {path}")
     try:
         tokenizer = _byte_level(models.BPE.from_file(str(vocab), str(merges)))
-    except Exception as error:  # noqa: BLE001 - the crate raises bare Exception for what it cannot parse
+    except Exception as error:
         raise DataError(f"{path} holds no readable vocab.json and merges.txt: {error}") from error
     present = [name for name in EOS_NAMES if tokenizer.token_to_id(name) is not None]
     tokenizer.add_special_tokens(present)
@@ -76,7 +78,7 @@ def _from_directory(path: Path) -> LoadedTokenizer:
 def _from_hub(name: str) -> Tokenizer:
     try:
         return Tokenizer.from_pretrained(name)
-    except Exception as error:  # noqa: BLE001 - the hub client raises errors of many libraries
+    except Exception as error:
         raise UsageError(
             f"cannot load tokenizer `{name}` from the hub: {type(error).__name__}",
             hint="without a network, name a tokenizer.json or a directory with vocab.json and merges.txt",
@@ -118,3 +120,9 @@ def _describe(tokenizer: Tokenizer, spec: str) -> LoadedTokenizer:
         )
     vocab = tokenizer.get_vocab(with_added_tokens=True)
     return LoadedTokenizer(json=tokenizer.to_str(pretty=False), vocab_size=max(vocab.values()) + 1, eos_id=eos_id)
+
+
+def load_decoder(path: Path) -> Callable[[list[int]], str]:
+    """Function from ids to text, special tokens shown, for the tokenizer.json at `path`. Raises DataError."""
+    tokenizer = _read_tokenizer(path)
+    return lambda ids: str(tokenizer.decode(ids, skip_special_tokens=False))

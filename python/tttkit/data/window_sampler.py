@@ -48,7 +48,7 @@ class WindowSampler:
         return self.num_windows
 
     def batch(self, step: int) -> Tensor:
-        """Windows of this rank at `step` (from 0), int64 `(batch_size, W + 1)`. Raises ValueError for a negative step."""
+        """Windows of this rank at `step` (from 0), int64 `(batch_size, W + 1)`. Raises ValueError below 0."""
         import torch
 
         if step < 0:

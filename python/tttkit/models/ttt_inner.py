@@ -50,7 +50,7 @@ def norm_gradient(z: Tensor, pull: Tensor, squared_scale: Tensor, eps: float) ->
 
     `pull` is scale * (shift - target), (M, C, d); `squared_scale` is (M, 1, d).
     """
-    gradient: Tensor = _NormGradient.apply(z, pull, squared_scale, eps)  # type: ignore[no-untyped-call]
+    gradient: Tensor = _NormGradient.apply(z, pull, squared_scale, eps)
     return gradient
 
 

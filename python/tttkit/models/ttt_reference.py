@@ -1,7 +1,7 @@
 """The specification of a TTT layer: what it computes, one token at a time, as plainly as possible.
 
 Sun et al., "Learning to (Learn at Test Time)", sections 2.1 to 2.7, in the official parametrisation. The inner gradient
-is taken by automatic differentiation of the inner loss, nothing is detached, and no dual form is used; `ttt.py` must agree.
+is taken by automatic differentiation of the inner loss, nothing is detached, no dual form is used; `ttt.py` must agree.
 Slow: for tests and for reading.
 """
 

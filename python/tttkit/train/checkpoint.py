@@ -8,7 +8,6 @@ pure function of (seed, step).
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -106,15 +105,6 @@ def restore(state: LoadedState, model: nn.Module, optimizer: torch.optim.Optimiz
     torch.set_rng_state(state.tensors["rng.cpu"])
     if "rng.cuda" in state.tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(state.tensors["rng.cuda"])
-
-
-def weights_sha256(model: nn.Module) -> str:
-    """SHA-256 over names and bytes of all parameters, in order of name: equal weights, equal digest."""
-    digest = hashlib.sha256()
-    for name, parameter in sorted(model.named_parameters()):
-        digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}\n".encode())
-        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _read_state(path: Path, step: int) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

@@ -18,6 +18,7 @@ from tttkit.config_layers import difference
 from tttkit.data import open_split, prepare_dataset
 from tttkit.data.manifest import Manifest, load_manifest
 from tttkit.data.split import Split
+from tttkit.device import resolve_device
 from tttkit.errors import DataError, TttkitError, UsageError
 from tttkit.models import build_model
 from tttkit.rundir import RunDirectory, exclusive
@@ -116,7 +117,7 @@ def resolve(config: Config, manifest: Manifest, *, explicit_vocab_size: int | No
             f"model.vocab_size is {explicit_vocab_size}, but the data's tokenizer has {manifest.vocab_size} tokens",
             hint="leave model.vocab_size out: it is taken from DATA",
         )
-    device = _resolve_device(config.train.device)
+    device = resolve_device(config.train.device)
     precision = config.train.precision or ("bf16" if device.startswith("cuda") else "fp32")
     return dataclasses.replace(
         config,
@@ -182,22 +183,12 @@ def _prepare_data(config: Config, run: RunDirectory, progress: PrepareProgress |
         [config.data.source],
         path,
         tokenizer=config.data.tokenizer,
+        validation=[config.data.validation] if config.data.validation else None,
         validation_fraction=config.data.validation_fraction,
+        documents=config.data.documents,
         progress=progress,
     )
     return path, manifest
-
-
-def _resolve_device(name: str | None) -> str:
-    if name is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"unknown device `{name}`", hint="cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"device `{name}` was asked for, but torch sees no GPU", hint="--device cpu")
-    return name
 
 
 def _sliding_window(config: Config) -> int:

@@ -26,6 +26,7 @@ from tttkit.data.window_sampler import WindowSampler
 from tttkit.errors import NumericalError, PreemptedError
 from tttkit.evaluate.checkpoint import evaluate_model, write_checkpoint
 from tttkit.models import LanguageModel, compiled
+from tttkit.models.digest import weights_sha256
 from tttkit.rundir import RunDirectory
 from tttkit.train import checkpoint as state_files
 from tttkit.train.early_stopping import EarlyStopping
@@ -284,7 +285,7 @@ class Trainer:
             "tokens_seen": progress.step * self.tokens_per_step,
             "model": self.config.model.name,
             "data_fingerprint": self.splits["validation"].fingerprint,
-            "weights_sha256": state_files.weights_sha256(self.model),
+            "weights_sha256": weights_sha256(self.model),
             "eval_seconds": seconds,
         }
 

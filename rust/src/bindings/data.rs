@@ -48,18 +48,24 @@ pub struct Packer(Option<pack::Packer>);
 impl Packer {
     #[new]
     fn new(directory: PathBuf, split: &str, vocab_size: u32, eos_id: u32, shard_tokens: u64) -> PyResult<Self> {
-        Ok(Self(Some(pack::Packer::new(&directory, split, vocab_size, eos_id, shard_tokens)?)))
+        Ok(Self(Some(pack::Packer::new(
+            &directory,
+            split,
+            vocab_size,
+            eos_id,
+            shard_tokens,
+        )?)))
     }
 
     /// Encode and append documents, each followed by the end-of-text token. Returns the number of tokens added.
     fn add(&mut self, py: Python<'_>, encoder: &Encoder, documents: Vec<String>) -> PyResult<u64> {
         let packer = self.0.as_mut().ok_or_else(finished)?;
         run(py, || {
-            let encoded = encoder.0.encode(&documents)?;
-            for ids in &encoded {
+            let documents = encoder.0.encode(&documents)?;
+            for ids in &documents {
                 packer.add_document(ids)?;
             }
-            Ok(encoded.iter().map(|ids| ids.len() as u64 + 1).sum())
+            Ok(documents.iter().map(|ids| ids.len() as u64 + 1).sum())
         })
     }
 
@@ -69,7 +75,13 @@ impl Packer {
         let shards = run(py, || packer.finish())?;
         let rows = shards.into_iter().map(|shard| {
             let header = shard.header;
-            (shard.name, header.num_tokens, header.num_documents, header.max_token, shard.sha256)
+            (
+                shard.name,
+                header.num_tokens,
+                header.num_documents,
+                header.max_token,
+                shard.sha256,
+            )
         });
         Ok(rows.collect())
     }
@@ -95,7 +107,16 @@ impl TokenSplit {
     #[getter]
     fn headers(&self) -> Vec<(u64, u64, u32, u32)> {
         let headers = self.0.shards().iter().map(|shard| *shard.header());
-        headers.map(|header| (header.num_tokens, header.num_documents, header.vocab_size, header.max_token)).collect()
+        headers
+            .map(|header| {
+                (
+                    header.num_tokens,
+                    header.num_documents,
+                    header.vocab_size,
+                    header.max_token,
+                )
+            })
+            .collect()
     }
 
     #[getter]
@@ -130,7 +151,10 @@ impl TokenSplit {
 
     /// The batch of one rank at one step, `(batch_size, window + 1)`.
     #[pyo3(signature = (step, *, window, batch_size, seed, rank, world_size))]
-    #[expect(clippy::too_many_arguments, reason = "keyword-only, and the Python wrapper is the interface")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "keyword-only, and the Python wrapper is the interface"
+    )]
     fn batch<'py>(
         &self,
         py: Python<'py>,
@@ -142,13 +166,21 @@ impl TokenSplit {
         world_size: u64,
     ) -> PyResult<Bound<'py, PyArray2<i64>>> {
         let num_windows = self.0.num_tokens().saturating_sub(1) / window.max(1);
-        let sampling = Sampling { num_windows, batch_size, seed, rank, world_size };
+        let sampling = Sampling {
+            num_windows,
+            batch_size,
+            seed,
+            rank,
+            world_size,
+        };
         let tokens = run(py, || {
             let windows = sampling.windows(step)?;
             let mut tokens = vec![0_i64; windows.len() * (window as usize + 1)];
             self.0.gather(&windows, window, &mut tokens).map(|()| tokens)
         })?;
-        tokens.into_pyarray(py).reshape([batch_size as usize, window as usize + 1])
+        tokens
+            .into_pyarray(py)
+            .reshape([batch_size as usize, window as usize + 1])
     }
 
     /// Check every byte of every shard against its SHA-256.

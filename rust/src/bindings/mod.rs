@@ -1,6 +1,12 @@
 //! What Python sees. Arguments are checked and copied or borrowed here; the work happens in the pure modules with the
 //! interpreter released.
 
+#![expect(
+    clippy::needless_pass_by_value,
+    clippy::type_complexity,
+    reason = "PyO3 hands over owned arguments and turns tuples into Python's"
+)]
+
 mod data;
 mod statistics;
 

@@ -23,18 +23,31 @@ pub fn chunk_statistics<'py>(
     median: bool,
     cut_at_window: bool,
 ) -> PyResult<(Integers<'py>, Integers<'py>, Floats<'py>, Integers<'py>)> {
-    let chunking = Chunking { window, size: chunk_size, stride: chunk_stride, cut_at_window };
+    let chunking = Chunking {
+        window,
+        size: chunk_size,
+        stride: chunk_stride,
+        cut_at_window,
+    };
     let aggregate = if median { Aggregate::Median } else { Aggregate::Mean };
     let row_len = nll.shape()[1];
     let values = contiguous(&nll)?;
     let chunks = run(py, || chunking.aggregate(values, row_len, aggregate))?;
     let integers = |select: fn(&crate::chunk::Chunk) -> usize| {
-        chunks.iter().map(|chunk| select(chunk) as i64).collect::<Vec<_>>().into_pyarray(py)
+        chunks
+            .iter()
+            .map(|chunk| select(chunk).cast_signed() as i64)
+            .collect::<Vec<_>>()
+            .into_pyarray(py)
     };
     Ok((
         integers(|chunk| chunk.center),
         integers(|chunk| chunk.end),
-        chunks.iter().map(|chunk| chunk.nll).collect::<Vec<_>>().into_pyarray(py),
+        chunks
+            .iter()
+            .map(|chunk| chunk.nll)
+            .collect::<Vec<_>>()
+            .into_pyarray(py),
         integers(|chunk| chunk.num_tokens),
     ))
 }
@@ -54,16 +67,28 @@ pub fn paired_bootstrap<'py>(
     if a.shape() != b.shape() {
         return Err(PyValueError::new_err("both arguments must have the same shape"));
     }
-    let chunking = Chunking { window: 1, size: chunk_size, stride: chunk_stride, cut_at_window: false };
+    let chunking = Chunking {
+        window: 1,
+        size: chunk_size,
+        stride: chunk_stride,
+        cut_at_window: false,
+    };
     let row_len = a.shape()[1];
     let (a, b) = (contiguous(&a)?, contiguous(&b)?);
-    let intervals = run(py, || bootstrap::paired_bootstrap(a, b, row_len, &chunking, num_resamples, seed))?;
-    let floats = |select: fn(&bootstrap::Interval) -> f64| {
-        intervals.iter().map(select).collect::<Vec<_>>().into_pyarray(py)
-    };
-    Ok((floats(|value| value.difference), floats(|value| value.low), floats(|value| value.high)))
+    let intervals = run(py, || {
+        bootstrap::paired_bootstrap(a, b, row_len, &chunking, num_resamples, seed)
+    })?;
+    let floats =
+        |select: fn(&bootstrap::Interval) -> f64| intervals.iter().map(select).collect::<Vec<_>>().into_pyarray(py);
+    Ok((
+        floats(|value| value.difference),
+        floats(|value| value.low),
+        floats(|value| value.high),
+    ))
 }
 
 fn contiguous<'a>(array: &'a PyReadonlyArray2<'_, f32>) -> PyResult<&'a [f32]> {
-    array.as_slice().map_err(|_| PyValueError::new_err("nll must be C-contiguous"))
+    array
+        .as_slice()
+        .map_err(|_| PyValueError::new_err("nll must be C-contiguous"))
 }

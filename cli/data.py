@@ -1,0 +1,193 @@
+"""`tttkit data`: prepare, inspect and verify DATA directories."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import typer
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from .console import err, out
+
+data_app = typer.Typer(no_args_is_help=False, help="Text to packed token shards.")
+
+_LINE_SECONDS = 10.0
+_SAMPLE_TOKENS = 48
+
+
+@data_app.command()
+def prepare(
+    sources: Annotated[
+        list[str],
+        typer.Argument(help="Files, directories, globs, `-` (stdin), hf:NAME[:CONFIG], stdlib.", metavar="SOURCE…"),
+    ],
+    tokenizer: Annotated[
+        str, typer.Option(help="tokenizer.json, directory with vocab.json and merges.txt, gpt2, or bpe:N.")
+    ],
+    output: Annotated[Path, typer.Option("--out", help="DATA directory to write.")],
+    validation: Annotated[
+        list[str] | None, typer.Option(help="Source of the validation split. May be repeated.", show_default=False)
+    ] = None,
+    validation_fraction: Annotated[
+        float, typer.Option(help="Share of documents held out, without --validation.")
+    ] = 0.05,
+    documents: Annotated[str, typer.Option(help="What a document is: file, line, blank-line or wikitext.")] = "file",
+    document_pattern: Annotated[
+        str | None, typer.Option(help="A document starts at each line this matches.", show_default=False)
+    ] = None,
+    text_field: Annotated[str, typer.Option(help="Field of jsonl and parquet records that holds the text.")] = "text",
+    bad_utf8: Annotated[str, typer.Option(help="Invalid UTF-8: strict, replace or skip.")] = "strict",
+    threads: Annotated[
+        int | None, typer.Option(help="Threads to encode with (default: all cores).", envvar="TTTKIT_THREADS", min=1)
+    ] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+) -> None:
+    """Write token shards of text: one packed stream per split, nothing padded, truncated or dropped.
+
+    Example: `tttkit data prepare novels/ --tokenizer bpe:4096 --out data/novels`
+    """
+    from tttkit.data import prepare_dataset
+    from tttkit.errors import UsageError
+
+    if bad_utf8 not in ("strict", "replace", "skip"):
+        raise UsageError(f"--bad-utf8 must be strict, replace or skip, got `{bad_utf8}`")
+    with _PrepareView() as view:
+        manifest = prepare_dataset(
+            sources,
+            output,
+            tokenizer,
+            validation=validation,
+            validation_fraction=validation_fraction,
+            threads=threads,
+            documents=documents,
+            document_pattern=document_pattern,
+            text_field=text_field,
+            bad_utf8=bad_utf8,  # type: ignore[arg-type]
+            progress=view.update,
+        )
+    if not view.started:
+        err.print(f"[path]{output}[/] is there already, made from the same sources; kept")
+    if json_output:
+        _print_json(_manifest_values(manifest))
+        return
+    out.print(_split_table(manifest))
+    err.print(f"[ok]ready[/] [path]{output}[/]; next: tttkit train --data {output}", soft_wrap=True)
+
+
+@data_app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="DATA directory.", metavar="DATA")],
+    split: Annotated[str, typer.Option(help="Split to look into.")] = "train",
+    samples: Annotated[int, typer.Option(help="Decoded samples to show.", min=0)] = 3,
+    json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Show counts, document lengths and decoded samples of a DATA directory."""
+    import numpy as np
+
+    from tttkit.data import load_manifest, open_split
+    from tttkit.data.tokenizer import load_decoder
+
+    manifest = load_manifest(path)
+    opened = open_split(path, split)
+    lengths = np.diff(opened.document_ends.astype(np.int64), prepend=0)
+    quantiles = {f"p{share}": int(np.percentile(lengths, share)) for share in (5, 50, 95)}
+    statistics = {
+        "split": split,
+        "num_documents": opened.num_documents,
+        "document_tokens": {"min": int(lengths.min()), **quantiles, "max": int(lengths.max())},
+        "eos_share": opened.num_documents / opened.num_tokens,
+        "tokens_per_word": opened.num_tokens / max(1, opened.num_words),
+        "bytes_per_token": opened.num_bytes / opened.num_tokens,
+    }
+    decode = load_decoder(opened.tokenizer_path)
+    starts = np.linspace(0, max(0, opened.num_tokens - _SAMPLE_TOKENS), samples).astype(int).tolist()
+    texts = [decode(opened.tokens(at, min(at + _SAMPLE_TOKENS, opened.num_tokens)).tolist()) for at in starts]
+    if json_output:
+        _print_json({**_manifest_values(manifest), "statistics": statistics, "samples": texts})
+        return
+    out.print(_split_table(manifest))
+    for key, value in statistics.items():
+        shown = " ".join(f"{name}={number:,}" for name, number in value.items()) if isinstance(value, dict) else value
+        out.print(f"{key}: {f'{shown:.4g}' if isinstance(shown, float) else shown}")
+    for at, text in zip(starts, texts, strict=True):
+        out.print(f"[{at:,}] {text!r}", markup=False)
+
+
+@data_app.command()
+def verify(
+    path: Annotated[Path, typer.Argument(help="DATA directory.", metavar="DATA")],
+    io: Annotated[str, typer.Option(help="mmap, or pread for network file systems.")] = "mmap",
+) -> None:
+    """Read every byte: checksums of all files, every id below the vocabulary, the index of documents."""
+    from tttkit.data import load_manifest, open_split
+    from tttkit.errors import DataError, UsageError
+    from tttkit.files import sha256_of
+
+    if io not in ("mmap", "pread"):
+        raise UsageError(f"--io must be mmap or pread, got `{io}`")
+    manifest = load_manifest(path)
+    for name in manifest.splits:
+        split = open_split(path, name, io=io)  # type: ignore[arg-type]
+        split.verify()
+        if sha256_of(split.tokenizer_path) != manifest.tokenizer_sha256:
+            raise DataError(f"{split.tokenizer_path} does not have the SHA-256 that the manifest says")
+        out.print(f"{name}: {len(manifest.splits[name].shards)} shards, {split.num_tokens:,} tokens, all right")
+
+
+class _PrepareView:
+    """Progress with MB/s and ETA: a bar on a terminal, a line every ten seconds elsewhere."""
+
+    def __init__(self) -> None:
+        self.started = False
+        self._progress = Progress(
+            TextColumn("preparing"), BarColumn(), TextColumn("{task.fields[figures]}"), TimeRemainingColumn(),
+            console=err, transient=True, disable=not err.is_terminal,
+        )  # fmt: skip
+        self._task: TaskID | None = None
+        self._begun = self._last_line = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def update(self, num_bytes: int, total_bytes: int | None, num_tokens: int) -> None:
+        self.started = True
+        seconds = max(1e-9, time.monotonic() - self._begun)
+        figures = f"{num_bytes / 1e6:,.1f} MB, {num_bytes / 1e6 / seconds:.1f} MB/s, {num_tokens:,} tokens"
+        if err.is_terminal:
+            if self._task is None:
+                self._task = self._progress.add_task("", total=total_bytes, figures=figures)
+            self._progress.update(self._task, completed=num_bytes, figures=figures)
+        elif time.monotonic() - self._last_line >= _LINE_SECONDS:
+            self._last_line = time.monotonic()
+            eta = f", {(total_bytes - num_bytes) / num_bytes * seconds:.0f} s left" if total_bytes and num_bytes else ""
+            err.print(f"preparing: {figures}{eta}")
+
+
+def _split_table(manifest: Any) -> Table:
+    table = Table(
+        title=f"vocabulary {manifest.vocab_size:,}, {manifest.dtype}, fingerprint {manifest.fingerprint[:12]}"
+    )
+    for name in ("split", "tokens", "documents", "bytes", "words", "shards"):
+        table.add_column(name, justify="left" if name == "split" else "right")
+    for name, split in manifest.splits.items():
+        counts = (split.num_tokens, split.num_documents, split.num_bytes, split.num_words, len(split.shards))
+        table.add_row(name, *(f"{count:,}" for count in counts))
+    return table
+
+
+def _manifest_values(manifest: Any) -> dict[str, Any]:
+    import dataclasses
+
+    return dataclasses.asdict(manifest)
+
+
+def _print_json(values: dict[str, Any]) -> None:
+    out.print(json.dumps(values, indent=2, ensure_ascii=False), markup=False, soft_wrap=True)

@@ -1,0 +1,47 @@
+"""`tttkit plot`: figures of a run, written beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tttkit.errors import UsageError
+from tttkit.rundir import find_run
+
+from .console import out
+
+_FORMATS = ("png", "svg")
+
+
+def plot(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="RUN directories (default: the newest under runs/).", metavar="RUN…")
+    ] = None,
+    curriculum_dir: Annotated[
+        Path | None, typer.Option(help="Another name of RUN, for the earlier system's commands.", show_default=False)
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Directory to write to (default: RUN).", show_default=False)
+    ] = None,
+    formats: Annotated[str, typer.Option("--format", help="png, svg, or both: png,svg.")] = "png",
+) -> None:
+    """Draw how length generalization evolves over a run: full context over sliding window, a line per checkpoint.
+
+    Example: `tttkit plot runs/quick --format png,svg`
+    """
+    kinds = [kind.strip() for kind in formats.split(",")]
+    for kind in kinds:
+        if kind not in _FORMATS:
+            raise UsageError(f"--format must be of {', '.join(_FORMATS)}, got `{kind}`")
+    from tttkit.report.plots import EVOLUTION_NAME, load_curves, plot_evolution
+
+    paths = [*(runs or []), *([curriculum_dir] if curriculum_dir else [])]
+    directories = [find_run(path) for path in paths] or [find_run(None)]
+    for run in directories:
+        target = run.path if output is None else output if len(directories) == 1 else output / run.path.name
+        target.mkdir(parents=True, exist_ok=True)
+        curves = load_curves(run)
+        for kind in kinds:
+            out.print(str(plot_evolution(curves, target / f"{EVOLUTION_NAME}.{kind}")), markup=False, soft_wrap=True)

@@ -1,0 +1,26 @@
+"""Checks of the arrays that users pass in: what was expected, what came."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def check_nll(name: str, value: Any) -> NDArray[np.float32]:
+    """`value` as a C-contiguous float32 `(B, T)` array. Raises TypeError, ValueError naming the argument."""
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{name} must be a numpy array, got {type(value).__name__}")
+    if value.dtype != np.float32:
+        raise TypeError(f"{name} must be float32, got {value.dtype}")
+    if value.ndim != 2 or 0 in value.shape:
+        raise ValueError(f"{name} must have shape (sequences, positions), both at least 1, got {value.shape}")
+    return np.ascontiguousarray(value)
+
+
+def check_size(name: str, value: int) -> int:
+    """`value` when it is at least 1. Raises ValueError naming the argument."""
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+    return value

@@ -1,0 +1,60 @@
+"""How sure a difference between two contexts is: paired bootstrap over sequences (evaluation.md, Uncertainty)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tttkit import _rust
+from tttkit.evaluate.arrays import check_nll, check_size
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PairedBootstrap:
+    """Per chunk, shape (C,): difference in nats and ratio of perplexities, with percentile 95 % intervals."""
+
+    difference: NDArray[np.float64]
+    """mean(nll_sw) - mean(nll_full): above 0 where `full` is better."""
+    difference_low: NDArray[np.float64]
+    difference_high: NDArray[np.float64]
+
+    @property
+    def ratio(self) -> NDArray[np.float64]:
+        """SW/TTT: exp(difference)."""
+        return np.exp(self.difference)
+
+    @property
+    def ratio_low(self) -> NDArray[np.float64]:
+        """Lower end of the ratio's interval."""
+        return np.exp(self.difference_low)
+
+    @property
+    def ratio_high(self) -> NDArray[np.float64]:
+        """Upper end of the ratio's interval."""
+        return np.exp(self.difference_high)
+
+
+def paired_bootstrap(
+    nll_full: NDArray[np.float32],
+    nll_sw: NDArray[np.float32],
+    chunk_size: int = 16,
+    chunk_stride: int = 16,
+    num_resamples: int = 10_000,
+    seed: int = 0,
+) -> PairedBootstrap:
+    """Resample sequences with replacement, the same for both, and take mean(nll_sw) - mean(nll_full) per chunk.
+
+    Both arguments are float32 NLL in nats, (sequences, positions); a chunk with NaN gives NaN. The result depends on
+    the seed, not on the number of threads. Raises TypeError, ValueError naming the argument.
+    """
+    nll_full, nll_sw = check_nll("nll_full", nll_full), check_nll("nll_sw", nll_sw)
+    if nll_full.shape != nll_sw.shape:
+        raise ValueError(f"nll_full and nll_sw must have one shape, got {nll_full.shape} and {nll_sw.shape}")
+    for name, value in (("chunk_size", chunk_size), ("chunk_stride", chunk_stride), ("num_resamples", num_resamples)):
+        check_size(name, value)
+    difference, low, high = _rust.paired_bootstrap(
+        nll_full, nll_sw, chunk_size=chunk_size, chunk_stride=chunk_stride, num_resamples=num_resamples, seed=seed
+    )
+    return PairedBootstrap(difference=difference, difference_low=low, difference_high=high)

@@ -1,0 +1,251 @@
+"""One model, one split, one protocol: NLL in all contexts, perplexity at the labels, intervals (evaluation.md)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tttkit import files
+from tttkit.config import EvaluationConfig
+from tttkit.data.split import Split
+from tttkit.errors import DataError, UsageError
+from tttkit.evaluate.bootstrap import PairedBootstrap, paired_bootstrap
+from tttkit.evaluate.chunks import LABELS, ChunkPerplexity, chunk_perplexity
+from tttkit.evaluate.nll import Context, token_nll
+from tttkit.models import LanguageModel
+
+SCHEMA_VERSION = 1
+CONTEXTS: tuple[Context, ...] = ("full", "reset", "sw_aligned", "sw")
+PREFIXES = {"full": "ttt", "sw": "sw", "sw_aligned": "sw_aligned", "reset": "reset"}
+"""What a context's keys in summary.json begin with; `full` keeps the earlier system's name."""
+BOOTSTRAP_SEED = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What was measured. NLL arrays are float32 (sequences, positions), NaN where a mode does not compute."""
+
+    protocol: EvaluationConfig
+    window: int
+    nll: dict[Context, NDArray[np.float32]]
+    selection_ppl: float
+    """exp of the mean NLL of positions W-K+1 … W over many disjoint windows: what best model and patience go by."""
+
+    def chunks(self, context: Context) -> ChunkPerplexity:
+        """Perplexity per chunk of one context."""
+        return chunk_perplexity(
+            self.nll[context], self.window, self.protocol.chunk_size, self.protocol.chunk_stride, "mean"
+        )
+
+    def intervals(self, context: Context) -> PairedBootstrap:
+        """Paired comparison of a windowed context with `full`."""
+        return paired_bootstrap(
+            self.nll["full"],
+            self.nll[context],
+            self.protocol.chunk_size,
+            self.protocol.chunk_stride,
+            self.protocol.num_resamples,
+            BOOTSTRAP_SEED,
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """summary.json, as far as the evaluation knows it: the earlier system's keys and ours. Unknown is None."""
+        protocol = self.protocol
+        num_sequences = self.nll["full"].shape[0]
+        summary: dict[str, Any] = {
+            "schema_version": SCHEMA_VERSION,
+            "training_window": self.window,
+            "eval_max_length": protocol.max_length,
+            "chunk_size": protocol.chunk_size,
+            "chunk_stride": protocol.chunk_stride,
+            "num_sequences": num_sequences,
+            "aggregate": "mean",
+            "sw_mode": protocol.sw_mode,
+            "tokens_per_chunk": num_sequences * protocol.chunk_size,
+            "selection_ppl": self.selection_ppl,
+        }
+        chunks = {context: self.chunks(context) for context in self.nll}
+        for context, found in chunks.items():
+            summary |= self._spread(context, found)
+        summary |= self._labels(chunks)
+        differences = chunks["sw"].perplexity - chunks["full"].perplexity
+        summary["improvement_mean"] = _known(differences.mean())
+        return summary
+
+    def curves(self) -> dict[str, Any]:
+        """chunk_eval.json: the whole curve of every context, with intervals of its ratio to `full`."""
+        first = self.chunks("full")
+        curves: dict[str, Any] = {
+            "schema_version": SCHEMA_VERSION,
+            "training_window": self.window,
+            "eval_max_length": self.protocol.max_length,
+            "chunk_size": self.protocol.chunk_size,
+            "chunk_stride": self.protocol.chunk_stride,
+            "num_sequences": self.nll["full"].shape[0],
+            "sw_mode": self.protocol.sw_mode,
+            "num_resamples": self.protocol.num_resamples,
+            "bootstrap_seed": BOOTSTRAP_SEED,
+            "centers": first.centers.tolist(),
+            "ends": first.ends.tolist(),
+        }
+        for context in self.nll:
+            curves[f"{context}_mean_nll"] = _known_list(self.chunks(context).mean_nll)
+            if context != "full":
+                found = self.intervals(context)
+                curves[f"{context}_ratio"] = _known_list(found.ratio)
+                curves[f"{context}_ratio_low"] = _known_list(found.ratio_low)
+                curves[f"{context}_ratio_high"] = _known_list(found.ratio_high)
+        return curves
+
+    def _spread(self, context: Context, chunks: ChunkPerplexity) -> dict[str, float | None]:
+        """Statistics over the chunks' perplexities, and the corpus figure of all positions from W on."""
+        prefix, perplexity = PREFIXES[context], chunks.perplexity
+        beyond = self.nll[context][:, self.window :]
+        corpus = math.exp(float(beyond.mean(dtype=np.float64))) if beyond.size else math.nan
+        spread = {f"{prefix}_ppl_corpus": _known(corpus)}
+        if context in ("full", "sw"):
+            for name, value in (("mean", perplexity.mean()), ("min", perplexity.min()), ("max", perplexity.max())):
+                spread[f"{prefix}_ppl_{name}"] = _known(value)
+        return spread
+
+    def _labels(self, chunks: dict[Context, ChunkPerplexity]) -> dict[str, Any]:
+        intervals = {context: self.intervals(context) for context in self.nll if context != "full"}
+        values: dict[str, Any] = {}
+        for multiple in labels(self.window, self.protocol.max_length):
+            label, index = f"{multiple}xW", chunks["full"].index_at_multiple(multiple)
+            values[f"x_pos_at_{label}"] = int(chunks["full"].centers[index])
+            perplexity = {context: float(found.perplexity[index]) for context, found in chunks.items()}
+            for context, value in perplexity.items():
+                values[f"{PREFIXES[context]}_ppl_at_{label}"] = _known(value)
+            values[f"improvement_at_{label}"] = _known(perplexity["sw"] - perplexity["full"])
+            for context, found in intervals.items():
+                prefix = "" if context == "sw" else f"{context}_"
+                values[f"{prefix}ratio_at_{label}"] = _known(found.ratio[index])
+                values[f"{prefix}ratio_ci_low_at_{label}"] = _known(found.ratio_low[index])
+                values[f"{prefix}ratio_ci_high_at_{label}"] = _known(found.ratio_high[index])
+        return values
+
+
+def labels(window: int, max_length: int) -> list[int]:
+    """Multiples m of the window with m W <= T."""
+    return [multiple for multiple in LABELS if multiple * window <= max_length]
+
+
+def evaluate_model(
+    model: LanguageModel,
+    split: Split,
+    protocol: EvaluationConfig,
+    *,
+    window: int,
+    progress: Callable[[float], None] | None = None,
+) -> Evaluation:
+    """Measure all contexts on the first `num_sequences` disjoint sequences of T+1 tokens of a split, in order.
+
+    `progress` is called with the share done, between batches, and may raise to stop. Raises UsageError when more
+    sequences are asked for than the split holds, DataError when it holds none or has ids the model does not know.
+    """
+    check_vocabulary(model, split)
+    sequences = cut_sequences(split, protocol.num_sequences, protocol.max_length)
+    costs = _costs(protocol, window, model.config.mini_batch_size)
+    total, done = sum(costs.values()), 0.0
+
+    def tick(share: float) -> None:
+        if progress is not None:
+            progress((done + share * costs[stage]) / total)
+
+    stage = "selection"
+    selection_ppl = _selection_ppl(model, split, protocol, window, tick)
+    done = costs[stage]
+    nll: dict[Context, NDArray[np.float32]] = {}
+    for context in CONTEXTS:
+        stage = context
+        positions = _labelled_positions(protocol, window) if _positions_only(protocol, context) else None
+        nll[context] = token_nll(model, sequences, context, window=window, positions=positions, progress=tick)
+        done += costs[stage]
+    return Evaluation(protocol=protocol, window=window, nll=nll, selection_ppl=selection_ppl)
+
+
+def cut_sequences(split: Split, num_sequences: int, max_length: int) -> NDArray[np.int64]:
+    """The first disjoint sequences of T+1 tokens, int64 `(num_sequences, T+1)`. Raises UsageError, DataError."""
+    length = max_length + 1
+    most = split.num_tokens // length
+    if most == 0:
+        raise DataError(
+            f"the split has {split.num_tokens} tokens, one sequence of T={max_length} needs {length}",
+            hint="ask for a smaller maximum length, or prepare more text",
+        )
+    if num_sequences > most:
+        raise UsageError(f"{num_sequences} sequences asked for, the split holds {most} disjoint ones of T={max_length}")
+    return split.tokens(0, num_sequences * length).astype(np.int64).reshape(num_sequences, length)
+
+
+def check_vocabulary(model: LanguageModel, split: Split) -> None:
+    """Refuse data whose ids the model has no embedding for. Raises DataError."""
+    if split.vocab_size > model.config.vocab_size:
+        raise DataError(
+            f"the data's tokenizer has {split.vocab_size} tokens, the model knows {model.config.vocab_size}",
+            hint="prepare the data with the model's own tokenizer.json",
+        )
+
+
+def write_checkpoint(directory: Path, evaluation: Evaluation, extra: dict[str, Any]) -> dict[str, Any]:
+    """Write summary.json (with the keys of `extra`) and chunk_eval.json; returns the summary. Raises DiskFullError."""
+    directory.mkdir(parents=True, exist_ok=True)
+    summary = {**extra, **evaluation.summary()}
+    files.write_json(directory / "chunk_eval.json", evaluation.curves())
+    files.write_json(directory / "summary.json", summary)
+    return summary
+
+
+def _selection_ppl(
+    model: LanguageModel, split: Split, protocol: EvaluationConfig, window: int, progress: Callable[[float], None]
+) -> float:
+    num_windows = (split.num_tokens - 1) // window
+    count = min(num_windows, protocol.selection_windows)
+    starts = np.linspace(0, num_windows - 1, count).astype(np.int64) * window
+    tokens = np.stack([split.tokens(start, start + window + 1) for start in starts.tolist()]).astype(np.int64)
+    nll = token_nll(model, tokens, "full", window=window, progress=progress)
+    return math.exp(float(nll[:, max(0, window - protocol.chunk_size) :].mean(dtype=np.float64)))
+
+
+def _positions_only(protocol: EvaluationConfig, context: Context) -> bool:
+    return context == "sw" and protocol.sw_mode == "positions"
+
+
+def _labelled_positions(protocol: EvaluationConfig, window: int) -> NDArray[np.int64]:
+    """Positions of the chunks at the labels, and all before W, which cost one pass."""
+    size, stride = protocol.chunk_size, protocol.chunk_stride
+    wanted = [np.arange(window)]
+    for multiple in labels(window, protocol.max_length):
+        last = (multiple * window - size) // stride * stride
+        wanted.append(np.arange(last, last + size))
+    return np.unique(np.concatenate(wanted))
+
+
+def _costs(protocol: EvaluationConfig, window: int, mini_batch_size: int) -> dict[str, float]:
+    """Tokens each stage runs through the model, for the progress bar."""
+    length, rows = protocol.max_length, protocol.num_sequences
+    beyond = max(0, length - window)
+    num_sw = len(_labelled_positions(protocol, window)) - window if protocol.sw_mode == "positions" else beyond
+    return {
+        "selection": protocol.selection_windows * window,
+        "full": rows * length,
+        "reset": rows * length,
+        "sw_aligned": rows * (window + beyond * window / mini_batch_size),
+        "sw": rows * window * (1 + num_sw),
+    }
+
+
+def _known(value: float | np.floating[Any]) -> float | None:
+    """JSON has no NaN: what was not computed is null."""
+    return None if math.isnan(value) else float(value)
+
+
+def _known_list(values: NDArray[np.float64]) -> list[float | None]:
+    return [_known(value) for value in values]

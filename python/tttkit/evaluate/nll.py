@@ -1,0 +1,159 @@
+"""Per-token NLL in the four contexts of evaluation.md.
+
+Legend: B sequences, T positions, W window, C inner mini-batch, V vocabulary. `nll[b, i] = -log p(tokens[b, i+1])`.
+
+`full` is one pass with the state carried. The other contexts are passes over windows of at most W tokens with a fresh
+state, of which the last positions are scored: `sw` the last one, `sw_aligned` the last C, `reset` all. Cost in tokens:
+T; T x W; T x W / C; T. Only the scored positions go through the head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from tttkit.models import LanguageModel
+
+Context = Literal["full", "sw", "sw_aligned", "reset"]
+Progress = Callable[[float], None]
+"""Called between batches with the share done; may raise to stop."""
+
+_BATCH_TOKENS = {"cpu": 16_384, "cuda": 131_072}
+_MAX_LOGITS = 1 << 26
+"""Most logits at once: 256 MB in float32."""
+
+
+def token_nll(
+    model: LanguageModel,
+    tokens: NDArray[np.integer] | Tensor,
+    context: Context = "full",
+    *,
+    window: int = 64,
+    positions: NDArray[np.integer] | None = None,
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """NLL in nats of `tokens[:, 1:]`, float32 `(B, T)`, for tokens `(B, T+1)` of any integer type.
+
+    With `positions` only those are computed, the others are NaN; that saves time for `sw`. The model's mode is put
+    back. Raises TypeError, ValueError naming the argument.
+    """
+    if context not in get_args(Context):
+        raise ValueError(f"context must be one of {', '.join(get_args(Context))}, got {context!r}")
+    if window < 1:
+        raise ValueError(f"window must be at least 1, got {window}")
+    ids = _check_tokens(tokens)
+    num_positions = ids.shape[1] - 1
+    wanted = _check_positions(positions, num_positions)
+    runner = _Runner(model, ids, progress)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            _run_context(runner, context, window, wanted)
+    finally:
+        model.train(was_training)
+    runner.nll[:, ~wanted] = np.nan
+    return runner.nll
+
+
+def _run_context(runner: _Runner, context: Context, window: int, wanted: NDArray[np.bool_]) -> None:
+    num_positions = wanted.size
+    if context == "full" or num_positions <= window:
+        runner.plan(np.zeros(1, dtype=np.int64), num_positions, num_positions)
+    else:
+        runner.plan(np.zeros(1, dtype=np.int64), window, window)
+        if context == "sw":
+            starts = np.arange(1, num_positions - window + 1)
+            runner.plan(starts[wanted[window:]], window, 1)
+        else:
+            stride = runner.mini_batch_size if context == "sw_aligned" else window
+            starts = np.arange(stride, num_positions, stride)
+            starts = starts[starts + window - stride < num_positions]
+            whole = starts + window <= num_positions
+            runner.plan(starts[whole], window, stride)
+            for start in starts[~whole].tolist():
+                length = num_positions - start
+                runner.plan(np.array([start]), length, length - (window - stride))
+    runner.run()
+
+
+class _Runner:
+    """Runs planned windows of one batch of sequences and collects their NLL."""
+
+    def __init__(self, model: LanguageModel, ids: Tensor, progress: Progress | None) -> None:
+        self.mini_batch_size = model.config.mini_batch_size
+        self.nll = np.full((ids.shape[0], ids.shape[1] - 1), np.nan, dtype=np.float32)
+        self._model = model
+        self._device = next(model.parameters()).device
+        self._ids = ids.to(self._device)
+        self._progress = progress
+        self._plans: list[tuple[NDArray[np.int64], int, int]] = []
+        self._batch_tokens = _BATCH_TOKENS[self._device.type]
+
+    def plan(self, starts: NDArray[np.int64], length: int, num_scored: int) -> None:
+        """Windows `start … start + length - 1` of every sequence, the last `num_scored` positions of each scored."""
+        if starts.size:
+            self._plans.append((starts, length, num_scored))
+
+    def run(self) -> None:
+        """Run all planned windows in batches that fit memory."""
+        num_rows = self._ids.shape[0]
+        total = sum(starts.size * length for starts, length, _ in self._plans) * num_rows
+        done = 0
+        for starts, length, num_scored in self._plans:
+            pairs = np.stack(np.meshgrid(starts, np.arange(num_rows), indexing="ij"), axis=-1).reshape(-1, 2)
+            size = max(1, self._batch_tokens // length)
+            for index in range(0, len(pairs), size):
+                batch = pairs[index : index + size]
+                self._run_batch(batch[:, 1], batch[:, 0], length, num_scored)
+                done += len(batch) * length
+                if self._progress is not None:
+                    self._progress(done / total)
+
+    def _run_batch(self, rows: NDArray[np.int64], starts: NDArray[np.int64], length: int, num_scored: int) -> None:
+        offsets = torch.from_numpy(starts).to(self._device)[:, None] + torch.arange(length + 1, device=self._device)
+        windows = self._ids[torch.from_numpy(rows).to(self._device)[:, None], offsets]  # (N, length + 1)
+        hidden = self._model.hidden(windows[:, :-1])[:, -num_scored:]  # (N, num_scored, D)
+        nll = self._score(hidden.flatten(0, 1), windows[:, -num_scored:].flatten()).view(-1, num_scored)
+        columns = starts[:, None] + np.arange(length - num_scored, length)
+        self.nll[rows[:, None], columns] = nll.cpu().numpy()
+
+    def _score(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """NLL of targets (N,) given hidden states (N, D), the logits of a bounded number at once."""
+        size = max(1, _MAX_LOGITS // self._model.config.vocab_size)
+        parts = zip(hidden.split(size), targets.split(size), strict=True)
+        return torch.cat(
+            [
+                functional.cross_entropy(self._model.head(part).float(), target, reduction="none")
+                for part, target in parts
+            ]
+        )
+
+
+def _check_tokens(tokens: NDArray[np.integer] | Tensor) -> Tensor:
+    ids = torch.from_numpy(tokens.astype(np.int64)) if isinstance(tokens, np.ndarray) else tokens
+    if not isinstance(ids, Tensor) or ids.is_floating_point():
+        kind = ids.dtype if isinstance(ids, Tensor) else type(tokens).__name__
+        raise TypeError(f"tokens must be an integer array or tensor, got {kind}")
+    if ids.ndim != 2 or ids.shape[0] < 1 or ids.shape[1] < 2:
+        raise ValueError(f"tokens must have shape (sequences, at least 2 tokens), got {tuple(ids.shape)}")
+    return ids.long()
+
+
+def _check_positions(positions: NDArray[np.integer] | None, num_positions: int) -> NDArray[np.bool_]:
+    if positions is None:
+        return np.ones(num_positions, dtype=bool)
+    indices = np.asarray(positions)
+    if indices.ndim != 1 or not np.issubdtype(indices.dtype, np.integer):
+        raise TypeError(f"positions must be a one-dimensional integer array, got {indices.dtype} {indices.shape}")
+    if indices.size and (indices.min() < 0 or indices.max() >= num_positions):
+        raise ValueError(f"positions must be in 0 … {num_positions - 1}, got {indices.min()} … {indices.max()}")
+    wanted = np.zeros(num_positions, dtype=bool)
+    wanted[indices] = True
+    return wanted

@@ -1,0 +1,192 @@
+"""Run directory to state: what a run is doing, how far it is, what to do next. Files and the lock only; no torch.
+
+Liveness comes from the run's lock, which ends with the process however that ends, so a killed trainer is known at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import statistics
+from typing import Any
+
+from tttkit.rundir import RunDirectory, is_locked
+
+SCHEMA_VERSION = 1
+STALLED_SECONDS = 120.0
+_PHASES = {"starting": "starting", "training": "running", "evaluating": "evaluating", "saving": "saving"}
+_ENDS = ("finished", "early-stopped", "preempted", "nan-stopped")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunStatus:
+    """One look at a run. What is not known is None."""
+
+    schema_version: int
+    run: str
+    state: str
+    """starting, running, evaluating, saving, stalled, preempted, finished, early-stopped, nan-stopped, crashed, unknown."""
+    reason: str
+    next_command: str | None
+    model: str | None
+    step: int | None
+    max_steps: int | None
+    tokens_seen: int | None
+    loss: float | None
+    ppl: float | None
+    learning_rate: float | None
+    tokens_per_second: float | None
+    eta_seconds: float | None
+    losses: list[float]
+    """Logged losses, thinned to at most 40."""
+    num_evaluations: int
+    num_evaluations_planned: int | None
+    best_selection_ppl: float | None
+    best_step: int | None
+    patience: int | None
+    num_waiting: int | None
+    latest: dict[str, Any] | None
+    """summary.json of the latest evaluation."""
+    log: list[str]
+    """Last lines of training.log."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, for JSON."""
+        return dataclasses.asdict(self)
+
+
+def read_status(run: RunDirectory, *, num_log_lines: int = 3) -> RunStatus:
+    """Look at a run that is starting, running or over; also at a directory of the earlier system, as far as it tells.
+
+    Raises DataError when a file is damaged.
+    """
+    metadata = run.read_metadata() if run.metadata.exists() else {}
+    summaries, metrics = run.read_summaries(), run.read_metrics()
+    last = metrics[-1] if metrics else {}
+    config = metadata.get("config", {})
+    state, reason = _state(run, metadata)
+    step = _latest_step(metadata, last, summaries, run)
+    max_steps = config.get("train", {}).get("max_steps", metadata.get("max_train_steps"))
+    stopping = metadata.get("early_stopping", {})
+    best = stopping.get("best_checkpoint")
+    running = state in _PHASES.values()
+    return RunStatus(
+        schema_version=SCHEMA_VERSION,
+        run=str(run.path),
+        state=state,
+        reason=reason,
+        next_command=_next_command(state, run, metadata),
+        model=metadata.get("model", {}).get("name") if isinstance(metadata.get("model"), dict) else None,
+        step=step,
+        max_steps=max_steps,
+        tokens_seen=last.get("tokens_seen"),
+        loss=_number(last.get("loss")),
+        ppl=_number(last.get("ppl")),
+        learning_rate=last.get("lr"),
+        tokens_per_second=last.get("tokens_per_second"),
+        eta_seconds=_eta(last, metrics, step, max_steps, summaries, config) if running else None,
+        losses=_thin([value for record in metrics if (value := _number(record.get("loss"))) is not None]),
+        num_evaluations=len(summaries),
+        num_evaluations_planned=config.get("evaluation", {}).get(
+            "num_checkpoints", metadata.get("num_eval_checkpoints")
+        ),
+        best_selection_ppl=stopping.get("best"),
+        best_step=next((item["step"] for item in summaries if item.get("checkpoint_idx") == best), None),
+        patience=stopping.get("patience"),
+        num_waiting=stopping.get("num_waiting"),
+        latest=summaries[-1] if summaries else None,
+        log=run.tail_log(num_log_lines),
+    )
+
+
+def _state(run: RunDirectory, metadata: dict[str, Any]) -> tuple[str, str]:
+    """State and its reason, from the lock, the heartbeat and the result."""
+    if "config" not in metadata:
+        return "unknown", "made by the earlier system, which recorded no state"
+    heartbeat = run.read_heartbeat() or {}
+    if is_locked(run):
+        silence = _seconds_since(heartbeat.get("time"))
+        phase = _PHASES.get(heartbeat.get("phase", "starting"), "running")
+        if silence is not None and silence > STALLED_SECONDS:
+            return "stalled", f"alive, but silent for {silence:.0f} s while {phase} (pid {heartbeat.get('pid')})"
+        return phase, f"pid {heartbeat.get('pid')} on {heartbeat.get('host')}"
+    result = metadata.get("result", {})
+    if result.get("reason") in _ENDS:
+        return str(result["reason"]), _reason_of_end(str(result["reason"]), result, metadata)
+    if not metadata.get("segments"):
+        return "crashed", "its process ended before training began"
+    return "crashed", f"its process (pid {heartbeat.get('pid')}) ended without saying why: killed, or out of memory"
+
+
+def _reason_of_end(reason: str, result: dict[str, Any], metadata: dict[str, Any]) -> str:
+    step = result.get("step")
+    if reason == "early-stopped":
+        patience = metadata.get("early_stopping", {}).get("patience")
+        return f"no improvement in {patience} evaluations, at step {step}"
+    if reason == "preempted":
+        return f"a signal stopped it at step {step}; its state is saved"
+    if reason == "nan-stopped":
+        return f"loss or gradients were not finite at step {step}"
+    return f"all steps done, at step {step}"
+
+
+def _next_command(state: str, run: RunDirectory, metadata: dict[str, Any]) -> str | None:
+    if state in ("preempted", "crashed"):
+        command = " ".join(metadata.get("command", [])) or f"tttkit train --out {run.path}"
+        return f"{command}  (goes on from the last saved state)"
+    if state in ("finished", "early-stopped", "unknown"):
+        return f"tttkit plot {run.path}"
+    if state == "nan-stopped":
+        return "train with a lower optimizer.learning_rate in another --out"
+    return None
+
+
+def _latest_step(
+    metadata: dict[str, Any], last: dict[str, Any], summaries: list[dict[str, Any]], run: RunDirectory
+) -> int | None:
+    heartbeat = run.read_heartbeat() or {}
+    steps = [
+        metadata.get("result", {}).get("step"),
+        heartbeat.get("step"),
+        last.get("step"),
+        summaries[-1].get("step") if summaries else None,
+    ]
+    known = [step for step in steps if isinstance(step, int)]
+    return max(known) if known else None
+
+
+def _eta(
+    last: dict[str, Any],
+    metrics: list[dict[str, Any]],
+    step: int | None,
+    max_steps: int | None,
+    summaries: list[dict[str, Any]],
+    config: dict[str, Any],
+) -> float | None:
+    """Remaining steps at the recent speed, plus the remaining evaluations at their measured time."""
+    speed = last.get("tokens_per_second")
+    if not speed or not max_steps or step is None or not last.get("step"):
+        return None
+    recent = statistics.median(record["tokens_per_second"] for record in metrics[-20:])
+    tokens_per_step = last["tokens_seen"] / last["step"]
+    planned = config.get("evaluation", {}).get("num_checkpoints", 0)
+    seconds = [item["eval_seconds"] for item in summaries[-5:] if item.get("eval_seconds")]
+    each = statistics.median(seconds) if seconds else 0.0
+    return float((max_steps - step) * tokens_per_step / recent + max(0, planned - len(summaries)) * each)
+
+
+def _seconds_since(timestamp: str | None) -> float | None:
+    if timestamp is None:
+        return None
+    return (datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(timestamp)).total_seconds()
+
+
+def _thin(values: list[float], most: int = 40) -> list[float]:
+    if len(values) <= most:
+        return values
+    return [values[index * (len(values) - 1) // (most - 1)] for index in range(most)]
+
+
+def _number(value: Any) -> float | None:
+    """A finite number of metrics.jsonl; NaN and infinities are strings there."""
+    return float(value) if isinstance(value, int | float) else None
