@@ -36,7 +36,7 @@ def from_official(config: Mapping[str, Any] | ModelConfig, state_dict: Mapping[s
         model = build_model(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.data = given[name]
+            parameter.copy_(given[name])
     return model
 
 
