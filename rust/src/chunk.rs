@@ -123,7 +123,7 @@ mod tests {
     fn mean_and_lower_median_of_known_values() {
         let nll = [1.0, 3.0, 0.0, 0.0, 5.0, 7.0, 2.0, 4.0, 9.0, 9.0];
         let mean = CHUNKING.aggregate(&nll, 5, Aggregate::Mean).unwrap();
-        assert_eq!(mean.iter().map(|c| c.nll).collect::<Vec<_>>(), [3.75, 3.25]);
+        assert_eq!(mean.iter().map(|c| c.nll).collect::<Vec<_>>(), [3.25, 3.25]);
         let median = CHUNKING.aggregate(&nll, 5, Aggregate::Median).unwrap();
         assert_eq!(median.iter().map(|c| c.nll).collect::<Vec<_>>(), [2.0, 0.0]);
         assert_eq!((mean[1].center, mean[1].end, mean[1].num_tokens), (3, 4, 4));
