@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUST_SOURCES := $(shell find rust -name '*.rs' -o -name 'Cargo.toml') Cargo.toml Cargo.lock
 
-.PHONY: help quickstart setup build format lint test wheel clean
+.PHONY: help quickstart setup build format lint test all bench wheel clean
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -12,36 +12,50 @@ quickstart: setup ## set up, then run the main job: train, status, plot
 	$(BIN)/tttkit status runs/quick
 	$(BIN)/tttkit plot runs/quick
 
-setup: build ## make .venv with everything pinned, and the extension
-
-.venv/.installed: pyproject.toml constraints.txt
-	@command -v cargo >/dev/null || { echo "cargo is missing: install a Rust toolchain (rustup)"; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 setup"; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install -q --upgrade pip
-	$(BIN)/pip install -q -c constraints.txt --group dev torch numpy tokenizers datasets safetensors typer rich matplotlib pydantic
-	@touch $@
+setup: .venv/.built ## make .venv with everything pinned, and the extension
 
 build: .venv/.built ## build the extension again when a Rust file is newer
-.venv/.built: .venv/.installed $(RUST_SOURCES)
-	$(BIN)/pip install -q -e . --no-deps --no-build-isolation
+
+# Tools first: the extension is then built with the pinned maturin, not in an isolated environment of pip's.
+.venv/.tools: pyproject.toml constraints.txt
+	@command -v cargo >/dev/null || { echo "cargo is missing: install a Rust toolchain, see https://rustup.rs"; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: install Python 3.11 or newer"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed, name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "Python's venv is missing: install python3-venv"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --upgrade 'pip>=25.1'
+	$(BIN)/pip install -q -c constraints.txt --group dev
+	@touch $@
+
+.venv/.built: .venv/.tools $(RUST_SOURCES)
+	$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e .
 	@touch $@
 
 format: setup ## format Python and Rust
-	$(BIN)/ruff format . && $(BIN)/ruff check --fix . ; cargo fmt
+	$(BIN)/ruff check -q --fix-only .
+	$(BIN)/ruff format -q .
+	cargo fmt
 
-lint: setup ## ruff, mypy, clippy, rustfmt
-	$(BIN)/ruff check .
+lint: setup ## ruff, mypy, stubtest, clippy, rustfmt
+	$(BIN)/ruff check -q .
+	$(BIN)/ruff format -q --check .
 	$(BIN)/mypy
-	cargo clippy --release --all-targets -- -D warnings
+	$(BIN)/python -m mypy.stubtest tttkit._rust --mypy-config-file pyproject.toml
+	cargo clippy -q --release --all-targets -- -D warnings
 	cargo fmt --check
 
 test: setup ## all tests
-	cargo test --release -q
+	cargo test -q --release
 	$(BIN)/python -m pytest
 
+all: lint test ## what CI checks in the clone
+
+bench: setup ## measure beside the peers
+	$(BIN)/python benchmarks/start_up.py
+
 wheel: setup ## build the wheel into dist/
-	$(BIN)/maturin build --release --out dist
+	$(BIN)/maturin build -q --release --out dist
 
 clean: ## remove what was built
-	rm -rf target dist .venv
+	rm -rf target dist .venv python/tttkit/_rust*.so

@@ -28,7 +28,7 @@ def _quick() -> dict[str, Any]:
         },
         "data": {"source": "stdlib", "tokenizer": "bpe:2048"},
         "optimizer": {"learning_rate": 3e-3, "warmup_ratio": 0.05},
-        "train": {"max_steps": 600, "window": 64, "batch_size": 16, "save_every": 100},
+        "train": {"max_steps": 800, "window": 64, "batch_size": 16, "save_every": 100},
         "evaluation": {"num_checkpoints": 10, "max_length": 1280, "num_sequences": 16, "selection_windows": 512},
     }  # fmt: skip
 

@@ -246,7 +246,7 @@ def _begin(trainer: Trainer, data_path: Path) -> None:
     config, run = trainer.config, trainer.run_directory
     num_parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
     train_split = trainer.splits["train"]
-    data = {"path": str(data_path.absolute()), "fingerprint": train_split.fingerprint}
+    data: dict[str, Any] = {"path": str(data_path.absolute()), "fingerprint": train_split.fingerprint}
     data |= {f"{name}_tokens": split.num_tokens for name, split in trainer.splits.items()}
     trainer.metadata.describe(config, data, {"name": config.model.name, "num_parameters": num_parameters})
     state = trainer.resume()
