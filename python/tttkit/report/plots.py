@@ -13,8 +13,9 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
@@ -33,6 +34,8 @@ STYLES = {
 }
 _DPI = 150
 _GREY = "0.45"
+_TITLE_PAD = 16
+"""Points between axes and title: room for the names of the marked positions."""
 
 
 def load_curves(run: RunDirectory) -> list[dict[str, Any]]:
@@ -40,7 +43,7 @@ def load_curves(run: RunDirectory) -> list[dict[str, Any]]:
 
     Raises UsageError when the run has no evaluation yet, DataError when a file is damaged.
     """
-    loaded = []
+    loaded: list[dict[str, Any]] = []
     for summary in run.read_summaries():
         path = run.checkpoint(int(summary.get("checkpoint_idx", len(loaded)))) / "chunk_eval.json"
         curves = files.read_json(path) if path.exists() else _curves_of_summary(summary)
@@ -55,19 +58,21 @@ def load_curves(run: RunDirectory) -> list[dict[str, Any]]:
 
 def plot_evolution(curves: list[dict[str, Any]], path: Path) -> Path:
     """TTT over SW panels, a line per checkpoint from dark to bright; PNG or SVG by the suffix of `path`. Returns it."""
-    figure = Figure(figsize=(8, 7.4), layout="constrained")
+    figure = Figure(figsize=(8, 7), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, sharey=True)
     steps = [int(item["step"]) for item in curves]
     norm = Normalize(0, max(1, *steps))
-    colours = colormaps["viridis"]
+    colours = ListedColormap(colormaps["viridis"](np.linspace(0, 0.92, 256)))  # its last yellow is too pale on white
     for item, step in zip(curves, steps, strict=True):
         colour, ends = colours(norm(step)), np.asarray(item["ends"])
         top.plot(ends, _perplexity(item, "full"), color=colour, linewidth=1.3)
         _draw_windowed(bottom, item, ends, colour)
     exact = all(not np.isnan(_perplexity(item, "sw")).any() for item in curves)
-    note = "" if exact else "  (points: exact at the labelled chunks; thin: aligned to the inner mini-batch)"
-    top.set_title("Full context: state carried from token 0", loc="left", fontsize=11)
-    bottom.set_title(f"Sliding window of W tokens{note}", loc="left", fontsize=11)
+    window = curves[-1]["training_window"]
+    top.set_title("Full context: the state is carried from token 0", loc="left", fontsize=11, pad=_TITLE_PAD)
+    bottom.set_title(f"The same weights under a sliding window of {window} tokens", loc="left", fontsize=11)
+    if not exact:
+        _explain_points(figure)
     for axes in (top, bottom):
         _dress(axes, curves[-1])
     _mark_multiples(top, curves[-1])
@@ -86,9 +91,9 @@ def plot_chunk_eval(curves: dict[str, Any], path: Path) -> Path:
     for context, (colour, style, label) in STYLES.items():
         values = _perplexity(curves, context)
         known = ~np.isnan(values)
-        marker = "o" if not known.all() else None
+        look = {"linestyle": style, "linewidth": 1.6} if known.all() else {"linestyle": "none", "marker": "o"}
         top.plot(
-            ends[known], values[known], style, color=colour, label=label, linewidth=1.6, marker=marker, markersize=4
+            ends[known], values[known], color=colour, label=label, markersize=4, zorder=2 + (not known.all()), **look
         )
     for context in ("sw", "sw_aligned", "reset"):
         _draw_ratio(bottom, curves, context, ends)
@@ -96,7 +101,7 @@ def plot_chunk_eval(curves: dict[str, Any], path: Path) -> Path:
     top.legend(frameon=False, ncols=2, fontsize=9)
     top.set_title(
         f"Perplexity by position, n = {curves['num_sequences']} sequences, W = {curves['training_window']}",
-        loc="left", fontsize=11,
+        loc="left", fontsize=11, pad=_TITLE_PAD,
     )  # fmt: skip
     _dress(top, curves)
     _mark_multiples(top, curves)
@@ -120,6 +125,12 @@ def _draw_windowed(axes: Axes, item: dict[str, Any], ends: NDArray[np.int64], co
         return
     axes.plot(ends, _perplexity(item, "sw_aligned"), color=colour, linewidth=0.6)
     axes.plot(ends[known], exact[known], "o", color=colour, markersize=3.5)
+
+
+def _explain_points(figure: Figure) -> None:
+    points = Line2D([], [], color=_GREY, marker="o", linestyle="none", markersize=3.5, label="every token's own window")
+    lines = Line2D([], [], color=_GREY, linewidth=0.6, label="windows aligned to the inner mini-batch")
+    figure.legend(handles=[points, lines], frameon=False, fontsize=9, loc="outside lower center", ncols=2)
 
 
 def _draw_ratio(axes: Axes, curves: dict[str, Any], context: str, ends: NDArray[np.int64]) -> None:
@@ -158,18 +169,18 @@ def _mark_multiples(axes: Axes, curves: dict[str, Any]) -> None:
     """Names of the marked positions, above the axes; a name that would touch the one before is left out."""
     last = -np.inf
     for position, label in _multiples(curves):
-        if position - last < 0.045 * curves["ends"][-1]:
+        if position - last < 0.049 * curves["ends"][-1]:
             continue
         last = position
         axes.annotate(
-            label, (position, 1.0), (0, -2), xycoords=("data", "axes fraction"), textcoords="offset points",
-            ha="center", va="top", fontsize=8, color=_GREY, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+            label, (position, 1.0), (0, 2), xycoords=("data", "axes fraction"), textcoords="offset points",
+            ha="center", va="bottom", fontsize=8, color=_GREY,
         )  # fmt: skip
 
 
 def _multiples(curves: dict[str, Any]) -> list[tuple[int, str]]:
     window, longest = int(curves["training_window"]), int(curves["ends"][-1])
-    return [(multiple * window, f"{multiple}×W") for multiple in LABELS if multiple * window <= longest]
+    return [(multiple * window, f"{multiple}×W") for multiple in LABELS if 0 < multiple * window <= longest]
 
 
 def _curves_of_summary(summary: dict[str, Any]) -> dict[str, Any]:

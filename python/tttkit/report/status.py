@@ -25,7 +25,8 @@ class RunStatus:
     schema_version: int
     run: str
     state: str
-    """starting, running, evaluating, saving, stalled, preempted, finished, early-stopped, nan-stopped, crashed, unknown."""
+    """starting, running, evaluating, saving, stalled, preempted, finished, early-stopped, nan-stopped, crashed or
+    unknown."""
     reason: str
     next_command: str | None
     model: str | None
