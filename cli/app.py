@@ -84,9 +84,9 @@ def _explain(message: str, hint: str | None, exit_code: int, *, debug: bool) -> 
     """Print an error as one line and its hint; the traceback above it on request."""
     if debug:
         err.print(traceback.format_exc(), markup=False)
-    err.print(f"[error]error:[/] {_escape(message)}")
+    err.print(f"[error]error:[/] {_escape(message)}", soft_wrap=True)
     if hint:
-        err.print(f"[hint]hint:[/] {_escape(hint)}")
+        err.print(f"[hint]hint:[/] {_escape(hint)}", soft_wrap=True)
     return exit_code
 
 

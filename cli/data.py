@@ -75,6 +75,8 @@ def prepare(
         _print_json(_manifest_values(manifest))
         return
     out.print(_split_table(manifest))
+    if manifest.num_mended:
+        err.print(f"[warning]warning:[/] invalid UTF-8 in {manifest.num_mended:,} files or lines ({bad_utf8})")
     err.print(f"[ok]ready[/] [path]{output}[/]; next: tttkit train --data {output}", soft_wrap=True)
 
 

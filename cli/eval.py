@@ -172,7 +172,8 @@ def _check_tokenizer(path: Path, config: dict[str, Any], manifest: Any) -> None:
     expected = config.get("tokenizer_sha256")
     if expected is not None and expected != manifest.tokenizer_sha256:
         raise DataError(
-            f"{path} was trained with tokenizer {expected[:12]}, the data was made with {manifest.tokenizer_sha256[:12]}",
+            f"{path} was trained with tokenizer {expected[:12]}, "
+            f"the data was made with {manifest.tokenizer_sha256[:12]}",
             hint=f"prepare the data with --tokenizer {path / 'tokenizer.json'}",
         )
 

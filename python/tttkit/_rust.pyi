@@ -1,24 +1,30 @@
 import os
 from collections.abc import Sequence
+from typing import Self, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = ["Encoder", "Packer", "TokenSplit", "__version__", "chunk_statistics", "paired_bootstrap"]
+
 __version__: str
 
+@final
 class Encoder:
-    def __new__(cls, tokenizer_json: str, num_threads: int = 0) -> Encoder: ...
+    def __new__(cls, tokenizer_json: str, num_threads: int = 0) -> Self: ...
     def encode(self, documents: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.uint64]]: ...
 
+@final
 class Packer:
     def __new__(
         cls, directory: str | os.PathLike[str], split: str, vocab_size: int, eos_id: int, shard_tokens: int
-    ) -> Packer: ...
+    ) -> Self: ...
     def add(self, encoder: Encoder, documents: Sequence[str]) -> int: ...
     def finish(self) -> list[tuple[str, int, int, int, str]]: ...
 
+@final
 class TokenSplit:
-    def __new__(cls, paths: Sequence[str | os.PathLike[str]], mapped: bool = True) -> TokenSplit: ...
+    def __new__(cls, paths: Sequence[str | os.PathLike[str]], mapped: bool = True) -> Self: ...
     @property
     def headers(self) -> list[tuple[int, int, int, int]]: ...
     @property

@@ -19,8 +19,9 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{BufWriter, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
@@ -196,12 +197,11 @@ impl ShardWriter {
     /// When the file cannot be made.
     pub fn create(path: &Path, vocab_size: u32) -> Result<Self> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let temporary = path.with_file_name(format!(".tmp-{name}-{}", std::process::id()));
+        let temporary = path.with_file_name(format!(".tmp-{name}-{}-{:08x}", std::process::id(), random()));
         let mut file = File::options()
             .read(true)
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .open(&temporary)
             .map_err(Error::io(&temporary))?;
         file.write_all(&[0; HEADER_LEN]).map_err(Error::io(&temporary))?;
@@ -274,6 +274,10 @@ impl ShardWriter {
         let sha256 = sha256_of(&self.temporary)?;
         std::fs::rename(&self.temporary, &self.path).map_err(Error::io(&self.path))?;
         self.finished = true;
+        let directory = self.path.parent().unwrap_or(Path::new("."));
+        File::open(directory)
+            .and_then(|opened| opened.sync_all())
+            .map_err(Error::io(directory))?;
         let name = self.path.file_name().unwrap_or_default();
         Ok(ShardInfo {
             name: name.to_string_lossy().into_owned(),
@@ -281,6 +285,11 @@ impl ShardWriter {
             sha256,
         })
     }
+}
+
+/// A number that two writers hardly share, from the keys that the standard library draws for its hash maps.
+fn random() -> u32 {
+    RandomState::new().hash_one(0) as u32
 }
 
 impl Drop for ShardWriter {
@@ -333,7 +342,12 @@ impl Shard {
     /// # Errors
     /// When the file cannot be opened or is no whole shard.
     pub fn open(path: &Path, mapped: bool) -> Result<Self> {
-        let file = File::open(path).map_err(Error::io(path))?;
+        // Without O_NONBLOCK a pipe in place of a shard would wait for a writer.
+        let file = File::options()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path)
+            .map_err(Error::io(path))?;
         let metadata = file.metadata().map_err(Error::io(path))?;
         if !metadata.is_file() {
             return Err(Error::shard(path, "not a regular file"));

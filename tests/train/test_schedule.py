@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,7 +35,7 @@ def test_learning_rate_warms_up_and_falls_to_its_floor():
     config = OptimizerConfig(learning_rate=1.0, warmup_ratio=0.1, min_lr_ratio=0.1)
     rates = [learning_rate(step, config, max_steps=100) for step in range(1, 101)]
     assert rates[:10] == [step / 10 for step in range(1, 11)]
-    assert all(later < earlier for earlier, later in zip(rates[9:], rates[10:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(rates[9:]))
     assert math.isclose(rates[-1], 0.1)
     assert math.isclose(rates[54], 0.1 + 0.9 * 0.5)
 

@@ -14,21 +14,26 @@ from tttkit.data.tokenizer import load_tokenizer
 MAX_U16_VOCAB = 1 << 16
 
 
-def dtype_for(vocab_size: int) -> np.dtype[np.uint16] | np.dtype[np.uint32]:
+def dtype_for(vocab_size: int) -> type[np.uint16 | np.uint32]:
     """uint16 when every id of the vocabulary fits, else uint32."""
-    return np.dtype(np.uint16) if vocab_size <= MAX_U16_VOCAB else np.dtype(np.uint32)
+    return np.uint16 if vocab_size <= MAX_U16_VOCAB else np.uint32
+
+
+def narrow(ids: NDArray[np.uint32], vocab_size: int) -> NDArray[np.uint16] | NDArray[np.uint32]:
+    """The ids in the dtype of their vocabulary."""
+    return ids if dtype_for(vocab_size) is np.uint32 else ids.astype(np.uint16)
 
 
 def encode_documents(
-    texts: Sequence[str], tokenizer: str | Path, *, num_threads: int = 0
+    texts: Sequence[str], tokenizer: str | Path, *, threads: int | None = None
 ) -> tuple[NDArray[np.uint16] | NDArray[np.uint32], NDArray[np.uint64]]:
     """Ids of all texts one after another, uint16 or uint32 `(N,)`, and where each begins, uint64 `(D + 1,)`.
 
     Equal to `encode(text, add_special_tokens=False)` of Hugging Face `tokenizers`; no end-of-text token is added.
-    Raises UsageError for an unknown tokenizer, TypeError when `texts` is a single string.
+    `threads` None means all cores. Raises UsageError for an unknown tokenizer, TypeError when `texts` is one string.
     """
     if isinstance(texts, str):
         raise TypeError("texts must be a sequence of strings, got one string")
     loaded = load_tokenizer(str(tokenizer))
-    ids, offsets = Encoder(loaded.json, num_threads).encode(list(texts))
-    return ids.astype(dtype_for(loaded.vocab_size)), offsets
+    ids, offsets = Encoder(loaded.json, threads or 0).encode(list(texts))
+    return narrow(ids, loaded.vocab_size), offsets

@@ -64,10 +64,17 @@ class Manifest:
     dtype: str
     """uint16 or uint32."""
     splits: dict[str, SplitEntry]
+    num_mended: int = 0
+    """Files or lines whose invalid UTF-8 was replaced or left out, as asked."""
     fingerprint: str
     """SHA-256 over tokenizer and shards: equal data, equal fingerprint."""
     request: dict[str, Any]
     """Sources, tokenizer and rules that the data was made from."""
+
+    def __post_init__(self) -> None:
+        """Refuse an end-of-text id that is none of the vocabulary's."""
+        if not 0 <= self.eos_id < self.vocab_size:
+            raise ValueError(f"eos_id {self.eos_id} is not below vocab_size {self.vocab_size}")
 
 
 def fingerprint(tokenizer_sha256: str, splits: dict[str, SplitEntry]) -> str:

@@ -34,7 +34,9 @@ from tttkit.errors import DataError, UsageError
 
 SHARD_TOKENS = 1 << 26
 BATCH_BYTES = 8 << 20
-_OURS = re.compile(r"^((train|validation)-\d{5}\.tok|tokenizer\.json|\.tmp-.*)$")
+MARKER_NAME = ".unfinished"
+"""Written first and removed last: a directory that has it and no manifest is ours to clean."""
+_OURS = re.compile(r"^((train|validation)-\d{5}\.tok|tokenizer\.json|\.tmp-.*|\.unfinished)$")
 
 Progress = Callable[[int, int | None, int], None]
 """Called with bytes done, bytes in all if known, tokens written."""
@@ -81,6 +83,7 @@ def prepare_dataset(
         try:
             manifest = job.run(request)
             save_manifest(job.out, manifest)
+            (job.out / MARKER_NAME).unlink()
         except BaseException:
             _clean(job.out)
             raise
@@ -128,6 +131,7 @@ class _Job:
         """Tokenizer, both splits, manifest (not yet written)."""
         total = total_bytes([*self.sources, *(self.validation or [])])
         loaded = load_tokenizer(self.tokenizer, self._training_texts)
+        self.decoder.num_mended = 0  # a tokenizer trained here has read the text once already
         files.write_text(self.out / TOKENIZER_NAME, loaded.json)
         splits = _pack(self, loaded, total)
         return Manifest(
@@ -135,8 +139,9 @@ class _Job:
             tokenizer_sha256=loaded.sha256,
             vocab_size=loaded.vocab_size,
             eos_id=loaded.eos_id,
-            dtype=dtype_for(loaded.vocab_size).name,
+            dtype=dtype_for(loaded.vocab_size).__name__,
             splits=splits,
+            num_mended=self.decoder.num_mended,
             fingerprint=fingerprint(loaded.sha256, splits),
             request=request,
         )
@@ -238,6 +243,7 @@ def _keep(out: Path, request: dict[str, Any]) -> Manifest:
     """The data set that is there, when it was made from the same request."""
     manifest = load_manifest(out)
     if manifest.request == request and request["signature"] is not None:
+        (out / MARKER_NAME).unlink(missing_ok=True)
         return manifest
     raise UsageError(
         f"{out} already holds another data set, made from {', '.join(manifest.request.get('sources', []))}",
@@ -249,20 +255,21 @@ def _claim(out: Path) -> None:
     """Make the directory, or empty it of what an interrupted preparation left. Raises UsageError for anything else."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file", hint="choose another --out")
-    if out.exists():
-        foreign = [entry.name for entry in out.iterdir() if not _OURS.match(entry.name)]
-        if foreign:
-            raise UsageError(f"{out} is not empty and holds no data set (it has {foreign[0]})", hint="another --out")
-        _clean(out)
     try:
+        if out.exists() and (found := next(out.iterdir(), None)) and not (out / MARKER_NAME).exists():
+            raise UsageError(
+                f"{out} is not empty and holds no data set (it has {found.name})", hint="choose another --out"
+            )
+        _clean(out)
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot make {out}: {error.strerror}") from error
+    files.write_text(out / MARKER_NAME, "tttkit data prepare has not finished here; the next call starts clean\n")
 
 
 def _clean(out: Path) -> None:
     """Remove what a preparation that did not end has written."""
-    if not out.is_dir() or (out / MANIFEST_NAME).exists():
+    if not (out / MARKER_NAME).exists() or (out / MANIFEST_NAME).exists():
         return
     for entry in out.iterdir():
         if _OURS.match(entry.name):

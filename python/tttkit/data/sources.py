@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tttkit.data.documents import RULES, compile_pattern, cut_lines
+from tttkit.data.hub import stay_offline_if_unreachable
 from tttkit.data.text import Decoder, open_binary, read_file, read_lines
 from tttkit.errors import DataError, UsageError
 
@@ -165,6 +166,8 @@ def _load_dataset(name: str, *config: str, split: str = "train", **options: Any)
     import datasets
 
     datasets.disable_progress_bars()
+    if not options and not Path(name).exists():
+        stay_offline_if_unreachable()
     try:
         if (Path(name) / "dataset_info.json").exists() or (Path(name) / "dataset_dict.json").exists():
             loaded = datasets.load_from_disk(name)

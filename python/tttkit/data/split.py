@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tttkit._rust import TokenSplit
-from tttkit.data.encode import dtype_for
+from tttkit.data.encode import narrow
 from tttkit.data.manifest import TOKENIZER_NAME, Manifest, SplitEntry, load_manifest
 from tttkit.errors import DataError, ShardError
 
@@ -84,7 +84,7 @@ class Split:
         """Ids `start … stop-1` of the stream, uint16 or uint32 `(stop - start,)`. Raises ValueError outside of it."""
         if not 0 <= start <= stop <= self.num_tokens:
             raise ValueError(f"tokens {start}..{stop} are not in a split of {self.num_tokens}")
-        return self.rust.tokens(start, stop).astype(dtype_for(self.vocab_size))
+        return narrow(self.rust.tokens(start, stop), self.vocab_size)
 
     @functools.cached_property
     def document_ends(self) -> NDArray[np.uint64]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from tttkit.data.hub import stay_offline_if_unreachable
 from tttkit.errors import DataError, UsageError
 
 END_OF_TEXT = "<|endoftext|>"
@@ -76,9 +77,13 @@ def _from_directory(path: Path) -> LoadedTokenizer:
 
 
 def _from_hub(name: str) -> Tokenizer:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    stay_offline_if_unreachable()
     try:
-        return Tokenizer.from_pretrained(name)
-    except Exception as error:
+        return _read_tokenizer(Path(hf_hub_download(name, "tokenizer.json")))
+    except (OSError, HfHubHTTPError) as error:
         raise UsageError(
             f"cannot load tokenizer `{name}` from the hub: {type(error).__name__}",
             hint="without a network, name a tokenizer.json or a directory with vocab.json and merges.txt",

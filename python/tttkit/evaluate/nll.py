@@ -127,7 +127,7 @@ class _Runner:
     def _score(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """NLL of targets (N,) given hidden states (N, D), the logits of a bounded number at once."""
         size = max(1, _MAX_LOGITS // self._model.config.vocab_size)
-        parts = zip(hidden.split(size), targets.split(size), strict=True)
+        parts = zip(torch.split(hidden, size), torch.split(targets, size), strict=True)
         return torch.cat(
             [
                 functional.cross_entropy(self._model.head(part).float(), target, reduction="none")
