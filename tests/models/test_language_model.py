@@ -8,9 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small import ARCHITECTURES, VARIANTS, random_ids, small_config, small_model
 
 from tttkit.models import ModelState, build_model, compiled
+
+from .small import ARCHITECTURES, VARIANTS, random_ids, small_config, small_model
 
 all_architectures = pytest.mark.parametrize("fields", ARCHITECTURES.values(), ids=ARCHITECTURES)
 MODELS = {name: small_model(**fields) for name, fields in ARCHITECTURES.items()}

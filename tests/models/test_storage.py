@@ -7,10 +7,11 @@ import json
 import pytest
 import torch
 from safetensors.torch import save_file
-from small import ARCHITECTURES, random_ids, small_config, small_model
 
 from tttkit.errors import DataError
 from tttkit.models import from_official, load_model, read_model_config, save_model, to_official
+
+from .small import ARCHITECTURES, random_ids, small_config, small_model
 
 
 @pytest.mark.parametrize("fields", ARCHITECTURES.values(), ids=ARCHITECTURES)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small import VARIANTS, random_ids, small_model
 
 from tttkit.models.ttt_inner import gelu_derivative, norm_gradient
 from tttkit.models.ttt_reference import reference_forward
+
+from .small import VARIANTS, random_ids, small_model
 
 
 def layer_and_input(fields, batch, length, **sizes):

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tttkit.data.tokenizer import load_tokenizer
+
+TEXTS = [
+    "The cat sat on the mat.\nIt rained; she read an old book, and the ships were lost far from home.\n",
+    "Café, naïve, 東京, Ωmega – “quotes” and tabs\there.\r\n\r\nDon't stop: 1,234.5 metres!\n",
+    "def window(step):\n    return step * 64  # tokens\n",
+]
+
+
+@pytest.fixture(scope="session")
+def tokenizer_json(tmp_path_factory) -> Path:
+    """A byte-level BPE of 320 tokens, trained on `TEXTS`."""
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    path.write_text(load_tokenizer("bpe:320", lambda: iter(TEXTS * 4)).json)
+    return path
+
+
+@pytest.fixture
+def text_files(tmp_path) -> list[Path]:
+    """One file per text."""
+    folder = tmp_path / "text"
+    folder.mkdir()
+    for index, text in enumerate(TEXTS):
+        (folder / f"{index}.txt").write_bytes(text.encode())
+    return sorted(folder.iterdir())

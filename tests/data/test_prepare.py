@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import hashlib
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from tttkit.data import load_manifest, open_split, prepare_dataset
+from tttkit.data.prepare import MARKER_NAME, is_validation
+from tttkit.errors import DataError, DiskFullError, UsageError
+
+from .conftest import TEXTS
+
+
+def digests(directory: Path) -> dict[str, str]:
+    """SHA-256 of every file but the manifest, which names the sources."""
+    files = (path for path in directory.iterdir() if path.name != "manifest.json")
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@given(
+    documents=st.lists(st.text(min_size=1, max_size=60).filter(lambda text: text.strip()), min_size=1, max_size=12),
+    shard_tokens=st.integers(1, 50),
+    threads=st.integers(1, 3),
+)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_stream_is_every_document_and_one_end_of_text_after_each(
+    tmp_path_factory, tokenizer_json, documents, shard_tokens, threads
+):
+    root = tmp_path_factory.mktemp("pack")
+    sources = []
+    for index, text in enumerate(documents):
+        sources.append(str(root / f"{index:03d}.txt"))
+        Path(sources[-1]).write_bytes(text.encode())
+    manifest = prepare_dataset(
+        sources, root / "out", str(tokenizer_json), validation_fraction=0.0, threads=threads, shard_tokens=shard_tokens
+    )
+    tokenizer = Tokenizer.from_file(str(tokenizer_json))
+    pieces = [
+        [*tokenizer.encode(text.removeprefix("\ufeff"), add_special_tokens=False).ids, manifest.eos_id]
+        for text in documents
+    ]
+    split = open_split(root / "out", "train")
+    assert split.tokens(0, split.num_tokens).tolist() == [id_ for piece in pieces for id_ in piece]
+    assert split.document_ends.tolist() == np.cumsum([len(piece) for piece in pieces]).tolist()
+    assert all(shard.num_tokens <= shard_tokens for shard in manifest.splits["train"].shards)
+    assert split.num_bytes == sum(len(text.removeprefix("\ufeff").encode()) for text in documents)
+    split.verify()
+
+
+def test_bytes_do_not_depend_on_threads(tmp_path, tokenizer_json, text_files):
+    sources = [str(path) for path in text_files] * 5
+    for threads in (1, 2, 3):
+        prepare_dataset(sources, tmp_path / str(threads), str(tokenizer_json), threads=threads, shard_tokens=64)
+    assert digests(tmp_path / "1") == digests(tmp_path / "2") == digests(tmp_path / "3")
+
+
+def test_second_call_keeps_what_is_there_and_another_request_is_refused(tmp_path, tokenizer_json, text_files):
+    sources, out = [str(path) for path in text_files] * 4, tmp_path / "out"
+    first = prepare_dataset(sources, out, str(tokenizer_json))
+    times = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert prepare_dataset(sources, out, str(tokenizer_json)) == first
+    assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == times
+    with pytest.raises(UsageError, match="already holds another data set"):
+        prepare_dataset(sources[:2], out, str(tokenizer_json), validation_fraction=0.5)
+
+
+@given(num_documents=st.integers(1, 400), fraction=st.floats(0.001, 0.9))
+def test_validation_rule_takes_the_rounded_share(num_documents, fraction):
+    chosen = sum(is_validation(index, fraction) for index in range(num_documents))
+    assert chosen == int(np.floor(num_documents * fraction + 0.5))
+
+
+def test_a_fraction_that_chooses_none_names_the_smallest_that_does(tmp_path, tokenizer_json, text_files):
+    sources = [str(path) for path in text_files]
+    with pytest.raises(DataError, match="chooses none of 3 documents") as caught:
+        prepare_dataset(sources, tmp_path / "out", str(tokenizer_json), validation_fraction=0.01)
+    smallest = float(caught.value.hint.split("is ")[1].split(";")[0])
+    assert not (tmp_path / "out").exists()
+    manifest = prepare_dataset(sources, tmp_path / "out", str(tokenizer_json), validation_fraction=smallest)
+    assert manifest.splits["validation"].num_documents == 1
+
+
+def test_own_validation_sources(tmp_path, tokenizer_json, text_files):
+    manifest = prepare_dataset(
+        [str(text_files[0])], tmp_path / "out", str(tokenizer_json), validation=[str(path) for path in text_files[1:]]
+    )
+    assert manifest.splits["train"].num_documents == 1
+    assert manifest.splits["validation"].num_bytes == sum(len(text.encode()) for text in TEXTS[1:])
+    assert manifest.splits["validation"].num_words == sum(len(text.split()) for text in TEXTS[1:])
+
+
+def test_killed_preparation_is_no_data_set_and_the_next_call_is_whole(tmp_path, tokenizer_json):
+    source = tmp_path / "big.txt"
+    source.write_text("".join(TEXTS) * 30_000)
+    arguments = [str(source)], str(tmp_path / "killed"), str(tokenizer_json)
+    options = {"documents": "line", "shard_tokens": 100_000}
+    script = f"from tttkit.data import prepare_dataset; prepare_dataset(*{arguments!r}, **{options!r})"
+    process = subprocess.Popen([sys.executable, "-c", script])
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("killed/train-*.tok")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
+    with pytest.raises(DataError, match="holds no whole data set"):
+        load_manifest(tmp_path / "killed")
+    prepare_dataset(*arguments, **options)
+    prepare_dataset(arguments[0], tmp_path / "whole", arguments[2], **options)
+    assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
+    assert not (tmp_path / "killed" / MARKER_NAME).exists()
+
+
+def test_a_directory_of_others_is_never_touched(tmp_path, tokenizer_json, text_files):
+    """The tokenizer's own directory as --out once lost its tokenizer.json."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "tokenizer.json").write_bytes(tokenizer_json.read_bytes())
+    with pytest.raises(UsageError, match=r"is not empty and holds no data set \(it has tokenizer.json\)"):
+        prepare_dataset([str(text_files[0])], home, str(home / "tokenizer.json"), validation_fraction=0)
+    assert (home / "tokenizer.json").read_bytes() == tokenizer_json.read_bytes()
+    file = tmp_path / "file"
+    file.write_text("mine")
+    with pytest.raises(UsageError, match="is a file"):
+        prepare_dataset([str(text_files[0])], file, str(tokenizer_json), validation_fraction=0)
+    assert file.read_text() == "mine"
+
+
+def test_full_disk_leaves_nothing_half_written(tmp_path, tokenizer_json):
+    """The real limit of the operating system: no file may grow beyond 64 KiB."""
+    source = tmp_path / "big.txt"
+    source.write_text("".join(TEXTS) * 3_000)
+    script = (
+        "import resource, signal, sys\n"
+        "from tttkit.data import prepare_dataset\n"
+        "from tttkit.errors import DiskFullError\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, resource.RLIM_INFINITY))\n"
+        "try:\n"
+        "    prepare_dataset(sys.argv[1:2], *sys.argv[2:], documents='line')\n"
+        "except DiskFullError as error:\n"
+        "    sys.exit(error.exit_code)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script, source, tmp_path / "out", tokenizer_json],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == DiskFullError.exit_code, result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_small_vocabularies_are_uint16_and_large_ones_uint32(tmp_path, text_files):
+    vocab = {f"w{index}": index for index in range(70_000)} | {"<|endoftext|>": 70_000, "the": 70_001, "[UNK]": 70_002}
+    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(tmp_path / "large.json"))
+    manifest = prepare_dataset(
+        [str(text_files[0])], tmp_path / "out", str(tmp_path / "large.json"), validation_fraction=0
+    )
+    split = open_split(tmp_path / "out", "train")
+    assert manifest.dtype == "uint32"
+    assert split.tokens(0, 3).dtype == np.uint32
+    assert {70_000, 70_001} <= set(split.tokens(0, split.num_tokens).tolist())
