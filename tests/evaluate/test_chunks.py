@@ -1,3 +1,5 @@
+"""Chunk figures against the golden file of the earlier system and against plain numpy."""
+
 from __future__ import annotations
 
 import json
@@ -5,85 +7,123 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tttkit.evaluate import chunk_perplexity
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "chunk_ppl"
-CASES = json.loads(GOLDEN.with_suffix(".json").read_text())
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+CASES = json.loads((GOLDEN / "chunk_ppl.json").read_text())
+ARRAYS = np.load(GOLDEN / "chunk_ppl.npz")
 
 
 @pytest.mark.parametrize("index", range(len(CASES)))
-def test_the_earlier_systems_figures_are_reproduced(index):
-    case, arrays = CASES[index], np.load(GOLDEN.with_suffix(".npz"))
-    for context, prefix in (("full", "ttt"), ("sw", "sw")):
-        chunks = chunk_perplexity(
-            arrays[f"{context}_{index}"], case["W"], case["K"], case["S"], "median", legacy=True, x_axis=case["x_axis"]
-        )
-        assert chunks.centers.tolist() == case["centers"]
-        assert chunks.ends.tolist() == case["ends"]
-        np.testing.assert_allclose(chunks.perplexity, case[f"ppl_{prefix}"], rtol=5e-5)
-        labels = [key for key in case["summary"] if key.startswith(f"{prefix}_ppl_at_")]
-        assert labels
-        for key in labels:
-            multiple = int(key.removeprefix(f"{prefix}_ppl_at_").removesuffix("xW"))
-            perplexity, center = chunks.at_multiple(multiple)
-            assert perplexity == pytest.approx(case["summary"][key], rel=5e-5)
-            assert center == case["summary"].get(f"x_pos_at_{multiple}xW", center)
+@pytest.mark.parametrize(("array", "key"), [("full", "ttt"), ("sw", "sw")])
+def test_the_earlier_systems_figures_are_reproduced(index, array, key):
+    case = CASES[index]
+    found = chunk_perplexity(
+        ARRAYS[f"{array}_{index}"], case["W"], case["K"], case["S"], "median", legacy=True, x_axis=case["x_axis"]
+    )
+    assert found.centers.tolist() == case["centers"]
+    assert found.ends.tolist() == case["ends"]
+    np.testing.assert_allclose(found.perplexity, case[f"ppl_{key}"], rtol=5e-5)
+    multiples = [int(name.split("_")[-1][:-2]) for name in case["summary"] if name.startswith("x_pos")]
+    assert multiples
+    for multiple in multiples:
+        perplexity, center = found.at_multiple(multiple)
+        assert center == case["summary"][f"x_pos_at_{multiple}xW"]
+        assert perplexity == pytest.approx(case["summary"][f"{key}_ppl_at_{multiple}xW"], rel=5e-5)
 
 
-@given(st.data())
-@settings(max_examples=150, deadline=None)
-def test_equals_plain_numpy(data):
-    rows, positions = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 80))
-    size, stride = data.draw(st.integers(1, positions)), data.draw(st.integers(1, 30))
-    seed, aggregate = data.draw(st.integers(0, 1000)), data.draw(st.sampled_from(["mean", "median"]))
-    nll = np.random.default_rng(seed).exponential(4, (rows, positions)).astype(np.float32)
-    chunks = chunk_perplexity(nll, 8, size, stride, aggregate)
-    starts = range(0, positions - size + 1, stride)
-    assert chunks.centers.tolist() == [start + size // 2 for start in starts]
-    assert chunks.ends.tolist() == [start + size for start in starts]
-    means = np.array([nll[:, start : start + size].astype(np.float64).mean(axis=1) for start in starts])
-    expected = means.mean(axis=1) if aggregate == "mean" else np.sort(means, axis=1)[:, (rows - 1) // 2]
-    np.testing.assert_allclose(chunks.mean_nll, expected, rtol=1e-12)
-    np.testing.assert_array_equal(chunks.num_tokens, rows * size)
+@given(data=st.data())
+def test_against_plain_numpy(data):
+    num_sequences, num_positions = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 60))
+    size, stride = data.draw(st.integers(1, num_positions)), data.draw(st.integers(1, 70))
+    aggregate = data.draw(st.sampled_from(["mean", "median"]))
+    nll = np.random.default_rng(data.draw(st.integers(0, 99))).gamma(2, 3, (num_sequences, num_positions))
+    nll = nll.astype(np.float32)
+    found = chunk_perplexity(nll, 8, size, stride, aggregate)
+    starts = list(range(0, num_positions - size + 1, stride))
+    means = np.array([nll[:, start : start + size].mean(axis=1, dtype=np.float64) for start in starts])
+    lower_middle = np.sort(means, axis=1)[:, (num_sequences - 1) // 2]
+    expected = means.mean(axis=1) if aggregate == "mean" else lower_middle
+    np.testing.assert_allclose(found.mean_nll, expected, rtol=1e-12)
+    np.testing.assert_allclose(found.perplexity, np.exp(expected), rtol=1e-11)
+    assert found.ends.tolist() == [start + size for start in starts]
+    assert found.centers.tolist() == [start + size // 2 for start in starts]
+    assert found.num_tokens.tolist() == [num_sequences * size] * len(starts)
 
 
-def test_labels_are_the_last_chunk_that_ends_by_then():
-    nll = np.arange(1280, dtype=np.float32)[None] / 100
-    chunks = chunk_perplexity(nll)
-    assert [chunks.at_multiple(multiple)[1] for multiple in (1, 2, 5, 10, 20)] == [56, 120, 312, 632, 1272]
-    assert chunks.at_multiple(20)[0] == pytest.approx(np.exp(nll[0, 1264:].astype(np.float64).mean()))
-    with pytest.raises(ValueError, match="50 x W = 3200 is outside of the chunks, which end at 1280"):
-        chunks.at_multiple(50)
+def test_the_protocols_labels_are_the_last_chunks_that_end_by_then():
+    nll = np.tile(np.repeat(np.log(np.arange(1, 81)), 16), (2, 1)).astype(np.float32)
+    found = chunk_perplexity(nll, window=64, chunk_size=16, chunk_stride=16)
+    assert len(found.ends) == 80
+    for multiple in (1, 2, 5, 10, 20):
+        perplexity, center = found.at_multiple(multiple)
+        assert center == 64 * multiple - 8
+        assert found.ends[found.index_at_multiple(multiple)] == 64 * multiple
+        assert perplexity == pytest.approx(4 * multiple)
 
 
-def test_overflow_is_infinite_and_unknown_stays_unknown():
-    nll = np.full((2, 32), 1000, dtype=np.float32)
-    nll[0, 20] = np.nan
-    assert np.isposinf(chunk_perplexity(nll, 16).perplexity[0])
-    assert np.isnan(chunk_perplexity(nll, 16).perplexity[1])
+def test_a_label_never_stands_on_more_context_than_it_says():
+    found = chunk_perplexity(np.ones((1, 300), dtype=np.float32), window=50, chunk_size=16, chunk_stride=12)
+    assert found.ends[found.index_at_multiple(1)] == 40
+    assert found.ends[found.index_at_multiple(5)] == 244
+    with pytest.raises(ValueError, match="10 x W = 500 is outside"):
+        found.at_multiple(10)
+
+
+def test_a_label_before_the_first_chunk_is_an_error():
+    found = chunk_perplexity(np.ones((1, 64), dtype=np.float32), window=8, chunk_size=16)
+    with pytest.raises(ValueError, match="1 x W = 8 is outside"):
+        found.at_multiple(1)
+
+
+@pytest.mark.parametrize("aggregate", ["mean", "median"])
+def test_positions_that_were_not_computed_make_their_chunks_unknown_and_no_others(aggregate):
+    nll = np.full((3, 40), 2.0, dtype=np.float32)
+    nll[:, 17] = np.nan
+    found = chunk_perplexity(nll, 8, 8, 8, aggregate)
+    assert np.isnan(found.perplexity).tolist() == [False, False, True, False, False]
+    np.testing.assert_allclose(found.perplexity[[0, 1, 3, 4]], np.exp(2))
+
+
+def test_sums_are_exact_where_float32_would_drift():
+    nll = np.full((64, 4096), 0.1, dtype=np.float32)
+    nll[:, 0] = 1e6
+    expected = (1e6 + 4095 * float(np.float32(0.1))) / 4096
+    assert chunk_perplexity(nll, 64, 4096).mean_nll[0] == pytest.approx(expected, rel=1e-13)
+
+
+def test_a_hopeless_model_has_an_infinite_perplexity_without_a_warning():
+    assert chunk_perplexity(np.full((1, 16), 800, dtype=np.float32)).perplexity.tolist() == [np.inf]
+
+
+NLL = np.ones((2, 32), dtype=np.float32)
 
 
 @pytest.mark.parametrize(
-    ("nll", "options", "error", "message"),
+    ("error", "name", "arguments"),
     [
-        (np.zeros((2, 32)), {}, TypeError, "nll must be float32, got float64"),
-        ([[1.0]], {}, TypeError, "nll must be a numpy array, got list"),
-        (np.zeros(32, np.float32), {}, ValueError, r"nll must have shape .*, got \(32,\)"),
-        (np.zeros((2, 32), np.float32), {"chunk_size": 0}, ValueError, "chunk_size must be at least 1, got 0"),
-        (np.zeros((2, 32), np.float32), {"chunk_stride": 1.5}, TypeError, "chunk_stride must be a whole number"),
-        (np.zeros((2, 32), np.float32), {"window": True}, TypeError, "window must be a whole number"),
-        (np.zeros((2, 32), np.float32), {"aggregate": "mode"}, ValueError, "aggregate must be mean or median"),
-        (np.zeros((2, 32), np.float32), {"chunk_size": 33}, ValueError, "33"),
+        (TypeError, "nll", {"nll": NLL.tolist()}),
+        (TypeError, "nll", {"nll": NLL.astype(np.float64)}),
+        (ValueError, "nll", {"nll": NLL[0]}),
+        (ValueError, "nll", {"nll": NLL[:0]}),
+        (ValueError, "window", {"window": 0}),
+        (ValueError, "chunk_size", {"chunk_size": 0}),
+        (ValueError, "chunk_size 33", {"chunk_size": 33}),
+        (TypeError, "chunk_size", {"chunk_size": 4.0}),
+        (ValueError, "chunk_stride", {"chunk_stride": -1}),
+        (ValueError, "aggregate", {"aggregate": "max"}),
+        (ValueError, "x_axis", {"x_axis": "start"}),
     ],
 )
-def test_wrong_arguments_are_named(nll, options, error, message):
-    with pytest.raises(error, match=message):
-        chunk_perplexity(nll, **options)
+def test_a_bad_argument_is_named(error, name, arguments):
+    values = {"nll": NLL, **arguments}
+    with pytest.raises(error, match=f"^{name} "):
+        chunk_perplexity(values.pop("nll"), **values)
 
 
-def test_strided_arrays_are_taken():
-    nll = np.random.default_rng(0).random((64, 6), dtype=np.float32)
-    assert np.array_equal(chunk_perplexity(nll.T).mean_nll, chunk_perplexity(np.ascontiguousarray(nll.T)).mean_nll)
+def test_a_view_that_is_not_contiguous_is_taken():
+    nll = np.random.default_rng(0).random((64, 8), dtype=np.float32)
+    np.testing.assert_array_equal(chunk_perplexity(nll.T).mean_nll, chunk_perplexity(nll.T.copy()).mean_nll)

@@ -20,7 +20,9 @@ def check_nll(name: str, value: Any) -> NDArray[np.float32]:
 
 
 def check_size(name: str, value: int) -> int:
-    """`value` when it is at least 1. Raises ValueError naming the argument."""
+    """`value` when it is a whole number of at least 1. Raises TypeError, ValueError naming the argument."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
-    return value
+    return int(value)

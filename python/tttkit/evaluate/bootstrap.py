@@ -23,17 +23,17 @@ class PairedBootstrap:
     @property
     def ratio(self) -> NDArray[np.float64]:
         """SW/TTT: exp(difference)."""
-        return np.exp(self.difference)
+        return _exp(self.difference)
 
     @property
     def ratio_low(self) -> NDArray[np.float64]:
         """Lower end of the ratio's interval."""
-        return np.exp(self.difference_low)
+        return _exp(self.difference_low)
 
     @property
     def ratio_high(self) -> NDArray[np.float64]:
         """Upper end of the ratio's interval."""
-        return np.exp(self.difference_high)
+        return _exp(self.difference_high)
 
 
 def paired_bootstrap(
@@ -54,7 +54,16 @@ def paired_bootstrap(
         raise ValueError(f"nll_full and nll_sw must have one shape, got {nll_full.shape} and {nll_sw.shape}")
     for name, value in (("chunk_size", chunk_size), ("chunk_stride", chunk_stride), ("num_resamples", num_resamples)):
         check_size(name, value)
+    if not 0 <= seed < 1 << 64:
+        raise ValueError(f"seed must be in 0 … 2**64 - 1, got {seed}")
     difference, low, high = _rust.paired_bootstrap(
         nll_full, nll_sw, chunk_size=chunk_size, chunk_stride=chunk_stride, num_resamples=num_resamples, seed=seed
     )
+    unknown = np.isnan(difference)  # a draw may miss the sequence that holds the NaN
+    low[unknown] = high[unknown] = np.nan
     return PairedBootstrap(difference=difference, difference_low=low, difference_high=high)
+
+
+def _exp(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    with np.errstate(over="ignore"):
+        return np.exp(values)

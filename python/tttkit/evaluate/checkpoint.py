@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from tttkit import files
 from tttkit.config import EvaluationConfig
 from tttkit.data.split import Split
-from tttkit.errors import DataError, UsageError
+from tttkit.errors import DataError
 from tttkit.evaluate.bootstrap import PairedBootstrap, paired_bootstrap
 from tttkit.evaluate.chunks import LABELS, ChunkPerplexity, chunk_perplexity
 from tttkit.evaluate.nll import Context, token_nll
+from tttkit.evaluate.sequences import check_sizes, check_vocabulary, cut_sequences
 from tttkit.models import LanguageModel
 
 SCHEMA_VERSION = 1
@@ -74,8 +75,7 @@ class Evaluation:
         for context, found in chunks.items():
             summary |= self._spread(context, found)
         summary |= self._labels(chunks)
-        differences = chunks["sw"].perplexity - chunks["full"].perplexity
-        summary["improvement_mean"] = _known(differences.mean())
+        summary["improvement_mean"] = _difference(summary["sw_ppl_mean"], summary["ttt_ppl_mean"])
         return summary
 
     def curves(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class Evaluation:
         """Statistics over the chunks' perplexities, and the corpus figure of all positions from W on."""
         prefix, perplexity = PREFIXES[context], chunks.perplexity
         beyond = self.nll[context][:, self.window :]
-        corpus = math.exp(float(beyond.mean(dtype=np.float64))) if beyond.size else math.nan
+        corpus = _perplexity(beyond) if beyond.size else math.nan
         spread = {f"{prefix}_ppl_corpus": _known(corpus)}
         if context in ("full", "sw"):
             for name, value in (("mean", perplexity.mean()), ("min", perplexity.min()), ("max", perplexity.max())):
@@ -123,7 +123,7 @@ class Evaluation:
             perplexity = {context: float(found.perplexity[index]) for context, found in chunks.items()}
             for context, value in perplexity.items():
                 values[f"{PREFIXES[context]}_ppl_at_{label}"] = _known(value)
-            values[f"improvement_at_{label}"] = _known(perplexity["sw"] - perplexity["full"])
+            values[f"improvement_at_{label}"] = _difference(perplexity["sw"], perplexity["full"])
             for context, found in intervals.items():
                 prefix = "" if context == "sw" else f"{context}_"
                 values[f"{prefix}ratio_at_{label}"] = _known(found.ratio[index])
@@ -148,9 +148,11 @@ def evaluate_model(
     """Measure all contexts on the first `num_sequences` disjoint sequences of T+1 tokens of a split, in order.
 
     `progress` is called with the share done, between batches, and may raise to stop. Raises UsageError when more
-    sequences are asked for than the split holds, DataError when it holds none or has ids the model does not know.
+    sequences are asked for than the split holds or when window, chunks and inner mini-batch do not fit together,
+    DataError when the split holds no sequence or ids that the model does not know.
     """
     check_vocabulary(model, split)
+    check_sizes(protocol, window, model.config.mini_batch_size)
     sequences = cut_sequences(split, protocol.num_sequences, protocol.max_length)
     costs = _costs(protocol, window, model.config.mini_batch_size)
     total, done = sum(costs.values()), 0.0
@@ -171,29 +173,6 @@ def evaluate_model(
     return Evaluation(protocol=protocol, window=window, nll=nll, selection_ppl=selection_ppl)
 
 
-def cut_sequences(split: Split, num_sequences: int, max_length: int) -> NDArray[np.int64]:
-    """The first disjoint sequences of T+1 tokens, int64 `(num_sequences, T+1)`. Raises UsageError, DataError."""
-    length = max_length + 1
-    most = split.num_tokens // length
-    if most == 0:
-        raise DataError(
-            f"the split has {split.num_tokens} tokens, one sequence of T={max_length} needs {length}",
-            hint="ask for a smaller maximum length, or prepare more text",
-        )
-    if num_sequences > most:
-        raise UsageError(f"{num_sequences} sequences asked for, the split holds {most} disjoint ones of T={max_length}")
-    return split.tokens(0, num_sequences * length).astype(np.int64).reshape(num_sequences, length)
-
-
-def check_vocabulary(model: LanguageModel, split: Split) -> None:
-    """Refuse data whose ids the model has no embedding for. Raises DataError."""
-    if split.vocab_size > model.config.vocab_size:
-        raise DataError(
-            f"the data's tokenizer has {split.vocab_size} tokens, the model knows {model.config.vocab_size}",
-            hint="prepare the data with the model's own tokenizer.json",
-        )
-
-
 def write_checkpoint(directory: Path, evaluation: Evaluation, extra: dict[str, Any]) -> dict[str, Any]:
     """Write summary.json (with the keys of `extra`) and chunk_eval.json; returns the summary. Raises DiskFullError."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -207,11 +186,13 @@ def _selection_ppl(
     model: LanguageModel, split: Split, protocol: EvaluationConfig, window: int, progress: Callable[[float], None]
 ) -> float:
     num_windows = (split.num_tokens - 1) // window
+    if num_windows == 0:
+        raise DataError(f"the split has {split.num_tokens} tokens, one window of W={window} needs {window + 1}")
     count = min(num_windows, protocol.selection_windows)
     starts = np.linspace(0, num_windows - 1, count).astype(np.int64) * window
     tokens = np.stack([split.tokens(start, start + window + 1) for start in starts.tolist()]).astype(np.int64)
     nll = token_nll(model, tokens, "full", window=window, progress=progress)
-    return math.exp(float(nll[:, max(0, window - protocol.chunk_size) :].mean(dtype=np.float64)))
+    return _perplexity(nll[:, window - protocol.chunk_size :])
 
 
 def _positions_only(protocol: EvaluationConfig, context: Context) -> bool:
@@ -221,7 +202,7 @@ def _positions_only(protocol: EvaluationConfig, context: Context) -> bool:
 def _labelled_positions(protocol: EvaluationConfig, window: int) -> NDArray[np.int64]:
     """Positions of the chunks at the labels, and all before W, which cost one pass."""
     size, stride = protocol.chunk_size, protocol.chunk_stride
-    wanted = [np.arange(window)]
+    wanted = [np.arange(min(window, protocol.max_length))]
     for multiple in labels(window, protocol.max_length):
         last = (multiple * window - size) // stride * stride
         wanted.append(np.arange(last, last + size))
@@ -232,7 +213,9 @@ def _costs(protocol: EvaluationConfig, window: int, mini_batch_size: int) -> dic
     """Tokens each stage runs through the model, for the progress bar."""
     length, rows = protocol.max_length, protocol.num_sequences
     beyond = max(0, length - window)
-    num_sw = len(_labelled_positions(protocol, window)) - window if protocol.sw_mode == "positions" else beyond
+    num_sw = beyond
+    if protocol.sw_mode == "positions":
+        num_sw = int((_labelled_positions(protocol, window) >= window).sum())
     return {
         "selection": protocol.selection_windows * window,
         "full": rows * length,
@@ -240,6 +223,19 @@ def _costs(protocol: EvaluationConfig, window: int, mini_batch_size: int) -> dic
         "sw_aligned": rows * (window + beyond * window / mini_batch_size),
         "sw": rows * window * (1 + num_sw),
     }
+
+
+def _perplexity(nll: NDArray[np.float32]) -> float:
+    """exp of the mean; infinite for a model so wrong that it leaves float64."""
+    with np.errstate(over="ignore"):
+        return float(np.exp(nll.mean(dtype=np.float64)))
+
+
+def _difference(windowed: float | None, full: float | None) -> float | None:
+    """windowed - full, where both are known and finite."""
+    if windowed is None or full is None or not math.isfinite(windowed - full):
+        return None
+    return windowed - full
 
 
 def _known(value: float | np.floating[Any]) -> float | None:

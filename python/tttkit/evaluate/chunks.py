@@ -32,8 +32,9 @@ class ChunkPerplexity:
 
     @property
     def perplexity(self) -> NDArray[np.float64]:
-        """exp of the mean NLL."""
-        return np.exp(self.mean_nll)
+        """exp of the mean NLL; infinite for a model so wrong that it leaves float64."""
+        with np.errstate(over="ignore"):
+            return np.exp(self.mean_nll)
 
     def index_at_multiple(self, multiple: int) -> int:
         """Chunk that stands for `multiple` x W: the last with end <= m W; legacy: the nearest center, first on ties.
@@ -78,6 +79,8 @@ def chunk_perplexity(
         check_size(name, value)
     if aggregate not in ("mean", "median"):
         raise ValueError(f"aggregate must be mean or median, got {aggregate!r}")
+    if x_axis not in ("center", "end"):
+        raise ValueError(f"x_axis must be center or end, got {x_axis!r}")
     centers, ends, mean_nll, num_tokens = chunk_statistics(
         nll,
         window=window,

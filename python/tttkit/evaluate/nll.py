@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from tttkit.evaluate.arrays import check_size
 from tttkit.models import LanguageModel
 
 Context = Literal["full", "sw", "sw_aligned", "reset"]
@@ -45,9 +46,13 @@ def token_nll(
     """
     if context not in get_args(Context):
         raise ValueError(f"context must be one of {', '.join(get_args(Context))}, got {context!r}")
-    if window < 1:
-        raise ValueError(f"window must be at least 1, got {window}")
-    ids = _check_tokens(tokens)
+    check_size("window", window)
+    if context == "sw_aligned" and window < model.config.mini_batch_size:
+        raise ValueError(
+            f"window must hold at least one inner mini-batch for sw_aligned, got {window} and "
+            f"mini_batch_size {model.config.mini_batch_size}"
+        )
+    ids = _check_tokens(tokens, model.config.vocab_size)
     num_positions = ids.shape[1] - 1
     wanted = _check_positions(positions, num_positions)
     runner = _Runner(model, ids, progress)
@@ -136,14 +141,23 @@ class _Runner:
         )
 
 
-def _check_tokens(tokens: NDArray[np.integer] | Tensor) -> Tensor:
-    ids = torch.from_numpy(tokens.astype(np.int64)) if isinstance(tokens, np.ndarray) else tokens
-    if not isinstance(ids, Tensor) or ids.is_floating_point():
-        kind = ids.dtype if isinstance(ids, Tensor) else type(tokens).__name__
-        raise TypeError(f"tokens must be an integer array or tensor, got {kind}")
-    if ids.ndim != 2 or ids.shape[0] < 1 or ids.shape[1] < 2:
-        raise ValueError(f"tokens must have shape (sequences, at least 2 tokens), got {tuple(ids.shape)}")
-    return ids.long()
+def _check_tokens(tokens: NDArray[np.integer] | Tensor, vocab_size: int) -> Tensor:
+    """Ids as int64. All of them: the model never sees the last token of a row, and a wrong target costs nothing."""
+    if not isinstance(tokens, np.ndarray | Tensor):
+        raise TypeError(f"tokens must be an integer array or tensor, got {type(tokens).__name__}")
+    if isinstance(tokens, np.ndarray):
+        whole = np.issubdtype(tokens.dtype, np.integer)
+    else:
+        whole = not (tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool)
+    if not whole:
+        raise TypeError(f"tokens must be an integer array or tensor, got {tokens.dtype}")
+    if tokens.ndim != 2 or tokens.shape[0] < 1 or tokens.shape[1] < 2:
+        raise ValueError(f"tokens must have shape (sequences, at least 2 tokens), got {tuple(tokens.shape)}")
+    ids = torch.from_numpy(tokens.astype(np.int64)) if isinstance(tokens, np.ndarray) else tokens.long()
+    low, high = (int(bound) for bound in torch.aminmax(ids))
+    if low < 0 or high >= vocab_size:
+        raise ValueError(f"tokens must be in 0 … {vocab_size - 1} (vocab_size {vocab_size}), got {low} … {high}")
+    return ids
 
 
 def _check_positions(positions: NDArray[np.integer] | None, num_positions: int) -> NDArray[np.bool_]:

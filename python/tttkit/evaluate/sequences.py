@@ -1,0 +1,49 @@
+"""What an evaluation reads: disjoint sequences of a split, refused where split, model and protocol do not fit."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tttkit.config import EvaluationConfig
+from tttkit.data.split import Split
+from tttkit.errors import DataError, UsageError
+from tttkit.models import LanguageModel
+
+
+def cut_sequences(split: Split, num_sequences: int, max_length: int) -> NDArray[np.int64]:
+    """The first disjoint sequences of T+1 tokens, int64 `(num_sequences, T+1)`. Raises UsageError, DataError."""
+    length = max_length + 1
+    most = split.num_tokens // length
+    if most == 0:
+        raise DataError(
+            f"the split has {split.num_tokens} tokens, one sequence of T={max_length} needs {length}",
+            hint="ask for a smaller maximum length, or prepare more text",
+        )
+    if num_sequences > most:
+        raise UsageError(f"{num_sequences} sequences asked for, the split holds {most} disjoint ones of T={max_length}")
+    return split.tokens(0, num_sequences * length).astype(np.int64).reshape(num_sequences, length)
+
+
+def check_vocabulary(model: LanguageModel, split: Split) -> None:
+    """Refuse data whose ids the model has no embedding for. Raises DataError."""
+    if split.vocab_size > model.config.vocab_size:
+        raise DataError(
+            f"the data's tokenizer has {split.vocab_size} tokens, the model knows {model.config.vocab_size}",
+            hint="prepare the data with the model's own tokenizer.json",
+        )
+
+
+def check_sizes(protocol: EvaluationConfig, window: int, mini_batch_size: int) -> None:
+    """Refuse a window, a chunk and an inner mini-batch that do not fit together. Raises UsageError."""
+    if window < mini_batch_size:
+        raise UsageError(
+            f"window must hold at least one inner mini-batch of the model, got {window} and {mini_batch_size}",
+            hint="a fresh state learns nothing before its first mini-batch is full",
+        )
+    longest = min(window, protocol.max_length)
+    if protocol.chunk_size > longest:
+        raise UsageError(
+            f"evaluation.chunk_size must be at most {longest}, the smaller of window ({window}) and max_length "
+            f"({protocol.max_length}), got {protocol.chunk_size}"
+        )

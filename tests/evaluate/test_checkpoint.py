@@ -1,0 +1,202 @@
+"""One evaluation of a tiny model on real text: its files, keys and figures, and what bad requests get."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from tests.models.small import small_model
+from tttkit.config import EvaluationConfig
+from tttkit.errors import DataError, UsageError
+from tttkit.evaluate import chunk_perplexity, evaluate_model, paired_bootstrap, token_nll
+from tttkit.evaluate.checkpoint import write_checkpoint
+
+W, K, T, B = 16, 8, 330, 3
+CONTEXTS = ("full", "sw", "sw_aligned", "reset")
+EARLIER_SYSTEM_KEYS = {
+    "training_window", "eval_max_length", "chunk_size", "chunk_stride", "num_sequences", "improvement_mean",
+    *(f"{prefix}_ppl_{name}" for prefix in ("ttt", "sw") for name in ("mean", "min", "max")),
+    *(f"{name}_at_{m}xW" for name in ("ttt_ppl", "sw_ppl", "x_pos", "improvement") for m in (1, 2, 5, 10, 20)),
+}  # fmt: skip
+OUR_KEYS = {
+    "schema_version", "aggregate", "sw_mode", "tokens_per_chunk", "selection_ppl",
+    *(f"{prefix}_ppl_corpus" for prefix in ("ttt", "sw", "sw_aligned", "reset")),
+    *(f"{prefix}_ppl_at_{m}xW" for prefix in ("sw_aligned", "reset") for m in (1, 2, 5, 10, 20)),
+    *(f"{prefix}ratio{which}_at_{m}xW" for prefix in ("", "sw_aligned_", "reset_")
+      for which in ("", "_ci_low", "_ci_high") for m in (1, 2, 5, 10, 20)),
+}  # fmt: skip
+FROM_THE_CALLER = {"checkpoint_idx": 3, "step": 120, "training_loss": 2.5}
+
+
+def protocol(**values) -> EvaluationConfig:
+    sizes = {"max_length": T, "num_sequences": B, "chunk_size": K, "chunk_stride": K, "selection_windows": 20}
+    return EvaluationConfig(**{**sizes, "num_resamples": 200, **values})
+
+
+@pytest.fixture(scope="module")
+def exact(text_model, validation_split):
+    return evaluate_model(text_model, validation_split, protocol(sw_mode="exact"), window=W)
+
+
+@pytest.fixture(scope="module")
+def at_labels(text_model, validation_split):
+    return evaluate_model(text_model, validation_split, protocol(), window=W)
+
+
+@pytest.fixture(scope="module")
+def sequences(validation_split):
+    tokens = [validation_split.tokens(b * (T + 1), (b + 1) * (T + 1)) for b in range(B)]
+    return np.stack(tokens).astype(np.int64)
+
+
+def strict_json(path):
+    def refuse(constant):
+        raise AssertionError(f"{path} holds {constant}")
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+def test_the_sequences_are_the_first_disjoint_ones_in_order(exact, text_model, sequences):
+    for context in CONTEXTS:
+        expected = token_nll(text_model, sequences, context, window=W)
+        np.testing.assert_allclose(exact.nll[context], expected, atol=1e-5)
+
+
+def test_the_summary_has_every_key_of_the_earlier_system_and_ours(exact, tmp_path):
+    summary = write_checkpoint(tmp_path / "checkpoint_003", exact, FROM_THE_CALLER)
+    assert set(summary) == EARLIER_SYSTEM_KEYS | OUR_KEYS | set(FROM_THE_CALLER)
+    assert None not in summary.values()
+    assert summary["step"] == 120
+
+
+def test_the_summarys_figures(exact):
+    summary = exact.summary()
+    chunks = {context: chunk_perplexity(exact.nll[context], W, K, K) for context in CONTEXTS}
+    assert summary["sw_ppl_mean"] == pytest.approx(chunks["sw"].perplexity.mean())
+    assert summary["ttt_ppl_min"] == pytest.approx(chunks["full"].perplexity.min())
+    assert summary["improvement_mean"] == pytest.approx((chunks["sw"].perplexity - chunks["full"].perplexity).mean())
+    assert summary["tokens_per_chunk"] == B * K
+    assert summary["ttt_ppl_corpus"] == pytest.approx(math.exp(exact.nll["full"][:, W:].mean(dtype=np.float64)))
+    for context, prefix in (("sw", ""), ("sw_aligned", "sw_aligned_"), ("reset", "reset_")):
+        found = paired_bootstrap(exact.nll["full"], exact.nll[context], K, K, 200, 0)
+        for multiple in (1, 2, 5, 10, 20):
+            at, last = f"at_{multiple}xW", multiple * W // K - 1
+            assert summary[f"x_pos_{at}"] == multiple * W - K // 2
+            assert summary[f"{prefix or 'sw_'}ppl_{at}"] == pytest.approx(chunks[context].perplexity[last])
+            assert summary[f"{prefix}ratio_{at}"] == pytest.approx(found.ratio[last])
+            assert summary[f"{prefix}ratio_ci_low_{at}"] == pytest.approx(found.ratio_low[last])
+            assert summary[f"{prefix}ratio_ci_high_{at}"] == pytest.approx(found.ratio_high[last])
+        assert summary[f"{prefix}ratio_at_1xW"] == pytest.approx(1.0, abs=1e-5)
+    expected = summary["sw_ppl_at_5xW"] - summary["ttt_ppl_at_5xW"]
+    assert summary["improvement_at_5xW"] == pytest.approx(expected)
+
+
+def test_selection_ppl_is_the_perplexity_at_1xw_over_windows_spread_over_the_split(exact, text_model, validation_split):
+    num_windows = (validation_split.num_tokens - 1) // W
+    assert num_windows > 20
+    chosen = [index * (num_windows - 1) // 19 for index in range(20)]
+    assert len(set(chosen)) == 20
+    tokens = np.stack([validation_split.tokens(k * W, k * W + W + 1) for k in chosen]).astype(np.int64)
+    nll = token_nll(text_model, tokens)[:, W - K :]
+    assert exact.selection_ppl == pytest.approx(math.exp(nll.mean(dtype=np.float64)), rel=1e-6)
+
+
+def test_the_labelled_positions_are_exact_and_the_rest_is_null(exact, at_labels, tmp_path):
+    all_of_it, some = exact.summary(), at_labels.summary()
+    unknown = {key for key, value in some.items() if value is None}
+    assert unknown == {"sw_ppl_corpus", "sw_ppl_mean", "sw_ppl_min", "sw_ppl_max", "improvement_mean"}
+    for key in set(some) - unknown - {"sw_mode", "aggregate"}:
+        assert some[key] == pytest.approx(all_of_it[key], rel=1e-4), key
+    write_checkpoint(tmp_path, at_labels, {})
+    curve = strict_json(tmp_path / "chunk_eval.json")["sw_mean_nll"]
+    ends = K * (1 + np.flatnonzero([value is not None for value in curve]))
+    assert ends.tolist() == [K, W, 2 * W, 5 * W, 10 * W, 20 * W]
+
+
+def test_the_files_are_json_and_say_what_was_measured(exact, at_labels, tmp_path):
+    for evaluation in (exact, at_labels):
+        returned = write_checkpoint(tmp_path, evaluation, {"training_loss": math.nan})
+        summary, curves = strict_json(tmp_path / "summary.json"), strict_json(tmp_path / "chunk_eval.json")
+        assert {**summary, "training_loss": None} == {**returned, "training_loss": None}
+        assert curves["ends"] == list(range(K, T + 1, K))
+        for context in CONTEXTS:
+            assert len(curves[f"{context}_mean_nll"]) == len(curves["ends"])
+        np.testing.assert_allclose(curves["full_mean_nll"], evaluation.chunks("full").mean_nll)
+
+
+def test_labels_beyond_the_longest_sequence_are_absent(text_model, validation_split):
+    summary = evaluate_model(text_model, validation_split, protocol(max_length=40), window=W).summary()
+    assert {key for key in summary if key.startswith("ttt_ppl_at")} == {"ttt_ppl_at_1xW", "ttt_ppl_at_2xW"}
+    short = evaluate_model(text_model, validation_split, protocol(max_length=10), window=W).summary()
+    assert not [key for key in short if "_at_" in key]
+    assert short["ttt_ppl_corpus"] is None
+    assert short["ttt_ppl_mean"] > 1
+
+
+@pytest.mark.parametrize("sw_mode", ["positions", "exact"])
+def test_progress_grows_to_one_and_can_stop(text_model, validation_split, sw_mode):
+    shares = []
+    evaluate_model(text_model, validation_split, protocol(sw_mode=sw_mode), window=W, progress=shares.append)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+    def stop(_share):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_model(text_model, validation_split, protocol(), window=W, progress=stop)
+
+
+def test_a_model_gone_wild_still_gives_files(text_model, validation_split, tmp_path):
+    model = small_model(vocab_size=validation_split.vocab_size, scale=1.0)
+    model.model.norm.weight.data.mul_(1e3)
+    evaluation = evaluate_model(model, validation_split, protocol(), window=W)
+    assert evaluation.selection_ppl == math.inf
+    write_checkpoint(tmp_path, evaluation, {})
+    assert strict_json(tmp_path / "summary.json")["ttt_ppl_corpus"] == "Infinity"
+    assert strict_json(tmp_path / "summary.json")["improvement_at_5xW"] is None
+
+
+def test_more_sequences_than_the_split_holds(text_model, validation_split):
+    most = validation_split.num_tokens // (T + 1)
+    with pytest.raises(UsageError, match=f"{most + 1} sequences asked for, the split holds {most} ") as caught:
+        evaluate_model(text_model, validation_split, protocol(num_sequences=most + 1), window=W)
+    assert caught.value.exit_code == 2
+
+
+def test_a_split_shorter_than_one_sequence(text_model, validation_split):
+    longer = validation_split.num_tokens
+    expected = f"the split has {longer} tokens, one sequence of T={longer} needs {longer + 1}"
+    with pytest.raises(DataError, match=expected) as caught:
+        evaluate_model(text_model, validation_split, protocol(max_length=longer), window=W)
+    assert caught.value.exit_code == 65
+    assert caught.value.hint
+
+
+def test_a_split_shorter_than_one_window(text_model, validation_split):
+    longer = validation_split.num_tokens
+    with pytest.raises(DataError, match=f"one window of W={longer} needs {longer + 1}"):
+        evaluate_model(text_model, validation_split, protocol(), window=longer)
+
+
+def test_data_of_another_tokenizer(validation_split):
+    with pytest.raises(DataError, match="tokenizer has 300 tokens, the model knows 61") as caught:
+        evaluate_model(small_model(), validation_split, protocol(), window=W)
+    assert caught.value.exit_code == 65
+
+
+@pytest.mark.parametrize(
+    ("values", "window", "message"),
+    [
+        ({}, 3, "window must hold at least one inner mini-batch of the model, got 3 and 4"),
+        ({"chunk_size": 17}, W, "evaluation.chunk_size must be at most 16"),
+        ({"max_length": 7}, W, "evaluation.chunk_size must be at most 7"),
+    ],
+)
+def test_sizes_that_do_not_fit_together(text_model, validation_split, values, window, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        evaluate_model(text_model, validation_split, protocol(**values), window=window)
+    assert caught.value.exit_code == 2

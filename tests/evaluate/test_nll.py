@@ -1,0 +1,175 @@
+"""Every context against a direct loop over positions, and what bad arguments get."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.models.small import VOCAB_SIZE, random_ids, small_model
+from tttkit.evaluate import token_nll
+from tttkit.evaluate.nll import Context
+
+CONTEXTS: tuple[Context, ...] = ("full", "sw", "sw_aligned", "reset")
+W = 8
+
+
+def first_token_of_context(context: Context, position: int, window: int, mini_batch: int) -> int:
+    """Where the tokens that position sees begin, straight from the table of the evaluation protocol."""
+    if context == "full":
+        return 0
+    if context == "reset":
+        return position // window * window
+    start = max(0, position - window + 1)
+    return start if context == "sw" else -(-start // mini_batch) * mini_batch
+
+
+def nll_by_loop(model, tokens: torch.Tensor, context: Context, window: int) -> np.ndarray:
+    """One forward pass per position, over exactly the tokens it may see."""
+    nll = np.empty((tokens.shape[0], tokens.shape[1] - 1), dtype=np.float32)
+    with torch.no_grad():
+        for position in range(nll.shape[1]):
+            start = first_token_of_context(context, position, window, model.config.mini_batch_size)
+            logits = model(tokens[:, start : position + 1])[:, -1]
+            chosen = torch.log_softmax(logits, dim=-1).gather(1, tokens[:, position + 1 :][:, :1])
+            nll[:, position] = -chosen[:, 0].numpy()
+    return nll
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+@pytest.mark.parametrize(
+    ("num_positions", "window"),
+    [(32, W), (31, W), (27, W), (26, 6), (9, W), (5, W), (8, W), (1, W)],
+    ids=lambda value: str(value),
+)
+def test_each_context_is_the_loop_over_positions(tiny_model, context, num_positions, window):
+    tokens = random_ids(3, num_positions + 1)
+    found = token_nll(tiny_model, tokens, context, window=window)
+    assert found.dtype == np.float32
+    assert found.shape == (3, num_positions)
+    np.testing.assert_allclose(found, nll_by_loop(tiny_model, tokens, context, window), atol=2e-4)
+
+
+def test_the_contexts_differ_beyond_the_window():
+    """Else the comparison with the loop would prove little."""
+    model, tokens = small_model(), random_ids(2, 33)
+    found = [token_nll(model, tokens, context, window=W)[:, W:] for context in CONTEXTS]
+    for index, one in enumerate(found):
+        for other in found[index + 1 :]:
+            assert np.abs(one - other).max() > 1e-2
+
+
+def test_all_contexts_agree_before_the_window_when_each_is_computed_by_itself(tiny_model):
+    """Rows that begin elsewhere in the text take every context's own path to the positions that `full` starts with."""
+    tokens = random_ids(2, 4 * W + 1)
+    for start in (W, 2 * W):
+        full = token_nll(tiny_model, tokens[:, start : start + W + 1], "full", window=W)
+        reset = token_nll(tiny_model, tokens, "reset", window=W)[:, start : start + W]
+        np.testing.assert_allclose(reset, full, atol=1e-4)
+        last = token_nll(tiny_model, tokens, "sw", window=W)[:, start + W - 1]
+        np.testing.assert_allclose(last, full[:, -1], atol=1e-4)
+        stride = tiny_model.config.mini_batch_size
+        aligned = token_nll(tiny_model, tokens, "sw_aligned", window=W)[:, start + W - stride : start + W]
+        np.testing.assert_allclose(aligned, full[:, -stride:], atol=1e-4)
+
+
+def test_aligned_windows_of_attention_are_plain_windows():
+    model, tokens = small_model(architecture="transformer"), random_ids(2, 30)
+    plain, aligned = (token_nll(model, tokens, context, window=W) for context in ("sw", "sw_aligned"))
+    np.testing.assert_allclose(aligned, plain, atol=1e-5)
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_only_the_positions_asked_for_are_known(context):
+    model, tokens = small_model(), random_ids(2, 41)
+    positions = np.array([0, 7, 8, 21, 39])
+    everything = token_nll(model, tokens, context, window=W)
+    some = token_nll(model, tokens, context, window=W, positions=positions)
+    np.testing.assert_allclose(some[:, positions], everything[:, positions], atol=1e-5)
+    assert np.isnan(np.delete(some, positions, axis=1)).all()
+
+
+def test_positions_save_the_other_windows():
+    model, tokens = small_model(), random_ids(2, 65)
+    num_tokens = []
+    hook = model.model.embed_tokens.register_forward_pre_hook(lambda _, ids: num_tokens.append(ids[0].numel()))
+    token_nll(model, tokens, "sw", window=W, positions=np.array([20, 40]))
+    hook.remove()
+    assert sum(num_tokens) == 2 * (W + 2 * W)
+
+
+def test_batches_do_not_change_the_result(monkeypatch):
+    model, tokens = small_model(), random_ids(5, 30)
+    whole = {context: token_nll(model, tokens, context, window=W) for context in CONTEXTS}
+    monkeypatch.setattr("tttkit.evaluate.nll._BATCH_TOKENS", {"cpu": 3 * W})
+    monkeypatch.setattr("tttkit.evaluate.nll._MAX_LOGITS", 2 * VOCAB_SIZE)
+    for context, expected in whole.items():
+        np.testing.assert_allclose(token_nll(model, tokens, context, window=W), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_models_mode_is_put_back_even_after_a_stop(training):
+    class Stop(Exception):
+        pass
+
+    def stop(_share: float) -> None:
+        assert not model.training
+        raise Stop
+
+    model = small_model().train(training)
+    token_nll(model, random_ids(2, 20), "sw", window=W)
+    assert model.training is training
+    with pytest.raises(Stop):
+        token_nll(model, random_ids(2, 20), "sw", window=W, progress=stop)
+    assert model.training is training
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_progress_grows_to_one(context, monkeypatch):
+    monkeypatch.setattr("tttkit.evaluate.nll._BATCH_TOKENS", {"cpu": 4 * W})
+    shares = []
+    token_nll(small_model(), random_ids(3, 36), context, window=W, progress=shares.append)
+    assert shares == sorted(set(shares))
+    assert shares[-1] == 1.0
+    assert 0 < shares[0] < 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32, np.int32, torch.int32, torch.int64])
+def test_any_integer_type_is_taken(dtype):
+    model, tokens = small_model(), random_ids(2, 12)
+    given = tokens.to(dtype) if isinstance(dtype, torch.dtype) else tokens.numpy().astype(dtype)
+    np.testing.assert_array_equal(token_nll(model, given), token_nll(model, tokens))
+
+
+GOOD = random_ids(2, 12)
+
+
+@pytest.mark.parametrize(
+    ("error", "name", "arguments"),
+    [
+        (TypeError, "tokens", {"tokens": [[1, 2, 3]]}),
+        (TypeError, "tokens", {"tokens": GOOD.double()}),
+        (TypeError, "tokens", {"tokens": GOOD.double().numpy()}),
+        (TypeError, "tokens", {"tokens": GOOD > 3}),
+        (TypeError, "tokens", {"tokens": (GOOD > 3).numpy()}),
+        (ValueError, "tokens", {"tokens": GOOD[0]}),
+        (ValueError, "tokens", {"tokens": GOOD[:, :1]}),
+        (ValueError, "tokens", {"tokens": GOOD[:0]}),
+        (ValueError, "tokens", {"tokens": torch.where(GOOD[0, 3] == GOOD, -100, GOOD)}),
+        (ValueError, "tokens", {"tokens": torch.cat((GOOD, torch.full((2, 1), VOCAB_SIZE)), dim=1)}),
+        (ValueError, "context", {"context": "window"}),
+        (ValueError, "window", {"window": 0}),
+        (TypeError, "window", {"window": 8.0}),
+        (ValueError, "window", {"window": 3, "context": "sw_aligned"}),
+        (TypeError, "positions", {"positions": np.array([0.5])}),
+        (TypeError, "positions", {"positions": np.array([[1]])}),
+        (TypeError, "positions", {"positions": np.ones(11, dtype=bool)}),
+        (ValueError, "positions", {"positions": np.array([11])}),
+        (ValueError, "positions", {"positions": np.array([-1])}),
+    ],
+)
+def test_a_bad_argument_is_named(error, name, arguments):
+    values = {"tokens": GOOD, "window": W, **arguments}
+    with pytest.raises(error, match=f"^{name} must") as caught:
+        token_nll(small_model(), values.pop("tokens"), **values)
+    assert "got" in str(caught.value)
