@@ -5,15 +5,16 @@ matplotlib is imported by this module alone, and this module only when something
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.colors import ListedColormap, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
@@ -27,15 +28,19 @@ EVOLUTION_NAME = "curriculum_length_gen_evolution"
 LABELS = (1, 2, 5, 10, 20, 50, 100)
 # Okabe and Ito's colours, told apart in every common form of colour blindness, and a line style each for greyscale.
 STYLES = {
-    "full": ("#0072B2", "-", "full: state carried"),
-    "sw": ("#D55E00", "--", "sw: sliding window"),
-    "sw_aligned": ("#E69F00", "-.", "sw_aligned"),
-    "reset": ("#009E73", ":", "reset every W"),
+    "full": ("#0072B2", "-", "full: state carried from token 0"),
+    "sw": ("#D55E00", "--", "sw: each token's own window of W"),
+    "sw_aligned": ("#E69F00", "-.", "sw_aligned: windows on inner mini-batches"),
+    "reset": ("#009E73", ":", "reset: fresh state every W tokens"),
 }
-_DPI = 150
-_GREY = "0.45"
-_TITLE_PAD = 16
-"""Points between axes and title: room for the names of the marked positions."""
+_GREY = "0.4"
+_LOOK: Any = {
+    "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "legend.fontsize": 8, "axes.titlelocation": "left",
+    "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "savefig.dpi": 200,
+    "svg.hashsalt": "tttkit",
+}  # fmt: skip
+"""Sizes for a figure 6 inches wide, so that it can still be read at half of that, a paper's column. The salt makes the
+names inside an SVG depend on nothing but the data."""
 
 
 def load_curves(run: RunDirectory) -> list[dict[str, Any]]:
@@ -49,7 +54,7 @@ def load_curves(run: RunDirectory) -> list[dict[str, Any]]:
         curves = files.read_json(path) if path.exists() else _curves_of_summary(summary)
         if not isinstance(curves, dict) or "ends" not in curves:
             raise DataError(f"{path} holds no curves")
-        loaded.append({**curves, "step": summary["step"]})
+        loaded.append({"model": summary.get("model"), **curves, "step": summary["step"]})
     loaded = [curves for curves in loaded if curves["ends"]]
     if not loaded:
         raise UsageError(f"{run.path} has no evaluation yet", hint=f"look at it with `tttkit status {run.path}`")
@@ -58,57 +63,54 @@ def load_curves(run: RunDirectory) -> list[dict[str, Any]]:
 
 def plot_evolution(curves: list[dict[str, Any]], path: Path) -> Path:
     """TTT over SW panels, a line per checkpoint from dark to bright; PNG or SVG by the suffix of `path`. Returns it."""
-    figure = Figure(figsize=(8, 7), layout="constrained")
-    top, bottom = figure.subplots(2, 1, sharex=True, sharey=True)
-    steps = [int(item["step"]) for item in curves]
-    norm = Normalize(0, max(1, *steps))
-    colours = ListedColormap(colormaps["viridis"](np.linspace(0, 0.92, 256)))  # its last yellow is too pale on white
-    for item, step in zip(curves, steps, strict=True):
-        colour, ends = colours(norm(step)), np.asarray(item["ends"])
-        top.plot(ends, _perplexity(item, "full"), color=colour, linewidth=1.3)
-        _draw_windowed(bottom, item, ends, colour)
-    exact = all(not np.isnan(_perplexity(item, "sw")).any() for item in curves)
-    window = curves[-1]["training_window"]
-    top.set_title("Full context: the state is carried from token 0", loc="left", fontsize=11, pad=_TITLE_PAD)
-    bottom.set_title(f"The same weights under a sliding window of {window} tokens", loc="left", fontsize=11)
-    if not exact:
-        _explain_points(figure)
-    for axes in (top, bottom):
-        _dress(axes, curves[-1])
-    _mark_multiples(top, curves[-1])
-    bottom.set_xlabel("position in the sequence (tokens)")
-    bar = figure.colorbar(ScalarMappable(norm, colours), ax=[top, bottom], pad=0.02, aspect=40)
-    bar.set_label("training step")
-    bar.formatter = FuncFormatter(lambda value, _: f"{value:,.0f}")
-    return _save(figure, path)
+    with style.context(["default", _LOOK]):
+        figure = Figure(figsize=(6, 5.6), layout="constrained")
+        top, bottom = figure.subplots(2, 1, sharex=True, sharey=True)
+        steps = [int(item["step"]) for item in curves]
+        # Perplexity falls fastest early on: the root gives the first checkpoints colours of their own too.
+        norm = PowerNorm(0.5, 0, max(1, *steps))
+        colours = ListedColormap(colormaps["viridis"](np.linspace(0, 0.9, 256)))  # its yellow is too pale on white
+        for item, step in zip(curves, steps, strict=True):
+            colour = colours(norm(step)) if len(curves) > 1 else colours(0.3)  # alone it need not be bright
+            look = _look(colour, len(curves), is_last=item is curves[-1])
+            top.plot(item["ends"], _perplexity(item, "full"), **look)
+            _draw_windowed(bottom, item, look)
+        _name_panels(top, bottom, curves[-1], steps)
+        if any(np.isnan(_perplexity(item, "sw")).any() for item in curves):
+            _explain_points(figure)
+        for axes in (top, bottom):
+            _dress(axes, curves[-1])
+        _mark_multiples(top, curves[-1])
+        if len(curves) > 1:
+            bar = figure.colorbar(ScalarMappable(norm, colours), ax=[top, bottom], pad=0.02, aspect=40)
+            bar.set_label("training step")
+            bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        return _save(figure, path)
 
 
 def plot_chunk_eval(curves: dict[str, Any], path: Path) -> Path:
-    """All contexts of one checkpoint over positions, with the band of the ratio SW/full below. Returns `path`."""
-    figure = Figure(figsize=(8, 6.4), layout="constrained")
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    ends = np.asarray(curves["ends"])
-    for context, (colour, style, label) in STYLES.items():
-        values = _perplexity(curves, context)
-        known = ~np.isnan(values)
-        look = {"linestyle": style, "linewidth": 1.6} if known.all() else {"linestyle": "none", "marker": "o"}
-        top.plot(
-            ends[known], values[known], color=colour, label=label, markersize=4, zorder=2 + (not known.all()), **look
-        )
-    for context in ("sw", "sw_aligned", "reset"):
-        _draw_ratio(bottom, curves, context, ends)
-    bottom.axhline(1.0, color=_GREY, linewidth=0.8)
-    top.legend(frameon=False, ncols=2, fontsize=9)
-    top.set_title(
-        f"Perplexity by position, n = {curves['num_sequences']} sequences, W = {curves['training_window']}",
-        loc="left", fontsize=11, pad=_TITLE_PAD,
-    )  # fmt: skip
-    _dress(top, curves)
-    _mark_multiples(top, curves)
-    _dress_x(bottom, curves)
-    bottom.set_ylabel("ratio to full")
-    bottom.set_xlabel("position in the sequence (tokens); above 1, full is better; bands: 95 %")
-    return _save(figure, path)
+    """All contexts of one checkpoint over positions, and below their ratios to full with intervals. Returns `path`."""
+    with style.context(["default", _LOOK]):
+        figure = Figure(figsize=(6, 5.6), layout="constrained")
+        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+        ends = np.asarray(curves["ends"])
+        for context, (colour, line, label) in STYLES.items():
+            values = _perplexity(curves, context)
+            known = ~np.isnan(values)
+            look = {"linestyle": line, "linewidth": 1.3} if known.all() else {"linestyle": "none", "marker": "o"}
+            top.plot(ends[known], values[known], color=colour, label=label, markersize=4, zorder=2.5, **look)
+        bottom.axhline(1.0, color=_GREY, linewidth=0.8)
+        for context in ("sw", "sw_aligned", "reset"):
+            _draw_ratio(bottom, curves, context, ends)
+        top.set_title("Perplexity by position and context", pad=16)
+        bottom.set_title("Ratio to full, with 95 % intervals (above 1: full is better)")
+        bottom.set_ylabel("perplexity / full")
+        _dress(top, curves)
+        _dress_x(bottom, curves)
+        _mark_multiples(top, curves)
+        bottom.set_xlabel(_describe_x(curves))
+        figure.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        return _save(figure, path)
 
 
 def chunk_eval_name(curves: dict[str, Any]) -> str:
@@ -117,40 +119,61 @@ def chunk_eval_name(curves: dict[str, Any]) -> str:
     return "chunk_eval_W{}_T{}_K{}_S{}.png".format(*sizes)
 
 
-def _draw_windowed(axes: Axes, item: dict[str, Any], ends: NDArray[np.int64], colour: Any) -> None:
-    exact = _perplexity(item, "sw")
+def _look(colour: Any, num_checkpoints: int, *, is_last: bool) -> dict[str, Any]:
+    """Thinner lines where there are many; the last checkpoint, which readers look for, stands out."""
+    width = float(np.clip(10 / num_checkpoints, 0.5, 1.1))
+    return {"color": colour, "linewidth": 1.8 if is_last else width, "markersize": 4.5 if is_last else 1.5 + width}
+
+
+def _draw_windowed(axes: Axes, item: dict[str, Any], look: dict[str, Any]) -> None:
+    ends, exact = np.asarray(item["ends"]), _perplexity(item, "sw")
     known = ~np.isnan(exact)
     if known.all():
-        axes.plot(ends, exact, color=colour, linewidth=1.3)
+        axes.plot(ends, exact, **look)
         return
-    axes.plot(ends, _perplexity(item, "sw_aligned"), color=colour, linewidth=0.6)
-    axes.plot(ends[known], exact[known], "o", color=colour, markersize=3.5)
+    axes.plot(ends, _perplexity(item, "sw_aligned"), **{**look, "linewidth": 0.6 * look["linewidth"]})
+    axes.plot(ends[known], exact[known], "o", markeredgecolor="white", markeredgewidth=0.3, **look)
+
+
+def _name_panels(top: Axes, bottom: Axes, curves: dict[str, Any], steps: list[int]) -> None:
+    model = curves.get("model") or "ttt"  # the earlier system had no other
+    name = "TTT" if model.startswith("ttt") else model
+    at = f", step {steps[0]:,}" if len(steps) == 1 else ""
+    top.set_title(f"{name}: full context from token 0{at}", pad=16)  # room for the names of the marked positions
+    bottom.set_title(f"SW: same weights, sliding window of {curves['training_window']} tokens{at}")
+    bottom.set_xlabel(_describe_x(curves))
+
+
+def _describe_x(curves: dict[str, Any]) -> str:
+    sequences = f", {curves['num_sequences']} sequences" if "num_sequences" in curves else ""
+    return f"position in the sequence (tokens; W = {curves['training_window']}{sequences})"
 
 
 def _explain_points(figure: Figure) -> None:
-    points = Line2D([], [], color=_GREY, marker="o", linestyle="none", markersize=3.5, label="every token's own window")
-    lines = Line2D([], [], color=_GREY, linewidth=0.6, label="windows aligned to the inner mini-batch")
-    figure.legend(handles=[points, lines], frameon=False, fontsize=9, loc="outside lower center", ncols=2)
+    points = Line2D([], [], color=_GREY, marker="o", linestyle="none", markersize=3.5, label="each token's own window")
+    lines = Line2D([], [], color=_GREY, linewidth=0.7, label="windows aligned to the inner mini-batch")
+    figure.legend(handles=[points, lines], loc="outside lower center", ncols=2)
 
 
 def _draw_ratio(axes: Axes, curves: dict[str, Any], context: str, ends: NDArray[np.int64]) -> None:
-    colour, style, _ = STYLES[context]
+    colour, line, _ = STYLES[context]
     ratio, low, high = (_floats(curves.get(f"{context}_{key}")) for key in ("ratio", "ratio_low", "ratio_high"))
-    known = np.zeros(0, dtype=bool) if ratio.size != ends.size else ~np.isnan(ratio)
+    known = np.zeros(0, dtype=bool) if ratio.size != ends.size else np.isfinite(ratio + low + high)
     if not known.any():
         return
     if known.all():
-        axes.plot(ends, ratio, style, color=colour, linewidth=1.4)
-        axes.fill_between(ends, low, high, color=colour, alpha=0.18, linewidth=0)
+        axes.plot(ends, ratio, line, color=colour, linewidth=1.3)
+        axes.fill_between(ends, low, high, color=colour, alpha=0.16, linewidth=0)
     else:
         ends, ratio, low, high = ends[known], ratio[known], low[known], high[known]
-        axes.errorbar(ends, ratio, (ratio - low, high - ratio), fmt="o", color=colour, markersize=4, capsize=2)
+        bars = (ratio - low, high - ratio)
+        axes.errorbar(ends, ratio, bars, fmt="o", color=colour, markersize=4, capsize=2.5, zorder=2.5)
 
 
 def _dress(axes: Axes, curves: dict[str, Any]) -> None:
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0), numticks=30))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}" if value < 10 else f"{value:,.0f}"))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_ylabel("perplexity")
@@ -159,28 +182,29 @@ def _dress(axes: Axes, curves: dict[str, Any]) -> None:
 
 def _dress_x(axes: Axes, curves: dict[str, Any]) -> None:
     axes.grid(axis="y", color="0.9", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_axisbelow(True)
     axes.set_xlim(0, curves["ends"][-1] * 1.01)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     for position, _ in _multiples(curves):
-        axes.axvline(position, color=_GREY, linewidth=0.7, linestyle=(0, (2, 3)), zorder=0)
+        axes.axvline(position, color=_GREY, linewidth=0.6, linestyle=(0, (2, 3)), zorder=0)
 
 
 def _mark_multiples(axes: Axes, curves: dict[str, Any]) -> None:
     """Names of the marked positions, above the axes; a name that would touch the one before is left out."""
     last = -np.inf
     for position, label in _multiples(curves):
-        if position - last < 0.049 * curves["ends"][-1]:
+        if position - last < 0.045 * curves["ends"][-1]:
             continue
         last = position
         axes.annotate(
-            label, (position, 1.0), (0, 2), xycoords=("data", "axes fraction"), textcoords="offset points",
+            label, (position, 1.0), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points",
             ha="center", va="bottom", fontsize=8, color=_GREY,
         )  # fmt: skip
 
 
 def _multiples(curves: dict[str, Any]) -> list[tuple[int, str]]:
     window, longest = int(curves["training_window"]), int(curves["ends"][-1])
-    return [(multiple * window, f"{multiple}×W") for multiple in LABELS if 0 < multiple * window <= longest]
+    return [(multiple * window, f"{multiple}W") for multiple in LABELS if 0 < multiple * window <= longest]
 
 
 def _curves_of_summary(summary: dict[str, Any]) -> dict[str, Any]:
@@ -195,8 +219,10 @@ def _curves_of_summary(summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def _perplexity(curves: dict[str, Any], context: str) -> NDArray[np.float64]:
+    """Perplexity per chunk; NaN where it was not computed or left float64."""
     values = _floats(curves.get(f"{context}_mean_nll"))
-    return np.exp(values if values.size else np.full(len(curves["ends"]), np.nan))
+    nll = values if values.size else np.full(len(curves["ends"]), np.nan)
+    return np.exp(np.where(nll < 709, nll, np.nan))
 
 
 def _floats(values: list[float | None] | None) -> NDArray[np.float64]:
@@ -205,12 +231,10 @@ def _floats(values: list[float | None] | None) -> NDArray[np.float64]:
 
 def _save(figure: Figure, path: Path) -> Path:
     """Write the figure, without dates or versions in it, so that equal data give equal bytes."""
-    import io
-
     FigureCanvasAgg(figure)
     buffer = io.BytesIO()
     kind = path.suffix.removeprefix(".")
     metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
-    figure.savefig(buffer, format=kind, dpi=_DPI, metadata=metadata)
+    figure.savefig(buffer, format=kind, metadata=metadata)
     files.write_bytes(path, buffer.getvalue())
     return path
