@@ -1,6 +1,6 @@
 """How long the command line takes to answer, beside the interpreter alone and an import of torch.
 
-Run by `make bench`. Every round times all commands once, in turn; the table gives medians and their ratio to `import torch`.
+Run by `make bench`. Every round times all commands once, in turn; the table gives medians and their ratio to the peer.
 """
 
 from __future__ import annotations
