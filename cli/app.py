@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import signal
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from tttkit import __version__
-from tttkit.errors import TttkitError, UsageError
+from tttkit.errors import DiskFullError, TttkitError, UsageError
 
 from . import data, eval, plot, status, train
-from .console import err, out
+from .console import err, mend_streams, out
 
+_BUG = 1
+_INTERRUPTED = 128 + signal.SIGINT
 _LEGACY_NAMES = {
     "gradient-accumulation-steps": "grad-accumulation",
     "max-seq-length": "window",
@@ -61,6 +65,8 @@ def _root(
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    mend_streams()
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(_run(sys.argv[1:] or ["--help"]))
 
 
@@ -74,16 +80,35 @@ def _run(arguments: list[str]) -> int:
         return _explain(str(error), error.hint, error.exit_code, debug=debug)
     except typer.TyperException as error:
         return _explain(error.format_message(), "see --help", error.exit_code, debug=debug)
-    except typer.Abort:
-        return 130
-    except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError) as error:
-        return _explain(f"{error.strerror}: {error.filename}", None, UsageError.exit_code, debug=debug)
+    except (typer.Abort, KeyboardInterrupt):
+        return _explain("interrupted", None, _INTERRUPTED, debug=debug)
+    except OSError as error:
+        name = "" if error.filename is None else f": {error.filename}"
+        return _explain(f"{error.strerror or error}{name}", None, _exit_code(error), debug=debug)
+    except ImportError as error:
+        hint = "install tttkit again with its dependencies; in a checkout: make build"
+        return _explain(f"cannot load {error.name or 'a package'}: {error}", hint, _BUG, debug=debug)
+    except Exception as error:  # noqa: BLE001 - a user never sees a traceback unasked
+        hint = "this is a bug in tttkit; --debug shows where"
+        return _explain(f"{type(error).__name__}: {error}", hint, _BUG, debug=debug)
+
+
+def _terminate(number: int, _frame: object) -> NoReturn:
+    """SIGTERM outside of training: leave in order, so that what is unfinished is taken away and the cursor is back."""
+    raise SystemExit(128 + number)
+
+
+def _exit_code(error: OSError) -> int:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return DiskFullError.exit_code
+    by_path = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
+    return UsageError.exit_code if isinstance(error, by_path) else _BUG
 
 
 def _explain(message: str, hint: str | None, exit_code: int, *, debug: bool) -> int:
     """Print an error as one line and its hint; the traceback above it on request."""
     if debug:
-        err.print(traceback.format_exc(), markup=False)
+        err.print(traceback.format_exc(), markup=False, soft_wrap=True)
     err.print(f"[error]error:[/] {_escape(message)}", soft_wrap=True)
     if hint:
         err.print(f"[hint]hint:[/] {_escape(hint)}", soft_wrap=True)

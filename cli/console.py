@@ -7,12 +7,17 @@ outlive its terminal, so both consoles write through a stream that goes silent i
 from __future__ import annotations
 
 import io
+import json
 import os
+import shutil
 import sys
 from contextlib import suppress
-from typing import Any
+from typing import IO, Any, cast
 
 from rich.console import Console
+from rich.measure import Measurement
+from rich.progress import Progress, ProgressColumn
+from rich.table import Table
 from rich.theme import Theme
 
 PIPED_WIDTH = 120
@@ -29,7 +34,7 @@ class SafeStream(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """Encoding of the stream behind this one."""
+        """Encoding of the stream behind this one, which decides how tables and bars are drawn."""
         return getattr(self._stream, "encoding", None) or "utf-8"
 
     def write(self, text: str) -> int:
@@ -67,15 +72,69 @@ class SafeStream(io.TextIOBase):
 
     @property
     def _stream(self) -> Any:
-        return getattr(sys, self._name)
+        stream = getattr(sys, self._name)
+        # While a progress bar lives, Rich puts a proxy here that prints through the console, that is, through us.
+        return getattr(stream, "rich_proxied_file", stream)
 
 
-def _console(name: str) -> Console:
-    stream = SafeStream(name)
+def _console(stream: SafeStream) -> Console:
     live = stream.isatty()
-    width = None if live else int(os.environ.get("COLUMNS") or PIPED_WIDTH)
-    return Console(file=stream, theme=_THEME, force_terminal=live, width=width, highlight=False)
+    width = None if live else shutil.get_terminal_size((PIPED_WIDTH, 25)).columns
+    return Console(
+        file=cast("IO[str]", stream), theme=_THEME, force_terminal=live, width=width, highlight=False, emoji=False
+    )
 
 
-out = _console("stdout")
-err = _console("stderr")
+_STDOUT, _STDERR = SafeStream("stdout"), SafeStream("stderr")
+out = _console(_STDOUT)
+err = _console(_STDERR)
+
+
+def stdout_is_gone() -> bool:
+    """Whether nobody reads our output any more."""
+    return _STDOUT.broken
+
+
+def mend_streams() -> None:
+    """Give the process whole standard streams, whatever it was started with.
+
+    A closed descriptor would be taken by the next file that is opened, and what is printed would end up in it. A
+    stream that cannot encode a character prints `?` for it.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, this one
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, os.fdopen(descriptor, "w", encoding="utf-8", closefd=False))
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def progress_bar(*columns: str | ProgressColumn, disable: bool = False, expand: bool = False) -> Progress:
+    """A bar on the terminal's stderr that leaves nothing behind; nothing at all where that is no terminal."""
+    return Progress(
+        *columns,
+        console=err,
+        transient=True,
+        refresh_per_second=4,
+        redirect_stdout=False,
+        disable=disable or not err.is_terminal,
+        expand=expand,
+    )
+
+
+def print_table(table: Table) -> None:
+    """Print a table of data. It is never narrower than its content: a number cut short is a wrong number."""
+    needed = Measurement.get(out, out.options.update_width(10 * PIPED_WIDTH), table).maximum
+    if needed > out.width:
+        table.width = needed
+    out.print(table, crop=False)
+
+
+def print_json(value: Any, *, indent: int | None = 2) -> None:
+    """Print a value as JSON on stdout; on one line when `indent` is None."""
+    out.print(json.dumps(value, indent=indent, ensure_ascii=False), markup=False, soft_wrap=True)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import time
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 import typer
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.markup import escape
+from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .console import err, out
+from tttkit.errors import DataError, UsageError
+
+from .console import err, out, print_json, print_table, progress_bar
 
 data_app = typer.Typer(no_args_is_help=False, help="Text to packed token shards.")
 
@@ -41,6 +44,9 @@ def prepare(
     ] = None,
     text_field: Annotated[str, typer.Option(help="Field of jsonl and parquet records that holds the text.")] = "text",
     bad_utf8: Annotated[str, typer.Option(help="Invalid UTF-8: strict, replace or skip.")] = "strict",
+    io: Annotated[
+        str, typer.Option(help="How shards are read back once written: mmap, or pread for network file systems.")
+    ] = "mmap",
     threads: Annotated[
         int | None, typer.Option(help="Threads to encode with (default: all cores).", envvar="TTTKIT_THREADS", min=1)
     ] = None,
@@ -50,11 +56,10 @@ def prepare(
 
     Example: `tttkit data prepare novels/ --tokenizer bpe:4096 --out data/novels`
     """
-    from tttkit.data import prepare_dataset
-    from tttkit.errors import UsageError
+    from tttkit.data import open_split, prepare_dataset
 
-    if bad_utf8 not in ("strict", "replace", "skip"):
-        raise UsageError(f"--bad-utf8 must be strict, replace or skip, got `{bad_utf8}`")
+    _check_choice("--bad-utf8", bad_utf8, "strict", "replace", "skip")
+    _check_choice("--io", io, "mmap", "pread")
     with _PrepareView() as view:
         manifest = prepare_dataset(
             sources,
@@ -69,15 +74,18 @@ def prepare(
             bad_utf8=bad_utf8,  # type: ignore[arg-type]
             progress=view.update,
         )
+    for name in manifest.splits:  # what is on disk must be what was written
+        open_split(output, name, io=io)  # type: ignore[arg-type]
+    shown = escape(str(output))
     if not view.started:
-        err.print(f"[path]{output}[/] is there already, made from the same sources; kept")
-    if json_output:
-        _print_json(_manifest_values(manifest))
-        return
-    out.print(_split_table(manifest))
+        err.print(f"[path]{shown}[/] is there already, made from the same sources; kept", soft_wrap=True)
     if manifest.num_mended:
         err.print(f"[warning]warning:[/] invalid UTF-8 in {manifest.num_mended:,} files or lines ({bad_utf8})")
-    err.print(f"[ok]ready[/] [path]{output}[/]; next: tttkit train --data {output}", soft_wrap=True)
+    if json_output:
+        print_json(dataclasses.asdict(manifest))
+    else:
+        print_table(_split_table(manifest))
+    err.print(f"[ok]ready[/] [path]{shown}[/]; next: tttkit train --data {shown}", soft_wrap=True)
 
 
 @data_app.command()
@@ -109,35 +117,42 @@ def inspect(
     starts = np.linspace(0, max(0, opened.num_tokens - _SAMPLE_TOKENS), samples).astype(int).tolist()
     texts = [decode(opened.tokens(at, min(at + _SAMPLE_TOKENS, opened.num_tokens)).tolist()) for at in starts]
     if json_output:
-        _print_json({**_manifest_values(manifest), "statistics": statistics, "samples": texts})
+        print_json({**dataclasses.asdict(manifest), "statistics": statistics, "samples": texts})
         return
-    out.print(_split_table(manifest))
+    print_table(_split_table(manifest))
     for key, value in statistics.items():
         shown = " ".join(f"{name}={number:,}" for name, number in value.items()) if isinstance(value, dict) else value
-        out.print(f"{key}: {f'{shown:.4g}' if isinstance(shown, float) else shown}")
+        out.print(f"{key}: {f'{shown:.4g}' if isinstance(shown, float) else shown}", markup=False, soft_wrap=True)
     for at, text in zip(starts, texts, strict=True):
-        out.print(f"[{at:,}] {text!r}", markup=False)
+        out.print(f"[{at:,}] {text!r}", markup=False, soft_wrap=True)
 
 
 @data_app.command()
 def verify(
     path: Annotated[Path, typer.Argument(help="DATA directory.", metavar="DATA")],
     io: Annotated[str, typer.Option(help="mmap, or pread for network file systems.")] = "mmap",
+    json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Read every byte: checksums of all files, every id below the vocabulary, the index of documents."""
     from tttkit.data import load_manifest, open_split
-    from tttkit.errors import DataError, UsageError
     from tttkit.files import sha256_of
 
-    if io not in ("mmap", "pread"):
-        raise UsageError(f"--io must be mmap or pread, got `{io}`")
+    _check_choice("--io", io, "mmap", "pread")
     manifest = load_manifest(path)
     for name in manifest.splits:
         split = open_split(path, name, io=io)  # type: ignore[arg-type]
         split.verify()
         if sha256_of(split.tokenizer_path) != manifest.tokenizer_sha256:
             raise DataError(f"{split.tokenizer_path} does not have the SHA-256 that the manifest says")
-        out.print(f"{name}: {len(manifest.splits[name].shards)} shards, {split.num_tokens:,} tokens, all right")
+        if not json_output:
+            out.print(f"{name}: {len(manifest.splits[name].shards)} shards, {split.num_tokens:,} tokens, all right")
+    if json_output:
+        print_json({"data": str(path), "fingerprint": manifest.fingerprint, "splits": list(manifest.splits)})
+
+
+def _check_choice(option: str, value: str, *choices: str) -> None:
+    if value not in choices:
+        raise UsageError(f"{option} must be {', '.join(choices[:-1])} or {choices[-1]}, got `{value}`")
 
 
 class _PrepareView:
@@ -145,10 +160,9 @@ class _PrepareView:
 
     def __init__(self) -> None:
         self.started = False
-        self._progress = Progress(
-            TextColumn("preparing"), BarColumn(), TextColumn("{task.fields[figures]}"), TimeRemainingColumn(),
-            console=err, transient=True, disable=not err.is_terminal,
-        )  # fmt: skip
+        self._progress = progress_bar(
+            TextColumn("preparing"), BarColumn(), TextColumn("{task.fields[figures]}"), TimeRemainingColumn()
+        )
         self._task: TaskID | None = None
         self._begun = self._last_line = time.monotonic()
 
@@ -183,13 +197,3 @@ def _split_table(manifest: Any) -> Table:
         counts = (split.num_tokens, split.num_documents, split.num_bytes, split.num_words, len(split.shards))
         table.add_row(name, *(f"{count:,}" for count in counts))
     return table
-
-
-def _manifest_values(manifest: Any) -> dict[str, Any]:
-    import dataclasses
-
-    return dataclasses.asdict(manifest)
-
-
-def _print_json(values: dict[str, Any]) -> None:
-    out.print(json.dumps(values, indent=2, ensure_ascii=False), markup=False, soft_wrap=True)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.markup import escape
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-from .console import err, out
+from tttkit.errors import DataError, UsageError
+from tttkit.files import json_safe
+
+from .console import err, print_json, print_table, progress_bar
 from .tables import evaluation_table
 
 eval_app = typer.Typer(no_args_is_help=False, help="Perplexity by position, in every context.")
@@ -63,12 +66,11 @@ def checkpoint(
         summary, written = _evaluate(request, target / f"eval_{path.name}" if output is None else target)
         summaries.append(summary)
         if not json_output:
-            out.print(evaluation_table(summary))
+            print_table(evaluation_table(summary))
         for file in written:
-            err.print(f"wrote [path]{file}[/]", soft_wrap=True)
+            err.print(f"wrote [path]{escape(str(file))}[/]", soft_wrap=True)
     if json_output:
-        values: Any = summaries[0] if len(summaries) == 1 else summaries
-        out.print(json.dumps(values, indent=2), markup=False, soft_wrap=True)
+        print_json(json_safe(summaries[0] if len(summaries) == 1 else summaries))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +102,7 @@ def _evaluate(request: _Request, directory: Path) -> tuple[dict[str, Any], list[
     data = request.data or _data_of_run(path)
     _check_tokenizer(path, config, load_manifest(data))
     split = open_split(data, request.split)
-    window = request.window or int(config.get("window", 64))
+    window = request.window or _trained_window(path, config)
     max_length = request.max_length or 20 * window
     protocol = build_config(
         {
@@ -135,13 +137,13 @@ def _evaluate(request: _Request, directory: Path) -> tuple[dict[str, Any], list[
 
 def _model_directory(path: Path) -> Path:
     """`path`, or the `model` folder of a checkpoint_NNN that kept its weights. Raises UsageError."""
-    from tttkit.errors import UsageError
-
     if not path.is_dir():
         what = "is a file" if path.exists() else "does not exist"
         raise UsageError(
             f"expected a model directory, but {path} {what}", hint="it holds config.json and model.safetensors"
         )
+    if (path / "metadata.json").exists():
+        raise UsageError(f"{path} is a run, not a model", hint=f"evaluate {path / 'best_model'}")
     if (path / "summary.json").exists() and not (path / "config.json").exists():
         if not (path / "model").is_dir():
             raise UsageError(
@@ -154,7 +156,6 @@ def _model_directory(path: Path) -> Path:
 
 def _data_of_run(path: Path) -> Path:
     """DATA of the run that owns a model directory. Raises UsageError when there is no such run."""
-    from tttkit.errors import UsageError
     from tttkit.rundir import RunDirectory
 
     for parent in list(path.absolute().parents)[:3]:
@@ -166,14 +167,20 @@ def _data_of_run(path: Path) -> Path:
     raise UsageError(f"{path} belongs to no run, so its data is not known", hint="name it: --data DATA")
 
 
-def _check_tokenizer(path: Path, config: dict[str, Any], manifest: Any) -> None:
-    from tttkit.errors import DataError
+def _trained_window(path: Path, config: dict[str, Any]) -> int:
+    """The window that config.json records; 64 for a model that was not trained by us."""
+    window = config.get("window", 64)
+    if not isinstance(window, int) or window < 1:
+        raise DataError(f"{path / 'config.json'}: window must be a whole number of at least 1, got {window!r}")
+    return window
 
+
+def _check_tokenizer(path: Path, config: dict[str, Any], manifest: Any) -> None:
     expected = config.get("tokenizer_sha256")
     if expected is not None and expected != manifest.tokenizer_sha256:
         raise DataError(
-            f"{path} was trained with tokenizer {expected[:12]}, "
-            f"the data was made with {manifest.tokenizer_sha256[:12]}",
+            f"{path} was trained with tokenizer {str(expected)[:12]}, the data was made with "
+            f"{manifest.tokenizer_sha256[:12]}",
             hint=f"prepare the data with --tokenizer {path / 'tokenizer.json'}",
         )
 
@@ -182,11 +189,8 @@ class _EvalProgress:
     """A bar on a terminal, nothing elsewhere."""
 
     def __init__(self, path: Path) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(),
-            console=err, transient=True, disable=not err.is_terminal,
-        )  # fmt: skip
-        self._task = self._progress.add_task(f"evaluating {path}", total=1.0)
+        self._progress = progress_bar(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+        self._task = self._progress.add_task(escape(f"evaluating {path}"), total=1.0)
 
     def __enter__(self) -> Self:
         self._progress.start()

@@ -10,7 +10,7 @@ import typer
 from tttkit.errors import UsageError
 from tttkit.rundir import find_run
 
-from .console import out
+from .console import out, print_json
 
 _FORMATS = ("png", "svg")
 
@@ -23,9 +23,11 @@ def plot(
         Path | None, typer.Option(help="Another name of RUN, for the earlier system's commands.", show_default=False)
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Directory to write to (default: RUN).", show_default=False)
+        Path | None,
+        typer.Option("--out", "--output", "-o", help="Directory to write to (default: RUN).", show_default=False),
     ] = None,
     formats: Annotated[str, typer.Option("--format", help="png, svg, or both: png,svg.")] = "png",
+    json_output: Annotated[bool, typer.Option("--json", help="Print the files written as JSON.")] = False,
 ) -> None:
     """Draw how length generalization evolves over a run: full context over sliding window, a line per checkpoint.
 
@@ -34,14 +36,19 @@ def plot(
     kinds = [kind.strip() for kind in formats.split(",")]
     for kind in kinds:
         if kind not in _FORMATS:
-            raise UsageError(f"--format must be of {', '.join(_FORMATS)}, got `{kind}`")
+            raise UsageError(f"--format must be {' or '.join(_FORMATS)}, or both: png,svg; got `{kind}`")
     from tttkit.report.plots import EVOLUTION_NAME, load_curves, plot_evolution
 
     paths = [*(runs or []), *([curriculum_dir] if curriculum_dir else [])]
     directories = [find_run(path) for path in paths] or [find_run(None)]
+    written = []
     for run in directories:
         target = run.path if output is None else output if len(directories) == 1 else output / run.path.name
-        target.mkdir(parents=True, exist_ok=True)
         curves = load_curves(run)
+        target.mkdir(parents=True, exist_ok=True)
         for kind in kinds:
-            out.print(str(plot_evolution(curves, target / f"{EVOLUTION_NAME}.{kind}")), markup=False, soft_wrap=True)
+            written.append(str(plot_evolution(curves, target / f"{EVOLUTION_NAME}.{kind}")))
+            if not json_output:
+                out.print(written[-1], markup=False, soft_wrap=True)
+    if json_output:
+        print_json({"written": written})

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from tttkit.errors import UsageError
 from tttkit.files import json_safe
 from tttkit.report.status import RunStatus, read_status
-from tttkit.rundir import find_run
+from tttkit.rundir import RunDirectory, find_run
 
-from .console import err, out
+from .console import err, out, print_json, print_table, stdout_is_gone
 from .tables import evaluation_table
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -48,39 +49,40 @@ def status(
         raise UsageError(f"--interval must be above 0 seconds, got {interval:g}")
     paths = [*(runs or []), *([curriculum_dir] if curriculum_dir else [])]
     directories = [find_run(path) for path in paths] or [find_run(None)]
-    while True:
-        found = [read_status(directory) for directory in directories]
-        if loop and out.is_terminal and not json_output:
-            out.clear()
-        _show(found, json_output=json_output)
-        if not loop:
-            break
-        _sleep(interval)
+    if loop:
+        _loop(directories, interval, json_output=json_output)
+        return
+    found = [read_status(directory) for directory in directories]
+    _show(found, json_output=json_output)
     if check:
         raise typer.Exit(max(_CHECK_CODES.get(item.state, 0) for item in found))
 
 
-def _sleep(seconds: float) -> None:
-    """Wait; Ctrl-C ends the loop without an error."""
-    try:
-        time.sleep(seconds)
-    except KeyboardInterrupt:
-        raise typer.Exit from None
+def _loop(directories: list[RunDirectory], interval: float, *, json_output: bool) -> None:
+    """Look again and again. Ctrl-C ends it without an error, and so does a reader that has gone."""
+    with suppress(KeyboardInterrupt):
+        while not stdout_is_gone():
+            found = [read_status(directory) for directory in directories]
+            if out.is_terminal and not json_output:
+                out.clear()
+            _show(found, json_output=json_output)
+            time.sleep(interval)
 
 
 def _show(found: list[RunStatus], *, json_output: bool) -> None:
+    """Print one look: JSON on one line, or for people."""
     if json_output:
         values = [json_safe(item.to_dict()) for item in found]
-        out.print(json.dumps(values[0] if len(values) == 1 else values), markup=False, soft_wrap=True)
+        print_json(values[0] if len(values) == 1 else values, indent=None)
         return
     for item in found:
         out.print(_panel(item))
         if item.latest and "ttt_ppl_at_1xW" in item.latest:
-            out.print(evaluation_table(item.latest))
+            print_table(evaluation_table(item.latest))
         for line in item.log:
-            out.print(line, markup=False)
+            out.print(line, markup=False, soft_wrap=True)
         if item.next_command:
-            err.print(f"[hint]next:[/] {item.next_command}", soft_wrap=True)
+            err.print(f"[hint]next:[/] {escape(item.next_command)}", soft_wrap=True)
 
 
 def _panel(item: RunStatus) -> Table:
@@ -100,9 +102,9 @@ def _rows(item: RunStatus) -> list[tuple[str, str]]:
     if best and item.best_step is not None:
         best += f" at step {item.best_step:,}"
     return [
-        ("run", item.run),
-        ("state", f"[{colour}]{item.state}[/]: {item.reason}"),
-        ("model", item.model or ""),
+        ("run", escape(item.run)),
+        ("state", f"[{colour}]{item.state}[/]: {escape(item.reason)}"),
+        ("model", escape(item.model or "")),
         ("step", f"{item.step:,} of {item.max_steps:,}{share}" if item.step is not None and item.max_steps else ""),
         ("loss", f"{item.loss:.4f} (ppl {item.ppl:,.2f}) {sparkline(item.losses)}" if item.loss is not None else ""),
         ("speed", f"{item.tokens_per_second:,.0f} tokens/s" if item.tokens_per_second else ""),

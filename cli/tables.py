@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 CONTEXTS = {"full": "ttt", "sw": "sw", "sw_aligned": "sw_aligned", "reset": "reset"}
@@ -11,10 +12,16 @@ CONTEXTS = {"full": "ttt", "sw": "sw", "sw_aligned": "sw_aligned", "reset": "res
 
 
 def evaluation_table(summary: dict[str, Any]) -> Table:
-    """Perplexity of every context at every label of one evaluation, with the ratio SW/full and its 95 % interval."""
+    """Perplexity of every context at every label of one evaluation, with the ratio SW/full and its 95 % interval.
+
+    `summary` is a summary.json of a run, which has a step, or of `tttkit eval checkpoint`, which has a path.
+    """
     labels = [key.removeprefix("ttt_ppl_at_") for key in summary if key.startswith("ttt_ppl_at_")]
+    where = f"at step {summary['step']:,}" if "step" in summary else f"of {summary.get('path')}"
+    if "num_sequences" in summary:  # the earlier system did not count them
+        where += f", n = {summary['num_sequences']} sequences"
     table = Table(
-        title=f"perplexity by context at step {summary.get('step', '-')}, n = {summary['num_sequences']} sequences",
+        title=escape(f"perplexity by context {where}"),
         title_justify="left",
     )
     table.add_column("position")

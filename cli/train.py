@@ -9,7 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from .console import out
+from tttkit.errors import UsageError
+
+from .console import out, print_json
 
 _SECTION_OF = {
     "window": "train",
@@ -35,6 +37,7 @@ _SECTION_OF = {
 }
 """Where a flag's value belongs: a section, or a section and a key where that is named otherwise."""
 
+_MODEL_SIZES = ("125m", "350m", "760m", "1b")
 _RUN = "Run"
 _LOOP = "Loop and optimizer"
 _EVALUATION = "Evaluation and early stopping"
@@ -102,8 +105,11 @@ def train(
         flags["precision"] = "fp32"
     values = _layers(config, preset, data, model, model_size, flags, assignments or [])
     out_directory = output or Path("runs") / values["preset"]
+    from tttkit.config import build_config
+
+    resolved = build_config(values).to_dict()  # what is wrong here is said before torch is loaded
     if dry_run:
-        _print_config(values)
+        _print_config(resolved, as_json=json_events)
         return
     _run(values, out_directory, resume=resume, plain=plain, quiet=quiet, json_events=json_events)
 
@@ -129,6 +135,8 @@ def _layers(
             key = variable.removeprefix("TTTKIT_SET_").lower().replace("__", ".")
             values = merge(values, parse_assignment(f"{key}={os.environ[variable]}"))
     if model_size is not None:
+        if model_size not in _MODEL_SIZES:
+            raise UsageError(f"unknown model size `{model_size}`", hint=f"sizes: {', '.join(_MODEL_SIZES)}")
         sizes = ModelConfig.preset(f"official-{model_size}").to_dict()
         names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
         values = merge(values, {"model": {name: sizes[name] for name in names}})
@@ -144,12 +152,14 @@ def _layers(
     return values
 
 
-def _print_config(values: dict[str, Any]) -> None:
-    """The resolved configuration as TOML on stdout, ready to be used as CONFIG.toml."""
-    from tttkit.config import build_config
+def _print_config(resolved: dict[str, Any], *, as_json: bool) -> None:
+    """The resolved configuration on stdout: JSON, or TOML ready to be used as CONFIG.toml."""
     from tttkit.config_layers import to_toml
 
-    out.print(to_toml(build_config(values).to_dict()), markup=False, end="")
+    if as_json:
+        print_json(resolved)
+    else:
+        out.print(to_toml(resolved), markup=False, end="", soft_wrap=True)
 
 
 def _run(values: dict[str, Any], directory: Path, *, resume: bool, plain: bool, quiet: bool, json_events: bool) -> None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.markup import escape
+from rich.progress import BarColumn, TaskID, TextColumn
 
 from tttkit.files import json_safe
 from tttkit.rundir import RunDirectory
 
-from .console import err, out
+from .console import err, out, print_json, print_table, progress_bar
 from .tables import evaluation_table
 
 LINE_SECONDS = 10.0
@@ -27,11 +27,12 @@ class TrainView:
         """Choose how to show: live on a terminal unless told otherwise."""
         self.quiet = quiet
         self.json_events = json_events
-        self._live = err.is_terminal and not (plain or quiet)
-        self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[figures]}"),
-            console=err, refresh_per_second=4, disable=not self._live, expand=True, transient=True,
+        # A bar and events on one terminal would run into each other.
+        self._live = err.is_terminal and not (plain or quiet or (json_events and out.is_terminal))
+        columns = (
+            TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[figures]}")
         )  # fmt: skip
+        self._progress = progress_bar(*columns, disable=not self._live, expand=True)
         self._task: TaskID | None = None
         self._plan: dict[str, Any] = {}
         self._last_line = -LINE_SECONDS
@@ -49,7 +50,7 @@ class TrainView:
 
     def starting(self, directory: Path) -> None:
         """Say where the run writes, before torch is loaded."""
-        self._say(f"run [path]{directory}[/]")
+        self._say(f"run [path]{escape(str(directory))}[/]")
 
     def preparing(self, num_bytes: int, total_bytes: int | None, num_tokens: int) -> None:
         """Show how far data preparation is."""
@@ -59,7 +60,7 @@ class TrainView:
     def event(self, event: dict[str, Any]) -> None:
         """Show one event of the trainer."""
         if self.json_events:
-            out.print(json.dumps(json_safe(event)), markup=False, soft_wrap=True)
+            print_json(json_safe(event), indent=None)
         handler = getattr(self, f"_on_{event['event']}", None)
         if handler is not None:
             handler(event)
@@ -67,21 +68,22 @@ class TrainView:
     def finished(self, run: RunDirectory, reason: str, *, already_ended: bool) -> None:
         """The last screen: what came out, and what to do next."""
         summaries, result = run.read_summaries(), run.read_metadata()["result"]
-        if already_ended:
-            err.print(f"{run.path} is {reason} already; nothing to do")
-        if summaries and not self.json_events:
-            out.print(evaluation_table(summaries[-1]))
-        if summaries and not already_ended and not self.json_events:
+        path = escape(str(run.path))
+        if self.json_events:
+            end = {"event": "end", "run": str(run.path), **result, "already_ended": already_ended}
+            print_json(json_safe(end), indent=None)
+        elif summaries:
+            print_table(evaluation_table(summaries[-1]))
             out.print(
                 f"unigram_ppl={result['unigram_ppl']:.2f} final_ppl_at_1xW={result['final_ppl_at_1xW']:.2f}",
                 soft_wrap=True,
             )
-        self._say(
-            f"[ok]{reason}[/] at step {result['step']:,}; models in [path]{run.path}/best_model[/] and final_model"
-        )
-        self._say(
-            f"next: tttkit status {run.path} · tttkit plot {run.path} · tttkit eval checkpoint {run.path}/best_model"
-        )
+        if already_ended:
+            self._say(f"{path} is {reason} already; nothing to do")
+        models = "best_model[/] and final_model" if summaries else "final_model[/]"
+        self._say(f"[ok]{reason}[/] at step {result['step']:,}; models in [path]{path}/{models}")
+        evaluate = f" · tttkit plot {path} · tttkit eval checkpoint {path}/best_model" if summaries else ""
+        self._say(f"next: tttkit status {path}{evaluate}")
 
     def _on_plan(self, event: dict[str, Any]) -> None:
         self._plan = event
@@ -97,7 +99,7 @@ class TrainView:
         )
         self._say(
             f"plan: steps {event['step']:,} to {event['max_steps']:,} of {event['tokens_per_step']:,} tokens, "
-            f"{len(evaluations)} evaluations, two states of {event['state_bytes'] / 1e6:,.0f} MB; "
+            f"{len(evaluations)} evaluations, two states of {event['state_bytes'] / 1e6:,.1f} MB; "
             f"Ctrl-C saves and stops, the same command goes on"
         )
         self._advance("training", event["step"] / max(1, event["max_steps"]), "")
@@ -138,7 +140,7 @@ class TrainView:
             self._advance(f"saved step {event['step']:,}", event["step"] / max(1, self._plan["max_steps"]), "")
 
     def _on_warning(self, event: dict[str, Any]) -> None:
-        err.print(f"[warning]warning:[/] {event['message']}", soft_wrap=True)
+        err.print(f"[warning]warning:[/] {escape(event['message'])}", soft_wrap=True)
 
     def _advance(self, description: str, share: float, figures: str) -> None:
         if not self._live:
