@@ -51,9 +51,7 @@ def load_curves(run: RunDirectory) -> list[dict[str, Any]]:
     loaded: list[dict[str, Any]] = []
     for summary in run.read_summaries():
         path = run.checkpoint(int(summary.get("checkpoint_idx", len(loaded)))) / "chunk_eval.json"
-        curves = files.read_json(path) if path.exists() else _curves_of_summary(summary)
-        if not isinstance(curves, dict) or "ends" not in curves:
-            raise DataError(f"{path} holds no curves")
+        curves = _read_curves(path) if path.exists() else _curves_of_summary(summary)
         loaded.append({"model": summary.get("model"), **curves, "step": summary["step"]})
     loaded = [curves for curves in loaded if curves["ends"]]
     if not loaded:
@@ -137,7 +135,8 @@ def _draw_windowed(axes: Axes, item: dict[str, Any], look: dict[str, Any]) -> No
 
 def _name_panels(top: Axes, bottom: Axes, curves: dict[str, Any], steps: list[int]) -> None:
     model = curves.get("model") or "ttt"  # the earlier system had no other
-    name = "TTT" if model.startswith("ttt") else model
+    # Hair spaces: without them the font joins the three bars to one.
+    name = "\u200a".join("TTT") if model.startswith("ttt") else model
     at = f", step {steps[0]:,}" if len(steps) == 1 else ""
     top.set_title(f"{name}: full context from token 0{at}", pad=16)  # room for the names of the marked positions
     bottom.set_title(f"SW: same weights, sliding window of {curves['training_window']} tokens{at}")
@@ -171,6 +170,9 @@ def _draw_ratio(axes: Axes, curves: dict[str, Any], context: str, ends: NDArray[
 
 
 def _dress(axes: Axes, curves: dict[str, Any]) -> None:
+    if not any(np.isfinite(line.get_ydata()).any() for line in axes.lines):
+        axes.set_ylim(1, 10)  # a log axis needs a range
+        axes.text(0.5, 0.5, "no finite perplexity", transform=axes.transAxes, ha="center", color=_GREY)
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0), numticks=30))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}" if value < 10 else f"{value:,.0f}"))
@@ -205,6 +207,19 @@ def _mark_multiples(axes: Axes, curves: dict[str, Any]) -> None:
 def _multiples(curves: dict[str, Any]) -> list[tuple[int, str]]:
     window, longest = int(curves["training_window"]), int(curves["ends"][-1])
     return [(multiple * window, f"{multiple}W") for multiple in LABELS if 0 < multiple * window <= longest]
+
+
+def _read_curves(path: Path) -> dict[str, Any]:
+    """chunk_eval.json. Raises DataError unless it has a window and, per context, a value or null for every chunk."""
+    curves = files.read_json(path)
+    ends = curves.get("ends") if isinstance(curves, dict) else None
+    if not isinstance(ends, list) or not ends or not isinstance(curves.get("training_window"), int):
+        raise DataError(f"{path} holds no curves: expected `training_window` and a list `ends`")
+    for name in (f"{context}_mean_nll" for context in STYLES):
+        values = curves.get(name)
+        if not isinstance(values, list) or len(values) != len(ends):
+            raise DataError(f"{path}: `{name}` must list a value or null for each of the {len(ends)} chunks")
+    return dict(curves)
 
 
 def _curves_of_summary(summary: dict[str, Any]) -> dict[str, Any]:

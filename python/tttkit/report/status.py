@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import statistics
+from contextlib import suppress
 from typing import Any
 
 from tttkit.rundir import RunDirectory, is_locked
@@ -70,6 +71,7 @@ def read_status(run: RunDirectory, *, num_log_lines: int = 3) -> RunStatus:
     max_steps = config.get("train", {}).get("max_steps", metadata.get("max_train_steps"))
     stopping = metadata.get("early_stopping", {})
     best = stopping.get("best_checkpoint")
+    best_steps = [item.get("step") for item in summaries if best is not None and item.get("checkpoint_idx") == best]
     running = state in _PHASES.values()
     return RunStatus(
         schema_version=SCHEMA_VERSION,
@@ -92,7 +94,7 @@ def read_status(run: RunDirectory, *, num_log_lines: int = 3) -> RunStatus:
             "num_checkpoints", metadata.get("num_eval_checkpoints")
         ),
         best_selection_ppl=stopping.get("best"),
-        best_step=next((item["step"] for item in summaries if item.get("checkpoint_idx") == best), None),
+        best_step=best_steps[0] if best_steps else None,
         patience=stopping.get("patience"),
         num_waiting=stopping.get("num_waiting"),
         latest=summaries[-1] if summaries else None,
@@ -102,21 +104,31 @@ def read_status(run: RunDirectory, *, num_log_lines: int = 3) -> RunStatus:
 
 def _state(run: RunDirectory, metadata: dict[str, Any]) -> tuple[str, str]:
     """State and its reason, from the lock, the heartbeat and the result."""
-    if "config" not in metadata:
-        return "unknown", "made by the earlier system, which recorded no state"
     heartbeat = run.read_heartbeat() or {}
     if is_locked(run):
-        silence = _seconds_since(heartbeat.get("time"))
-        phase = _PHASES.get(heartbeat.get("phase", "starting"), "running")
-        if silence is not None and silence > STALLED_SECONDS:
-            return "stalled", f"alive, but silent for {silence:.0f} s while {phase} (pid {heartbeat.get('pid')})"
-        return phase, f"pid {heartbeat.get('pid')} on {heartbeat.get('host')}"
+        return _state_of_living(run, heartbeat)
+    if "config" not in metadata:
+        return "unknown", "made by the earlier system, which recorded no state"
     result = metadata.get("result", {})
     if result.get("reason") in _ENDS:
         return str(result["reason"]), _reason_of_end(str(result["reason"]), result, metadata)
     if not metadata.get("segments"):
         return "crashed", "its process ended before training began"
-    return "crashed", f"its process (pid {heartbeat.get('pid')}) ended without saying why: killed, or out of memory"
+    process = f" (pid {heartbeat['pid']})" if "pid" in heartbeat else ""
+    return "crashed", f"its process{process} ended without saying why: killed, or out of memory"
+
+
+def _state_of_living(run: RunDirectory, heartbeat: dict[str, Any]) -> tuple[str, str]:
+    holder = ""
+    with suppress(FileNotFoundError):  # a refused run takes its files away, the lock included
+        holder = run.lock.read_text(encoding="utf-8", errors="replace").strip()  # "host H, pid P": rundir.exclusive
+    if holder != f"host {heartbeat.get('host')}, pid {heartbeat.get('pid')}":
+        return "starting", holder  # the heartbeat is of an earlier process, or not there yet
+    silence = _seconds_since(heartbeat["time"])
+    phase = _PHASES.get(heartbeat["phase"], "running")
+    if silence > STALLED_SECONDS:
+        return "stalled", f"alive, but silent for {silence:.0f} s while {phase} ({holder})"
+    return phase, holder
 
 
 def _reason_of_end(reason: str, result: dict[str, Any], metadata: dict[str, Any]) -> str:
@@ -165,10 +177,10 @@ def _eta(
     config: dict[str, Any],
 ) -> float | None:
     """Remaining steps at the recent speed, plus the remaining evaluations at their measured time."""
-    speed = last.get("tokens_per_second")
-    if not speed or not max_steps or step is None or not last.get("step"):
+    speeds = [speed for record in metrics[-20:] if (speed := _number(record.get("tokens_per_second")))]
+    if not speeds or not max_steps or step is None or not last.get("step") or not last.get("tokens_seen"):
         return None
-    recent = statistics.median(record["tokens_per_second"] for record in metrics[-20:])
+    recent = statistics.median(speeds)
     tokens_per_step = last["tokens_seen"] / last["step"]
     planned = config.get("evaluation", {}).get("num_checkpoints", 0)
     seconds = [item["eval_seconds"] for item in summaries[-5:] if item.get("eval_seconds")]
@@ -176,9 +188,7 @@ def _eta(
     return float((max_steps - step) * tokens_per_step / recent + max(0, planned - len(summaries)) * each)
 
 
-def _seconds_since(timestamp: str | None) -> float | None:
-    if timestamp is None:
-        return None
+def _seconds_since(timestamp: str) -> float:
     return (datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(timestamp)).total_seconds()
 
 
