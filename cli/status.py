@@ -45,7 +45,7 @@ def status(
 
     Example: `tttkit status runs/quick --loop --interval 30`
     """
-    if interval <= 0:
+    if not interval > 0:  # nan too
         raise UsageError(f"--interval must be above 0 seconds, got {interval:g}")
     paths = [*(runs or []), *([curriculum_dir] if curriculum_dir else [])]
     directories = [find_run(path) for path in paths] or [find_run(None)]

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from tttkit import files
 from tttkit._rust import Encoder, Packer
+from tttkit.data.claim import MARKER_NAME, claimed, refuse_foreign
 from tttkit.data.encode import dtype_for
 from tttkit.data.manifest import (
     MANIFEST_NAME,
@@ -34,9 +34,6 @@ from tttkit.errors import DataError, UsageError
 
 SHARD_TOKENS = 1 << 26
 BATCH_BYTES = 8 << 20
-MARKER_NAME = ".unfinished"
-"""Written first and removed last: a directory that has it and no manifest is ours to clean."""
-_OURS = re.compile(r"^((train|validation)-\d{5}\.tok|tokenizer\.json|\.tmp-.*|\.unfinished)$")
 
 Progress = Callable[[int, int | None, int], None]
 """Called with bytes done, bytes in all if known, tokens written."""
@@ -78,15 +75,12 @@ def prepare_dataset(
     request = job.request()
     if (job.out / MANIFEST_NAME).exists():
         return _keep(job.out, request)
-    _claim(job.out)
-    with files.disk_full_named(job.out):
-        try:
-            manifest = job.run(request)
-            save_manifest(job.out, manifest)
-            (job.out / MARKER_NAME).unlink()
-        except BaseException:
-            _clean(job.out)
-            raise
+    refuse_foreign(job.out, Path(job.tokenizer))
+    total = total_bytes([*job.sources, *(job.validation or [])])
+    loaded = load_tokenizer(job.tokenizer, job.training_texts)  # whatever fails here leaves `out` alone
+    with files.disk_full_named(job.out), claimed(job.out):
+        manifest = job.run(request, loaded, total)
+        save_manifest(job.out, manifest)
     return manifest
 
 
@@ -127,10 +121,8 @@ class _Job:
             "signature": signature([*self.sources, *(self.validation or [])]),
         }
 
-    def run(self, request: dict[str, Any]) -> Manifest:
-        """Tokenizer, both splits, manifest (not yet written)."""
-        total = total_bytes([*self.sources, *(self.validation or [])])
-        loaded = load_tokenizer(self.tokenizer, self._training_texts)
+    def run(self, request: dict[str, Any], loaded: LoadedTokenizer, total: int | None) -> Manifest:
+        """Write the tokenizer and both splits; the manifest is returned, not yet written."""
         self.decoder.num_mended = 0  # a tokenizer trained here has read the text once already
         files.write_text(self.out / TOKENIZER_NAME, loaded.json)
         splits = _pack(self, loaded, total)
@@ -155,7 +147,8 @@ class _Job:
         for text in iter_documents(self.validation or [], self.reading, self.decoder, split="validation"):
             yield "validation", text
 
-    def _training_texts(self) -> Iterator[str]:
+    def training_texts(self) -> Iterator[str]:
+        """Text that a tokenizer is trained on: none of the validation split."""
         return (text for split, text in self.texts() if split == "train")
 
 
@@ -249,30 +242,3 @@ def _keep(out: Path, request: dict[str, Any]) -> Manifest:
         f"{out} already holds another data set, made from {', '.join(manifest.request.get('sources', []))}",
         hint="choose another --out, or remove it first",
     )
-
-
-def _claim(out: Path) -> None:
-    """Make the directory, or empty it of what an interrupted preparation left. Raises UsageError for anything else."""
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is a file", hint="choose another --out")
-    try:
-        if out.exists() and (found := next(out.iterdir(), None)) and not (out / MARKER_NAME).exists():
-            raise UsageError(
-                f"{out} is not empty and holds no data set (it has {found.name})", hint="choose another --out"
-            )
-        _clean(out)
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot make {out}: {error.strerror}") from error
-    files.write_text(out / MARKER_NAME, "tttkit data prepare has not finished here; the next call starts clean\n")
-
-
-def _clean(out: Path) -> None:
-    """Remove what a preparation that did not end has written."""
-    if not (out / MARKER_NAME).exists() or (out / MANIFEST_NAME).exists():
-        return
-    for entry in out.iterdir():
-        if _OURS.match(entry.name):
-            entry.unlink()
-    if not any(out.iterdir()):
-        out.rmdir()

@@ -1,0 +1,87 @@
+"""What all commands have in common: help, versions, errors in one line, signals."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import tttkit as library
+from tests.cli.conftest import run_process, start, tttkit, wait_until
+
+
+@pytest.mark.parametrize("arguments", [[], ["-h"]])
+def test_help_names_every_verb(arguments):
+    result = run_process(*arguments)
+    assert result.code == 0
+    assert result.err == ""
+    assert all(verb in result.out for verb in ("train", "status", "eval", "plot", "data"))
+
+
+def test_version():
+    assert tttkit("--version").out == f"tttkit {library.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "Did you mean 'train'"),
+        (["train", "--max-stepz", "3"], "--max-steps"),
+        (["train", "--window", "abc"], "valid integer"),
+        (["data"], "Missing command"),
+        (["data", "prepare"], "SOURCE"),
+        (["data", "prepare", "x", "--tokenizer", "gpt2"], "--out"),
+        (["eval", "checkpoint"], "PATH"),
+    ],
+)
+def test_wrong_usage_is_exit_2(arguments, message):
+    result = tttkit(*arguments)
+    assert result.code == 2
+    assert message in result.error
+    assert result.out == ""
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_debug_shows_the_traceback_wherever_it_stands(place):
+    arguments = ["status", "nowhere"]
+    assert "Traceback" not in tttkit(*arguments).err
+    arguments.insert(place, "--debug")
+    result = tttkit(*arguments)
+    assert result.code == 2
+    assert result.err.startswith("Traceback (most recent call last)")
+    assert "error: no such run directory: nowhere" in result.err
+
+
+def test_a_missing_package_is_named():
+    script = "import sys; sys.modules['torch'] = None; from tttkit_cli.app import _run; sys.exit(_run(sys.argv[1:]))"
+    result = subprocess.run([sys.executable, "-c", script, "train"], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "error: cannot load torch" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_names_are_printed_as_they_are(tmp_path):
+    """Paths that look like markup or emoji of the console."""
+    for name in ("[bold]run[/]", "[/nothing]", ":cat:"):
+        assert f"no such run directory: {tmp_path / name}" in tttkit("status", tmp_path / name).error
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_preparation_in_order(tmp_path, tokenizer_file, number, code):
+    """It reads stdin, which gives nothing: the signal comes in the middle. What was begun is taken away."""
+    data = tmp_path / "data"
+    options = ["--tokenizer", tokenizer_file, "--out", data]
+    with start("data", "prepare", "-", *options, stdin=subprocess.PIPE) as process:
+        wait_until(lambda: (data / "tokenizer.json").exists() or any(data.glob(".tmp-*")), process)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert "Traceback" not in err
+    assert not data.exists()
+
+
+@pytest.fixture
+def tokenizer_file(tiny_data):
+    return tiny_data / "tokenizer.json"

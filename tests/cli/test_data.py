@@ -1,0 +1,205 @@
+"""`tttkit data`: prepare, inspect, verify, and what each bad input gets."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import COMMAND, run_process, tttkit
+
+
+@pytest.fixture
+def text(tmp_path) -> Path:
+    """Three files of text, one document each."""
+    folder = tmp_path / "text"
+    folder.mkdir()
+    for index in range(3):
+        (folder / f"{index}.txt").write_text(f"document {index} of a small corpus\n" * 40)
+    return folder
+
+
+@pytest.fixture
+def prepare(tmp_path, tiny_data):
+    """`data prepare` with the tokenizer of the tiny data set, into `data`."""
+    return lambda *arguments: tttkit(
+        "data", "prepare", *arguments, "--tokenizer", tiny_data / "tokenizer.json", "--out", tmp_path / "data"
+    )
+
+
+@pytest.fixture
+def data(tiny_data, tmp_path) -> Path:
+    """A copy of the tiny data set, to be damaged."""
+    return Path(shutil.copytree(tiny_data, tmp_path / "copy"))
+
+
+def change_manifest(data, **values):
+    manifest = json.loads((data / "manifest.json").read_text())
+    (data / "manifest.json").write_text(json.dumps({**manifest, **values}))
+
+
+def test_prepare_then_inspect_then_verify(prepare, text, tmp_path):
+    result = prepare(text, "--validation-fraction", "0.34")
+    assert result.code == 0
+    assert "next: tttkit train --data" in result.err
+    assert "train" in result.out
+    assert "validation" in result.out
+    assert "small corpus" in tttkit("data", "inspect", tmp_path / "data").out
+    assert "all right" in tttkit("data", "verify", tmp_path / "data").out
+
+
+def test_prepare_again_keeps_what_is_there(prepare, text):
+    assert prepare(text).code == 65  # 0.05 of three documents chooses none
+    assert prepare(text, "--validation-fraction", "0.34").code == 0
+    again = prepare(text, "--validation-fraction", "0.34")
+    assert again.code == 0
+    assert "kept" in again.err
+    assert "already holds another data set" in prepare(text, "--validation-fraction", "0.5").error
+
+
+def test_json_of_all_three(prepare, text, tmp_path):
+    made = json.loads(prepare(text, "--validation", text / "0.txt", "--json").out)
+    assert made["splits"]["validation"]["num_documents"] == 1
+    looked = json.loads(tttkit("data", "inspect", tmp_path / "data", "--samples", 2, "--json").out)
+    assert looked["fingerprint"] == made["fingerprint"]
+    assert len(looked["samples"]) == 2
+    assert looked["statistics"]["num_documents"] == 3
+    checked = json.loads(tttkit("data", "verify", tmp_path / "data", "--json").out)
+    assert checked["splits"] == ["train", "validation"]
+
+
+def test_stdin_is_a_source(tiny_data, tmp_path):
+    result = subprocess.run(
+        [*COMMAND, "data", "prepare", "-", "--documents", "line", "--validation_fraction", "0.5",
+         "--tokenizer", tiny_data / "tokenizer.json", "--out", tmp_path / "data", "--json"],
+        input="one\ntwo\nthree\nfour\n", capture_output=True, text=True,
+    )  # fmt: skip
+    assert json.loads(result.stdout)["splits"]["train"]["num_documents"] == 2
+
+
+def test_io_is_heeded(prepare, text, tmp_path):
+    assert prepare(text, "--validation-fraction", "0.34", "--io", "pread").code == 0
+    assert tttkit("data", "verify", tmp_path / "data", "--io", "pread").code == 0
+    for command in (lambda: prepare(text, "--io", "disk"), lambda: tttkit("data", "verify", text, "--io", "disk")):
+        assert "--io must be mmap or pread, got `disk`" in command().error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["nowhere"], 2, "no such source: nowhere"),
+        (["nowhere/*.txt"], 2, "no file matches"),
+        (["TEXT", "--tokenizer", "nothing"], 2, "unknown tokenizer `nothing`"),
+        (["TEXT", "--tokenizer", "bpe:7"], 2, "N of at least 257"),
+        (["TEXT", "--tokenizer", "TEXT/0.txt"], 65, "is not a tokenizer.json"),
+        (["-", "--tokenizer", "bpe:300"], 2, "stdin can be read once"),
+        (["TEXT", "--out", "TEXT"], 2, "is not empty and holds no data set"),
+        (["TEXT", "--out", "TEXT/0.txt"], 2, "is a file"),
+        (["TEXT", "--validation-fraction", "1"], 2, "below 1"),
+        (["TEXT", "--validation-fraction", "0.01"], 65, "the smallest that does is"),
+        (["TEXT", "--documents", "page"], 2, "unknown document rule `page`"),
+        (["TEXT", "--document-pattern", "("], 2, "not a regular expression"),
+        (["TEXT", "--bad-utf8", "ignore"], 2, "strict, replace or skip"),
+        (["TEXT", "--threads", "0"], 2, "--threads"),
+    ],
+)
+def test_bad_requests(tiny_data, text, tmp_path, arguments, code, message):
+    arguments = [argument.replace("TEXT", str(text)) for argument in arguments]
+    defaults = {"--tokenizer": tiny_data / "tokenizer.json", "--out": tmp_path / "data"}
+    for name, value in defaults.items():
+        arguments += [] if name in arguments else [name, value]
+    result = tttkit("data", "prepare", *arguments)
+    assert result.code == code
+    assert message in result.error
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(("content", "name"), [(b"", "empty.txt"), (b"", "empty.jsonl")])
+def test_empty_text(prepare, tmp_path, content, name):
+    (tmp_path / name).write_bytes(content)
+    result = prepare(tmp_path / name)
+    assert result.code == 65
+    assert name in result.error
+
+
+def test_invalid_utf8_names_file_line_and_byte(prepare, tmp_path):
+    (tmp_path / "bad.txt").write_bytes(b"fine\nnot f\xffine\n" * 1)
+    result = prepare(tmp_path / "bad.txt", "--validation-fraction", 0)
+    assert result.code == 65
+    assert "bad.txt: invalid UTF-8 in line 2, byte 6 (0xff)" in result.error
+    assert "--bad-utf8 replace" in result.error
+    mended = prepare(tmp_path / "bad.txt", "--validation-fraction", 0, "--bad_utf8", "skip")
+    assert mended.code == 0
+    assert "warning: invalid UTF-8 in 1 files or lines (skip)" in mended.err
+
+
+def test_no_permission_to_read(tiny_data, text, tmp_path):
+    """As the superuser too, who may read everything unless the capability is taken away."""
+    (text / "1.txt").chmod(0)
+    command = [*COMMAND, "data", "prepare", text, "--tokenizer", tiny_data / "tokenizer.json", "--out", tmp_path / "d"]
+    if os.geteuid() == 0:
+        without = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
+        if shutil.which("setpriv") is None or subprocess.run([*without, "true"], check=False).returncode:
+            pytest.skip("needs setpriv, or another user than root")
+        command = [*without, *command]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "1.txt: Permission denied" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_disk_full_while_preparing(tiny_data, text, tmp_path):
+    """A limit on the size of files stands in for the full disk; the system refuses the write all the same."""
+    (text / "big.txt").write_text("the cat sat on a mat " * 20_000)
+    result = run_process(
+        "data", "prepare", text, "--tokenizer", tiny_data / "tokenizer.json", "--out", tmp_path / "data",
+        "--validation-fraction", "0.3", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)),
+    )  # fmt: skip
+    assert result.code == 6
+    assert "disk full while writing" in result.error
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("command", ["inspect", "verify"])
+@pytest.mark.parametrize(("path", "code"), [("nowhere", 2), ("text/0.txt", 2), ("text", 65)])
+def test_no_data_set(text, command, path, code):
+    result = tttkit("data", command, text.parent / path)
+    assert result.code == code
+    assert path in result.error
+
+
+def test_a_truncated_shard(data):
+    shard = data / "train-00000.tok"
+    os.truncate(shard, shard.stat().st_size - 10)
+    result = tttkit("data", "inspect", data)
+    assert result.code == 65
+    assert "train-00000.tok" in result.error
+
+
+def test_a_flipped_bit_is_found_by_verify(data):
+    shard = data / "validation-00000.tok"
+    content = bytearray(shard.read_bytes())
+    content[100] ^= 1
+    shard.write_bytes(content)
+    result = tttkit("data", "verify", data)
+    assert result.code == 65
+    assert "validation-00000.tok" in result.error
+
+
+def test_a_manifest_of_a_newer_schema(data):
+    change_manifest(data, schema_version=99)
+    result = tttkit("data", "inspect", data)
+    assert result.code == 65
+    assert "schema version 99, this tttkit reads up to 1" in result.error
+
+
+def test_unknown_split(data):
+    result = tttkit("data", "inspect", data, "--split", "test")
+    assert result.code == 65
+    assert "no split `test`" in result.error
+    assert "train, validation" in result.error

@@ -1,0 +1,148 @@
+"""`tttkit status` on a run in each state of its life."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import start, train_options, tttkit, wait_until
+from tttkit.rundir import RunDirectory, exclusive
+
+
+@pytest.fixture
+def run(finished, tmp_path) -> Path:
+    """A copy of the finished run, to be changed."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def look(run) -> dict:
+    return json.loads(tttkit("status", run, "--json").out)
+
+
+def forget_result(run):
+    metadata = json.loads((run / "metadata.json").read_text())
+    del metadata["result"]
+    (run / "metadata.json").write_text(json.dumps(metadata))
+
+
+def test_without_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = tttkit("status")
+    assert result.code == 2
+    assert "no run found under runs/" in result.error
+    assert "tttkit train" in result.error
+
+
+def test_the_newest_run_under_runs(finished, monkeypatch):
+    monkeypatch.chdir(finished.parent.parent)
+    assert "runs/small" in tttkit("status").out
+
+
+def test_finished(finished):
+    result = tttkit("status", finished)
+    assert result.code == 0
+    for shown in ("finished: all steps done", "6 of 6 (100%)", "3 of 3", "selection_ppl", "0/10", "20 x W"):
+        assert shown in result.out
+    assert "finished at step 6" in result.out.splitlines()[-1], "the log's last line comes last"
+    assert f"next: tttkit plot {finished}" in result.err
+    values = look(finished)
+    assert (values["schema_version"], values["state"], values["step"], values["max_steps"]) == (1, "finished", 6, 6)
+
+
+def test_several_runs(finished, run):
+    values = json.loads(tttkit("status", finished, run, "--json").out)
+    assert [item["run"] for item in values] == [str(finished), str(run)]
+
+
+@pytest.mark.parametrize("name", ["--curriculum-dir", "--curriculum_dir"])
+def test_the_earlier_name_of_run(finished, name):
+    assert "finished" in tttkit("status", name, finished).out
+
+
+def test_starting_then_crashed(run):
+    """A process that holds the lock and has done nothing yet; then one that went without a word."""
+    for leftover in ("metrics.jsonl", "all_summaries.json", "training.log", "heartbeat.json"):
+        (run / leftover).unlink()
+    forget_result(run)
+    with exclusive(RunDirectory(run)):
+        values = look(run)
+        assert (values["state"], values["step"], values["eta_seconds"]) == ("starting", None, None)
+        assert tttkit("status", run, "--check").code == 0
+    assert look(run)["state"] == "crashed"
+    assert tttkit("status", run, "--check").code == 4
+
+
+def test_running_then_preempted_then_killed(tiny_data, tmp_path):
+    run = tmp_path / "run"
+    options = train_options(tiny_data, run, "--max-steps", 100_000, "--save-every", 1000)
+    with start(*options) as process:
+        wait_until(lambda: (run / "metrics.jsonl").exists() and look(run)["step"], process)
+        values = look(run)
+        assert values["state"] in ("running", "saving", "evaluating")
+        assert values["max_steps"] == 100_000
+        assert values["eta_seconds"] > 0
+        assert "ETA" in tttkit("status", run).out
+        second = tttkit(*options)
+        assert second.code == 73
+        assert f"is in use by host {socket.gethostname()}, pid {process.pid}" in second.error
+
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert "error: stopped by SIGTERM at step" in err
+    assert "hint: go on with the same command" in err
+    stopped = look(run)
+    assert stopped["state"] == "preempted"
+    assert stopped["next_command"].startswith("tttkit train --data")
+
+    with start(*options) as process:
+        wait_until(lambda: look(run)["step"] > stopped["step"], process)
+    assert look(run)["state"] == "crashed"
+
+
+def test_loop_ends_with_ctrl_c_without_an_error(finished):
+    with start("status", finished, "--loop", "--interval", "0.1", "--json") as process:
+        looks = [json.loads(process.stdout.readline()) for _ in range(3)]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
+    assert [item["state"] for item in looks] == ["finished"] * 3
+
+
+def test_loop_ends_when_nobody_reads(finished):
+    with start("status", finished, "--loop", "--interval", "0.1") as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(timeout=30) == 0
+
+
+@pytest.mark.parametrize("interval", ["0", "-1", "nan", "soon"])
+def test_wrong_interval(finished, interval):
+    result = tttkit("status", finished, "--interval", interval)
+    assert result.code == 2
+    assert "--interval" in result.error
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("nowhere", "no such run directory"), ("run/training.log", "is a file"), ("run/state", "is not a run directory")],
+)
+def test_no_run(run, path, message):
+    result = tttkit("status", run.parent / path)
+    assert result.code == 2
+    assert message in result.error
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("metadata.json", "{"), ("metadata.json", '{"schema_version": 99}'), ("all_summaries.json", "{}")],
+)
+def test_damaged_files(run, file, content):
+    (run / file).write_text(content)
+    result = tttkit("status", run)
+    assert result.code == 65
+    assert file in result.error
