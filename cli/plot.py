@@ -29,26 +29,27 @@ def plot(
     formats: Annotated[str, typer.Option("--format", help="png, svg, or both: png,svg.")] = "png",
     json_output: Annotated[bool, typer.Option("--json", help="Print the files written as JSON.")] = False,
 ) -> None:
-    """Draw how length generalization evolves over a run: full context over sliding window, a line per checkpoint.
+    """Draw the evolution of length generalization, the ratio SW/full, and the training loss of a run.
 
-    Example: `tttkit plot runs/quick --format png,svg`
+    Several runs are drawn each, and side by side on the token axis in `comparison`, in -o or the folder of the first.
+
+    Examples: `tttkit plot runs/quick --format png,svg` · `tttkit plot runs/a runs/b -o figures`
     """
-    kinds = [kind.strip() for kind in formats.split(",")]
+    kinds = list(dict.fromkeys(kind.strip() for kind in formats.split(",")))
     for kind in kinds:
         if kind not in _FORMATS:
             raise UsageError(f"--format must be {' or '.join(_FORMATS)}, or both: png,svg; got `{kind}`")
-    from tttkit.report.plots import EVOLUTION_NAME, load_curves, plot_evolution
+    from tttkit.report.draw import draw_comparison, draw_run
 
     paths = [*(runs or []), *([curriculum_dir] if curriculum_dir else [])]
     directories = [find_run(path) for path in paths] or [find_run(None)]
     written = []
     for run in directories:
         target = run.path if output is None else output if len(directories) == 1 else output / run.path.name
-        curves = load_curves(run)
-        target.mkdir(parents=True, exist_ok=True)
-        for kind in kinds:
-            written.append(str(plot_evolution(curves, target / f"{EVOLUTION_NAME}.{kind}")))
-            if not json_output:
-                out.print(written[-1], markup=False, soft_wrap=True)
+        written += draw_run(run, target, kinds)
+    if len(directories) > 1:
+        written += draw_comparison(directories, output or directories[0].path.parent, kinds)
     if json_output:
-        print_json({"written": written})
+        print_json({"written": [str(path) for path in written]})
+    for path in () if json_output else written:
+        out.print(str(path), markup=False, soft_wrap=True)
