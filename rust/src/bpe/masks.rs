@@ -68,17 +68,17 @@ pub fn avx512(bytes: &[u8; LANES]) -> Masks {
     let lower = _mm512_or_si512(all, _mm512_set1_epi8(0x20));
     let within = |value, first: u8, count: i8| {
         _mm512_cmple_epu8_mask(
-            _mm512_sub_epi8(value, _mm512_set1_epi8(first as i8)),
+            _mm512_sub_epi8(value, _mm512_set1_epi8(first.cast_signed())),
             _mm512_set1_epi8(count - 1),
         )
     };
-    let blanks = _mm512_cmpeq_epi8_mask(all, _mm512_set1_epi8(b' ' as i8));
+    let blanks = _mm512_cmpeq_epi8_mask(all, _mm512_set1_epi8(b' '.cast_signed()));
     Masks {
         letters: within(lower, b'a', 26),
         numbers: within(all, b'0', 10),
         spaces: blanks | within(all, b'\t', 5),
         blanks,
-        apostrophes: _mm512_cmpeq_epi8_mask(all, _mm512_set1_epi8(b'\'' as i8)),
+        apostrophes: _mm512_cmpeq_epi8_mask(all, _mm512_set1_epi8(b'\''.cast_signed())),
         wide: _mm512_movepi8_mask(all),
     }
 }
@@ -92,18 +92,18 @@ pub fn avx2(bytes: &[u8; LANES]) -> Masks {
         __m256i, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256,
         _mm256_set1_epi8, _mm256_sub_epi8,
     };
-    let bits = |value: __m256i| u64::from(_mm256_movemask_epi8(value) as u32);
+    let bits = |value: __m256i| u64::from(_mm256_movemask_epi8(value).cast_unsigned());
     let half = |at: usize| {
         // SAFETY: `at` is 0 or 32, so the 32 bytes that are read lie in the array; the load needs no alignment.
         let all = unsafe { _mm256_loadu_si256(bytes.as_ptr().add(at).cast()) };
         let within = |value, first: u8, count: i8| {
-            let offset = _mm256_sub_epi8(value, _mm256_set1_epi8(first as i8));
+            let offset = _mm256_sub_epi8(value, _mm256_set1_epi8(first.cast_signed()));
             bits(_mm256_cmpeq_epi8(
                 _mm256_min_epu8(offset, _mm256_set1_epi8(count - 1)),
                 offset,
             ))
         };
-        let equal = |byte: u8| bits(_mm256_cmpeq_epi8(all, _mm256_set1_epi8(byte as i8)));
+        let equal = |byte: u8| bits(_mm256_cmpeq_epi8(all, _mm256_set1_epi8(byte.cast_signed())));
         let blanks = equal(b' ');
         Masks {
             letters: within(_mm256_or_si256(all, _mm256_set1_epi8(0x20)), b'a', 26),
@@ -144,7 +144,7 @@ pub fn scalar(bytes: &[u8; LANES]) -> Masks {
         // Gathers the high bits of the eight bytes.
         let bits = |found: u64| ((found & HIGH) >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56 << (8 * index);
         let blanks = bits(within(low, b' ', 1));
-        masks.letters |= bits(within(low | 0x20 * ONES, b'a', 26));
+        masks.letters |= bits(within(low | (0x20 * ONES), b'a', 26));
         masks.numbers |= bits(within(low, b'0', 10));
         masks.spaces |= blanks | bits(within(low, b'\t', 5));
         masks.blanks |= blanks;

@@ -30,11 +30,11 @@ pub struct Merges {
 impl Merges {
     /// From the id of each byte and, in order of rank, (left, right, merged) ids; a repeated pair keeps its last rank, as in
     /// the `tokenizers` crate.
-    pub fn new(byte_ids: [u32; 256], merges: &[(u32, u32, u32)]) -> Self {
+    pub fn new(byte_ids: &[u32; 256], merges: &[(u32, u32, u32)]) -> Self {
         let bits = (2 * merges.len() + 2).next_power_of_two().ilog2();
         let empty = Pair { key: NONE, merge: NONE };
         let mut table = Self {
-            byte_ids,
+            byte_ids: *byte_ids,
             pairs: vec![empty; 1 << bits].into_boxed_slice(),
             shift: u64::BITS - bits,
         };

@@ -89,7 +89,7 @@ impl Bpe {
             .map_err(|error| Error::Tokenizer(error.to_string()))?;
         Ok(Some(Self {
             classes: Classes::new()?,
-            merges: Merges::new(spec.byte_ids, &spec.merges),
+            merges: Merges::new(&spec.byte_ids, &spec.merges),
             added: (!added_ids.is_empty()).then_some(added),
             added_ids,
             added_characters: contents.iter().flat_map(|token| token.chars()).collect(),
