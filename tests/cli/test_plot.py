@@ -51,11 +51,25 @@ def test_the_newest_run_and_the_earlier_name(finished, tmp_path, monkeypatch):
     assert tttkit("plot", "--curriculum_dir", finished, "-o", tmp_path / "b").code == 0
 
 
+def test_one_page_with_the_other_runs_in_it(finished, run, tmp_path):
+    written = json.loads(tttkit("plot", finished, run, "--format", "html", "-o", tmp_path / "a", "--json").out)[
+        "written"
+    ]
+    assert [Path(path).relative_to(tmp_path / "a") for path in written] == [
+        Path(finished.name, "report.html"), Path("run", "report.html"),
+    ]  # fmt: skip
+    assert '"baselines":[{"name":"run"' in Path(written[0]).read_text()
+    alone = tttkit("plot", run, "--format", "html,svg")
+    assert alone.code == 0
+    assert (run / "report.html").exists()
+    assert (run / "ratio_map.svg").exists()
+
+
 @pytest.mark.parametrize("formats", ["jpg", "", "png,pdf"])
 def test_wrong_format(finished, formats):
     result = tttkit("plot", finished, "--format", formats)
     assert result.code == 2
-    assert "--format must be png or svg" in result.error
+    assert "--format must be png, svg, html" in result.error
 
 
 def test_a_run_without_an_evaluation(run):
