@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import random
-import signal
 from pathlib import Path
 
 import pytest
 
 from tttkit.config_layers import merge
 from tttkit.data import prepare_dataset
-
-# A suite started in the background has SIGINT ignored, and what it starts would inherit that.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 WORDS = "the cat sat on a mat while rain fell and she read an old book about ships lost far from home".split()
