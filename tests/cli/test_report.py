@@ -60,8 +60,8 @@ def test_a_run_without_evaluations_and_an_empty_result_file(tmp_path):
 
 
 def test_means_of_an_earlier_file_are_plotted_beside_it(tmp_path):
-    entries = [{"checkpoint_idx": i, "step": 200 * i, "training_window": 32, "ttt_ppl_mean": 9.0 - i, "sw_ppl_mean": 8.0}
-               for i in range(4)]  # fmt: skip
+    shared = {"training_window": 32, "sw_ppl_mean": 8.0}
+    entries = [{"checkpoint_idx": i, "step": 200 * i, "ttt_ppl_mean": 9.0 - i, **shared} for i in range(4)]
     (tmp_path / "w32.json").write_text(json.dumps(entries))
     answer = tttkit("plot", tmp_path / "w32.json")
     assert answer.code == 0

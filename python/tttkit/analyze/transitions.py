@@ -33,9 +33,8 @@ def transitions(record: Record) -> Finding:
     """Kinks of the validation curve and of the training loss against log-step."""
     rule = (
         f"log perplexity, and training loss, against log {record.axis}: a smooth curve (degree {SMOOTH_DEGREE}) "
-        f"against the same with one change of slope, where it helps most. The null distribution comes from "
-        f"{NUM_PERMUTATIONS} permutations of the residuals' innovations, so that neighbours depend on each other as in the data; named "
-        f"below p = {SIGNIFICANCE}."
+        f"against one with a change of slope, where it helps most. Null distribution: {NUM_PERMUTATIONS} permutations "
+        f"of the innovations, with the correlation of neighbours kept; named below p = {SIGNIFICANCE}."
     )
     key = record.criterion()
     x, values = record.series(key)
