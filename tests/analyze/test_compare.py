@@ -51,7 +51,10 @@ def test_figures_of_differing_protocols_are_refused_by_name(make_run, key, value
 
 
 def test_seeds_give_a_band(make_run):
-    runs = [make_run([100], planted(lambda *_, s=s: 0.1 + 0.01 * s), name=f"s{s}", seed=s) for s in (1, 2, 3)]
+    def nll(seed):
+        return lambda context, step, generator: level(0.1)(context, step, generator) + 0.01 * seed
+
+    runs = [make_run([100], nll(seed), name=f"s{seed}", seed=seed) for seed in (1, 2, 3)]
     (row,) = compare(runs).seeds
     assert (row["seeds"], row["runs"]) == (3, "s1, s2, s3")
     value, low, high = (float(part.strip("[],")) for part in row["full 20xW"].replace(",", "").split())

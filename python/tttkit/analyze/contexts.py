@@ -157,7 +157,8 @@ def policy(record: Record) -> Finding:
             topic="policy", verdict="unknown", rule=rule, evidence=found.evidence,
             statement="Without intervals no context can be preferred to another.",
         )  # fmt: skip
-    rows, choices = [], []
+    rows: list[dict[str, Any]] = []
+    choices: list[tuple[str, str]] = []
     for row in found.rows:
         winner = str(row["winner"])
         choice = winner if winner in WINDOWED else "full"

@@ -53,7 +53,7 @@ def convergence(record: Record) -> Finding:
     row = {
         "figure": key, "last": float(values[-1]), "best": float(values[best]), "best_at": float(x[best]),
         "plateau_at": float(x[start]) if verdict == "plateau" and start is not None else None,
-        "improvement_percent": last[0], "improvement_low": last[1], "improvement_high": last[2],
+        "improvement_percent": number(last[0]), "improvement_low": number(last[1]), "improvement_high": number(last[2]),
     }  # fmt: skip
     return Finding(topic="convergence", verdict=verdict, statement=sentence, rule=rule, evidence=evidence, rows=(row,))
 
@@ -81,14 +81,15 @@ def training_loss(record: Record) -> Finding:
         verdict = "unknown"
     words = {"falling": "still falls", "rising": "rises", "undecided": "shows no direction", "unknown": "is not known"}
     alarms = int((y < 1).sum())
-    statement = (
-        f"The training loss {words[verdict]} at the end: {each[0]:+.4f} nats per 10 % of the run "
-        f"[{each[1]:+.4f}, {each[2]:+.4f}]."
-    )
+    statement = f"The training loss {words[verdict]} at the end"
+    if verdict == "unknown":
+        statement += f": too few losses in the last {WINDOW_SHARE:.0%} of the run."
+    else:
+        statement += f": {each[0]:+.4f} nats per 10 % of the run [{each[1]:+.4f}, {each[2]:+.4f}]."
     if alarms:
         statement += f" ALARM: {alarms} of {y.size} losses are below 1, which no right run shows."
     row = {
-        "last": float(y[-1]), "change_per_10_percent": each[0], "low": each[1], "high": each[2],
+        "last": float(y[-1]), "change_per_10_percent": number(each[0]), "low": number(each[1]), "high": number(each[2]),
         "below_1": alarms, "exactly_0": int((y == 0).sum()),
     }  # fmt: skip
     return Finding(

@@ -60,14 +60,14 @@ def generalisation_gap(record: Record) -> Finding:
             rows.append(_gap_row(multiple, points, _gap_interval(record, sequences, multiple)))
     if not rows:
         return _unknown("generalisation_gap", "No figure beyond 1 x W was kept.", rule)
-    far = rows[-1]
-    interval = "(no interval)" if far["low"] is None else f"[{far['low']:.3f}, {far['high']:.3f}]"
+    last = rows[-1]
+    interval = "(no interval)" if last["low"] is None else f"[{last['low']:.3f}, {last['high']:.3f}]"
     statement = (
-        f"PPL at {far['position']} is {far['ratio']:.3f} {interval} of that at 1 x W; over the second half of training "
-        f"the gap is {far['trend']}."
+        f"PPL at {last['position']} is {last['ratio']:.3f} {interval} of that at 1 x W; over the second half of "
+        f"training the gap is {last['trend']}."
     )
     return Finding(
-        topic="generalisation_gap", verdict=str(far["trend"]), statement=statement, rule=rule, rows=tuple(rows),
+        topic="generalisation_gap", verdict=str(last["trend"]), statement=statement, rule=rule, rows=tuple(rows),
         evidence=f"{len(record.checkpoints)} checkpoints",
     )  # fmt: skip
 
@@ -130,7 +130,8 @@ def _from_scatter(record: Record) -> Finding:
 
 
 def _block_signs(steps: Any, values: Floats, num_looked_at: int) -> tuple[Any, list[int]]:
-    signs, centres = [], []
+    signs: list[int] = []
+    centres: list[int] = []
     for block in np.array_split(np.arange(values.size), NUM_BLOCKS):
         inside = values[block]
         residuals = inside - inside.mean()

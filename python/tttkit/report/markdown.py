@@ -5,6 +5,7 @@ Equal runs give equal bytes: no date of writing, no path but the run's own name,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -283,11 +284,14 @@ def _cell(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}" if abs(value) >= 10_000 else str(value)
     if isinstance(value, float):
-        return (
-            f"{value:,.0f}"
-            if value == int(value) and abs(value) >= 1000
-            else f"{value:,.4g}"
-            if abs(value) < 1
-            else f"{value:,.2f}"
-        )
+        return _figure(value)
     return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def _figure(value: float) -> str:
+    """Two decimals, four digits below 1, none in thousands that are whole."""
+    if not math.isfinite(value):
+        return "–"
+    if abs(value) < 1:
+        return f"{value:.4g}"
+    return f"{value:,.0f}" if value.is_integer() and abs(value) >= 1000 else f"{value:,.2f}"
