@@ -116,7 +116,8 @@ def _from_scatter(record: Record) -> Finding:
         f"(Bonferroni). It speaks of the sequences evaluated only: how other text would do, this scatter cannot tell."
     )
     steps = np.array([item.step or 0 for item in record.checkpoints])
-    by_curve, centres = {}, []
+    by_curve: dict[tuple[str, int], Any] = {}
+    centres: list[int] = []
     multiples = [multiple for multiple in record.multiples() if multiple > 1]
     if len(steps) < 5 * NUM_BLOCKS or not multiples:
         return _unknown("crossover_step", "NLL by sequence was not kept, and there are too few checkpoints.", rule)
