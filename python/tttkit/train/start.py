@@ -24,7 +24,7 @@ from tttkit.models import build_model
 from tttkit.rundir import RunDirectory, exclusive
 from tttkit.train.metadata import Metadata
 from tttkit.train.metrics import RunLog
-from tttkit.train.schedule import evaluation_steps
+from tttkit.train.plan import plan_event
 from tttkit.train.signals import StopSignals
 from tttkit.train.trainer import Report, Trainer
 
@@ -243,7 +243,7 @@ def _build_trainer(
 
 def _begin(trainer: Trainer, data_path: Path) -> None:
     """Describe the run in metadata.json, resume when there is a state, and announce the plan."""
-    config, run = trainer.config, trainer.run_directory
+    config = trainer.config
     num_parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
     train_split = trainer.splits["train"]
     data: dict[str, Any] = {"path": str(data_path.absolute()), "fingerprint": train_split.fingerprint}
@@ -256,25 +256,4 @@ def _begin(trainer: Trainer, data_path: Path) -> None:
         trainer.log.write(f"skipped damaged state {line}")
         trainer.report({"event": "warning", "step": step, "message": f"skipped damaged state {line}"})
     trainer.log.write(f"{'resumed at' if state else 'started at'} step {step} of {config.train.max_steps}")
-    trainer.report(
-        {
-            "event": "plan",
-            "run": str(run.path),
-            "model": config.model.name,
-            "num_parameters": num_parameters,
-            "train_tokens": train_split.num_tokens,
-            "validation_tokens": trainer.splits["validation"].num_tokens,
-            "vocab_size": train_split.vocab_size,
-            "window": config.train.window,
-            "step": step,
-            "max_steps": config.train.max_steps,
-            "tokens_per_step": trainer.tokens_per_step,
-            "evaluation_steps": evaluation_steps(config.train.max_steps, config.evaluation.num_checkpoints),
-            "device": config.train.device,
-            "precision": config.train.precision,
-            "num_threads": torch.get_num_threads(),
-            "seed": config.train.seed,
-            "resumed": state is not None,
-            "state_bytes": 3 * 4 * num_parameters,
-        }
-    )
+    trainer.report(plan_event(trainer, resumed=state is not None))

@@ -94,6 +94,8 @@ class Trainer:
         self._saved_step = -1
         self._step_seconds: deque[float] = deque(maxlen=200)
         self._evaluation_seconds: deque[float] = deque(maxlen=5)
+        self._save_seconds: deque[float] = deque(maxlen=5)
+        self._save_every = config.train.save_every or default_save_every(config.train.max_steps)
         self._summaries: list[dict[str, Any]] = []
         self._logged_before: dict[int, float] = {}
 
@@ -114,7 +116,6 @@ class Trainer:
 
     def run(self) -> str:
         """Train to the end. Returns `finished` or `early-stopped`; raises PreemptedError when a signal came."""
-        save_every = self.config.train.save_every or default_save_every(self.config.train.max_steps)
         try:
             while True:
                 step = self.progress.step
@@ -124,7 +125,7 @@ class Trainer:
                     return self._finish("early-stopped")
                 if step >= self.config.train.max_steps:
                     return self._finish("finished")
-                if step % save_every == 0:
+                if step % self._save_every == 0:
                     self.save()
                 self.train_step()
         except StopRequestedError as request:
@@ -198,6 +199,7 @@ class Trainer:
         step = self.progress.step
         if step == self._saved_step:
             return
+        started = time.perf_counter()
         self.log.heartbeat("saving", step)
         values = {"progress": dataclasses.asdict(self.progress), "early_stopping": self.early_stopping.to_dict()}
         try:
@@ -207,15 +209,18 @@ class Trainer:
             self.report({"event": "warning", "step": step, "message": f"state not saved: {error}"})
             return
         self._saved_step = step
-        self.report({"event": "saved", "step": step})
+        self._save_seconds.append(time.perf_counter() - started)
+        self.report({"event": "saved", "step": step, "seconds": self._save_seconds[-1]})
 
     def eta_seconds(self) -> float | None:
-        """Expected seconds to the end: recent steps, plus the evaluations to come at their measured time."""
+        """Expected seconds to the end: recent steps, and evaluations and saves to come at their measured times."""
         if not self._step_seconds:
             return None
+        num_steps = self.config.train.max_steps - self.progress.step
         num_evaluations = sum(step > self.progress.step for step in self.schedule)
-        each = median(self._evaluation_seconds) if self._evaluation_seconds else 0.0
-        return (self.config.train.max_steps - self.progress.step) * median(self._step_seconds) + num_evaluations * each
+        num_saves = self.config.train.max_steps // self._save_every - self.progress.step // self._save_every
+        evaluation, save = (median(times or (0.0,)) for times in (self._evaluation_seconds, self._save_seconds))
+        return num_steps * median(self._step_seconds) + num_evaluations * evaluation + num_saves * save
 
     def _backward(self, micro_step: int, share: float) -> torch.Tensor:
         """Add the gradients of one micro-batch; returns its share of the loss, float64, detached."""
@@ -257,10 +262,11 @@ class Trainer:
             "tokens_seen": self.progress.step * self.tokens_per_step,
             "tokens_per_second": self.tokens_per_step / seconds,
             "num_skipped": self.progress.num_skipped,
+            "eta_seconds": self.eta_seconds(),
         }
         self._verify(record)
         self.log.metrics(record)
-        self.report({"event": "step", **record, "eta_seconds": self.eta_seconds()})
+        self.report({"event": "step", **record})
 
     def _verify(self, record: dict[str, Any]) -> None:
         """Compare a recomputed loss with the one logged before the run stopped: equal bits prove the resume."""
@@ -296,7 +302,8 @@ class Trainer:
             f"selection_ppl {summary['selection_ppl']:.3f}"
             f"{' (best)' if is_best else ''}, patience {stopping.num_waiting}/{stopping.config.patience}"
         )
-        self.report({"event": "evaluation", "is_best": is_best, "summary": summary})
+        patience = {"num_waiting": stopping.num_waiting, "patience": stopping.config.patience}
+        self.report({"event": "evaluation", "is_best": is_best, **patience, "summary": summary})
 
     def _export(self, name: str) -> None:
         export_model(self.model, self.run_directory.path / name, self.config, self.splits["train"])
