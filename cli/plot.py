@@ -72,7 +72,9 @@ def _figures(run: RunDirectory, target: Path, kinds: list[str]) -> list[Path]:
 
 def _page(run: RunDirectory, target: Path, against: list[RunDirectory]) -> Path:
     """report.html, with the curves of the other runs in it."""
+    from tttkit.analyze.findings import find
     from tttkit.report.html import REPORT_NAME, write_html
 
     target.mkdir(parents=True, exist_ok=True)
-    return write_html(run, target / REPORT_NAME, against=against)
+    statements = [item.statement for item in find(run).items]
+    return write_html(run, target / REPORT_NAME, findings=statements, against=against)

@@ -19,8 +19,8 @@ def evaluation_table(summary: dict[str, Any], *, narrow: bool = False) -> Table:
     `summary` is a summary.json of a run, which has a step, or of `tttkit eval checkpoint`, which has a path.
     """
     labels = [key.removeprefix("ttt_ppl_at_") for key in summary if key.startswith("ttt_ppl_at_")]
-    where = f"at step {summary['step']:,}" if "step" in summary else f"of {summary.get('path')}"
-    if "num_sequences" in summary:  # the earlier system did not count them
+    where = f"at step {summary['step']:,}" if summary.get("step") is not None else f"of {summary.get('path', 'a run')}"
+    if summary.get("num_sequences"):  # the earlier system did not always count them
         where += f", n = {summary['num_sequences']} sequences"
     table = Table(title=escape(f"perplexity by context {where}"), title_justify="left")
     contexts = ("full", "sw") if narrow else tuple(CONTEXTS)

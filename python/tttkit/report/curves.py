@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tttkit import files
+from tttkit.analyze import legacy
 from tttkit.errors import DataError, UsageError
 from tttkit.rundir import RunDirectory
 
@@ -23,15 +24,22 @@ def load_curves(run: RunDirectory) -> list[dict[str, Any]]:
     Raises UsageError when the run has no evaluation yet, DataError when a file is damaged.
     """
     loaded: list[dict[str, Any]] = []
-    for summary in run.read_summaries():
+    for summary in legacy.read_summaries(run):
         path = run.checkpoint(int(summary.get("checkpoint_idx", len(loaded)))) / "chunk_eval.json"
-        curves = _read_curves(path) if path.exists() else _curves_of_summary(summary)
+        curves = _read_curves(path) if path.exists() else summary.get("curves") or _curves_of_summary(summary)
         index = summary.get("checkpoint_idx", len(loaded))
         loaded.append({"model": summary.get("model"), **curves, "step": summary["step"], "checkpoint_idx": index})
     loaded = [curves for curves in loaded if curves["ends"]]
     if not loaded:
         raise UsageError(f"{run.path} has no evaluation yet", hint=f"look at it with `tttkit status {run.path}`")
-    return sorted(loaded, key=lambda curves: int(curves["step"]))
+    return sorted(loaded, key=lambda curves: int(curves["step"] or 0))
+
+
+def load_means(run: RunDirectory) -> list[dict[str, Any]]:
+    """Summaries of a run whose files hold means over all positions and no figure by position; else nothing."""
+    summaries = legacy.read_summaries(run)
+    labelled = any(key.startswith("ttt_ppl_at_") for summary in summaries for key in summary)
+    return [] if labelled else [item for item in summaries if item.get("ttt_ppl_mean") is not None]
 
 
 def perplexity(curves: dict[str, Any], context: str) -> NDArray[np.float64]:

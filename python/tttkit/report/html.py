@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tttkit import files
+from tttkit.analyze import legacy
 from tttkit.config_layers import flatten
 from tttkit.errors import UsageError
 from tttkit.report.criteria import Criterion, criteria
@@ -40,8 +41,7 @@ def write_html(
     is damaged, DiskFullError.
     """
     curves = load_curves(run)
-    summaries = run.read_summaries()
-    metadata = run.read_metadata() if run.metadata.exists() else {}
+    summaries, metadata = legacy.read_summaries(run), legacy.read_metadata(run)
     if not summaries:
         raise UsageError(f"{run.path} has no evaluation yet", hint=f"look at it with `tttkit status {run.path}`")
     shown = _thin(curves, MOST_CHECKPOINTS)
