@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 
@@ -18,8 +19,11 @@ def copy(finished, tmp_path):
 def test_report_of_a_run_twice_gives_the_same_bytes(copy):
     first = tttkit("report", copy)
     path = copy / "CURRICULUM_RESULTS.md"
-    assert (first.code, first.out) == (0, f"{path}\n")
+    page = copy / "report.html"
+    assert (first.code, first.out) == (0, f"{path}\n{page}\n")
     before = path.read_bytes()
+    statement = json.loads(tttkit("report", copy, "--json").out)["findings"]["items"][0]["statement"]
+    assert html.escape(statement) in page.read_text()
     assert tttkit("report", "--curriculum_dir", copy).code == 0
     assert path.read_bytes() == before
     assert b"### 2. Does the SW advantage persist?" in before
