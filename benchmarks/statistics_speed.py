@@ -6,6 +6,7 @@ once, in turn, on the same arrays; a ratio above 1 means that ours is faster.
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 import time
@@ -124,7 +125,8 @@ def measure(group: dict[str, Callable[[], object]]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print the ratios. With --small the large array is left out."""
+    """Print the ratios. With --small the large array is left out; RAYON_NUM_THREADS sets torch's threads too."""
+    torch.set_num_threads(int(os.environ.get("RAYON_NUM_THREADS", os.cpu_count() or 1)))
     groups = {**chunk_groups(64, 1279), **bootstrap_groups()}
     if "--small" not in sys.argv[1:]:
         groups |= chunk_groups(4096, 8191)
