@@ -324,9 +324,10 @@ impl Sorted {
         let half = self.values.len().div_ceil(2) as u16;
         let (mut counted, mut below): (Lanes<u16>, Lanes<u16>) = ([0; LANES], [0; LANES]);
         for &unit in &self.units {
-            for lane in 0..LANES {
-                counted[lane] += counts[unit as usize][lane];
-                below[lane] += u16::from(counted[lane] < half);
+            let lanes = counted.iter_mut().zip(&mut below).zip(&counts[unit as usize]);
+            for ((counted, below), count) in lanes {
+                *counted += count;
+                *below += u16::from(*counted < half);
             }
         }
         below.map(|index| self.values[usize::from(index)])
