@@ -61,6 +61,25 @@ def _ratio(summary: dict[str, Any], label: str) -> str:
     return "-" if ratio is None else f"{ratio:.3f}"
 
 
+def whole_split_table(summaries: list[dict[str, Any]]) -> Table:
+    """Models side by side: every token of the split scored once, with counts; then each context beyond the window."""
+    table = Table(title="whole split, each token scored once with a fresh state every W tokens", title_justify="left")
+    table.add_column("model")
+    names = ("token PPL", "word PPL", "bits/byte", "tokens", "words", "bytes", "stride")
+    for name in (*names, *(f"{context} beyond W" for context in CONTEXTS)):
+        table.add_column(name, justify="right")
+    for summary in summaries:
+        whole = summary.get("whole_split")
+        if not isinstance(whole, dict):  # an evaluation along a run does not score the whole split
+            continue
+        figures = [_figure(whole[key]) for key in ("token_ppl", "word_ppl")]
+        counts = [f"{whole[key]:,}" for key in ("num_tokens", "num_words", "num_bytes", "stride")]
+        beyond = [_figure(summary.get(f"{prefix}_ppl_corpus")) for prefix in CONTEXTS.values()]
+        name = escape(f"{summary.get('model')} {summary.get('path', '')}")
+        table.add_row(name, *figures, f"{whole['bits_per_byte']:.4f}", *counts, *beyond)
+    return table
+
+
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:,.2f}"
 

@@ -75,9 +75,11 @@ pub fn paired_bootstrap(
             let draws = Draws::new(a.len() / spans.len(), num_resamples, seed)?;
             let (a, b) = (Sorted::columns(&a, spans.len()), Sorted::columns(&b, spans.len()));
             let observed: Vec<f64> = a.iter().zip(&b).map(|(a, b)| b.median() - a.median()).collect();
-            Ok(intervals(&observed, &draws, |column, counts| {
-                let (high, low) = (b[column].medians(counts), a[column].medians(counts));
-                std::array::from_fn(|lane| high[lane] - low[lane])
+            Ok(intervals(&observed, &draws, |counts, out| {
+                for ((a, b), out) in a.iter().zip(&b).zip(out) {
+                    let (high, low) = (b.medians(counts), a.medians(counts));
+                    *out = std::array::from_fn(|lane| high[lane] - low[lane]);
+                }
             }))
         }
     }
@@ -119,10 +121,13 @@ pub fn means(
         .map(|column| column.iter().sum::<f64>() / num_rows as f64)
         .collect();
     let draws = Draws::new(num_groups, num_resamples, seed)?;
-    Ok(intervals(&observed, &draws, |column, counts| {
-        let total = weighted(counts, &sums[column * num_groups..(column + 1) * num_groups]);
-        let drawn = weighted(counts, &sizes);
-        std::array::from_fn(|lane| total[lane] / drawn[lane])
+    Ok(intervals(&observed, &draws, |counts, out| {
+        let weights: Vec<Lanes<f64>> = counts.iter().map(|lanes| lanes.map(f64::from)).collect();
+        let drawn = weighted(&weights, &sizes);
+        for (column, out) in sums.chunks_exact(num_groups).zip(out) {
+            let total = weighted(&weights, column);
+            *out = std::array::from_fn(|lane| total[lane] / drawn[lane]);
+        }
     }))
 }
 
@@ -168,22 +173,14 @@ impl Draws {
     }
 }
 
-/// Resampled figures of every column, summed up to intervals.
-fn intervals(
-    observed: &[f64],
-    draws: &Draws,
-    figure: impl Fn(usize, &[Lanes<u16>]) -> Lanes<f64> + Sync,
-) -> Vec<Interval> {
+/// Resampled figures of every column, summed up to intervals. `fill` writes those of one block of resamples.
+fn intervals(observed: &[f64], draws: &Draws, fill: impl Fn(&[Lanes<u16>], &mut [Lanes<f64>]) + Sync) -> Vec<Interval> {
     let num_columns = observed.len();
     let mut resampled = vec![[0.0; LANES]; draws.num_resamples.div_ceil(LANES) * num_columns]; // (blocks, columns)
     resampled
         .par_chunks_exact_mut(num_columns)
         .zip(draws.counts.par_chunks_exact(draws.num_units))
-        .for_each(|(out, counts)| {
-            for (column, lanes) in out.iter_mut().enumerate() {
-                *lanes = figure(column, counts);
-            }
-        });
+        .for_each(|(out, counts)| fill(counts, out));
     let values = |column: usize| {
         let lanes = resampled.iter().skip(column).step_by(num_columns).flatten();
         lanes.copied().take(draws.num_resamples)
@@ -287,11 +284,11 @@ fn value_of(key: i64) -> f64 {
 }
 
 /// Sum of values, each as often as it was drawn.
-fn weighted(counts: &[Lanes<u16>], values: &[f64]) -> Lanes<f64> {
+fn weighted(weights: &[Lanes<f64>], values: &[f64]) -> Lanes<f64> {
     let mut total = [0.0; LANES];
-    for (counts, value) in counts.iter().zip(values) {
-        for (total, &count) in total.iter_mut().zip(counts) {
-            *total += f64::from(count) * value;
+    for (weights, value) in weights.iter().zip(values) {
+        for (total, weight) in total.iter_mut().zip(weights) {
+            *total += weight * value;
         }
     }
     total
@@ -327,9 +324,10 @@ impl Sorted {
         let half = self.values.len().div_ceil(2) as u16;
         let (mut counted, mut below): (Lanes<u16>, Lanes<u16>) = ([0; LANES], [0; LANES]);
         for &unit in &self.units {
-            for lane in 0..LANES {
-                counted[lane] += counts[unit as usize][lane];
-                below[lane] += u16::from(counted[lane] < half);
+            let lanes = counted.iter_mut().zip(&mut below).zip(&counts[unit as usize]);
+            for ((counted, below), count) in lanes {
+                *counted += count;
+                *below += u16::from(*counted < half);
             }
         }
         below.map(|index| self.values[usize::from(index)])

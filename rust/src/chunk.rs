@@ -104,15 +104,16 @@ impl Chunking {
 /// Sum in f64. Eight partial sums, added in a fixed order: as fast as memory, and the same on every machine.
 pub fn sum(values: &[f32]) -> f64 {
     let mut lanes = [0.0_f64; 8];
-    let (whole, rest) = values.as_chunks::<8>();
+    let whole = values.chunks_exact(8);
+    let rest = whole.remainder();
     for eight in whole {
         for (lane, &value) in lanes.iter_mut().zip(eight) {
             *lane += f64::from(value);
         }
     }
-    let [a, b, c, d, e, f, g, h] = lanes;
     let tail: f64 = rest.iter().copied().map(f64::from).sum();
-    (((a + e) + (b + f)) + ((c + g) + (d + h))) + tail
+    let (low, high) = lanes.split_at(4);
+    low.iter().zip(high).map(|(left, right)| left + right).sum::<f64>() + tail
 }
 
 /// Mean over all tokens of every span. Rows are added in blocks of a fixed size, blocks in order, so the result does not

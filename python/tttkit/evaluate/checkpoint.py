@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tttkit import files
 from tttkit.config import EvaluationConfig
 from tttkit.data.split import Split
 from tttkit.errors import DataError
+from tttkit.evaluate.blocks import NllBlocks
 from tttkit.evaluate.bootstrap import PairedBootstrap, paired_bootstrap
 from tttkit.evaluate.chunks import LABELS, ChunkPerplexity, chunk_perplexity
 from tttkit.evaluate.nll import Context, token_nll
@@ -161,11 +163,13 @@ def evaluate_model(
     *,
     window: int,
     progress: Callable[[float], None] | None = None,
+    blocks: NllBlocks | None = None,
 ) -> Evaluation:
     """Measure all contexts on the first `num_sequences` disjoint sequences of T+1 tokens of a split, in order.
 
-    `progress` is called with the share done, between batches, and may raise to stop. Raises UsageError when more
-    sequences are asked for than the split holds or when window, chunks and inner mini-batch do not fit together,
+    `progress` is called with the share done, between batches, and may raise to stop; with `blocks` what is done is
+    kept, so that the same call goes on from there. Raises UsageError when more sequences are asked for than the split
+    holds or when window, chunks and inner mini-batch do not fit together,
     DataError when the split holds no sequence or ids that the model does not know.
     """
     check_vocabulary(model, split)
@@ -185,7 +189,11 @@ def evaluate_model(
     for context in CONTEXTS:
         stage = context
         positions = _labelled_positions(protocol, window) if _positions_only(protocol, context) else None
-        nll[context] = token_nll(model, sequences, context, window=window, positions=positions, progress=tick)
+        compute = partial(token_nll, model, context=context, window=window, positions=positions)
+        if blocks is None:
+            nll[context] = compute(sequences, progress=tick)
+        else:
+            nll[context] = blocks.fill(context, sequences, compute, tick)
         done += costs[stage]
     starts = np.arange(len(sequences)) * (protocol.max_length + 1)
     documents = np.searchsorted(split.document_ends, starts, side="right").astype(np.int64)
