@@ -13,7 +13,7 @@ import typer
 from tttkit import __version__
 from tttkit.errors import DiskFullError, TttkitError, UsageError
 
-from . import data, eval, plot, status, train
+from . import data, eval, plot, resume, status, train
 from .console import err, mend_streams, out
 
 _BUG = 1
@@ -42,6 +42,7 @@ app = typer.Typer(
 )
 app.add_typer(data.data_app, name="data")
 app.command("train")(train.train)
+app.command("resume")(resume.resume)
 app.command("status")(status.status)
 app.add_typer(eval.eval_app, name="eval")
 app.command("plot")(plot.plot)

@@ -104,6 +104,12 @@ class TrainView:
         )
         self._advance("training", event["step"] / max(1, event["max_steps"]), "")
 
+    def _on_resumed(self, event: dict[str, Any]) -> None:
+        self._say(
+            f"verified {event['state']} ({event['num_bytes'] / 1e6:,.1f} MB, SHA-256), {len(event['skipped'])} damaged "
+            f"skipped, {event['num_steps_lost']:,} logged steps to do again"
+        )
+
     def _on_step(self, event: dict[str, Any]) -> None:
         max_steps = self._plan["max_steps"]
         figures = (

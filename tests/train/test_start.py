@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 
-from tttkit import files
+from tttkit import commits
 from tttkit.errors import DataError, UsageError
 from tttkit.models import load_model
 from tttkit.rundir import RunDirectory
@@ -237,4 +237,4 @@ def test_full_disk_keeps_the_last_state_and_training_goes_on(tiny_values, tmp_pa
 def test_state_files_verify(whole_run):
     run, _ = whole_run
     for path in run.states.iterdir():
-        files.verify_directory(path)
+        commits.verify_directory(path)

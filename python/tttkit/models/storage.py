@@ -30,7 +30,7 @@ def save_model(model: LanguageModel, directory: str | Path, metadata: Mapping[st
     """Write `config.json` (the model's fields, then the keys of `metadata`) and `model.safetensors` into a directory.
 
     The directory is made if need be. Each file is replaced atomically; where both must change together, save into a
-    directory that `files.commit_directory` commits.
+    directory that `commits.commit_directory` commits.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
