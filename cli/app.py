@@ -13,7 +13,7 @@ import typer
 from tttkit import __version__
 from tttkit.errors import DiskFullError, TttkitError, UsageError
 
-from . import data, eval, plot, resume, status, train
+from . import data, doctor, eval, plot, resume, status, train
 from .console import err, mend_streams, out
 
 _BUG = 1
@@ -46,6 +46,7 @@ app.command("resume")(resume.resume)
 app.command("status")(status.status)
 app.add_typer(eval.eval_app, name="eval")
 app.command("plot")(plot.plot)
+app.command("doctor")(doctor.doctor)
 
 
 def _print_version(wanted: bool) -> None:

@@ -89,13 +89,26 @@ def append_lines(path: Path, lines: Iterable[str], *, sync: bool = False) -> Non
 
 def trim_torn_line(path: Path) -> int:
     """Cut what follows the last newline: the half line that a crash left. Returns how many bytes that was."""
+    torn = torn_bytes(path)
+    if torn:
+        filesystem.current.truncate(path, path.stat().st_size - torn)
+    return torn
+
+
+def torn_bytes(path: Path) -> int:
+    """Bytes after the last newline of a file, found from its end; 0 where there is no file."""
     if not path.is_file():
         return 0
-    size = path.stat().st_size
-    whole = size - _torn_bytes(path, size)
-    if whole != size:
-        filesystem.current.truncate(path, whole)
-    return size - whole
+    size = end = path.stat().st_size
+    with path.open("rb") as file:
+        while end:
+            start = max(0, end - (1 << 16))
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                return size - (start + newline + 1)
+            end = start
+    return size
 
 
 def read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
@@ -208,20 +221,6 @@ def _write_all(descriptor: int, data: bytes | memoryview) -> None:
 def temporary_name(path: Path) -> Path:
     """A name beside `path` that only an unfinished write has."""
     return path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
-
-
-def _torn_bytes(path: Path, size: int) -> int:
-    """Bytes after the last newline, found from the end."""
-    with path.open("rb") as file:
-        end = size
-        while end:
-            start = max(0, end - (1 << 16))
-            file.seek(start)
-            newline = file.read(end - start).rfind(b"\n")
-            if newline >= 0:
-                return size - (start + newline + 1)
-            end = start
-    return size
 
 
 def _is_deeper(value: Any, depth: int) -> bool:

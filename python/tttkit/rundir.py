@@ -83,7 +83,7 @@ class RunDirectory:
     def read_metrics(self) -> list[dict[str, Any]]:
         """metrics.jsonl without a torn last line; lines that a resumed run wrote again count once, the later one."""
         by_step: dict[int, dict[str, Any]] = {}
-        for line in _whole_lines(self.metrics):
+        for line in self.metric_lines():
             try:
                 record = json.loads(line)
                 by_step[int(record["step"])] = record
@@ -91,9 +91,17 @@ class RunDirectory:
                 continue
         return [by_step[step] for step in sorted(by_step)]
 
+    def metric_lines(self) -> list[str]:
+        """Lines of metrics.jsonl as they are, without a torn last one."""
+        return _whole_lines(self.metrics)
+
     def read_heartbeat(self) -> dict[str, Any] | None:
         """heartbeat.json, or None before the trainer wrote one."""
-        return files.read_json(self.heartbeat) if self.heartbeat.exists() else None
+        try:
+            beat = files.read_json(self.heartbeat) if self.heartbeat.exists() else None
+        except DataError:  # read while it was written over in place, on a full disk
+            return None
+        return beat if isinstance(beat, dict) else None
 
     def tail_log(self, num_lines: int) -> list[str]:
         """Last lines of training.log."""

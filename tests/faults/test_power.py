@@ -21,6 +21,7 @@ NUM_STEPS = 40
 
 def record(root, monkeypatch) -> Recorded:
     """What a run writes in 40 steps: logs, metadata, a state every 4 steps, a better model every 8."""
+    root.mkdir()
     disk = Recorded(root)
     monkeypatch.setattr(filesystem, "current", disk)
     run, (model, optimizer) = RunDirectory(root / "run"), trials.small_model()

@@ -111,7 +111,7 @@ def test_killed_and_preempted_run_equals_one_that_never_stopped(whole_run, tiny_
     assert run.read_metadata()["result"]["reason"] == "preempted"
     outcome, events = _train(tiny_values(), run.path)
     assert outcome.reason == "finished"
-    assert events[0]["resumed"]
+    assert (events[0]["event"], events[0]["state"], events[0]["num_steps_lost"]) == ("resumed", "step_9", 0)
     assert _losses(run) == _losses(reference)
     assert _weights(run) == _weights(reference)
     assert _weights(run, "best_model") == _weights(reference, "best_model")

@@ -84,13 +84,15 @@ def _read_weights(directory: Path) -> dict[str, Tensor]:
         raise DataError(f"{index} must hold an object `weight_map` from tensor names to file names")
     tensors: dict[str, Tensor] = {}
     for name in sorted(set(shards.values())):
-        if Path(name).name != name:
+        if not files.is_safe_name(name):
             raise DataError(f"{index} names a file outside its directory: {name!r}")
         tensors.update(_read_safetensors(directory / name))
     return tensors
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is no plain file")  # a pipe would be waited for
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -136,7 +136,8 @@ class Trainer:
         update = self.updater.run(step, rate, self._between)
         if self.updater.micro_batch != micro_batch:
             self.progress.micro_batch = self.updater.micro_batch
-            self._warn(f"out of memory: {micro_batch} windows at once are too many, going on with half; same batch")
+            fewer = self.updater.micro_batch
+            self._warn(f"out of memory with {micro_batch} windows, going on with {fewer} at once; same batch")
         self.progress.count(update.loss, applied=update.applied)
         self._step_seconds.append(time.perf_counter() - started)
         if not update.applied:
