@@ -6,7 +6,7 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,7 +14,9 @@ from tttkit.errors import PreemptedError, UsageError
 from tttkit.rundir import find_run
 
 from .console import out, print_json
-from .train_view import TrainView
+
+if TYPE_CHECKING:
+    from .train_view import TrainView
 
 _SECTION_OF = {
     "window": "train",
@@ -134,6 +136,8 @@ def train(
     if dry_run:
         _print_config(resolved, as_json=json_events)
         return
+    from .train_view import TrainView
+
     options = RunOptions(auto_microbatch, grace, allow_data_change, frozenset(allow_change or ()))
     view = TrainView(plain=plain, quiet=quiet, json_events=json_events)
     run_training(values, out_directory, view, options, resume=resume)
@@ -220,6 +224,8 @@ def run_training(
 
 def go_on(directory: Path, *, plain: bool, quiet: bool, json_events: bool, options: RunOptions) -> None:
     """Go on with the run in `directory`, with the options that it recorded. Raises UsageError where there is none."""
+    from .train_view import TrainView
+
     config = find_run(directory).read_metadata().get("config")
     if config is None:
         raise UsageError(f"{directory} was made by the earlier system, which left nothing to go on from")

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from tttkit import commits, files
+from tttkit import commits, files, filesystem
 from tttkit.config import Config, build_config
 from tttkit.data import open_split, prepare_dataset
 from tttkit.data.manifest import Manifest, load_manifest
@@ -159,7 +159,7 @@ def _withdraw(run: RunDirectory) -> None:
     with suppress(OSError):  # prepared data stays for the next call
         for path in (run.metadata, run.heartbeat, run.training_log, run.metrics, run.lock):
             files.remove_tree(path)
-        run.path.rmdir()
+        filesystem.current.rmdir(run.path)
 
 
 def _claim_directory(out: Path, *, resume: bool) -> RunDirectory:
