@@ -159,8 +159,7 @@ def test_a2_killed_by_the_kernel_at_its_calls(tmp_path, call):
     num_killed = 0
     for number in range(1, 60, 1 if call in ("fsync", "rename", "renameat2", "unlink") else 7):
         path = tmp_path / f"{number}" / "model"
-        options = ["-f", "-qq", "-o", "/dev/null", f"-P{path.parent}", "-e", f"inject={call}:signal=KILL:when={number}"]
-        options = [option for option in options if not option.startswith("-P")]
+        options = ["-f", "-qq", "-o", "/dev/null", "-e", f"inject={call}:signal=KILL:when={number}"]
         done = subprocess.run(
             ["strace", *options, sys.executable, "-c", _COMMIT, str(path)], capture_output=True, text=True, timeout=60
         )
@@ -209,3 +208,20 @@ def test_a5_real_processes(tiny_data, tmp_path):
     with start(*options, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         assert process.wait(120) == 0
     assert_equal_runs(run, RunDirectory(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("mutant", ["rng not saved", "position off by one"])
+def test_mutants_do_not_survive_a_kill(values, reference, tmp_path, mutant):
+    """The suite has teeth: what the state leaves out or gets wrong shows in the bits."""
+    path = str(tmp_path / "run")
+    assert run_trial(trials.train, values, path, disk=_KilledAt(250), mutant=mutant) == -signal.SIGKILL
+    run_trial(trials.train, values, path, mutant=mutant)
+    with pytest.raises((AssertionError, FileNotFoundError)):
+        assert_equal_runs(RunDirectory(tmp_path / "run"), reference)
+
+
+def test_the_same_kill_without_a_mutant_is_survived(values, reference, tmp_path):
+    path = str(tmp_path / "run")
+    assert run_trial(trials.train, values, path, disk=_KilledAt(250)) == -signal.SIGKILL
+    assert run_trial(trials.train, values, path) == 0
+    assert_equal_runs(RunDirectory(tmp_path / "run"), reference)

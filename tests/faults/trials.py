@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -58,6 +59,7 @@ def train(values: dict, out: str, *, disk=None, saving=None, mutant=None, log=No
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what the signals restore at the end, when there is nothing to stop
     add_dropout()
     break_code(mutant)
     if disk is not None:
