@@ -10,7 +10,7 @@ import re
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -148,8 +148,9 @@ def exclusive(run: RunDirectory) -> Iterator[None]:
                 f"{run.path} is in use by {holder}",
                 hint=f"look at it with `tttkit status {run.path}`, or choose another --out",
             ) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"host {socket.gethostname()}, pid {os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # on a full disk the name of the holder is missing, the lock holds all the same
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"host {socket.gethostname()}, pid {os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)

@@ -80,7 +80,7 @@ def test_c1_24_sizes(values, reference, small_disk, tmp_path):
 
 def test_c1_training_waits_for_room_and_status_says_so(tiny_values, reference_of, small_disk, tmp_path, monkeypatch):
     """Another file takes the disk while the run trains, and goes away again: nothing is missing at the end."""
-    values = tiny_values(train={"save_every": 1, "max_steps": 400}, evaluation={"num_checkpoints": 4})
+    values = tiny_values(train={"save_every": 1, "max_steps": 100}, evaluation={"num_checkpoints": 4})
     run = RunDirectory(small_disk(3_000_000) / "run")
     ballast = run.path.parent / "ballast"
     process = trials.context.Process(
@@ -89,7 +89,7 @@ def test_c1_training_waits_for_room_and_status_says_so(tiny_values, reference_of
     process.start()
     seen = set()
     while process.is_alive():
-        if not ballast.exists() and "disk-full" not in seen and _num_steps(run) >= 20:
+        if not ballast.exists() and "disk-full" not in seen and _num_steps(run) >= 10:
             with ballast.open("wb") as file, pytest.raises(OSError, match="No space"):
                 while True:
                     file.write(b"x" * 10_000)

@@ -289,7 +289,8 @@ class Trainer:
         self.early_stopping.load(state.values["early_stopping"])
         self._saved = self._position
         known = set(self.progress.evaluated)
-        self._summaries = [item for item in self.run_directory.read_summaries() if item["step"] in known]
+        summaries = self._summaries or self.run_directory.read_summaries()  # those in memory may not be written yet
+        self._summaries = [item for item in summaries if item["step"] in known]
 
     def _weights_are_finite(self) -> bool:
         """Whether weights, learned fast weights among them, and moments may be saved."""
