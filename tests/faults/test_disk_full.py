@@ -90,10 +90,9 @@ def test_c1_training_waits_for_room_and_status_says_so(tiny_values, reference_of
     seen = set()
     while process.is_alive():
         if not ballast.exists() and "disk-full" not in seen and _num_steps(run) >= 10:
-            with ballast.open("wb") as file, pytest.raises(OSError, match="No space"):
+            with ballast.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
                 while True:
                     file.write(b"x" * 10_000)
-                    file.flush()
         if run.metadata.exists():
             seen.add(read_status(run).state)
         if "disk-full" in seen and ballast.exists():

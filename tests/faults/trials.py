@@ -20,6 +20,7 @@ from tttkit.train import checkpoint, start, trainer
 from tttkit.train.signals import StopSignals
 
 torch.set_num_threads(1)
+torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])  # loads what the first optimizer loads, once for all forks
 
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(["tests.faults.trials"])

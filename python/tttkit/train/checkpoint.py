@@ -74,7 +74,7 @@ def load_newest_state(run: RunDirectory, *, run_id: str | None = None) -> Loaded
             skipped.append(f"{commits.set_aside(path).name}: {error}")
             continue
         return LoadedState(step=step, path=path, num_bytes=num_bytes, values=values, tensors=tensors, skipped=skipped)
-    if found or (run.states.is_dir() and any(run.states.glob("step_*.corrupt-*"))):
+    if found or (run.states.is_dir() and list(run.states.glob("step_*.corrupt-*"))):
         raise CheckpointError(
             f"no valid training state in {run.states}: {'; '.join(skipped) or 'all were set aside as corrupt'}",
             hint="restore one from a copy, or start anew with another --out",
