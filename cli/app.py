@@ -13,7 +13,7 @@ import typer
 from tttkit import __version__
 from tttkit.errors import DiskFullError, TttkitError, UsageError
 
-from . import bench, data, doctor, eval, plot, resume, status, train
+from . import bench, compare, data, doctor, eval, plot, report, resume, status, train
 from .console import err, mend_streams, out
 
 _BUG = 1
@@ -47,6 +47,8 @@ app.command("resume")(resume.resume)
 app.command("status")(status.status)
 app.add_typer(eval.eval_app, name="eval")
 app.command("plot")(plot.plot)
+app.command("compare")(compare.compare)
+app.command("report")(report.report)
 app.command("doctor")(doctor.doctor)
 
 
