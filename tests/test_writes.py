@@ -15,7 +15,7 @@ CALLS = {
 OURS = {"files", "filesystem", "current", "dataclasses"}
 """What such a call may be made on: `files.write_text`, `filesystem.current.rename`, `dataclasses.replace`."""
 EXEMPT = {"filesystem.py", "rundir.py", "data/claim.py", "data/prepare.py", "data/benchmark.py"}
-"""The calls themselves; lock files, written in place by whoever holds them; text of a benchmark, in a temporary folder."""
+"""The calls themselves; lock files, written in place by their holders; text of a benchmark, in a temporary folder."""
 
 
 def changes_of(path: Path) -> list[str]:
