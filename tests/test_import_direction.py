@@ -10,12 +10,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ROOT / "python" / "tttkit"
 FOUNDATION = {
+    "commits",
     "config",
     "config_layers",
     "device",
     "errors",
     "files",
     "memory_events",
+    "filesystem",
     "model_config",
     "presets",
     "rundir",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from tttkit import files
+from tttkit import commits, files
 
 ROWS = {"full": 64, "reset": 64, "sw_aligned": 16, "sw": 8}
 """Sequences of a block: fewer where each costs more."""
@@ -39,7 +39,7 @@ class NllBlocks:
         path = directory / f"{_PREFIX}{key[:16]}"
         for other in directory.glob(f"{_PREFIX}*"):
             if other != path:
-                files.remove_directory(other)
+                commits.remove_directory(other)
         path.mkdir(parents=True, exist_ok=True)
         return cls(path)
 
@@ -61,7 +61,7 @@ class NllBlocks:
 
     def remove(self) -> None:
         """Take the blocks away, once what they are for is written."""
-        files.remove_directory(self.path)
+        commits.remove_directory(self.path)
 
 
 def evaluation_key(**parts: Any) -> str:

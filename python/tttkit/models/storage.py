@@ -30,7 +30,7 @@ def save_model(model: LanguageModel, directory: str | Path, metadata: Mapping[st
     """Write `config.json` (the model's fields, then the keys of `metadata`) and `model.safetensors` into a directory.
 
     The directory is made if need be. Each file is replaced atomically; where both must change together, save into a
-    directory that `files.commit_directory` commits.
+    directory that `commits.commit_directory` commits.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -84,13 +84,15 @@ def _read_weights(directory: Path) -> dict[str, Tensor]:
         raise DataError(f"{index} must hold an object `weight_map` from tensor names to file names")
     tensors: dict[str, Tensor] = {}
     for name in sorted(set(shards.values())):
-        if Path(name).name != name:
+        if not files.is_safe_name(name):
             raise DataError(f"{index} names a file outside its directory: {name!r}")
         tensors.update(_read_safetensors(directory / name))
     return tensors
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is no plain file")  # a pipe would be waited for
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
