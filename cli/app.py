@@ -13,7 +13,7 @@ import typer
 from tttkit import __version__
 from tttkit.errors import DiskFullError, TttkitError, UsageError
 
-from . import data, eval, plot, status, train
+from . import convert, data, eval, generate, plot, status, train
 from .console import err, mend_streams, out
 
 _BUG = 1
@@ -45,6 +45,8 @@ app.command("train")(train.train)
 app.command("status")(status.status)
 app.add_typer(eval.eval_app, name="eval")
 app.command("plot")(plot.plot)
+app.command("generate")(generate.generate)
+app.command("convert")(convert.convert)
 
 
 def _print_version(wanted: bool) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tttkit.models.language_model import BlockFunction, LanguageModel
+    from tttkit.models.state import ModelState
 
 
 class CompiledModel(nn.Module):
@@ -30,6 +31,11 @@ class CompiledModel(nn.Module):
     def forward(self, input_ids: Tensor) -> Tensor:
         """Logits (B, L, V) float32, as `LanguageModel.forward`."""
         return self.model.head(self.model.hidden(input_ids, self.blocks))
+
+    def step(self, input_ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
+        """As `LanguageModel.step`; every length and position that was not seen before is compiled anew."""
+        hidden, after = self.model.advance(input_ids, state, self.blocks)
+        return self.model.head(hidden), after
 
 
 def compiled(model: LanguageModel, *, enabled: bool | None = None) -> CompiledModel:
