@@ -17,7 +17,7 @@ def convert(
     source: Annotated[
         Path,
         typer.Argument(
-            help="Model directory, ours or official, or a weights file (.safetensors, .pt, .bin) beside its config.json.",
+            help="Model directory, ours or official, or a weights file beside its config.json.",
             metavar="IN",
         ),
     ],

@@ -102,9 +102,7 @@ class ModelConfig:
         if not 0 <= self.state_decay <= 1:
             raise ValueError(f"model.state_decay must be in 0 … 1, got {self.state_decay}")
         if self.learn_state_decay and not 0 < self.state_decay < 1:
-            raise ValueError(
-                f"model.state_decay must lie between 0 and 1 where it is learned, got {self.state_decay}"
-            )
+            raise ValueError(f"model.state_decay must lie between 0 and 1 where it is learned, got {self.state_decay}")
         if not self.decays:
             return
         if self.architecture != "ttt":

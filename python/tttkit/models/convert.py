@@ -6,7 +6,7 @@ Weights that come as a pickle (`.pt`, `.bin`) are read here and nowhere else, an
 from __future__ import annotations
 
 import dataclasses
-import pickle
+import pickle  # noqa: TID251 - for the class of its error only
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -52,8 +52,8 @@ class Conversion:
 def convert_model(source: str | Path, out: str | Path, target: Format | None = None) -> Conversion:
     """Write the model of `source` into the new directory `out`, float32 weights kept bit for bit.
 
-    `source` is a model directory, ours or official, or a weights file (safetensors, or a pickle of plain tensors) with a
-    `config.json` beside it. `target` None means the format that `source` does not have. Raises UsageError where `out`
+    `source` is a model directory, ours or official, or a weights file (safetensors, or a pickle of plain tensors) with
+    a `config.json` beside it. `target` None means the format that `source` does not have. Raises UsageError where `out`
     exists or the official code has no such model, DataError for files that are missing, damaged or do not fit.
     """
     source, out = Path(source), Path(out)

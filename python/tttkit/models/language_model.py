@@ -85,6 +85,11 @@ class LanguageModel(nn.Module):
         """
         return self.head(self.hidden(input_ids))
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self.model.embed_tokens.weight.device
+
     def hidden(self, input_ids: Tensor, blocks: Sequence[BlockFunction] | None = None) -> Tensor:
         """Final hidden states (B, L, D), ready for `head`; `blocks` are compiled stand-ins for the model's own."""
         x = self._embed(input_ids)
@@ -126,9 +131,8 @@ class LanguageModel(nn.Module):
 
     def _embed(self, input_ids: Tensor) -> Tensor:
         check_input_ids(input_ids, self.config.vocab_size)
-        device = self.model.embed_tokens.weight.device
-        if input_ids.device != device:
-            raise ValueError(f"input_ids must be on the model's device {device}, got {input_ids.device}")
+        if input_ids.device != self.device:
+            raise ValueError(f"input_ids must be on the model's device {self.device}, got {input_ids.device}")
         embedded: Tensor = self.model.embed_tokens(input_ids)
         return embedded
 
@@ -146,7 +150,9 @@ class LanguageModel(nn.Module):
         for name, tensor in found.items():
             wanted = expected[name]
             if tensor.device != wanted.device:
-                raise ValueError(f"state must be on the model's device {wanted.device}, but {name} is on {tensor.device}")
+                raise ValueError(
+                    f"state must be on the model's device {wanted.device}, but {name} is on {tensor.device}"
+                )
             if (tensor.dtype == torch.float64) != (wanted.dtype == torch.float64) or not tensor.is_floating_point():
                 raise ValueError(f"state must be {wanted.dtype} as the model is, but {name} is {tensor.dtype}")
 
