@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -86,6 +86,16 @@ class TrainConfig:
     """Steps between records in metrics.jsonl."""
     keep_weights: bool = False
     """Keep the weights of every evaluated checkpoint."""
+    carry: Literal["none", "lanes"] = "none"
+    """A fresh state in every window, or contiguous text whose state runs on from window to window (TTT models)."""
+    carry_from: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the run after which lanes begin; before it every window is fresh."""
+    carry_decay: Annotated[float, Field(ge=0, le=1)] | Literal["learned"] = 1.0
+    """Share of its state that a lane keeps at a window's border, part of the model; `learned`: per head."""
+    carry_reset: float = Field(default=0.0, ge=0, le=1)
+    """Probability that a lane starts a window afresh."""
+    carry_fresh_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the lanes that start every window afresh."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -156,6 +166,10 @@ class Config:
                 f"train.window must be a multiple of model.mini_batch_size, got {window} and {mini_batch}: the inner "
                 f"model learns once per mini-batch, so every window must hold whole ones"
             )
+        if self.train.carry == "lanes" and self.model.architecture != "ttt":
+            raise ValueError(f"train.carry lanes is for ttt models, got {self.model.name}: nothing else has a state")
+        if self.train.carry == "none" and self.train.carry_decay != 1.0:
+            raise ValueError("train.carry_decay needs train.carry lanes: within a window nothing decays")
         if self.evaluation.num_checkpoints and self.evaluation.max_length < window:
             raise ValueError(
                 f"evaluation.max_length must be at least train.window, got {self.evaluation.max_length} and {window}"

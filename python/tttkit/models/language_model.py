@@ -5,7 +5,7 @@ Shapes: B batch, L length, V vocabulary, D width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -124,7 +124,8 @@ class LanguageModel(nn.Module):
         x = self._embed(input_ids)
         self._check_state(state, x)
         layers = []
-        for block, before in zip(self.model.layers if blocks is None else blocks, state.layers, strict=True):
+        run: Iterable[BlockFunction] = self.model.layers if blocks is None else blocks
+        for block, before in zip(run, state.layers, strict=True):
             x, after = block(x, before, state.position)
             layers.append(after)
         return self.model.norm(x), ModelState(position=state.position + input_ids.shape[1], layers=tuple(layers))

@@ -6,6 +6,7 @@ Shapes: B batch, L length, D width, H heads, d = D/H head width, C inner mini-ba
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ from tttkit.models.layers import (
     rotate,
     widen,
 )
-from tttkit.models.ttt_inner import Chunks, Matrices, scan_linear, scan_mlp
+from tttkit.models.ttt_inner import Chunks, Matrices, ScanResult, scan_linear, scan_mlp
 
 if TYPE_CHECKING:
     from tttkit.model_config import ModelConfig
@@ -105,6 +106,43 @@ class TTTLayer(SequenceLayer):
             read = read * F.gelu(self.g_proj(y), approximate="tanh")
         return self.o_proj(read), {**after, **fast}
 
+    @torch.no_grad()
+    def inner_losses(self, y: Tensor, state: LayerState | None = None, position: int = 0) -> tuple[Tensor, Tensor]:
+        """Inner loss 1/2 |f(k) - v|^2 per feature at each place of a segment, before and after learning, (L) each.
+
+        Before: at the fast weights of the mini-batch's start. After: with its tokens up to this one learned. Means over
+        rows and heads; arguments as in `forward`.
+        """
+        batch, length, _ = y.shape
+        mini_batch = self.config.mini_batch_size
+        _, keys, values, _ = self._project(y, state)
+        with torch.autocast(y.device.type, enabled=False):
+            rates = self._rates(widen(y))
+            weights, pending = self._start(batch, state, position % mini_batch)
+            initial = self._start(batch, None, 0)[0]
+            before, after = [], []
+            for start, stop, size in _pieces(length, position, mini_batch, mini_batch):
+                at = position + start
+                if self.config.decays and at % self.config.decay_window == 0:
+                    weights = self._decay(weights, initial, batch)
+                parts = [part[:, start:stop] for part in (keys, keys, values, rates)]  # f is asked for the keys
+                chunks = self._chunks(parts, size, at % mini_batch)
+                unlearned = dataclasses.replace(chunks, rates=torch.zeros_like(chunks.rates))
+                known, _, _ = self._scan(unlearned, weights, None)
+                learned, weights, pending = self._scan(chunks, weights, pending)
+                for losses, found in ((before, known), (after, learned)):
+                    losses.append(0.5 * (found - chunks.values).square().mean(dim=(0, 1, 3)))
+        return torch.cat(before), torch.cat(after)
+
+    def _rates(self, y: Tensor) -> Tensor:
+        """Learning rates l_j of the source tokens, (B, L, H), for y (B, L, D)."""
+        rates = F.linear(y, self.learnable_ttt_lr_weight[:, 0], self.learnable_ttt_lr_bias[:, 0])
+        return self.config.ttt_base_lr * torch.sigmoid(rates) / self.config.head_dim
+
+    def _scan(self, chunks: Chunks, weights: Matrices, pending: Matrices | None) -> ScanResult:
+        scan = scan_linear if self.config.ttt_layer_type == "linear" else scan_mlp
+        return scan(chunks, weights, pending)
+
     def _project(self, y: Tensor, state: LayerState | None) -> tuple[Tensor, Tensor, Tensor, LayerState]:
         """Queries, keys and values, each (B, L, D), and the state of the convolutions."""
         queries, values = self.q_proj(y), self.v_proj(y)
@@ -121,18 +159,16 @@ class TTTLayer(SequenceLayer):
         """The inner loop over a segment that starts at `position`: outputs (B, L, D), fast state."""
         batch, length, _ = y.shape
         mini_batch, border = self.config.mini_batch_size, self.config.decay_window
-        rates = F.linear(y, self.learnable_ttt_lr_weight[:, 0], self.learnable_ttt_lr_bias[:, 0])
-        rates = self.config.ttt_base_lr * torch.sigmoid(rates) / self.config.head_dim  # (B, L, H)
+        rates = self._rates(y)
         weights, pending = self._start(batch, state, position % mini_batch)
         initial = weights if state is None else self._start(batch, None, 0)[0]
-        scan = scan_linear if self.config.ttt_layer_type == "linear" else scan_mlp
         outputs = []
         for start, stop, size in _pieces(length, position, mini_batch, border if self.config.decays else None):
             at = position + start
-            if self.config.decays and at and at % border == 0:
+            if self.config.decays and at % border == 0:
                 weights = self._decay(weights, initial, batch)
             parts = [part[:, start:stop] for part in (queries, keys, values, rates)]
-            read, weights, pending = scan(self._chunks(parts, size, at % mini_batch), weights, pending)
+            read, weights, pending = self._scan(self._chunks(parts, size, at % mini_batch), weights, pending)
             outputs.append(_join(read, batch))
         joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
         return joined, {} if state is None else self._finish(weights, initial, pending, batch)
