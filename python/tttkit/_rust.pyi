@@ -36,6 +36,9 @@ class TokenSplit:
     def batch(
         self, step: int, *, window: int, batch_size: int, seed: int, rank: int, world_size: int
     ) -> NDArray[np.int64]: ...
+    def lane_batch(
+        self, step: int, *, window: int, batch_size: int, seed: int, rank: int, world_size: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]: ...
     def verify(self, digests: Sequence[str]) -> None: ...
 
 def chunk_statistics(

@@ -5,8 +5,10 @@
 
 mod bindings;
 pub mod bootstrap;
+pub mod bpe;
 pub mod chunk;
 pub mod error;
+pub mod lane;
 pub mod pack;
 pub mod shard;
 pub mod split;

@@ -4,17 +4,25 @@
 //! the bytes are the same for any number of threads. Memory holds one batch of documents.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rayon::prelude::*;
 use tokenizers::Tokenizer;
 
+use crate::bpe::{Bpe, Scratch};
 use crate::error::{Error, Result};
 use crate::shard::{ShardInfo, ShardWriter};
 
-/// Encodes documents with a tokenizer of the `tokenizers` crate, without special tokens of its own.
+/// Encodes documents, without special tokens of the tokenizer's own: byte-level BPE by `bpe`, any other tokenizer by the
+/// `tokenizers` crate.
 pub struct Encoder {
-    tokenizer: Tokenizer,
+    kind: Kind,
     pool: rayon::ThreadPool,
+}
+
+enum Kind {
+    Bpe { bpe: Box<Bpe>, scratches: Mutex<Vec<Scratch>> },
+    Any(Box<Tokenizer>),
 }
 
 impl Encoder {
@@ -23,18 +31,23 @@ impl Encoder {
     /// # Errors
     /// When the crate refuses the tokenizer.
     pub fn new(tokenizer_json: &str, num_threads: usize) -> Result<Self> {
-        let mut tokenizer: Tokenizer = tokenizer_json
-            .parse()
-            .map_err(|error: tokenizers::Error| Error::Tokenizer(error.to_string()))?;
-        tokenizer.with_padding(None);
-        tokenizer
-            .with_truncation(None)
-            .map_err(|error| Error::Tokenizer(error.to_string()))?;
+        let kind = match Bpe::new(tokenizer_json)? {
+            Some(bpe) => Kind::Bpe {
+                bpe: Box::new(bpe),
+                scratches: Mutex::default(),
+            },
+            None => Kind::Any(Box::new(any_tokenizer(tokenizer_json)?)),
+        };
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(num_threads)
             .build()
             .map_err(|error| Error::Value(format!("cannot start {num_threads} threads: {error}")))?;
-        Ok(Self { tokenizer, pool })
+        Ok(Self { kind, pool })
+    }
+
+    /// Whether the tokenizer is one that `bpe` encodes.
+    pub fn is_byte_level_bpe(&self) -> bool {
+        matches!(self.kind, Kind::Bpe { .. })
     }
 
     /// Ids of every document, in order.
@@ -42,16 +55,42 @@ impl Encoder {
     /// # Errors
     /// When a document cannot be encoded.
     pub fn encode(&self, documents: &[String]) -> Result<Vec<Vec<u32>>> {
-        self.pool.install(|| {
-            let encoded = documents.par_iter().map(|text| {
-                let encoding = self.tokenizer.encode_fast(text.as_str(), false);
-                encoding
-                    .map(|found| found.get_ids().to_vec())
-                    .map_err(|error| Error::Data(error.to_string()))
-            });
-            encoded.collect()
-        })
+        self.pool
+            .install(|| documents.par_iter().map(|text| self.encode_one(text)).collect())
     }
+
+    fn encode_one(&self, text: &str) -> Result<Vec<u32>> {
+        match &self.kind {
+            Kind::Bpe { bpe, scratches } => {
+                let taken = lock(scratches).pop();
+                let mut scratch = taken.unwrap_or_default();
+                let mut ids = Vec::new();
+                bpe.encode(text, &mut scratch, &mut ids);
+                lock(scratches).push(scratch);
+                Ok(ids)
+            }
+            Kind::Any(tokenizer) => tokenizer
+                .encode_fast(text, false)
+                .map(|found| found.get_ids().to_vec())
+                .map_err(|error| Error::Data(error.to_string())),
+        }
+    }
+}
+
+/// The lock of a list that is whole at every moment, even when a thread has panicked.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn any_tokenizer(tokenizer_json: &str) -> Result<Tokenizer> {
+    let mut tokenizer: Tokenizer = tokenizer_json
+        .parse()
+        .map_err(|error: tokenizers::Error| Error::Tokenizer(error.to_string()))?;
+    tokenizer.with_padding(None);
+    tokenizer
+        .with_truncation(None)
+        .map_err(|error| Error::Tokenizer(error.to_string()))?;
+    Ok(tokenizer)
 }
 
 /// Writes the shards of one split.

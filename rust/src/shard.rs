@@ -434,6 +434,32 @@ impl Shard {
         }
     }
 
+    /// Whether a document ends after more than `after` and at most `until` tokens of this shard.
+    ///
+    /// # Errors
+    /// When the read fails.
+    pub fn has_end(&self, after: u64, until: u64) -> Result<bool> {
+        let (mut low, mut high) = (0, self.header.num_documents);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.document_end(middle)? > after {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        Ok(low < self.header.num_documents && self.document_end(low)? <= until)
+    }
+
+    fn document_end(&self, index: u64) -> Result<u64> {
+        let from = HEADER_LEN as u64 + self.header.num_tokens * u64::from(self.header.bytes_per_id) + index * ENTRY_LEN;
+        self.with_bytes(from, ENTRY_LEN as usize, |bytes| {
+            let mut raw = [0; ENTRY_LEN as usize];
+            raw.copy_from_slice(bytes);
+            u64::from_le_bytes(raw)
+        })
+    }
+
     /// Read everything: checksum of the file, every id below the vocabulary, the index of documents.
     ///
     /// # Errors

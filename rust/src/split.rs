@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::lane::LaneWindow;
 use crate::shard::Shard;
 
 /// Shards in order, with the position of each in the stream.
@@ -98,6 +99,33 @@ impl TokenSplit {
             ends.extend(shard.document_ends()?.into_iter().map(|end| start + end));
         }
         Ok(ends)
+    }
+
+    /// Whether a document ends after more than `after` and at most `until` tokens of the stream.
+    ///
+    /// # Errors
+    /// When a read fails.
+    pub fn has_end(&self, after: u64, until: u64) -> Result<bool> {
+        let first = self.starts.partition_point(|&start| start <= after).saturating_sub(1);
+        for (shard, &start) in self.shards.iter().zip(&self.starts).skip(first) {
+            if start >= until {
+                break;
+            }
+            if shard.has_end(after.saturating_sub(start), until - start)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether the state of a lane must be fresh before `window`: a document ended among the tokens scored in the window
+    /// before, so that its end-of-text token is the first this one reads at the latest.
+    ///
+    /// # Errors
+    /// When a read fails.
+    pub fn resets(&self, lane: LaneWindow, window: u64) -> Result<bool> {
+        let start = lane.window * window;
+        Ok(lane.jumped || self.has_end(start - window + 1, start + 1)?)
     }
 
     /// Check every byte of every shard against its SHA-256.

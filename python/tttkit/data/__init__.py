@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tttkit.data.encode import encode_documents as encode_documents
+    from tttkit.data.lane_sampler import LaneSampler as LaneSampler
     from tttkit.data.manifest import Manifest as Manifest
     from tttkit.data.manifest import load_manifest as load_manifest
     from tttkit.data.prepare import prepare_dataset as prepare_dataset
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from tttkit.data.window_sampler import WindowSampler as WindowSampler
 
 _HOMES = {
+    "LaneSampler": "tttkit.data.lane_sampler",
     "Manifest": "tttkit.data.manifest",
     "Split": "tttkit.data.split",
     "WindowSampler": "tttkit.data.window_sampler",

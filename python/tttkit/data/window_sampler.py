@@ -15,6 +15,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def check_sampling(split: Split, window: int, batch_size: int, seed: int, rank: int, world_size: int) -> int:
+    """Number of full windows in the split. Raises ValueError for a wrong argument, DataError when there are none."""
+    for name, value in (("window", window), ("batch_size", batch_size), ("world_size", world_size)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    if not 0 <= rank < world_size:
+        raise ValueError(f"rank must be in 0 … {world_size - 1}, got {rank}")
+    if not 0 <= seed < 1 << 64:
+        raise ValueError(f"seed must be in 0 … 2**64 - 1, got {seed}")
+    num_windows = max(0, split.num_tokens - 1) // window
+    if num_windows == 0:
+        raise DataError(f"the split has {split.num_tokens} tokens, one window of W={window} needs {window + 1}")
+    return num_windows
+
+
 class WindowSampler:
     """Batches of `batch_size` windows of W+1 tokens for one rank among `world_size`.
 
@@ -26,17 +41,8 @@ class WindowSampler:
         self, split: Split, *, window: int, batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1
     ) -> None:
         """Raises ValueError for a size below 1 or a rank outside the world, DataError for a split without a window."""
-        for name, value in (("window", window), ("batch_size", batch_size), ("world_size", world_size)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank must be in 0 … {world_size - 1}, got {rank}")
-        if not 0 <= seed < 1 << 64:
-            raise ValueError(f"seed must be in 0 … 2**64 - 1, got {seed}")
-        self.num_windows = max(0, split.num_tokens - 1) // window
+        self.num_windows = check_sampling(split, window, batch_size, seed, rank, world_size)
         """Full windows in the split."""
-        if self.num_windows == 0:
-            raise DataError(f"the split has {split.num_tokens} tokens, one window of W={window} needs {window + 1}")
         self._split = split
         self._options = {
             "window": window, "batch_size": batch_size, "seed": seed, "rank": rank, "world_size": world_size

@@ -7,8 +7,9 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::run;
+use crate::error::Result;
 use crate::window::Sampling;
-use crate::{pack, split};
+use crate::{lane, pack, split};
 
 /// Encodes documents on all threads.
 #[pyclass(frozen, module = "tttkit._rust")]
@@ -181,6 +182,44 @@ impl TokenSplit {
         tokens
             .into_pyarray(py)
             .reshape([batch_size as usize, window as usize + 1])
+    }
+
+    /// The batch of one rank at one step of contiguous lanes, `(batch_size, window + 1)`, and which rows start afresh.
+    #[pyo3(signature = (step, *, window, batch_size, seed, rank, world_size))]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "keyword-only, and the Python wrapper is the interface"
+    )]
+    fn lane_batch<'py>(
+        &self,
+        py: Python<'py>,
+        step: u64,
+        window: u64,
+        batch_size: u64,
+        seed: u64,
+        rank: u64,
+        world_size: u64,
+    ) -> PyResult<(Bound<'py, PyArray2<i64>>, Bound<'py, PyArray1<bool>>)> {
+        let num_windows = self.0.num_tokens().saturating_sub(1) / window.max(1);
+        let sampling = Sampling {
+            num_windows,
+            batch_size,
+            seed,
+            rank,
+            world_size,
+        };
+        let (tokens, resets) = run(py, || {
+            let rows = lane::windows(&sampling, step)?;
+            let windows: Vec<u64> = rows.iter().map(|row| row.window).collect();
+            let resets: Result<Vec<bool>> = rows.iter().map(|&row| self.0.resets(row, window)).collect();
+            let mut tokens = vec![0_i64; windows.len() * (window as usize + 1)];
+            self.0.gather(&windows, window, &mut tokens)?;
+            Ok((tokens, resets?))
+        })?;
+        let tokens = tokens
+            .into_pyarray(py)
+            .reshape([batch_size as usize, window as usize + 1])?;
+        Ok((tokens, resets.into_pyarray(py)))
     }
 
     /// Check every byte of every shard against its SHA-256.
