@@ -22,7 +22,10 @@ def split(tmp_path_factory, tokenizer_json):
 
 
 @given(
-    window=st.integers(1, 70), seed=st.integers(0, 2**64 - 1), world_size=st.integers(1, 3), batch_size=st.integers(1, 6)
+    window=st.integers(1, 70),
+    seed=st.integers(0, 2**64 - 1),
+    world_size=st.integers(1, 3),
+    batch_size=st.integers(1, 6),
 )
 @settings(max_examples=60, deadline=None)
 def test_rows_walk_on_and_reset_where_a_document_ended(split, window, seed, world_size, batch_size):
@@ -56,7 +59,11 @@ def test_rows_walk_on_and_reset_where_a_document_ended(split, window, seed, worl
 def test_an_epoch_reads_no_window_twice_and_starts_elsewhere(split):
     sampler = LaneSampler(split, window=16, batch_size=5, seed=3)
     epochs = [
-        [tuple(row) for step in range(start, start + sampler.steps_per_epoch) for row in sampler.batch(step)[0].tolist()]
+        [
+            tuple(row)
+            for step in range(start, start + sampler.steps_per_epoch)
+            for row in sampler.batch(step)[0].tolist()
+        ]
         for start in (0, sampler.steps_per_epoch)
     ]
     assert len(set(epochs[0])) > 0.9 * len(epochs[0])  # some text repeats itself

@@ -110,13 +110,13 @@ def read_pickled(path: Path) -> dict[str, Tensor]:
         values = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
     except FileNotFoundError as error:
         raise DataError(f"missing file: {path}") from error
-    except pickle.UnpicklingError as error:
-        raise DataError(
-            f"{path} holds more than tensors, and reading it would run its code: refused",
-            hint="save its state_dict() as safetensors where you trust it",
-        ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise DataError(f"{path} is not a PyTorch weights file: {str(error).splitlines()[0]}") from error
+    except (pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        if isinstance(error, pickle.UnpicklingError) and "global" in str(error).lower():
+            raise DataError(
+                f"{path} holds more than tensors, and reading it would run its code: refused",
+                hint="save its state_dict() as safetensors where you trust it",
+            ) from error
+        raise DataError(f"{path} is not a PyTorch weights file: {type(error).__name__}") from error
     for name in _NESTED:
         if isinstance(values, dict) and isinstance(values.get(name), dict):
             values = values[name]

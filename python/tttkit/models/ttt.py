@@ -120,7 +120,8 @@ class TTTLayer(SequenceLayer):
             rates = self._rates(widen(y))
             weights, pending = self._start(batch, state, position % mini_batch)
             initial = self._start(batch, None, 0)[0]
-            before, after = [], []
+            before: list[Tensor] = []
+            after: list[Tensor] = []
             for start, stop, size in _pieces(length, position, mini_batch, mini_batch):
                 at = position + start
                 if self.config.decays and at % self.config.decay_window == 0:
