@@ -127,12 +127,27 @@ def progress_bar(*columns: str | ProgressColumn, disable: bool = False, expand: 
     )
 
 
-def print_table(table: Table) -> None:
+def print_table(table: Table, console: Console = out) -> None:
     """Print a table of data. It is never narrower than its content: a number cut short is a wrong number."""
-    needed = Measurement.get(out, out.options.update_width(10 * PIPED_WIDTH), table).maximum
-    if needed > out.width:
+    needed = Measurement.get(console, console.options.update_width(10 * PIPED_WIDTH), table).maximum
+    if needed > console.width:
         table.width = needed
-    out.print(table, crop=False)
+    console.print(table, crop=False)
+
+
+def print_rows(rows: list[tuple[str, str]], console: Console = out) -> None:
+    """Print names and texts (markup) in two columns; on a narrow terminal a text goes on below itself."""
+    console.print(rows_of(rows), crop=False)
+
+
+def rows_of(rows: list[tuple[str, str]]) -> Table:
+    """Names and texts (markup) as two columns."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in rows:
+        table.add_row(name, text)
+    return table
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:

@@ -11,8 +11,10 @@ CONTEXTS = {"full": "ttt", "sw": "sw", "sw_aligned": "sw_aligned", "reset": "res
 """Context and the prefix of its keys in summary.json, where `full` keeps the earlier system's name."""
 
 
-def evaluation_table(summary: dict[str, Any]) -> Table:
+def evaluation_table(summary: dict[str, Any], *, narrow: bool = False) -> Table:
     """Perplexity of every context at every label of one evaluation, with the ratio SW/full and its 95 % interval.
+
+    Where it is `narrow`, for a terminal below 80 columns, full and sw alone, without the interval.
 
     `summary` is a summary.json of a run, which has a step, or of `tttkit eval checkpoint`, which has a path.
     """
@@ -20,18 +22,43 @@ def evaluation_table(summary: dict[str, Any]) -> Table:
     where = f"at step {summary['step']:,}" if "step" in summary else f"of {summary.get('path')}"
     if "num_sequences" in summary:  # the earlier system did not count them
         where += f", n = {summary['num_sequences']} sequences"
-    table = Table(
-        title=escape(f"perplexity by context {where}"),
-        title_justify="left",
-    )
+    table = Table(title=escape(f"perplexity by context {where}"), title_justify="left")
+    contexts = ("full", "sw") if narrow else tuple(CONTEXTS)
     table.add_column("position")
-    for context in CONTEXTS:
+    for context in contexts:
         table.add_column(context, justify="right")
-    table.add_column("SW/full [95 %]", justify="right")
+    table.add_column("SW/full" if narrow else "SW/full [95 %]", justify="right")
+    if not narrow:
+        table.add_column("better (95 %)")
     for label in labels:
-        figures = [_figure(summary.get(f"{prefix}_ppl_at_{label}")) for prefix in CONTEXTS.values()]
-        table.add_row(label.replace("xW", " x W"), *figures, _interval(summary, label))
+        figures = [_figure(summary.get(f"{CONTEXTS[context]}_ppl_at_{label}")) for context in contexts]
+        cells = (
+            [*figures, _ratio(summary, label)]
+            if narrow
+            else [*figures, _interval(summary, label), _better(summary, label)]
+        )
+        table.add_row(label.replace("xW", " x W"), *cells)
     return table
+
+
+def _better(summary: dict[str, Any], label: str) -> str:
+    """The context that wins: full over every windowed one, or a windowed one over full, by intervals that exclude 1."""
+    if label == "1xW" or summary.get(f"ratio_ci_low_at_{label}") is None:
+        return "-"
+    bounds = {
+        context: (summary.get(f"{prefix}ratio_ci_low_at_{label}"), summary.get(f"{prefix}ratio_ci_high_at_{label}"))
+        for context, prefix in (("sw", ""), ("sw_aligned", "sw_aligned_"), ("reset", "reset_"))
+    }
+    known = {context: bound for context, bound in bounds.items() if None not in bound}
+    if all(low > 1 for low, _ in known.values()):
+        return "[ok]full[/]"
+    winners = [context for context, (_, high) in known.items() if high < 1]
+    return ", ".join(winners) or "no difference found"
+
+
+def _ratio(summary: dict[str, Any], label: str) -> str:
+    ratio = summary.get(f"ratio_at_{label}")
+    return "-" if ratio is None else f"{ratio:.3f}"
 
 
 def _figure(value: float | None) -> str:

@@ -84,6 +84,8 @@ class TrainConfig:
     """Steps between resumable states; default a hundredth of the run, at least 50 steps."""
     log_every: int = Field(default=10, ge=1)
     """Steps between records in metrics.jsonl."""
+    inner_loss_every: int = Field(default=100, ge=1)
+    """Steps between records of the inner loss and of the fast weights' norm, at logged steps (TTT models)."""
     keep_weights: bool = False
     """Keep the weights of every evaluated checkpoint."""
     carry: Literal["none", "lanes"] = "none"

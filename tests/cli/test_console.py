@@ -21,8 +21,8 @@ from tttkit_cli.console import SafeStream
 def test_data_on_stdout_everything_else_on_stderr(trained):
     _, result = trained
     assert "unigram_ppl=" in result.out
-    assert "plan:" not in result.out
-    assert "plan:" in result.err
+    assert "steps 0 to 6" not in result.out
+    assert "steps 0 to 6" in result.err
     assert "unigram_ppl=" not in result.err
 
 
@@ -99,7 +99,7 @@ def test_training_on_a_terminal_shows_a_bar_and_ends(tiny_data, tmp_path):
     code, text = on_terminal(train_options(tiny_data, tmp_path / "run"), {"TERM": "xterm", "NO_COLOR": ""})
     assert code == 0
     assert "\r\x1b[2K" in text, "nothing was drawn twice"
-    assert "plan: steps 0 to 6" in text
+    assert "steps 0 to 6" in text
     assert "unigram_ppl=" in text
     assert text.rfind("\x1b[?25h") > text.rfind("\x1b[?25l"), "the cursor is hidden"
 

@@ -1,8 +1,8 @@
 """Step to batch of contiguous lanes: each row walks on through the documents, so that its state can run on too.
 
-The windows of the split form a ring, cut in every epoch into equal stretches, one per lane of all ranks, from a place that
-depends on seed and epoch. A batch is a pure function of (seed, step), so a run resumes with one integer; the state that a
-lane carries is the trainer's to save.
+The windows of the split form a ring, cut in every epoch into equal stretches, one per lane of all ranks, from a place
+that depends on seed and epoch. A batch is a pure function of (seed, step), so a run resumes with one integer; the state
+that a lane carries is the trainer's to save.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class LaneSampler:
-    """Batches of `batch_size` lanes of one rank among `world_size`; window k is the same W+1 tokens as `WindowSampler`'s.
+    """Batches of `batch_size` lanes of one rank among `world_size`; window k has the W+1 tokens of `WindowSampler`'s.
 
     An epoch is `steps_per_epoch` steps and reads no window twice; the few that do not fill a step of all lanes are left
     out, others in every epoch.
@@ -43,10 +43,10 @@ class LaneSampler:
         }  # fmt: skip
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Tokens int64 `(batch_size, W + 1)` at `step` (from 0), and which rows' state to reset before it, bool `(batch_size,)`.
+        """Tokens int64 `(batch_size, W + 1)` at `step` (from 0), and rows to reset before it, bool `(batch_size,)`.
 
-        A row is reset before the first window after the one among whose targets was its document's end-of-text token, and
-        where it jumps: at the first step of an epoch and where the stream begins again. Raises ValueError below 0.
+        A row is reset before the first window after the one among whose targets was its document's end-of-text token,
+        and where it jumps: at the first step of an epoch and where the stream begins again. Raises ValueError below 0.
         """
         import torch
 

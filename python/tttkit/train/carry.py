@@ -48,6 +48,16 @@ def with_decay(config: Config) -> ModelConfig:
     )
 
 
+def warnings_about(config: Config) -> list[str]:
+    """What is allowed, but hardly meant."""
+    if config.model.architecture == "ttt" and config.model.mini_batch_size == config.train.window:
+        return [
+            f"model.mini_batch_size equals train.window ({config.train.window}): every window is one inner step, so no "
+            f"recurrence is trained within it"
+        ]
+    return []
+
+
 class Lanes:
     """Windows of all lanes of an update, and the states between them, which change when an update is committed."""
 
@@ -78,6 +88,11 @@ class Lanes:
         self._before = before.reset(self._resets(step, ended).to(self._model.device))
         self._after = []
         return tokens
+
+    def state_before(self, num_lanes: int) -> ModelState:
+        """The state from which the first lanes read the last windows."""
+        assert self._before is not None
+        return self._before.select(range(num_lanes))
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Logits (b, W, V) of the next b lanes, whose windows without the last token are `inputs` (b, W)."""

@@ -22,15 +22,22 @@ from tttkit.device import resolve_device
 from tttkit.errors import DataError, TttkitError, UsageError
 from tttkit.models import build_model
 from tttkit.rundir import RunDirectory, exclusive
+from tttkit.train.carry import warnings_about, with_decay
 from tttkit.train.metadata import Metadata
 from tttkit.train.metrics import RunLog
-from tttkit.train.schedule import evaluation_steps
+from tttkit.train.plan import plan_event
 from tttkit.train.signals import StopSignals
 from tttkit.train.trainer import Report, Trainer
 
 PrepareProgress = Callable[[int, int | None, int], None]
 _ENDED = ("finished", "early-stopped")
-_FREE_KEYS = {"train.save_every", "train.log_every", "train.keep_weights", "train.num_threads"}
+_FREE_KEYS = {
+    "train.save_every",
+    "train.log_every",
+    "train.inner_loss_every",
+    "train.keep_weights",
+    "train.num_threads",
+}
 """What may change between the segments of a run: it does not change what is computed (threads are recorded)."""
 
 
@@ -121,7 +128,9 @@ def resolve(config: Config, manifest: Manifest, *, explicit_vocab_size: int | No
     precision = config.train.precision or ("bf16" if device.startswith("cuda") else "fp32")
     return dataclasses.replace(
         config,
-        model=dataclasses.replace(config.model, vocab_size=manifest.vocab_size, sliding_window=_sliding_window(config)),
+        model=dataclasses.replace(
+            with_decay(config), vocab_size=manifest.vocab_size, sliding_window=_sliding_window(config)
+        ),
         train=dataclasses.replace(config.train, device=device, precision=precision),
     )
 
@@ -243,7 +252,7 @@ def _build_trainer(
 
 def _begin(trainer: Trainer, data_path: Path) -> None:
     """Describe the run in metadata.json, resume when there is a state, and announce the plan."""
-    config, run = trainer.config, trainer.run_directory
+    config = trainer.config
     num_parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
     train_split = trainer.splits["train"]
     data: dict[str, Any] = {"path": str(data_path.absolute()), "fingerprint": train_split.fingerprint}
@@ -255,26 +264,8 @@ def _begin(trainer: Trainer, data_path: Path) -> None:
     for line in state.skipped if state else ():
         trainer.log.write(f"skipped damaged state {line}")
         trainer.report({"event": "warning", "step": step, "message": f"skipped damaged state {line}"})
+    for message in warnings_about(config):
+        trainer.log.write(message)
+        trainer.report({"event": "warning", "step": step, "message": message})
     trainer.log.write(f"{'resumed at' if state else 'started at'} step {step} of {config.train.max_steps}")
-    trainer.report(
-        {
-            "event": "plan",
-            "run": str(run.path),
-            "model": config.model.name,
-            "num_parameters": num_parameters,
-            "train_tokens": train_split.num_tokens,
-            "validation_tokens": trainer.splits["validation"].num_tokens,
-            "vocab_size": train_split.vocab_size,
-            "window": config.train.window,
-            "step": step,
-            "max_steps": config.train.max_steps,
-            "tokens_per_step": trainer.tokens_per_step,
-            "evaluation_steps": evaluation_steps(config.train.max_steps, config.evaluation.num_checkpoints),
-            "device": config.train.device,
-            "precision": config.train.precision,
-            "num_threads": torch.get_num_threads(),
-            "seed": config.train.seed,
-            "resumed": state is not None,
-            "state_bytes": 3 * 4 * num_parameters,
-        }
-    )
+    trainer.report(plan_event(trainer, resumed=state is not None))

@@ -16,13 +16,11 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn import functional
 
 from tttkit import files
 from tttkit.config import Config
 from tttkit.data.split import Split
-from tttkit.data.window_sampler import WindowSampler
 from tttkit.errors import NumericalError, PreemptedError
 from tttkit.evaluate.checkpoint import evaluate_model, write_checkpoint
 from tttkit.models import LanguageModel, compiled
@@ -31,6 +29,7 @@ from tttkit.rundir import RunDirectory
 from tttkit.train import checkpoint as state_files
 from tttkit.train.early_stopping import EarlyStopping
 from tttkit.train.export import export_model
+from tttkit.train.feed import Feed
 from tttkit.train.metadata import Metadata
 from tttkit.train.metrics import RunLog
 from tttkit.train.optim import build_optimizer, set_learning_rate
@@ -83,10 +82,8 @@ class Trainer:
         self.report = report
         self.signals = signals
         use_compile = config.train.compile if config.train.compile is not None else device.type == "cuda"
-        self._forward: nn.Module = compiled(self.model) if use_compile else self.model
-        self._sampler = WindowSampler(
-            splits["train"], window=config.train.window, batch_size=config.train.batch_size, seed=config.train.seed
-        )
+        run_model = compiled(self.model) if use_compile else self.model
+        self._feed = Feed(self.model, run_model, splits["train"], config.train)
         self.schedule = evaluation_steps(config.train.max_steps, config.evaluation.num_checkpoints)
         self.early_stopping = EarlyStopping(config.early_stopping, config.train.max_steps)
         self.progress = Progress()
@@ -94,6 +91,8 @@ class Trainer:
         self._saved_step = -1
         self._step_seconds: deque[float] = deque(maxlen=200)
         self._evaluation_seconds: deque[float] = deque(maxlen=5)
+        self._save_seconds: deque[float] = deque(maxlen=5)
+        self._save_every = config.train.save_every or default_save_every(config.train.max_steps)
         self._summaries: list[dict[str, Any]] = []
         self._logged_before: dict[int, float] = {}
 
@@ -103,6 +102,7 @@ class Trainer:
         if state is None:
             return None
         state_files.restore(state, self.model, self.optimizer)
+        self._feed.load(state.tensors)
         self.progress = Progress(**state.values["progress"])
         self.early_stopping.load(state.values["early_stopping"])
         self._saved_step = state.step
@@ -114,7 +114,6 @@ class Trainer:
 
     def run(self) -> str:
         """Train to the end. Returns `finished` or `early-stopped`; raises PreemptedError when a signal came."""
-        save_every = self.config.train.save_every or default_save_every(self.config.train.max_steps)
         try:
             while True:
                 step = self.progress.step
@@ -124,7 +123,7 @@ class Trainer:
                     return self._finish("early-stopped")
                 if step >= self.config.train.max_steps:
                     return self._finish("finished")
-                if step % save_every == 0:
+                if step % self._save_every == 0:
                     self.save()
                 self.train_step()
         except StopRequestedError as request:
@@ -144,10 +143,10 @@ class Trainer:
         loss = torch.zeros((), dtype=torch.float64, device=self.device)
         accumulation = self.config.train.grad_accumulation
         try:
-            for index in range(accumulation):
+            for part in self._feed.windows(step).chunk(accumulation):
                 self.signals.poll()
                 self.log.heartbeat("training", self.progress.step)
-                loss += self._backward((step - 1) * accumulation + index, 1.0 / accumulation)
+                loss += self._backward(part, 1.0 / accumulation)
         except StopRequestedError:
             self.optimizer.zero_grad(set_to_none=True)
             raise
@@ -198,30 +197,34 @@ class Trainer:
         step = self.progress.step
         if step == self._saved_step:
             return
+        started = time.perf_counter()
         self.log.heartbeat("saving", step)
         values = {"progress": dataclasses.asdict(self.progress), "early_stopping": self.early_stopping.to_dict()}
         try:
-            state_files.save_state(self.run_directory, step, self.model, self.optimizer, values)
+            state_files.save_state(self.run_directory, step, self.model, self.optimizer, values, self._feed.tensors())
         except OSError as error:
             self.log.write(f"state of step {step} not saved: {error}")
             self.report({"event": "warning", "step": step, "message": f"state not saved: {error}"})
             return
         self._saved_step = step
-        self.report({"event": "saved", "step": step})
+        self._save_seconds.append(time.perf_counter() - started)
+        self.report({"event": "saved", "step": step, "seconds": self._save_seconds[-1]})
 
     def eta_seconds(self) -> float | None:
-        """Expected seconds to the end: recent steps, plus the evaluations to come at their measured time."""
+        """Expected seconds to the end: recent steps, and evaluations and saves to come at their measured times."""
         if not self._step_seconds:
             return None
+        num_steps = self.config.train.max_steps - self.progress.step
         num_evaluations = sum(step > self.progress.step for step in self.schedule)
-        each = median(self._evaluation_seconds) if self._evaluation_seconds else 0.0
-        return (self.config.train.max_steps - self.progress.step) * median(self._step_seconds) + num_evaluations * each
+        num_saves = self.config.train.max_steps // self._save_every - self.progress.step // self._save_every
+        evaluation, save = (median(times or (0.0,)) for times in (self._evaluation_seconds, self._save_seconds))
+        return num_steps * median(self._step_seconds) + num_evaluations * evaluation + num_saves * save
 
-    def _backward(self, micro_step: int, share: float) -> torch.Tensor:
+    def _backward(self, batch: torch.Tensor, share: float) -> torch.Tensor:
         """Add the gradients of one micro-batch; returns its share of the loss, float64, detached."""
-        batch = self._sampler.batch(micro_step).to(self.device, non_blocking=True)  # (B, W+1)
+        batch = batch.to(self.device, non_blocking=True)  # (B, W+1)
         with self._autocast():
-            logits = self._forward(batch[:, :-1])  # (B, W, V)
+            logits = self._feed.logits(batch[:, :-1])  # (B, W, V)
         loss = functional.cross_entropy(logits.flatten(0, 1).float(), batch[:, 1:].flatten()) * share
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach().double()
@@ -229,6 +232,7 @@ class Trainer:
     def _update(self, loss: float, grad_norm: float) -> None:
         """Apply the update, or leave it out and count when it is not finite. Three in a row: NumericalError."""
         progress = self.progress
+        self._feed.settle(applied=math.isfinite(loss) and math.isfinite(grad_norm))
         if math.isfinite(loss) and math.isfinite(grad_norm):
             self.optimizer.step()
             progress.num_skipped_in_a_row = 0
@@ -257,10 +261,13 @@ class Trainer:
             "tokens_seen": self.progress.step * self.tokens_per_step,
             "tokens_per_second": self.tokens_per_step / seconds,
             "num_skipped": self.progress.num_skipped,
+            "eta_seconds": self.eta_seconds(),
         }
+        if self.progress.step % self.config.train.inner_loss_every == 0:
+            record |= self._feed.inner_record()
         self._verify(record)
         self.log.metrics(record)
-        self.report({"event": "step", **record, "eta_seconds": self.eta_seconds()})
+        self.report({"event": "step", **record})
 
     def _verify(self, record: dict[str, Any]) -> None:
         """Compare a recomputed loss with the one logged before the run stopped: equal bits prove the resume."""
@@ -296,7 +303,8 @@ class Trainer:
             f"selection_ppl {summary['selection_ppl']:.3f}"
             f"{' (best)' if is_best else ''}, patience {stopping.num_waiting}/{stopping.config.patience}"
         )
-        self.report({"event": "evaluation", "is_best": is_best, "summary": summary})
+        patience = {"num_waiting": stopping.num_waiting, "patience": stopping.config.patience}
+        self.report({"event": "evaluation", "is_best": is_best, **patience, "summary": summary})
 
     def _export(self, name: str) -> None:
         export_model(self.model, self.run_directory.path / name, self.config, self.splits["train"])

@@ -1,0 +1,81 @@
+"""The first and the last screen of `tttkit train`: the plan before the first step, the results after the last."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from rich.markup import escape
+
+from .units import duration, perplexity, size
+
+
+def first_screen(plan: dict[str, Any], environment: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Names and texts of what the run is going to do; texts are markup.
+
+    `plan` is the trainer's event of that name, `environment` the process's variables.
+    """
+    steps, tokens = plan["max_steps"] - plan["step"], plan["tokens_per_step"]
+    share = plan["max_steps"] * tokens / max(1, plan["train_tokens"])
+    run = escape(plan["run"])
+    data = f"{plan['train_tokens']:,} training and {plan['validation_tokens']:,} validation tokens"
+    whole = f"{steps * tokens:,} tokens to go, {share:.2f} times the training split in all"
+    rows = [
+        ("model", f"{plan['model']}, {plan['num_parameters']:,} parameters, W={plan['window']}, seed {plan['seed']}"),
+        ("device", f"{plan['device']}, {plan['precision']}, {plan['num_threads']} threads"),
+        ("data", f"{data}, vocabulary {plan['vocab_size']:,}"),
+        ("plan", f"steps {plan['step']:,} to {plan['max_steps']:,} of {tokens:,} tokens: {whole}"),
+        ("evaluations", _evaluations(plan)),
+        ("disk", _disk(plan)),
+        ("ETA", "measured from the first steps on" if steps else "nothing left to train"),
+        ("writes to", f"[path]{run}[/]"),
+        ("to stop", "Ctrl-C or SIGTERM saves and stops; the same command goes on from there"),
+        ("to watch", f"tttkit status {run} --loop"),
+    ]
+    return [*rows, ("terminal", _terminal(environment))]
+
+
+def last_screen(plan: dict[str, Any], result: dict[str, Any], run: str, seconds: float) -> list[tuple[str, str]]:
+    """Names and texts of what came out and of what to do with it; `result` is that of metadata.json."""
+    path = escape(run)
+    evaluated = bool(result.get("total_checkpoints_evaluated"))
+    rows = []
+    if plan:
+        num_tokens = (result["step"] - plan["step"]) * plan["tokens_per_step"]
+        rows.append(("trained", f"{num_tokens:,} tokens in {duration(seconds)}, evaluations and saves included"))
+    if result.get("best_selection_ppl") is not None:
+        best = f"selection_ppl {perplexity(result['best_selection_ppl'])} at evaluation {result['best_checkpoint_idx']}"
+        rows.append(("best", f"{best}: [path]{path}/best_model[/]"))
+    rows.append(("last", f"step {result['step']:,}: [path]{path}/final_model[/]"))
+    commands = [f"tttkit status {path}"]
+    if evaluated:
+        commands += [f"tttkit plot {path}", f"tttkit eval checkpoint {path}/best_model"]
+    return [*rows, ("next", "\n".join(commands))]
+
+
+def _evaluations(plan: dict[str, Any]) -> str:
+    steps, ahead = plan["evaluation_steps"], plan["num_evaluations_ahead"]
+    if not steps:
+        return "none"
+    done = f" ({len(steps) - ahead} done)" if ahead < len(steps) else ""
+    length = plan["eval_max_length"]
+    each = f"{plan['eval_num_sequences']} sequences of {length:,} tokens = {length / plan['window']:.3g} x W"
+    return f"{ahead} to come{done}, each on {each}"
+
+
+def _disk(plan: dict[str, Any]) -> str:
+    planned, free = plan["planned_bytes"], plan["free_bytes"]
+    text = f"up to {size(planned)} planned (a resumable state is {size(plan['state_bytes'])}), {size(free)} free"
+    return text if planned < free else f"[warning]{text}: too little; training goes on while saves fail[/]"
+
+
+def _terminal(environment: Mapping[str, str]) -> str:
+    """What a lost connection would do."""
+    for variable, name in (("TMUX", "tmux"), ("STY", "screen")):
+        if environment.get(variable):
+            return f"in {name}; safe to detach"
+    if environment.get("SLURM_JOB_ID"):
+        return f"in SLURM job {environment['SLURM_JOB_ID']}; its SIGTERM saves and stops"
+    where = "not in tmux" if os.isatty(2) else "no terminal"
+    return f"{where}; safe anyway: a lost connection does not end the run"

@@ -1,0 +1,66 @@
+"""What a run is about to do, as the event `plan`: sizes, evaluations, the disk it needs and the disk there is."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tttkit.config import Config
+from tttkit.train.checkpoint import NUM_KEPT
+
+if TYPE_CHECKING:
+    from tttkit.train.trainer import Trainer
+
+_BYTES_PER_PARAMETER = 4
+_STATE_COPIES = 3
+"""A state holds the weights and both moments of AdamW."""
+_JSON_BYTES_PER_CHUNK = 400
+"""What chunk_eval.json and summary.json come to for a chunk, about."""
+
+
+def planned_bytes(config: Config, num_parameters: int, num_evaluations: int) -> int:
+    """Bytes that a run of `num_evaluations` more evaluations keeps or holds at once, at the most.
+
+    The newest states and one more while it is written, the best and the final model and one more, the figures of every
+    evaluation, and its weights where they are kept.
+    """
+    weights = _BYTES_PER_PARAMETER * num_parameters
+    kept = num_evaluations if config.train.keep_weights else 0
+    chunks = config.evaluation.max_length // config.evaluation.chunk_stride
+    figures = num_evaluations * (chunks + 10) * _JSON_BYTES_PER_CHUNK
+    return (NUM_KEPT + 1) * _STATE_COPIES * weights + (3 + kept) * weights + figures
+
+
+def plan_event(trainer: Trainer, *, resumed: bool) -> dict[str, Any]:
+    """The event `plan` of a trainer that is ready to go on."""
+    config, step = trainer.config, trainer.progress.step
+    num_parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
+    ahead = [at for at in trainer.schedule if at >= step and at not in trainer.progress.evaluated]
+    train_split = trainer.splits["train"]
+    return {
+        "event": "plan",
+        "run": str(trainer.run_directory.path),
+        "model": config.model.name,
+        "num_parameters": num_parameters,
+        "train_tokens": train_split.num_tokens,
+        "validation_tokens": trainer.splits["validation"].num_tokens,
+        "vocab_size": train_split.vocab_size,
+        "window": config.train.window,
+        "step": step,
+        "max_steps": config.train.max_steps,
+        "tokens_per_step": trainer.tokens_per_step,
+        "evaluation_steps": trainer.schedule,
+        "num_evaluations_ahead": len(ahead),
+        "eval_max_length": config.evaluation.max_length,
+        "eval_num_sequences": config.evaluation.num_sequences,
+        "device": config.train.device,
+        "precision": config.train.precision,
+        "num_threads": torch.get_num_threads(),
+        "seed": config.train.seed,
+        "resumed": resumed,
+        "state_bytes": _STATE_COPIES * _BYTES_PER_PARAMETER * num_parameters,
+        "planned_bytes": planned_bytes(config, num_parameters, len(ahead)),
+        "free_bytes": shutil.disk_usage(trainer.run_directory.path).free,
+    }
