@@ -50,12 +50,11 @@ def with_decay(config: Config) -> ModelConfig:
 
 def warnings_about(config: Config) -> list[str]:
     """What is allowed, but hardly meant."""
-    if config.model.architecture == "ttt" and config.model.mini_batch_size == config.train.window:
-        return [
-            f"model.mini_batch_size equals train.window ({config.train.window}): every window is one inner step, so no "
-            f"recurrence is trained within it"
-        ]
-    return []
+    size = config.model.mini_batch_size
+    if config.model.architecture != "ttt" or size != config.train.window:
+        return []
+    why = "every window is one inner step, so no recurrence is trained within it"
+    return [f"model.mini_batch_size equals train.window ({size}): {why}"]
 
 
 class Lanes:
