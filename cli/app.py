@@ -13,7 +13,7 @@ import typer
 from tttkit import __version__
 from tttkit.errors import DiskFullError, TttkitError, UsageError
 
-from . import convert, data, eval, generate, plot, status, train
+from . import bench, convert, data, eval, generate, plot, status, train
 from .console import err, mend_streams, out
 
 _BUG = 1
@@ -41,6 +41,7 @@ app = typer.Typer(
     context_settings={"token_normalize_func": _normalize, "help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data.data_app, name="data")
+app.add_typer(bench.bench_app, name="bench")
 app.command("train")(train.train)
 app.command("status")(status.status)
 app.add_typer(eval.eval_app, name="eval")

@@ -9,9 +9,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rayon::prelude::*;
 use tokenizers::Tokenizer;
 
-use crate::bpe::{Bpe, Scratch};
+use crate::bpe::{Bpe, Scratch, Simd};
 use crate::error::{Error, Result};
 use crate::shard::{ShardInfo, ShardWriter};
+
+/// A long document is encoded in parts of about this many bytes.
+const PART_BYTES: usize = 1 << 18;
+/// 2^16 words of 32 bytes, 2 MB per thread.
+const CACHE_BITS: u32 = 16;
 
 /// Encodes documents, without special tokens of the tokenizer's own: byte-level BPE by `bpe`, any other tokenizer by the
 /// `tokenizers` crate.
@@ -21,7 +26,10 @@ pub struct Encoder {
 }
 
 enum Kind {
-    Bpe { bpe: Box<Bpe>, scratches: Mutex<Vec<Scratch>> },
+    Bpe {
+        bpe: Box<Bpe>,
+        scratches: Mutex<Vec<Scratch<u32>>>,
+    },
     Any(Box<Tokenizer>),
 }
 
@@ -31,7 +39,7 @@ impl Encoder {
     /// # Errors
     /// When the crate refuses the tokenizer.
     pub fn new(tokenizer_json: &str, num_threads: usize) -> Result<Self> {
-        let kind = match Bpe::new(tokenizer_json)? {
+        let kind = match Bpe::new(tokenizer_json, Simd::detect())? {
             Some(bpe) => Kind::Bpe {
                 bpe: Box::new(bpe),
                 scratches: Mutex::default(),
@@ -62,12 +70,16 @@ impl Encoder {
     fn encode_one(&self, text: &str) -> Result<Vec<u32>> {
         match &self.kind {
             Kind::Bpe { bpe, scratches } => {
-                let taken = lock(scratches).pop();
-                let mut scratch = taken.unwrap_or_default();
-                let mut ids = Vec::new();
-                bpe.encode(text, &mut scratch, &mut ids);
-                lock(scratches).push(scratch);
-                Ok(ids)
+                let encode_part = |part: &&str| {
+                    let taken = lock(scratches).pop();
+                    let mut scratch = taken.unwrap_or_else(|| Scratch::new(CACHE_BITS));
+                    let mut ids = Vec::new();
+                    bpe.encode(part, &mut scratch, &mut ids);
+                    lock(scratches).push(scratch);
+                    ids
+                };
+                let parts = bpe.parts(text, PART_BYTES);
+                Ok(parts.par_iter().map(encode_part).collect::<Vec<_>>().concat())
             }
             Kind::Any(tokenizer) => tokenizer
                 .encode_fast(text, false)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class LaneSampler:
-    """Batches of `batch_size` lanes of one rank among `world_size`; window k has the W+1 tokens of `WindowSampler`'s.
+    """Batches of `batch_size` lanes of one rank among `world_size`; window k is that of `WindowSampler`.
 
     An epoch is `steps_per_epoch` steps and reads no window twice; the few that do not fill a step of all lanes are left
     out, others in every epoch.
@@ -45,8 +45,8 @@ class LaneSampler:
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Tokens int64 `(batch_size, W + 1)` at `step` (from 0), and rows to reset before it, bool `(batch_size,)`.
 
-        A row is reset before the first window after the one among whose targets was its document's end-of-text token,
-        and where it jumps: at the first step of an epoch and where the stream begins again. Raises ValueError below 0.
+        A row's state is reset before the first window after the one whose targets held its document's end of text, and
+        where it jumps: at the first step of an epoch and where the stream begins again. Raises ValueError below 0.
         """
         import torch
 

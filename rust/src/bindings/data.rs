@@ -23,6 +23,12 @@ impl Encoder {
         run(py, || pack::Encoder::new(tokenizer_json, num_threads)).map(Self)
     }
 
+    /// Whether the tokenizer is a byte-level BPE with the GPT-2 pattern, which is encoded without the `tokenizers` crate.
+    #[getter]
+    fn is_byte_level_bpe(&self) -> bool {
+        self.0.is_byte_level_bpe()
+    }
+
     /// Ids of all documents one after another, and where each begins (one more than documents).
     fn encode<'py>(
         &self,

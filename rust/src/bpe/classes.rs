@@ -15,8 +15,6 @@ pub enum Class {
     Letter,
     Number,
     Space,
-    /// First byte of a character of several bytes: decode it and ask again. Never the class of a character.
-    Multibyte,
 }
 
 const BLOCK: usize = 256;
@@ -24,7 +22,6 @@ const NUM_CODE_POINTS: usize = 0x11_0000;
 
 /// The class of every character.
 pub struct Classes {
-    bytes: [Class; BLOCK],
     blocks: Vec<u16>,
     classes: Vec<Class>,
 }
@@ -45,8 +42,6 @@ impl Classes {
                 all[first as usize..=last as usize].fill(class);
             }
         }
-        let mut bytes = [Class::Multibyte; BLOCK];
-        bytes[..128].copy_from_slice(&all[..128]);
         let (mut blocks, mut classes) = (Vec::new(), Vec::<Class>::new());
         for block in all.chunks(BLOCK) {
             let known = classes.chunks(BLOCK).position(|other| other == block);
@@ -55,12 +50,7 @@ impl Classes {
                 classes.extend_from_slice(block);
             }
         }
-        Ok(Self { bytes, blocks, classes })
-    }
-
-    /// Class of a byte: that of an ASCII character, or `Multibyte`.
-    pub fn of_byte(&self, byte: u8) -> Class {
-        self.bytes[usize::from(byte)]
+        Ok(Self { blocks, classes })
     }
 
     /// Class of a character.
@@ -94,9 +84,7 @@ mod tests {
             if character.is_ascii() {
                 assert_eq!(class == Class::Letter, character.is_ascii_alphabetic());
                 assert_eq!(class == Class::Number, character.is_ascii_digit());
-                assert_eq!(classes.of_byte(character as u8), class);
             }
         }
-        assert_eq!(classes.of_byte(0xC3), Class::Multibyte);
     }
 }

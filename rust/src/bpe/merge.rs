@@ -1,32 +1,50 @@
 //! Merging a word's bytes into tokens: the pair with the lowest rank first, the leftmost of equals, until none is left.
 //!
-//! Short words are merged on a small array; above `HEAP_FROM` bytes a heap keeps the cost at n log n, so that a megabyte
+//! Short words are merged on a small array; from `HEAP_FROM` bytes on a heap keeps the cost at n log n, so that a megabyte
 //! without a space takes no longer than its share.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
-use std::hash::BuildHasherDefault;
+use std::collections::BinaryHeap;
 
-use super::hash::MixHasher;
+use super::hash::mix;
 
 const HEAP_FROM: usize = 256;
-const NONE: u32 = u32::MAX;
+const NONE: u64 = u64::MAX;
+const GONE: u32 = u32::MAX;
 
-/// Which pairs of tokens merge, how early, and into what.
+/// A pair of tokens and what becomes of it.
+#[derive(Clone, Copy)]
+struct Pair {
+    key: u64,
+    /// Rank in the high half, merged token in the low one: the smallest merges first.
+    merge: u64,
+}
+
+/// Which pairs of tokens merge, how early, and into what: a table with linear probing, less than half full.
 pub struct Merges {
     byte_ids: [u32; 256],
-    pairs: HashMap<u64, (u32, u32), BuildHasherDefault<MixHasher>>,
+    pairs: Box<[Pair]>,
+    shift: u32,
 }
 
 impl Merges {
     /// From the id of each byte and, in order of rank, (left, right, merged) ids; a repeated pair keeps its last rank, as in
     /// the `tokenizers` crate.
-    pub fn new(byte_ids: [u32; 256], merges: impl Iterator<Item = (u32, u32, u32)>) -> Self {
-        let pairs = merges
-            .zip(0..)
-            .map(|((left, right, merged), rank)| (key(left, right), (rank, merged)))
-            .collect();
-        Self { byte_ids, pairs }
+    pub fn new(byte_ids: &[u32; 256], merges: &[(u32, u32, u32)]) -> Self {
+        let bits = (2 * merges.len() + 2).next_power_of_two().ilog2();
+        let empty = Pair { key: NONE, merge: NONE };
+        let mut table = Self {
+            byte_ids: *byte_ids,
+            pairs: vec![empty; 1 << bits].into_boxed_slice(),
+            shift: u64::BITS - bits,
+        };
+        for (rank, &(left, right, merged)) in merges.iter().enumerate() {
+            let key = key(left, right);
+            let place = table.place(key);
+            let merge = (rank as u64) << 32 | u64::from(merged);
+            table.pairs[place] = Pair { key, merge };
+        }
+        table
     }
 
     /// Append the tokens of one word.
@@ -37,36 +55,35 @@ impl Merges {
         }
         let start = ids.len();
         ids.extend(word.iter().map(|&byte| self.byte_ids[usize::from(byte)]));
-        let mut ranks = [(NONE, NONE); HEAP_FROM];
-        for (slot, pair) in ranks.iter_mut().zip(ids[start..].windows(2)) {
-            *slot = self.look_up(pair[0], pair[1]);
+        let mut all = [NONE; HEAP_FROM];
+        for (merge, pair) in all.iter_mut().zip(ids[start..].windows(2)) {
+            *merge = self.look_up(pair[0], pair[1]);
         }
         let mut len = word.len();
         while len > 1 {
-            let (at, &(rank, merged)) = match ranks[..len - 1].iter().enumerate().min_by_key(|(_, pair)| pair.0) {
-                Some(lowest) => lowest,
-                None => break,
-            };
-            if rank == NONE {
+            let (mut at, mut lowest) = (0, NONE);
+            for (index, &merge) in all[..len - 1].iter().enumerate() {
+                if merge < lowest {
+                    (at, lowest) = (index, merge);
+                }
+            }
+            if lowest == NONE {
                 break;
             }
             let tokens = &mut ids[start..start + len];
+            let merged = lowest as u32;
             tokens[at] = merged;
             tokens.copy_within(at + 2.., at + 1);
-            ranks.copy_within(at + 1..len - 1, at);
+            all.copy_within(at + 1..len - 1, at);
             len -= 1;
             if at > 0 {
-                ranks[at - 1] = self.look_up(tokens[at - 1], merged);
+                all[at - 1] = self.look_up(tokens[at - 1], merged);
             }
             if at + 1 < len {
-                ranks[at] = self.look_up(merged, tokens[at + 1]);
+                all[at] = self.look_up(merged, tokens[at + 1]);
             }
         }
         ids.truncate(start + len);
-    }
-
-    fn look_up(&self, left: u32, right: u32) -> (u32, u32) {
-        self.pairs.get(&key(left, right)).copied().unwrap_or((NONE, NONE))
     }
 
     /// As `encode`, with the tokens in a linked list and the candidate pairs in a heap.
@@ -75,23 +92,23 @@ impl Merges {
         let len = tokens.len();
         let mut next: Vec<usize> = (1..=len).collect();
         let mut previous: Vec<usize> = (0..len).map(|at| at.wrapping_sub(1)).collect();
-        let mut heap: BinaryHeap<Reverse<(u32, usize, u64)>> = BinaryHeap::new();
+        let mut heap: BinaryHeap<Reverse<(u64, usize, u64)>> = BinaryHeap::new();
         let push = |heap: &mut BinaryHeap<_>, tokens: &[u32], left: usize, right: usize| {
-            let (rank, _) = self.look_up(tokens[left], tokens[right]);
-            if rank != NONE {
-                heap.push(Reverse((rank, left, key(tokens[left], tokens[right]))));
+            let merge = self.look_up(tokens[left], tokens[right]);
+            if merge != NONE {
+                heap.push(Reverse((merge, left, key(tokens[left], tokens[right]))));
             }
         };
         for left in 0..len - 1 {
             push(&mut heap, &tokens, left, left + 1);
         }
-        while let Some(Reverse((_, left, pair))) = heap.pop() {
+        while let Some(Reverse((merge, left, pair))) = heap.pop() {
             let right = next[left];
-            if tokens[left] == NONE || right >= len || key(tokens[left], tokens[right]) != pair {
+            if tokens[left] == GONE || right >= len || key(tokens[left], tokens[right]) != pair {
                 continue; // one of the two has merged with another since
             }
-            tokens[left] = self.look_up(tokens[left], tokens[right]).1;
-            tokens[right] = NONE;
+            tokens[left] = merge as u32;
+            tokens[right] = GONE;
             next[left] = next[right];
             if next[left] < len {
                 previous[next[left]] = left;
@@ -101,7 +118,22 @@ impl Merges {
                 push(&mut heap, &tokens, previous[left], left);
             }
         }
-        ids.extend(tokens.into_iter().filter(|&id| id != NONE));
+        ids.extend(tokens.into_iter().filter(|&id| id != GONE));
+    }
+
+    #[inline]
+    fn look_up(&self, left: u32, right: u32) -> u64 {
+        self.pairs[self.place(key(left, right))].merge
+    }
+
+    /// Where the pair is, or would be.
+    #[inline]
+    fn place(&self, key: u64) -> usize {
+        let mut place = (mix(key) >> self.shift) as usize;
+        while self.pairs[place].key != key && self.pairs[place].key != NONE {
+            place = (place + 1) & (self.pairs.len() - 1);
+        }
+        place
     }
 }
 

@@ -1,27 +1,39 @@
-//! Byte-level BPE with the GPT-2 pattern, exactly the ids of the `tokenizers` crate, many times faster.
+//! Byte-level BPE with the GPT-2 pattern: exactly the ids of the `tokenizers` crate, many times faster.
 //!
-//! Text is cut at added tokens (`<|endoftext|>`), then into words by hand-written rules instead of a regular expression; a
-//! word's tokens come from a cache of words, or from merging its bytes. A word never reaches into the next, so a text can be
-//! cut into blocks between words and encoded on all threads (`blocks`).
+//! Text is cut at added tokens (`<|endoftext|>`), then into words on bit masks of 64 bytes instead of by a regular expression;
+//! a word's tokens come from a cache of words, or from merging its bytes. Words are taken in batches: first all are hashed
+//! and their slots of the cache asked for, then all are emitted, so that no word waits for memory alone. No word reaches
+//! across certain places (`cut`), so a text can be encoded in blocks, on all threads.
+//!
+//! The rule for added tokens is that of `encode(text, add_special_tokens=False)`: they are found in the text, the leftmost
+//! first and the longest of those, special or not.
 
 mod cache;
 mod classes;
 mod hash;
+mod masks;
 mod merge;
 mod spec;
+mod starts;
+#[cfg(test)]
 mod words;
+
+use std::collections::HashSet;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
 use crate::error::{Error, Result};
+pub use cache::Id;
 use cache::{Key, WordCache};
-use classes::Classes;
+use classes::{Class, Classes};
+pub use masks::Simd;
 use merge::Merges;
 use spec::Spec;
-use words::Words;
 
-/// Bytes of a block, about.
-const BLOCK_BYTES: usize = 1 << 18;
+/// Words of a batch; a mask of starts adds up to 64.
+const BATCH_WORDS: usize = 128;
+/// Places of the widest slot.
+const MAX_INLINE: usize = 8;
 
 /// An encoder that threads share; what changes is in their `Scratch`.
 pub struct Bpe {
@@ -29,20 +41,34 @@ pub struct Bpe {
     merges: Merges,
     added: Option<AhoCorasick>,
     added_ids: Vec<u32>,
-    /// No added token holds white space, so text may be cut at a space.
-    can_cut: bool,
+    added_characters: HashSet<char>,
+    simd: Simd,
 }
 
 /// What one thread keeps from text to text.
-pub struct Scratch {
-    cache: WordCache,
+pub struct Scratch<T: Id> {
+    cache: WordCache<T>,
+    starts: Vec<u64>,
+    words: Vec<Word>,
+    merged: Vec<u32>,
 }
 
-impl Scratch {
-    /// An empty one.
-    pub fn new() -> Self {
+#[derive(Clone, Copy)]
+struct Word {
+    start: usize,
+    end: usize,
+    key: Key,
+    slot: usize,
+}
+
+impl<T: Id> Scratch<T> {
+    /// With a cache of 2^`cache_bits` slots of 32 bytes.
+    pub fn new(cache_bits: u32) -> Self {
         Self {
-            cache: WordCache::new(),
+            cache: WordCache::new(cache_bits),
+            starts: Vec::new(),
+            words: Vec::with_capacity(BATCH_WORDS),
+            merged: Vec::new(),
         }
     }
 }
@@ -52,7 +78,7 @@ impl Bpe {
     ///
     /// # Errors
     /// When the tables cannot be built.
-    pub fn new(tokenizer_json: &str) -> Result<Option<Self>> {
+    pub fn new(tokenizer_json: &str, simd: Simd) -> Result<Option<Self>> {
         let Some(spec) = Spec::read(tokenizer_json) else {
             return Ok(None);
         };
@@ -63,59 +89,138 @@ impl Bpe {
             .map_err(|error| Error::Tokenizer(error.to_string()))?;
         Ok(Some(Self {
             classes: Classes::new()?,
-            merges: Merges::new(spec.byte_ids, spec.merges.into_iter()),
-            can_cut: !contents.iter().any(|token| token.contains(char::is_whitespace)),
+            merges: Merges::new(&spec.byte_ids, &spec.merges),
             added: (!added_ids.is_empty()).then_some(added),
             added_ids,
+            added_characters: contents.iter().flat_map(|token| token.chars()).collect(),
+            simd,
         }))
     }
 
-    /// Append the ids of a text.
-    pub fn encode(&self, text: &str, scratch: &mut Scratch, ids: &mut Vec<u32>) {
+    /// Append the ids of a text. `T` must hold every id of the vocabulary.
+    pub fn encode<T: Id>(&self, text: &str, scratch: &mut Scratch<T>, ids: &mut Vec<T>) {
         let mut done = 0;
         if let Some(added) = &self.added {
             for found in added.find_iter(text) {
                 self.encode_words(&text[done..found.start()], scratch, ids);
-                ids.push(self.added_ids[found.pattern().as_usize()]);
+                ids.push(T::of(self.added_ids[found.pattern().as_usize()]));
                 done = found.end();
             }
         }
         self.encode_words(&text[done..], scratch, ids);
     }
 
-    /// Cut a text into blocks whose ids, one after another, are the ids of the text.
+    /// The last place in `text` after byte `from` where it may be cut: the ids of both parts, one after the other, are the
+    /// ids of the whole, whatever stands around it.
     ///
-    /// A cut is made before a space between two ASCII letters: there the pattern ends a word whatever stands around it.
-    pub fn blocks<'a>(&self, text: &'a str) -> Vec<&'a str> {
-        let (bytes, mut blocks, mut start) = (text.as_bytes(), Vec::new(), 0);
-        while self.can_cut && bytes.len() - start > BLOCK_BYTES {
-            let window = &bytes[start + BLOCK_BYTES - 1..];
-            let cut = window
-                .windows(3)
-                .position(|three| three[0].is_ascii_alphabetic() && three[1] == b' ' && three[2].is_ascii_alphabetic());
-            let Some(offset) = cut else { break };
-            let end = start + BLOCK_BYTES + offset;
-            blocks.push(&text[start..end]);
-            start = end;
+    /// That is before white space that follows something else, and where a letter or number is followed by another class:
+    /// there the pattern ends a word in any case. The character behind must occur in no added token.
+    pub fn last_cut(&self, text: &str, from: usize) -> Option<usize> {
+        let mut characters = text.char_indices().rev();
+        let (mut at, mut behind) = characters.next()?;
+        for (before_at, before) in characters {
+            if at <= from {
+                return None;
+            }
+            let (first, second) = (self.classes.of_char(before), self.classes.of_char(behind));
+            let ends = first != second && (second == Class::Space || matches!(first, Class::Letter | Class::Number));
+            if ends && !self.added_characters.contains(&behind) {
+                return Some(at);
+            }
+            (at, behind) = (before_at, before);
         }
-        blocks.push(&text[start..]);
-        blocks
+        None
     }
 
-    fn encode_words(&self, text: &str, scratch: &mut Scratch, ids: &mut Vec<u32>) {
-        let mut start = 0;
-        for word in Words::new(text, &self.classes) {
-            let key = Key::new(text.as_bytes(), start, word.len());
-            start += word.len();
-            let Some(key) = key else {
-                self.merges.encode(word.as_bytes(), ids);
-                continue;
-            };
-            if !scratch.cache.emit(key, ids) {
-                let before = ids.len();
-                self.merges.encode(word.as_bytes(), ids);
-                scratch.cache.insert(key, &ids[before..]);
+    /// Parts of a text of about `num_bytes` that may be encoded one by one.
+    pub fn parts<'a>(&self, text: &'a str, num_bytes: usize) -> Vec<&'a str> {
+        let (mut parts, mut start, mut stop) = (Vec::new(), 0, num_bytes);
+        while stop < text.len() {
+            let end = text.floor_char_boundary(stop);
+            if let Some(cut) = self.last_cut(&text[start..end], 0) {
+                parts.push(&text[start..start + cut]);
+                start += cut;
+                stop = start + num_bytes;
+            } else {
+                stop += num_bytes;
             }
         }
+        parts.push(&text[start..]);
+        parts
+    }
+
+    fn encode_words<T: Id>(&self, text: &str, scratch: &mut Scratch<T>, ids: &mut Vec<T>) {
+        if text.is_empty() {
+            return;
+        }
+        let mut starts = std::mem::take(&mut scratch.starts);
+        starts::find_starts(text, &self.classes, self.simd, &mut starts);
+        starts[0] &= !1; // the first word starts at 0, and words are told by their ends
+        let mut start = 0;
+        for (index, &mask) in starts.iter().enumerate() {
+            let mut mask = mask;
+            while mask != 0 {
+                let end = index * masks::LANES + mask.trailing_zeros() as usize;
+                mask &= mask - 1;
+                scratch.add_word(text, start, end);
+                start = end;
+            }
+            if scratch.words.len() > BATCH_WORDS - masks::LANES {
+                self.emit(text, scratch, ids);
+            }
+        }
+        scratch.add_word(text, start, text.len());
+        self.emit(text, scratch, ids);
+        scratch.starts = starts;
+    }
+
+    /// Append the tokens of the words of the batch.
+    fn emit<T: Id>(&self, text: &str, scratch: &mut Scratch<T>, ids: &mut Vec<T>) {
+        let mut found = [T::default(); BATCH_WORDS * MAX_INLINE];
+        let mut count = 0;
+        let words = std::mem::take(&mut scratch.words);
+        for word in &words {
+            if let Some(inline) = scratch.cache.get(word.key, word.slot) {
+                let places = inline.as_ref();
+                found[count..count + places.len()].copy_from_slice(places);
+                count += places[places.len() - 1].value() as usize;
+            } else {
+                ids.extend_from_slice(&found[..count]);
+                count = 0;
+                self.emit_unknown(&text.as_bytes()[word.start..word.end], *word, scratch, ids);
+            }
+        }
+        ids.extend_from_slice(&found[..count]);
+        scratch.words = words;
+        scratch.words.clear();
+    }
+
+    #[cold]
+    fn emit_unknown<T: Id>(&self, bytes: &[u8], word: Word, scratch: &mut Scratch<T>, ids: &mut Vec<T>) {
+        if word.key.is_long()
+            && let Some(known) = scratch.cache.get_long(bytes)
+        {
+            ids.extend_from_slice(known);
+            return;
+        }
+        scratch.merged.clear();
+        self.merges.encode(bytes, &mut scratch.merged);
+        let start = ids.len();
+        ids.extend(scratch.merged.iter().map(|&id| T::of(id)));
+        if word.key.is_long() {
+            scratch.cache.insert_long(bytes, &ids[start..]);
+        } else {
+            scratch.cache.insert(word.key, word.slot, &ids[start..]);
+        }
+    }
+}
+
+impl<T: Id> Scratch<T> {
+    #[inline]
+    fn add_word(&mut self, text: &str, start: usize, end: usize) {
+        let key = Key::new(text.as_bytes(), start, end - start);
+        let slot = self.cache.slot(key);
+        self.cache.prefetch(slot);
+        self.words.push(Word { start, end, key, slot });
     }
 }

@@ -16,6 +16,7 @@ struct File {
 }
 
 #[derive(Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "the file has them")]
 struct AddedToken {
     id: u32,
     content: String,
@@ -81,6 +82,9 @@ impl Spec {
         for (slot, character) in byte_ids.iter_mut().zip(byte_characters()) {
             *slot = *vocab.get(character.encode_utf8(&mut [0; 4]) as &str)?;
         }
+        if !added_ids_stand(&file.added_tokens, vocab) {
+            return None;
+        }
         let merges: Option<Vec<_>> = file.model.merges.iter().map(|merge| merge.ids(vocab)).collect();
         Some(Self {
             byte_ids,
@@ -92,6 +96,18 @@ impl Spec {
                 .collect(),
         })
     }
+}
+
+/// Whether the library gives the added tokens the ids that the file says: those of the vocabulary, or the next ones.
+fn added_ids_stand(added_tokens: &[AddedToken], vocab: &HashMap<String, u32>) -> bool {
+    let mut next = vocab.len() as u32;
+    added_tokens.iter().all(|token| {
+        let expected = vocab.get(&token.content).copied().unwrap_or_else(|| {
+            next += 1;
+            next - 1
+        });
+        token.id == expected
+    })
 }
 
 impl File {

@@ -1,4 +1,4 @@
-//! The GPT-2 pattern without a regular expression: text to words.
+//! The GPT-2 pattern character by character: the plain reading that `starts` is tested against.
 //!
 //! `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
 //!
@@ -7,6 +7,7 @@
 //! alone); white space.
 
 use super::classes::{Class, Classes};
+use super::starts::contraction;
 
 /// The words of a text, in order; together they are the text.
 pub struct Words<'a> {
@@ -25,32 +26,18 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// Class and length in bytes of the character at `at`, which is inside the text.
-    fn look(&self, at: usize) -> (Class, usize) {
-        match self.classes.of_byte(self.text.as_bytes()[at]) {
-            Class::Multibyte => self.text[at..].chars().next().map_or((Class::Other, 1), |character| {
-                (self.classes.of_char(character), character.len_utf8())
-            }),
-            class => (class, 1),
-        }
+    /// Class and length in bytes of the character at `at`; None at the end.
+    fn look(&self, at: usize) -> Option<(Class, usize)> {
+        let character = self.text[at..].chars().next()?;
+        Some((self.classes.of_char(character), character.len_utf8()))
     }
 
     /// End of the run of `class` that goes on at `at`.
     fn run(&self, class: Class, mut at: usize) -> usize {
-        let bytes = self.text.as_bytes();
-        while at < bytes.len() {
-            let found = self.classes.of_byte(bytes[at]);
-            if found == class {
-                at += 1;
-            } else if found == Class::Multibyte {
-                let (found, len) = self.look(at);
-                if found != class {
-                    break;
-                }
-                at += len;
-            } else {
-                break;
-            }
+        while let Some((found, len)) = self.look(at)
+            && found == class
+        {
+            at += len;
         }
         at
     }
@@ -58,8 +45,7 @@ impl<'a> Words<'a> {
     /// End of the word of white space that begins at `start`.
     fn space(&self, start: usize) -> usize {
         let (mut last, mut at) = (start, start);
-        while at < self.text.len() {
-            let (class, len) = self.look(at);
+        while let Some((class, len)) = self.look(at) {
             if class != Class::Space {
                 return if last == start { at } else { last };
             }
@@ -77,17 +63,11 @@ impl<'a> Words<'a> {
                 return start + 1 + len;
             }
         }
-        let (mut class, mut len) = self.look(start);
-        if bytes[start] == b' ' && start + 1 < bytes.len() {
-            let (next, next_len) = self.look(start + 1);
-            if next != Class::Space {
-                (class, len) = (next, 1 + next_len);
-            }
-        }
-        if class == Class::Space {
-            self.space(start)
-        } else {
-            self.run(class, start + len)
+        let blank = usize::from(bytes[start] == b' ');
+        let after_blank = self.look(start + blank).filter(|(class, _)| *class != Class::Space);
+        match after_blank {
+            Some((class, len)) => self.run(class, start + blank + len),
+            None => self.space(start),
         }
     }
 }
@@ -105,22 +85,73 @@ impl<'a> Iterator for Words<'a> {
     }
 }
 
-/// Bytes of the contraction after an apostrophe, 0 when there is none.
-fn contraction(after: &[u8]) -> usize {
-    match after {
-        [b's' | b't' | b'm' | b'd', ..] => 1,
-        [b'r' | b'v', b'e', ..] | [b'l', b'l', ..] => 2,
-        _ => 0,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::masks::Simd;
+    use super::super::starts::find_starts;
     use super::*;
+    use proptest::prelude::*;
 
     fn words(text: &str) -> Vec<&str> {
         let classes = Box::leak(Box::new(Classes::new().expect("tables")));
         Words::new(text, classes).collect()
+    }
+
+    fn assert_same_words(text: &str) {
+        let classes = Classes::new().expect("tables");
+        let mut expected = vec![0; text.len().div_ceil(64)];
+        let mut at = 0;
+        for word in Words::new(text, &classes) {
+            expected[at / 64] |= 1_u64 << (at % 64);
+            at += word.len();
+        }
+        assert_eq!(at, text.len());
+        for simd in Simd::available() {
+            let mut starts = Vec::new();
+            find_starts(text, &classes, simd, &mut starts);
+            assert_eq!(starts, expected, "{simd:?} {text:?}");
+        }
+    }
+
+    const PIECES: &[&str] = &[
+        "a", "Z", "é", "東", "5", "½", "٣", " ", "  ", "\n", "\r", "\t", "\u{a0}", "\u{3000}", "\u{2028}", "\u{85}",
+        "'", "'s", "'re", "'ll", "'t", "’", "!", "-", "\0", "😀", "\u{301}", "\u{378}", "\u{1c}", "\u{180e}",
+        "\u{200b}", "word", "    ",
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(3_000))]
+
+        #[test]
+        fn masks_and_rules_find_the_same_words(picks in prop::collection::vec(0..PIECES.len(), 0..120)) {
+            assert_same_words(&picks.into_iter().map(|pick| PIECES[pick]).collect::<String>());
+        }
+
+        #[test]
+        fn on_any_text(text in "\\PC{0,200}|[ \\s\\w']{0,200}") {
+            assert_same_words(&text);
+        }
+    }
+
+    #[test]
+    fn contractions_and_wide_spaces_at_every_place_of_a_mask() {
+        for tail in [
+            "'llama",
+            "'s",
+            "'re 'd",
+            "\u{3000}x",
+            "\u{3000}\u{a0} x",
+            "é\u{2003}",
+            "x'",
+            "'l5",
+            "''ve",
+        ] {
+            for before in 0..130 {
+                assert_same_words(&format!("{}{tail}", "x".repeat(before)));
+                assert_same_words(&format!("{}{tail}{tail}y", " ".repeat(before)));
+                assert_same_words(&format!("{}{tail}", "!".repeat(before)));
+            }
+        }
     }
 
     #[test]

@@ -1,0 +1,199 @@
+//! 64 bytes of text at a time as bit masks, one bit per byte: which are letters, digits, white space, …
+//!
+//! Three ways to the same masks: AVX-512 and AVX2 where the processor has them, chosen at run time, and plain arithmetic on
+//! eight bytes at a time everywhere. Only ASCII is told apart here; `wide` marks the rest.
+
+/// Which instructions to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Simd {
+    Avx512,
+    Avx2,
+    Scalar,
+}
+
+impl Simd {
+    /// The best that this processor has.
+    pub fn detect() -> Self {
+        Self::available()[0]
+    }
+
+    /// All that this processor has, the best first.
+    pub fn available() -> Vec<Self> {
+        let mut found = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512f") {
+                found.push(Self::Avx512);
+            }
+            if is_x86_feature_detected!("avx2") {
+                found.push(Self::Avx2);
+            }
+        }
+        found.push(Self::Scalar);
+        found
+    }
+}
+
+/// Bytes per mask.
+pub const LANES: usize = 64;
+
+/// Classes of 64 bytes, bit i for byte i.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Masks {
+    /// ASCII letters.
+    pub letters: u64,
+    /// ASCII digits.
+    pub numbers: u64,
+    /// ASCII white space.
+    pub spaces: u64,
+    /// The plain space, U+0020.
+    pub blanks: u64,
+    /// `'`.
+    pub apostrophes: u64,
+    /// Bytes of characters beyond ASCII.
+    pub wide: u64,
+}
+
+/// With 512-bit registers.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+pub fn avx512(bytes: &[u8; LANES]) -> Masks {
+    use std::arch::x86_64::{
+        _mm512_cmpeq_epi8_mask, _mm512_cmple_epu8_mask, _mm512_loadu_si512, _mm512_movepi8_mask, _mm512_or_si512,
+        _mm512_set1_epi8, _mm512_sub_epi8,
+    };
+    // SAFETY: the array is exactly the 64 bytes that are read, and the load needs no alignment.
+    let all = unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) };
+    let lower = _mm512_or_si512(all, _mm512_set1_epi8(0x20));
+    let within = |value, first: u8, count: i8| {
+        _mm512_cmple_epu8_mask(
+            _mm512_sub_epi8(value, _mm512_set1_epi8(first.cast_signed())),
+            _mm512_set1_epi8(count - 1),
+        )
+    };
+    let blanks = _mm512_cmpeq_epi8_mask(all, _mm512_set1_epi8(b' '.cast_signed()));
+    Masks {
+        letters: within(lower, b'a', 26),
+        numbers: within(all, b'0', 10),
+        spaces: blanks | within(all, b'\t', 5),
+        blanks,
+        apostrophes: _mm512_cmpeq_epi8_mask(all, _mm512_set1_epi8(b'\''.cast_signed())),
+        wide: _mm512_movepi8_mask(all),
+    }
+}
+
+/// With 256-bit registers.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline]
+pub fn avx2(bytes: &[u8; LANES]) -> Masks {
+    use std::arch::x86_64::{
+        __m256i, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256,
+        _mm256_set1_epi8, _mm256_sub_epi8,
+    };
+    let bits = |value: __m256i| u64::from(_mm256_movemask_epi8(value).cast_unsigned());
+    let half = |at: usize| {
+        // SAFETY: `at` is 0 or 32, so the 32 bytes that are read lie in the array; the load needs no alignment.
+        let all = unsafe { _mm256_loadu_si256(bytes.as_ptr().add(at).cast()) };
+        let within = |value, first: u8, count: i8| {
+            let offset = _mm256_sub_epi8(value, _mm256_set1_epi8(first.cast_signed()));
+            bits(_mm256_cmpeq_epi8(
+                _mm256_min_epu8(offset, _mm256_set1_epi8(count - 1)),
+                offset,
+            ))
+        };
+        let equal = |byte: u8| bits(_mm256_cmpeq_epi8(all, _mm256_set1_epi8(byte.cast_signed())));
+        let blanks = equal(b' ');
+        Masks {
+            letters: within(_mm256_or_si256(all, _mm256_set1_epi8(0x20)), b'a', 26),
+            numbers: within(all, b'0', 10),
+            spaces: blanks | within(all, b'\t', 5),
+            blanks,
+            apostrophes: equal(b'\''),
+            wide: bits(all),
+        }
+    };
+    let (low, high) = (half(0), half(32));
+    let join = |low: u64, high: u64| low | high << 32;
+    Masks {
+        letters: join(low.letters, high.letters),
+        numbers: join(low.numbers, high.numbers),
+        spaces: join(low.spaces, high.spaces),
+        blanks: join(low.blanks, high.blanks),
+        apostrophes: join(low.apostrophes, high.apostrophes),
+        wide: join(low.wide, high.wide),
+    }
+}
+
+/// Eight bytes at a time in one integer: on any processor.
+#[inline]
+pub fn scalar(bytes: &[u8; LANES]) -> Masks {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x80 * ONES;
+    let mut masks = Masks::default();
+    let (words, _) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let all = u64::from_le_bytes(*word);
+        let ascii = !all & HIGH;
+        let low = all & !HIGH;
+        // The high bit of each byte of `low + (128 - n)` says whether the byte is at least n.
+        let at_least = |value: u64, n: u8| value + u64::from(128 - n) * ONES;
+        let within =
+            |value: u64, first: u8, count: u8| at_least(value, first) & !at_least(value, first + count) & ascii;
+        // Gathers the high bits of the eight bytes.
+        let bits = |found: u64| ((found & HIGH) >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56 << (8 * index);
+        let blanks = bits(within(low, b' ', 1));
+        masks.letters |= bits(within(low | (0x20 * ONES), b'a', 26));
+        masks.numbers |= bits(within(low, b'0', 10));
+        masks.spaces |= blanks | bits(within(low, b'\t', 5));
+        masks.blanks |= blanks;
+        masks.apostrophes |= bits(within(low, b'\'', 1));
+        masks.wide |= bits(all);
+    }
+    masks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn expected(bytes: &[u8; LANES]) -> Masks {
+        let bits = |test: &dyn Fn(u8) -> bool| (0..LANES).fold(0, |mask, at| mask | u64::from(test(bytes[at])) << at);
+        Masks {
+            letters: bits(&|byte| byte.is_ascii_alphabetic()),
+            numbers: bits(&|byte| byte.is_ascii_digit()),
+            spaces: bits(&|byte| matches!(byte, 9..=13 | 32)),
+            blanks: bits(&|byte| byte == 32),
+            apostrophes: bits(&|byte| byte == b'\''),
+            wide: bits(&|byte| byte >= 128),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn all_ways_give_the_same_masks(bytes: [u8; 32], more: [u8; 32]) {
+            let mut all = [0; LANES];
+            all[..32].copy_from_slice(&bytes);
+            all[32..].copy_from_slice(&more);
+            prop_assert_eq!(scalar(&all), expected(&all));
+            #[cfg(target_arch = "x86_64")]
+            for simd in Simd::available() {
+                // SAFETY: the processor has the instructions, `available` says.
+                match simd {
+                    Simd::Avx512 => prop_assert_eq!(unsafe { avx512(&all) }, expected(&all)),
+                    Simd::Avx2 => prop_assert_eq!(unsafe { avx2(&all) }, expected(&all)),
+                    Simd::Scalar => {}
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_byte_has_its_class() {
+        for byte in 0..=255_u8 {
+            assert_eq!(scalar(&[byte; LANES]), expected(&[byte; LANES]), "{byte}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+"""Byte-level BPE in Rust against the `tokenizers` library.
+
+`TTTKIT_SLOW_TESTS=1` reads whole corpora, every code point and a million random texts: minutes to an hour.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sysconfig
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer
+
+from tttkit._rust import Encoder
+from tttkit.data import encode_documents
+
+SLOW = bool(os.environ.get("TTTKIT_SLOW_TESTS"))
+END = "<|endoftext|>"
+PIECES = [
+    *"aZé東5½٣!-'’\0😀\u0301\u0378\x1c\u180e\u200b \n\r\t\xa0\u3000\u2028\x85\u200d", "  ", "    ", "'s", "'re", "'ll",
+    "'t", "'VE", "word", "it's", "١٢", "Ⅷ", "ª", "ʼ", "\r\n", END, "<|end", "x" * 40, " " * 70,
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def gpt2(shared):
+    """Both encoders for GPT-2's vocabulary."""
+    path = shared / "data" / "gpt2" / "tokenizer.json"
+    return Encoder(path.read_text(), 1), Tokenizer.from_file(str(path))
+
+
+def assert_equal(encoders, texts):
+    ours, library = encoders
+    ids, offsets = ours.encode(texts)
+    for text, start, stop in zip(texts, offsets[:-1], offsets[1:], strict=True):
+        assert ids[start:stop].tolist() == library.encode(text, add_special_tokens=False).ids, repr(text[:200])
+
+
+@given(st.lists(st.lists(st.sampled_from(PIECES), max_size=60).map("".join), max_size=20))
+@settings(max_examples=2_000 if SLOW else 60, deadline=None)
+def test_texts_of_awkward_pieces(gpt2, texts):
+    assert_equal(gpt2, texts)
+
+
+@given(st.lists(st.text(max_size=200), max_size=20))
+@settings(max_examples=50_000 if SLOW else 60, deadline=None)
+def test_any_text(gpt2, texts):
+    assert_equal(gpt2, texts)
+
+
+def test_every_code_point_between_letters_numbers_and_white_space(gpt2):
+    """The tables follow the same Unicode as the library's: unassigned code points, marks, digits of all scripts."""
+    codes = [code for code in range(0, 0x110000, 1 if SLOW else 53) if not 0xD800 <= code < 0xE000]
+    codes += [] if SLOW else [*range(0x3100), *range(0xFE00, 0x10000)]
+    around = [f"a{char}b 1{char}2 {char}  {char}{char}'s" for char in map(chr, codes)]
+    assert_equal(gpt2, ["".join(around[at : at + 500]) for at in range(0, len(around), 500)])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "x" * 100_000,
+        "ab" * 30_000,
+        " " * 3_000,
+        "\n" * 70 + "x",
+        "\u3000" * 130 + "x",
+        "!" * 2_000,
+        "\0\r\0",
+        END * 3,
+    ],
+    ids=lambda text: f"{text[:3]!r}x{len(text)}",
+)
+def test_long_words(gpt2, text):
+    assert_equal(gpt2, [text * (10 if SLOW else 1)])
+
+
+def corpora(shared):
+    data = shared / "data"
+    library = Path(sysconfig.get_path("stdlib"))
+    if SLOW:
+        return [
+            *data.glob("novels/*/*.txt"),
+            *(path for path in data.glob("wikitext/*") if path.is_file()),
+            *library.glob("**/*.py"),
+        ]
+    return [*sorted(data.glob("novels/validation/*.txt"))[:1], *sorted(library.glob("*.py"))[:40]]
+
+
+def test_real_text(gpt2, shared):
+    for path in corpora(shared):
+        text = path.read_bytes().decode("utf-8", errors="replace")
+        assert_equal(gpt2, [text] if SLOW else [text[:300_000]])
+
+
+def with_added(tokenizer_json, *tokens):
+    tokenizer = Tokenizer.from_file(str(tokenizer_json))
+    tokenizer.add_tokens(list(tokens))
+    return Encoder(tokenizer.to_str(), 1), tokenizer
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        [AddedToken("<a>", special=True), AddedToken("<a><b>", special=True), AddedToken("b>", special=True)],
+        [AddedToken("new word", normalized=False), AddedToken("e", normalized=False)],
+        [AddedToken("<pad>", lstrip=True, special=True)],
+        [AddedToken("cat", single_word=True)],
+        [AddedToken("plain", normalized=True)],
+    ],
+)
+def test_added_tokens_are_found_as_the_library_finds_them(tokenizer_json, tokens):
+    texts = ["<a><b>b><a>", "a new word here", "the  <pad> cat concat", f"plain{END}explain", "new  word e", ""]
+    assert_equal(with_added(tokenizer_json, *tokens), texts)
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "fast"),
+    [
+        (None, {}, True),
+        ("pre_tokenizer", {"add_prefix_space": True}, False),
+        ("pre_tokenizer", {"use_regex": False}, False),
+        ("model", {"ignore_merges": True}, False),
+        ("model", {"unk_token": END}, False),
+    ],
+)
+def test_only_the_gpt2_kind_is_taken_and_every_other_is_encoded_all_the_same(tokenizer_json, section, values, fast):
+    content = json.loads(tokenizer_json.read_text())
+    if section:
+        content[section].update(values)
+    encoders = Encoder(json.dumps(content), 1), Tokenizer.from_str(json.dumps(content))
+    assert encoders[0].is_byte_level_bpe == fast
+    assert_equal(encoders, ["The cat sat, didn't it? 1,234\n\n", "", f"x{END}y"])
+
+
+def test_threads_cut_a_long_document_and_change_nothing(shared):
+    text = next((shared / "data" / "novels" / "validation").glob("*.txt")).read_text()
+    path = shared / "data" / "gpt2" / "tokenizer.json"
+    one, two = (encode_documents([text * 3, "short"], path, threads=threads) for threads in (1, 2))
+    assert np.array_equal(one[0], two[0])
+    assert np.array_equal(one[1], two[1])
