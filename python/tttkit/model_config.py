@@ -128,6 +128,18 @@ class ModelConfig:
         """The name of `--model`: ttt-linear, ttt-mlp, sw or transformer."""
         return f"ttt-{self.ttt_layer_type}" if self.architecture == "ttt" else self.architecture
 
+    def as_transformer(self) -> ModelConfig:
+        """The full-attention baseline of the same sizes; its parameter count differs by the sequence layers alone."""
+        return dataclasses.replace(
+            self,
+            architecture="transformer",
+            use_gate=False,
+            share_qk=False,
+            pre_conv=False,
+            state_decay=1.0,
+            learn_state_decay=False,
+        )
+
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> ModelConfig:
         """Build a named size: `ttt-125m` is the reference of 152,609,616 parameters. Raises UsageError."""

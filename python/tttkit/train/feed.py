@@ -11,30 +11,36 @@ from torch import Tensor
 from tttkit.config import TrainConfig
 from tttkit.data.split import Split
 from tttkit.data.window_sampler import WindowSampler
+from tttkit.models import compiled
 from tttkit.models.inner_metrics import inner_metrics
 from tttkit.train.carry import Lanes
 
 if TYPE_CHECKING:
-    from tttkit.models import CompiledModel, LanguageModel
+    from tttkit.models import LanguageModel
 
 _MAX_WATCHED = 8
 """Windows whose inner loops are watched: enough for a mean, few enough to cost nothing."""
+_MIN_COMPILED_FLOP = 4e12
+"""Training on a CPU that is worth compiling for: about a minute on two cores, of which a quarter is gained."""
 
 
 class Feed:
     """Windows of each update and their logits. Use: `windows`, `logits` for its parts in order, then `settle`."""
 
-    def __init__(
-        self, model: LanguageModel, run: LanguageModel | CompiledModel, split: Split, config: TrainConfig
-    ) -> None:
-        """`run` is the model as it is trained, compiled or not. Raises DataError where the text is too short."""
+    def __init__(self, model: LanguageModel, split: Split, config: TrainConfig) -> None:
+        """The model is on its device. Raises DataError where the text is too short."""
         self._model = model
-        self._run = run
+        self._run = compiled(model, enabled=_may_compile(model, config))
         self._windows = torch.empty(0, dtype=torch.int64)
         self._num_parts = config.grad_accumulation
         self._sampler = WindowSampler(split, window=config.window, batch_size=config.batch_size, seed=config.seed)
-        self._lanes = Lanes(model, run, split, config) if config.carry == "lanes" else None
+        self._lanes = Lanes(model, self._run, split, config) if config.carry == "lanes" else None
         self._reads_lanes = False
+
+    @property
+    def how(self) -> str:
+        """How the model runs, compiled or eager, and why, in one line."""
+        return self._run.reason
 
     def windows(self, step: int) -> Tensor:
         """All windows of update `step` (from 1), int64 (batch_size x grad_accumulation, W + 1)."""
@@ -80,3 +86,11 @@ class Feed:
         """Go on from what `tensors` gave, among the tensors of a saved run."""
         if self._lanes is not None:
             self._lanes.load(tensors)
+
+
+def _may_compile(model: LanguageModel, config: TrainConfig) -> bool | None:
+    """Whether to compile, where that is possible; None leaves it to the device."""
+    if config.compile is not None or model.device.type != "cpu":
+        return config.compile
+    tokens = config.max_steps * config.window * config.batch_size * config.grad_accumulation
+    return 6.0 * tokens * sum(parameter.numel() for parameter in model.parameters()) >= _MIN_COMPILED_FLOP

@@ -267,5 +267,6 @@ def _begin(trainer: Trainer, data_path: Path) -> None:
     for message in warnings_about(config):
         trainer.log.write(message)
         trainer.report({"event": "warning", "step": step, "message": message})
+    trainer.log.write(trainer.feed.how)
     trainer.log.write(f"{'resumed at' if state else 'started at'} step {step} of {config.train.max_steps}")
     trainer.report(plan_event(trainer, resumed=state is not None))

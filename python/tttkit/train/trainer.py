@@ -23,7 +23,7 @@ from tttkit.config import Config
 from tttkit.data.split import Split
 from tttkit.errors import NumericalError, PreemptedError
 from tttkit.evaluate.checkpoint import evaluate_model, write_checkpoint
-from tttkit.models import LanguageModel, compiled
+from tttkit.models import LanguageModel
 from tttkit.models.digest import weights_sha256
 from tttkit.rundir import RunDirectory
 from tttkit.train import checkpoint as state_files
@@ -81,9 +81,7 @@ class Trainer:
         self.log = log
         self.report = report
         self.signals = signals
-        use_compile = config.train.compile if config.train.compile is not None else device.type == "cuda"
-        run_model = compiled(self.model) if use_compile else self.model
-        self._feed = Feed(self.model, run_model, splits["train"], config.train)
+        self.feed = Feed(self.model, splits["train"], config.train)
         self.schedule = evaluation_steps(config.train.max_steps, config.evaluation.num_checkpoints)
         self.early_stopping = EarlyStopping(config.early_stopping, config.train.max_steps)
         self.progress = Progress()
@@ -102,7 +100,7 @@ class Trainer:
         if state is None:
             return None
         state_files.restore(state, self.model, self.optimizer)
-        self._feed.load(state.tensors)
+        self.feed.load(state.tensors)
         self.progress = Progress(**state.values["progress"])
         self.early_stopping.load(state.values["early_stopping"])
         self._saved_step = state.step
@@ -143,7 +141,7 @@ class Trainer:
         loss = torch.zeros((), dtype=torch.float64, device=self.device)
         accumulation = self.config.train.grad_accumulation
         try:
-            for part in self._feed.windows(step).chunk(accumulation):
+            for part in self.feed.windows(step).chunk(accumulation):
                 self.signals.poll()
                 self.log.heartbeat("training", self.progress.step)
                 loss += self._backward(part, 1.0 / accumulation)
@@ -201,7 +199,7 @@ class Trainer:
         self.log.heartbeat("saving", step)
         values = {"progress": dataclasses.asdict(self.progress), "early_stopping": self.early_stopping.to_dict()}
         try:
-            state_files.save_state(self.run_directory, step, self.model, self.optimizer, values, self._feed.tensors())
+            state_files.save_state(self.run_directory, step, self.model, self.optimizer, values, self.feed.tensors())
         except OSError as error:
             self.log.write(f"state of step {step} not saved: {error}")
             self.report({"event": "warning", "step": step, "message": f"state not saved: {error}"})
@@ -224,7 +222,7 @@ class Trainer:
         """Add the gradients of one micro-batch; returns its share of the loss, float64, detached."""
         batch = batch.to(self.device, non_blocking=True)  # (B, W+1)
         with self._autocast():
-            logits = self._feed.logits(batch[:, :-1])  # (B, W, V)
+            logits = self.feed.logits(batch[:, :-1])  # (B, W, V)
         loss = functional.cross_entropy(logits.flatten(0, 1).float(), batch[:, 1:].flatten()) * share
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach().double()
@@ -232,7 +230,7 @@ class Trainer:
     def _update(self, loss: float, grad_norm: float) -> None:
         """Apply the update, or leave it out and count when it is not finite. Three in a row: NumericalError."""
         progress = self.progress
-        self._feed.settle(applied=math.isfinite(loss) and math.isfinite(grad_norm))
+        self.feed.settle(applied=math.isfinite(loss) and math.isfinite(grad_norm))
         if math.isfinite(loss) and math.isfinite(grad_norm):
             self.optimizer.step()
             progress.num_skipped_in_a_row = 0
@@ -264,7 +262,7 @@ class Trainer:
             "eta_seconds": self.eta_seconds(),
         }
         if self.progress.step % self.config.train.inner_loss_every == 0:
-            record |= self._feed.inner_record()
+            record |= self.feed.inner_record()
         self._verify(record)
         self.log.metrics(record)
         self.report({"event": "step", **record})
