@@ -56,9 +56,8 @@ def compiled(model: LanguageModel, *, enabled: bool | None = None) -> CompiledMo
     if obstacle is not None:
         return CompiledModel(model, None, f"eager: {obstacle}")
     block = torch.compile(Block.forward, dynamic=False)
-    return CompiledModel(
-        model, [partial(block, layer) for layer in model.model.layers], f"blocks compiled for {device}"
-    )
+    layers = (layer for layer in model.model.layers if isinstance(layer, Block))
+    return CompiledModel(model, [partial(block, layer) for layer in layers], f"blocks compiled for {device}")
 
 
 def _obstacle(device: str) -> str | None:
