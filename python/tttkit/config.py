@@ -77,7 +77,7 @@ class TrainConfig:
     device: str | None = None
     """cpu, cuda or cuda:N; default the GPU where there is one."""
     compile: bool | None = None
-    """Run blocks through torch.compile; default on a GPU, and on a CPU for runs of more than about a minute."""
+    """Run blocks through torch.compile; default on a GPU, and on a CPU for runs of more than some five minutes."""
     num_threads: int | None = Field(default=None, ge=1)
     """CPU threads; default all cores. Bits depend on it, so it is recorded."""
     save_every: int | None = Field(default=None, ge=1)

@@ -6,7 +6,11 @@ import json
 
 import pytest
 
+from tests.models.small import small_model
+from tttkit.config import TrainConfig
+from tttkit.data import open_split
 from tttkit.models import load_model
+from tttkit.train.feed import Feed
 from tttkit.train.start import train
 
 LANES = {"carry": "lanes", "carry_from": 0.25, "carry_reset": 0.1, "carry_fresh_share": 0.25}
@@ -90,3 +94,22 @@ def test_a_window_of_one_mini_batch_is_warned_of(tiny_values, tmp_path):
     assert "mini_batch_size equals train.window (16)" in messages[0]
     _, events = run_training(tiny_values(train={"max_steps": 0}), tmp_path / "other")
     assert not [event for event in events if event["event"] == "warning"]
+
+
+@pytest.mark.parametrize(
+    ("train_values", "expected"),
+    [
+        ({}, "eager: as configured"),
+        ({"max_steps": 10**9}, "blocks compiled for cpu"),
+        ({"max_steps": 10**9, "compile": False}, "eager: as configured"),
+        ({"compile": True}, "blocks compiled for cpu"),
+    ],
+)
+def test_blocks_are_compiled_where_the_run_is_long_enough(tiny_data, train_values, expected, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    config = TrainConfig(window=16, batch_size=4, **{"max_steps": 12, **train_values})
+    feed = Feed(small_model(vocab_size=300), open_split(tiny_data, "train"), config)
+    assert feed.how == expected
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    feed = Feed(small_model(vocab_size=300), open_split(tiny_data, "train"), config)
+    assert feed.how == ("eager: no C++ compiler found" if "compiled" in expected else expected)

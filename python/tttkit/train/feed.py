@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _MAX_WATCHED = 8
 """Windows whose inner loops are watched: enough for a mean, few enough to cost nothing."""
-_MIN_COMPILED_FLOP = 4e12
-"""Training on a CPU that is worth compiling for: about a minute on two cores, of which a quarter is gained."""
+_MIN_COMPILED_FLOP = 5e13
+"""Training on a CPU that is worth compiling for: five minutes on two cores, of which a sixth is gained at least."""
 
 
 class Feed:
