@@ -264,7 +264,8 @@ def _begin(trainer: Trainer, data_path: Path) -> None:
     for line in state.skipped if state else ():
         trainer.log.write(f"skipped damaged state {line}")
         trainer.report({"event": "warning", "step": step, "message": f"skipped damaged state {line}"})
-    for message in warnings_about(config):
+    missing = [trainer.feed.how] if trainer.feed.how.endswith("found") else []  # a compiler, Triton
+    for message in warnings_about(config) + missing:
         trainer.log.write(message)
         trainer.report({"event": "warning", "step": step, "message": message})
     trainer.log.write(trainer.feed.how)
