@@ -3,9 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUST_SOURCES := $(shell find rust -name '*.rs' -o -name 'Cargo.toml') Cargo.toml Cargo.lock
 
-.PHONY: help quickstart setup build format lint test all bench wheel clean
+.PHONY: help quickstart setup build format lint test test-faults all bench wheel clean
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 quickstart: setup ## set up, then run the main job: train, status, plot
 	$(BIN)/tttkit train
@@ -48,6 +48,9 @@ lint: setup ## ruff, mypy, stubtest, clippy, rustfmt
 test: setup ## all tests
 	cargo test -q --release
 	$(BIN)/python -m pytest
+
+test-faults: setup ## the whole fault suite: kills, power failures, full disks, signals
+	$(BIN)/python -m pytest tests/faults -m "faults or not faults"
 
 all: lint test ## what CI checks in the clone
 

@@ -13,7 +13,7 @@ import typer
 from tttkit import __version__
 from tttkit.errors import DiskFullError, TttkitError, UsageError
 
-from . import bench, convert, data, eval, generate, plot, status, train
+from . import bench, convert, data, doctor, eval, generate, plot, resume, status, train
 from .console import err, mend_streams, out
 
 _BUG = 1
@@ -43,11 +43,13 @@ app = typer.Typer(
 app.add_typer(data.data_app, name="data")
 app.add_typer(bench.bench_app, name="bench")
 app.command("train")(train.train)
+app.command("resume")(resume.resume)
 app.command("status")(status.status)
 app.add_typer(eval.eval_app, name="eval")
 app.command("plot")(plot.plot)
 app.command("generate")(generate.generate)
 app.command("convert")(convert.convert)
+app.command("doctor")(doctor.doctor)
 
 
 def _print_version(wanted: bool) -> None:

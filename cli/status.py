@@ -23,6 +23,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 _COLOURS = {
     "running": "ok", "evaluating": "ok", "saving": "ok", "starting": "ok", "finished": "ok", "early-stopped": "ok",
     "preempted": "warning", "stalled": "warning", "unknown": "warning", "crashed": "error", "nan-stopped": "error",
+    "disk-full": "error",
 }  # fmt: skip
 _CHECK_CODES = {"stalled": 3, "crashed": 4, "nan-stopped": 5}
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tttkit.errors import UsageError
+from tttkit.errors import PreemptedError, UsageError
+from tttkit.rundir import find_run
 
 from .console import out, print_json
+
+if TYPE_CHECKING:
+    from .train_view import TrainView
 
 _SECTION_OF = {
     "window": "train",
@@ -45,6 +50,16 @@ _EVALUATION = "Evaluation and early stopping"
 _SCREEN = "Screen"
 
 
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """How to run, which does not change what is computed."""
+
+    auto_microbatch: bool = False
+    grace_seconds: float = 10.0
+    allow_data_change: bool = False
+    allowed_keys: frozenset[str] = frozenset()
+
+
 def _option(panel: str, text: str, *names: str) -> Any:
     return typer.Option(*names, help=text, rich_help_panel=panel, show_default=False)
 
@@ -62,6 +77,16 @@ def train(
         list[str] | None, _option(_RUN, "Any value: section.key=value. May be repeated.", "--set")
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on with an unfinished run.", rich_help_panel=_RUN)] = True,
+    auto_microbatch: Annotated[
+        bool, _option(_RUN, "Out of memory: halve the micro-batch, keep the batch.", "--auto-microbatch")
+    ] = False,
+    grace: Annotated[float, typer.Option(help="Seconds to leave after SIGTERM.", min=0, rich_help_panel=_RUN)] = 10.0,
+    allow_data_change: Annotated[
+        bool, _option(_RUN, "Go on although the data is other data.", "--allow-data-change")
+    ] = False,
+    allow_change: Annotated[
+        list[str] | None, _option(_RUN, "Go on although KEY (section.key, world_size) differs. May be repeated.")
+    ] = None,
     dry_run: Annotated[bool, _option(_RUN, "Print the resolved configuration and stop.", "--dry-run")] = False,
     model: Annotated[str | None, _option(_LOOP, "ttt-linear, ttt-mlp, sw or transformer.")] = None,
     model_size: Annotated[str | None, _option(_LOOP, "125m, 350m, 760m or 1b of the official table.")] = None,
@@ -113,7 +138,11 @@ def train(
     if dry_run:
         _print_config(resolved, as_json=json_events)
         return
-    _run(values, out_directory, resume=resume, plain=plain, quiet=quiet, json_events=json_events)
+    from .train_view import TrainView
+
+    options = RunOptions(auto_microbatch, grace, allow_data_change, frozenset(allow_change or ()))
+    view = TrainView(plain=plain, quiet=quiet, json_events=json_events)
+    run_training(values, out_directory, view, options, resume=resume)
 
 
 def _layers(
@@ -164,19 +193,42 @@ def _print_config(resolved: dict[str, Any], *, as_json: bool) -> None:
         out.print(to_toml(resolved), markup=False, end="", soft_wrap=True)
 
 
-def _run(values: dict[str, Any], directory: Path, *, resume: bool, plain: bool, quiet: bool, json_events: bool) -> None:
-    from .train_view import TrainView
+def run_training(
+    values: dict[str, Any], directory: Path, view: TrainView, options: RunOptions, *, resume: bool = True
+) -> None:
+    """Train and show it. Signals are heeded from here on, so before torch is loaded."""
+    from tttkit.train.signals import StopRequestedError, StopSignals
 
-    with TrainView(plain=plain, quiet=quiet, json_events=json_events) as view:
+    with StopSignals(grace_seconds=options.grace_seconds) as signals, view:
         view.starting(directory)
-        from tttkit.train.start import train as run_training
+        from tttkit.train.checks import Allowed
+        from tttkit.train.start import train as start_training
 
-        outcome = run_training(
+        try:
+            signals.poll()
+        except StopRequestedError as stop:
+            raise PreemptedError(
+                f"stopped by {stop} before the first step", hint="run the same command again"
+            ) from None
+        outcome = start_training(
             values,
             directory,
             report=view.event,
             prepare_progress=view.preparing,
             resume=resume,
             command=["tttkit", *sys.argv[1:]],
+            allowed=Allowed(data=options.allow_data_change, keys=options.allowed_keys),
+            auto_microbatch=options.auto_microbatch,
+            signals=signals,
         )
     view.finished(outcome.run, outcome.reason, already_ended=outcome.already_ended)
+
+
+def go_on(directory: Path, *, plain: bool, quiet: bool, json_events: bool, options: RunOptions) -> None:
+    """Go on with the run in `directory`, with the options that it recorded. Raises UsageError where there is none."""
+    from .train_view import TrainView
+
+    config = find_run(directory).read_metadata().get("config")
+    if config is None:
+        raise UsageError(f"{directory} was made by the earlier system, which left nothing to go on from")
+    run_training(config, directory, TrainView(plain=plain, quiet=quiet, json_events=json_events), options)

@@ -98,6 +98,12 @@ class TrainView:
         if self._rows:
             self._rows.begin(event)
 
+    def _on_resumed(self, event: dict[str, Any]) -> None:
+        self._say(
+            f"verified {event['state']} ({event['num_bytes'] / 1e6:,.1f} MB, SHA-256), {len(event['skipped'])} damaged "
+            f"skipped, {event['num_steps_lost']:,} logged steps to do again"
+        )
+
     def _on_step(self, event: dict[str, Any]) -> None:
         if self._rows:
             self._rows.show(event)

@@ -8,12 +8,12 @@ import stat
 
 import pytest
 
-from tttkit import files
+from tttkit import commits, files, filesystem
 from tttkit.errors import DataError, DiskFullError
 
 
 def _commit(path, content=b"abc"):
-    with files.commit_directory(path) as directory:
+    with commits.commit_directory(path) as directory:
         (directory / "a.bin").write_bytes(content)
         (directory / "b.txt").write_text("b")
 
@@ -33,7 +33,7 @@ def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     def no_space(_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(files.os, "fsync", no_space)
+    monkeypatch.setattr(filesystem.current, "sync", no_space)
     with pytest.raises(DiskFullError, match=r"disk full while writing .*x\.txt"):
         files.write_text(path, "new")
     assert path.read_text() == "old"
@@ -42,19 +42,19 @@ def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
 
 def test_every_write_is_synced_before_its_rename(tmp_path, monkeypatch):
     calls = []
-    fsync, replace = os.fsync, files.Path.replace
-    monkeypatch.setattr(files.os, "fsync", lambda fd: (calls.append("fsync"), fsync(fd))[1])
-    monkeypatch.setattr(files.Path, "replace", lambda self, to: (calls.append("rename"), replace(self, to))[1])
+    for name in ("sync", "rename", "sync_directory"):
+        real = getattr(filesystem.current, name)
+        monkeypatch.setattr(filesystem.current, name, lambda *a, n=name, real=real: (calls.append(n), real(*a))[1])
     files.write_text(tmp_path / "x", "y")
-    assert calls == ["fsync", "rename", "fsync"]
+    assert calls == ["sync", "rename", "sync_directory"]
 
 
 def test_directory_is_committed_whole_and_replaced(tmp_path):
     path = tmp_path / "step_1"
     _commit(path)
-    files.verify_directory(path)
+    commits.verify_directory(path)
     _commit(path, b"newer")
-    files.verify_directory(path)
+    commits.verify_directory(path)
     assert (path / "a.bin").read_bytes() == b"newer"
     assert [entry.name for entry in tmp_path.iterdir()] == ["step_1"]
 
@@ -62,19 +62,19 @@ def test_directory_is_committed_whole_and_replaced(tmp_path):
 def test_failure_inside_a_commit_leaves_the_old_directory(tmp_path):
     path = tmp_path / "step_1"
     _commit(path)
-    with pytest.raises(RuntimeError), files.commit_directory(path) as directory:
+    with pytest.raises(RuntimeError), commits.commit_directory(path) as directory:
         (directory / "a.bin").write_bytes(b"half")
         raise RuntimeError
-    files.verify_directory(path)
+    commits.verify_directory(path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["step_1"]
 
 
 def test_committed_files_have_the_mode_of_the_umask(tmp_path):
-    with files.commit_directory(tmp_path / "d") as directory:
-        (directory / "private").touch(mode=0o600)
+    with commits.commit_directory(tmp_path / "d") as directory:
+        files.write_new(directory / "a", [b"a"])
     umask = os.umask(0)
     os.umask(umask)
-    assert stat.S_IMODE((tmp_path / "d" / "private").stat().st_mode) == 0o666 & ~umask
+    assert stat.S_IMODE((tmp_path / "d" / "a").stat().st_mode) == 0o666 & ~umask
 
 
 @pytest.mark.parametrize(
@@ -87,6 +87,7 @@ def test_committed_files_have_the_mode_of_the_umask(tmp_path):
         lambda d: (d / "MANIFEST.json").unlink(),
         lambda d: (d / "MANIFEST.json").write_text("{"),
         lambda d: (d / "MANIFEST.json").write_text("[]"),
+        lambda d: (d / "MANIFEST.json").write_text((d / "MANIFEST.json").read_text() + " "),
         lambda d: (d / "MANIFEST.json").write_text('{"files": {"../x": {"size": 1, "sha256": ""}}}'),
     ],
 )
@@ -95,22 +96,52 @@ def test_damage_is_found(tmp_path, damage):
     _commit(path)
     damage(path)
     with pytest.raises(DataError, match="step_1"):
-        files.verify_directory(path)
+        commits.verify_directory(path)
 
 
 def test_torn_last_line_is_trimmed(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    files.append_line(path, "one")
+    files.append_lines(path, ["one"])
     with path.open("a") as file:
         file.write('{"torn')
     files.trim_torn_line(path)
-    files.append_line(path, "two")
+    files.append_lines(path, ["two"])
     assert path.read_text() == "one\ntwo\n"
+
+
+def test_failed_append_leaves_no_half_line(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.jsonl"
+    files.append_lines(path, ["one"])
+    write = filesystem.current.write
+
+    def half(descriptor, data):
+        if len(data) < 4:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, data[: len(data) // 2])
+
+    monkeypatch.setattr(filesystem.current, "write", half)
+    with pytest.raises(DiskFullError):
+        files.append_lines(path, ["two and a half"])
+    assert path.read_text() == "one\n"
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS])
+def test_directories_are_replaced_where_names_cannot_be_exchanged(tmp_path, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    path = tmp_path / "best_model"
+    _commit(path)
+    monkeypatch.setattr(filesystem.current, "exchange", refuse)
+    _commit(path, b"newer")
+    commits.verify_directory(path)
+    assert (path / "a.bin").read_bytes() == b"newer"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["best_model"]
 
 
 def test_full_disk_while_appending_is_named():
     with pytest.raises(DiskFullError, match="/dev/full"):
-        files.append_line(files.Path("/dev/full"), "x")
+        files.append_lines(files.Path("/dev/full"), ["x"])
 
 
 def test_read_json_says_what_is_wrong(tmp_path):
@@ -120,6 +151,14 @@ def test_read_json_says_what_is_wrong(tmp_path):
     path.write_text("[" * 100_000)
     with pytest.raises(DataError, match="not valid JSON"):
         files.read_json(path)
+    path.write_text("[" * 40 + "]" * 40)
+    with pytest.raises(DataError, match="nested more than 32 deep"):
+        files.read_json(path)
+    path.write_text("[" * 33 + "]" * 33)
+    assert files.read_json(path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="no plain file"):
+        files.read_json(tmp_path / "pipe")
     path.write_text(json.dumps(["x" * 100]))
     with pytest.raises(DataError, match="more than the 50"):
         files.read_json(path, max_bytes=50)
@@ -129,5 +168,5 @@ def test_sweep_takes_only_our_leftovers(tmp_path):
     (tmp_path / ".tmp-a-1-2").write_text("")
     (tmp_path / ".tmp-b-1-2").mkdir()
     (tmp_path / "keep").write_text("")
-    assert sorted(files.sweep_temporaries(tmp_path)) == [".tmp-a-1-2", ".tmp-b-1-2"]
+    assert sorted(commits.sweep_temporaries(tmp_path)) == [".tmp-a-1-2", ".tmp-b-1-2"]
     assert [entry.name for entry in tmp_path.iterdir()] == ["keep"]

@@ -9,7 +9,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ROOT / "python" / "tttkit"
-FOUNDATION = {"config", "config_layers", "device", "errors", "files", "model_config", "presets", "rundir"}
+FOUNDATION = {
+    "commits",
+    "config",
+    "config_layers",
+    "device",
+    "errors",
+    "files",
+    "filesystem",
+    "model_config",
+    "presets",
+    "rundir",
+}
 ALLOWED = {
     "data": {"_rust"},
     "models": set(),

@@ -1,8 +1,7 @@
-"""The one module that owns every write: temporary name in the same directory, fsync, rename, fsync of the directory.
+"""Every write of a file: temporary name in the same directory, fsync, rename, fsync of the directory.
 
-A reader sees the old file or the new one, never a half. A directory is committed as a whole: its files are written and
-synced, `MANIFEST.json` with their sizes and SHA-256 comes last, then one rename. After a crash at any point either the
-old state or the new one is there; leftovers start with `.tmp-` and are swept by the holder of the run's lock.
+A reader sees the old file or the new one, never a half. Leftovers of a crash start with `.tmp-` and are swept by the
+holder of the run's lock. Whole directories are in `commits`; the system's calls are in `filesystem`.
 """
 
 from __future__ import annotations
@@ -14,33 +13,32 @@ import math
 import os
 import re
 import secrets
-import shutil
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tttkit import filesystem
 from tttkit.errors import DataError, DiskFullError
 
-MANIFEST_NAME = "MANIFEST.json"
 TEMPORARY_PREFIX = ".tmp-"
 MAX_JSON_BYTES = 256 << 20
-_SAFE_NAME = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
+MAX_JSON_DEPTH = 32
+_SAFE_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace `path` atomically and durably. Raises DiskFullError, or OSError for anything else."""
-    temporary = _temporary_name(path)
+    temporary = temporary_name(path)
     with disk_full_named(path):
         try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
+            _fill(temporary, (data,), sync=True)
+            filesystem.current.rename(temporary, path)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                filesystem.current.unlink(temporary)
             raise
         fsync_directory(path.parent)
 
@@ -55,13 +53,68 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(json_safe(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
-    """Parse a JSON file. Raises DataError naming the file when it is missing, too large or not JSON."""
+def write_new(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
+    """Write a new file piece by piece, not synced: for directories that `commit_directory` syncs. Raises OSError."""
+    with disk_full_named(path):
+        _fill(path, chunks, sync=False)
+
+
+def overwrite(path: Path, data: bytes) -> None:
+    """Write over the first bytes of a file that is there: works on a full disk, but is neither atomic nor durable."""
+    descriptor = filesystem.current.open_existing(path)
     try:
-        size = path.stat().st_size
-        if size > max_bytes:
-            raise DataError(f"{path} is {size} bytes, more than the {max_bytes} that such a file may have")
-        return json.loads(path.read_text(encoding="utf-8"))
+        filesystem.current.write(descriptor, data)
+    finally:
+        filesystem.current.close(descriptor)
+
+
+def append_lines(path: Path, lines: Iterable[str], *, sync: bool = False) -> None:
+    """Append whole lines in one write; after an error none of them is there. Raises DiskFullError, OSError."""
+    data = "".join(f"{line}\n" for line in lines).encode()
+    with disk_full_named(path):
+        descriptor = filesystem.current.open_append(path)
+        try:
+            before = os.fstat(descriptor).st_size
+            try:
+                _write_all(descriptor, data)
+                if sync:
+                    filesystem.current.sync(descriptor)
+            except OSError:
+                with suppress(OSError):  # a device, such as /dev/full, cannot be cut
+                    filesystem.current.truncate(path, before)
+                raise
+        finally:
+            filesystem.current.close(descriptor)
+
+
+def trim_torn_line(path: Path) -> int:
+    """Cut what follows the last newline: the half line that a crash left. Returns how many bytes that was."""
+    torn = torn_bytes(path)
+    if torn:
+        filesystem.current.truncate(path, path.stat().st_size - torn)
+    return torn
+
+
+def torn_bytes(path: Path) -> int:
+    """Bytes after the last newline of a file, found from its end; 0 where there is no file."""
+    if not path.is_file():
+        return 0
+    size = end = path.stat().st_size
+    with path.open("rb") as file:
+        while end:
+            start = max(0, end - (1 << 16))
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                return size - (start + newline + 1)
+            end = start
+    return size
+
+
+def read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
+    """Parse a JSON file. Raises DataError naming the file when it is missing, no plain file, too large or not JSON."""
+    try:
+        value = json.loads(read_limited(path, max_bytes))
     except FileNotFoundError as error:
         raise DataError(f"missing file: {path}") from error
     except OSError as error:
@@ -70,6 +123,21 @@ def read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path} is not valid JSON: {error}") from error
+    if _is_deeper(value, MAX_JSON_DEPTH):
+        raise DataError(f"{path} is nested more than {MAX_JSON_DEPTH} deep")
+    return value
+
+
+def read_limited(path: Path, max_bytes: int) -> bytes:
+    """Content of a plain file; a pipe is not waited for. Raises DataError for another kind or size, OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise DataError(f"{path} is no plain file")
+        if found.st_size > max_bytes:
+            raise DataError(f"{path} is {found.st_size} bytes, more than the {max_bytes} that such a file may have")
+        return file.read()
 
 
 def json_safe(value: Any) -> Any:
@@ -83,56 +151,9 @@ def json_safe(value: Any) -> Any:
     return value
 
 
-def append_line(path: Path, line: str) -> None:
-    """Append one line in a single write, so that a crash tears at most the last line."""
-    with disk_full_named(path), path.open("ab", buffering=0) as file:
-        file.write(line.encode() + b"\n")
-
-
-def trim_torn_line(path: Path) -> None:
-    """Cut what follows the last newline: the half line that a crash left."""
-    if path.is_file():
-        data = path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole != len(data):
-            os.truncate(path, whole)
-
-
-@contextmanager
-def commit_directory(path: Path) -> Iterator[Path]:
-    """Fill a temporary directory; on leaving without an error it becomes `path`, whole, synced and with a manifest.
-
-    An existing `path` is replaced. Raises DiskFullError; whatever happens, the old `path` stays until the new one is
-    complete.
-    """
-    temporary = _temporary_name(path)
-    with disk_full_named(path):
-        try:
-            temporary.mkdir(parents=True)
-            yield temporary
-            _seal(temporary)
-            _swap(temporary, path)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-
-
-def verify_directory(path: Path) -> None:
-    """Check every file of a committed directory against its manifest. Raises DataError naming the first fault."""
-    manifest = read_json(path / MANIFEST_NAME, max_bytes=1 << 20)
-    entries = manifest.get("files") if isinstance(manifest, dict) else None
-    if not isinstance(entries, dict) or not entries:
-        raise DataError(f"{path / MANIFEST_NAME} lists no files")
-    for name, entry in entries.items():
-        file = path / name
-        if not _SAFE_NAME.match(name) or name in (".", "..") or file.is_symlink() or not isinstance(entry, dict):
-            raise DataError(f"{path / MANIFEST_NAME} has an unsafe entry: {name!r}")
-        if not file.is_file():
-            raise DataError(f"missing file: {file}")
-        if file.stat().st_size != entry.get("size"):
-            raise DataError(f"{file} has {file.stat().st_size} bytes, its manifest says {entry.get('size')}")
-        if sha256_of(file) != entry.get("sha256"):
-            raise DataError(f"{file} does not have the SHA-256 that its manifest says")
+def is_safe_name(name: str) -> bool:
+    """Whether a name from a file may be opened inside its directory: plain characters, no way out."""
+    return _SAFE_NAME.fullmatch(name) is not None and name not in (".", "..")
 
 
 def sha256_of(path: Path) -> str:
@@ -141,32 +162,30 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sweep_temporaries(directory: Path) -> list[str]:
-    """Remove what interrupted writes left. Only the holder of the directory's lock may call this."""
-    leftovers = [entry for entry in directory.iterdir() if entry.name.startswith(TEMPORARY_PREFIX)]
-    for entry in leftovers:
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink(missing_ok=True)
-    return [entry.name for entry in leftovers]
+def remove_tree(path: Path) -> None:
+    """Remove a file, or a directory with all that is in it; links are removed, not followed."""
+    if path.is_symlink() or not path.is_dir():
+        with suppress(FileNotFoundError):
+            filesystem.current.unlink(path)
+        return
+    for entry in path.iterdir():
+        remove_tree(entry)
+    filesystem.current.rmdir(path)
 
 
-def remove_directory(path: Path) -> None:
-    """Remove a committed directory; renamed away first, so that no half of it is ever taken for whole."""
-    doomed = _temporary_name(path)
-    path.rename(doomed)
+def make_directory(path: Path) -> None:
+    """Make a directory and those above it, each durable in the one that holds it. Raises OSError."""
+    if path.is_dir():
+        return
+    make_directory(path.parent)
+    with suppress(FileExistsError):
+        filesystem.current.mkdir(path)
     fsync_directory(path.parent)
-    shutil.rmtree(doomed)
 
 
 def fsync_directory(path: Path) -> None:
     """Make the renames inside a directory durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    filesystem.current.sync_directory(path)
 
 
 @contextmanager
@@ -182,36 +201,32 @@ def disk_full_named(path: Path) -> Iterator[None]:
         raise
 
 
-def _temporary_name(path: Path) -> Path:
+def _fill(path: Path, chunks: Iterable[bytes | memoryview], *, sync: bool) -> None:
+    descriptor = filesystem.current.create(path)
+    try:
+        for chunk in chunks:
+            _write_all(descriptor, chunk)
+        if sync:
+            filesystem.current.sync(descriptor)
+    finally:
+        filesystem.current.close(descriptor)
+
+
+def _write_all(descriptor: int, data: bytes | memoryview) -> None:
+    rest = memoryview(data).cast("B") if len(data) else memoryview(b"")
+    while rest:
+        rest = rest[filesystem.current.write(descriptor, rest) :]
+
+
+def temporary_name(path: Path) -> Path:
+    """A name beside `path` that only an unfinished write has."""
     return path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
 
 
-def _seal(directory: Path) -> None:
-    """Sync every file with the mode that the umask gives, then write the manifest."""
-    entries = {}
-    mode = 0o666 & ~_umask()
-    for file in sorted(directory.iterdir()):
-        with file.open("rb+") as handle:
-            os.fchmod(handle.fileno(), mode)  # safetensors writes 0600
-            os.fsync(handle.fileno())
-        entries[file.name] = {"size": file.stat().st_size, "sha256": sha256_of(file)}
-    write_json(directory / MANIFEST_NAME, {"schema_version": 1, "files": entries})
-
-
-def _swap(temporary: Path, path: Path) -> None:
-    """Rename into place; an old directory is renamed away first, since a rename cannot replace a full one."""
-    old = None
-    if path.exists():
-        old = _temporary_name(path)
-        path.rename(old)
-    temporary.rename(path)
-    fsync_directory(path.parent)
-    if old is not None:
-        with suppress(OSError):
-            shutil.rmtree(old)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
+def _is_deeper(value: Any, depth: int) -> bool:
+    """Whether lists and objects are nested more than `depth` deep."""
+    level = [value]
+    for _ in range(depth + 1):
+        parents = [item for item in level if isinstance(item, dict | list)]
+        level = [item for parent in parents for item in (parent.values() if isinstance(parent, dict) else parent)]
+    return any(isinstance(item, dict | list) for item in level)

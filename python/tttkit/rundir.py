@@ -10,7 +10,7 @@ import re
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ class RunDirectory:
     def read_metrics(self) -> list[dict[str, Any]]:
         """metrics.jsonl without a torn last line; lines that a resumed run wrote again count once, the later one."""
         by_step: dict[int, dict[str, Any]] = {}
-        for line in _whole_lines(self.metrics):
+        for line in self.metric_lines():
             try:
                 record = json.loads(line)
                 by_step[int(record["step"])] = record
@@ -91,9 +91,17 @@ class RunDirectory:
                 continue
         return [by_step[step] for step in sorted(by_step)]
 
+    def metric_lines(self) -> list[str]:
+        """Lines of metrics.jsonl as they are, without a torn last one."""
+        return _whole_lines(self.metrics)
+
     def read_heartbeat(self) -> dict[str, Any] | None:
         """heartbeat.json, or None before the trainer wrote one."""
-        return files.read_json(self.heartbeat) if self.heartbeat.exists() else None
+        try:
+            beat = files.read_json(self.heartbeat) if self.heartbeat.exists() else None
+        except DataError:  # read while it was written over in place, on a full disk
+            return None
+        return beat if isinstance(beat, dict) else None
 
     def tail_log(self, num_lines: int) -> list[str]:
         """Last lines of training.log."""
@@ -140,8 +148,9 @@ def exclusive(run: RunDirectory) -> Iterator[None]:
                 f"{run.path} is in use by {holder}",
                 hint=f"look at it with `tttkit status {run.path}`, or choose another --out",
             ) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"host {socket.gethostname()}, pid {os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # on a full disk the name of the holder is missing, the lock holds all the same
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"host {socket.gethostname()}, pid {os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)

@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 
-from tttkit import files
+from tttkit import commits
 from tttkit.errors import DataError, UsageError
 from tttkit.models import load_model
 from tttkit.rundir import RunDirectory
@@ -111,7 +111,7 @@ def test_killed_and_preempted_run_equals_one_that_never_stopped(whole_run, tiny_
     assert run.read_metadata()["result"]["reason"] == "preempted"
     outcome, events = _train(tiny_values(), run.path)
     assert outcome.reason == "finished"
-    assert events[0]["resumed"]
+    assert (events[0]["event"], events[0]["state"], events[0]["num_steps_lost"]) == ("resumed", "step_9", 0)
     assert _losses(run) == _losses(reference)
     assert _weights(run) == _weights(reference)
     assert _weights(run, "best_model") == _weights(reference, "best_model")
@@ -237,4 +237,4 @@ def test_full_disk_keeps_the_last_state_and_training_goes_on(tiny_values, tmp_pa
 def test_state_files_verify(whole_run):
     run, _ = whole_run
     for path in run.states.iterdir():
-        files.verify_directory(path)
+        commits.verify_directory(path)

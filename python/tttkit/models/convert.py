@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from tttkit import files
+from tttkit import commits, files
 from tttkit.errors import DataError, UsageError
 from tttkit.model_config import ModelConfig
 from tttkit.models.official import to_official
@@ -67,7 +67,7 @@ def convert_model(source: str | Path, out: str | Path, target: Format | None = N
     if target == "official":
         _check_official(model.config)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with files.commit_directory(out) as temporary:
+    with commits.commit_directory(out) as temporary:
         known = {field.name for field in dataclasses.fields(ModelConfig)}
         others = {key: value for key, value in raw.items() if key not in known}
         if target == "official":

@@ -30,7 +30,7 @@ def save_model(model: LanguageModel, directory: str | Path, metadata: Mapping[st
     """Write `config.json` (the model's fields, then the keys of `metadata`) and `model.safetensors` into a directory.
 
     The directory is made if need be. Each file is replaced atomically; where both must change together, save into a
-    directory that `files.commit_directory` commits.
+    directory that `commits.commit_directory` commits.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def read_sharded(index: Path, read: Callable[[Path], dict[str, Tensor]]) -> dict
         raise DataError(f"{index} must hold an object `weight_map` from tensor names to file names")
     tensors: dict[str, Tensor] = {}
     for name in sorted(set(shards.values())):
-        if Path(name).name != name:
+        if not files.is_safe_name(name):
             raise DataError(f"{index} names a file outside its directory: {name!r}")
         tensors.update(read(index.parent / name))
     return tensors
@@ -104,6 +104,8 @@ def read_sharded(index: Path, read: Callable[[Path], dict[str, Tensor]]) -> dict
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a file. Raises DataError."""
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is no plain file")  # a pipe would be waited for
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

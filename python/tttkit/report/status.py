@@ -16,7 +16,7 @@ from tttkit.rundir import RunDirectory, is_locked
 SCHEMA_VERSION = 1
 STALLED_SECONDS = 120.0
 _PHASES = {"starting": "starting", "training": "running", "evaluating": "evaluating", "saving": "saving"}
-_ENDS = ("finished", "early-stopped", "preempted", "nan-stopped")
+_ENDS = ("finished", "early-stopped", "preempted", "nan-stopped", "disk-full")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,8 +26,8 @@ class RunStatus:
     schema_version: int
     run: str
     state: str
-    """starting, running, evaluating, saving, stalled, preempted, finished, early-stopped, nan-stopped, crashed or
-    unknown."""
+    """starting, running, evaluating, saving, stalled, disk-full, preempted, finished, early-stopped, nan-stopped,
+    crashed or unknown."""
     reason: str
     next_command: str | None
     model: str | None
@@ -128,6 +128,8 @@ def _state_of_living(run: RunDirectory, heartbeat: dict[str, Any]) -> tuple[str,
     phase = _PHASES.get(heartbeat["phase"], "running")
     if silence > STALLED_SECONDS:
         return "stalled", f"alive, but silent for {silence:.0f} s while {phase} ({holder})"
+    if heartbeat.get("problem"):
+        return "disk-full", f"training goes on and waits for room: {heartbeat['problem']} ({holder})"
     return phase, holder
 
 
@@ -138,13 +140,15 @@ def _reason_of_end(reason: str, result: dict[str, Any], metadata: dict[str, Any]
         return f"no improvement in {patience} evaluations, at step {step}"
     if reason == "preempted":
         return f"a signal stopped it at step {step}; its state is saved"
+    if reason == "disk-full":
+        return f"it ended at step {step}, and its results could not be written"
     if reason == "nan-stopped":
         return f"loss or gradients were not finite at step {step}"
     return f"all steps done, at step {step}"
 
 
 def _next_command(state: str, run: RunDirectory, metadata: dict[str, Any]) -> str | None:
-    if state in ("preempted", "crashed"):
+    if state in ("preempted", "crashed") or (state == "disk-full" and not is_locked(run)):
         command = " ".join(metadata.get("command", [])) or f"tttkit train --out {run.path}"
         return f"{command}  (goes on from the last saved state)"
     if state in ("finished", "early-stopped", "unknown"):

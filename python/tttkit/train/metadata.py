@@ -2,53 +2,57 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import socket
-import subprocess
-import sys
-from importlib.metadata import version
-from pathlib import Path
+import secrets
 from typing import Any
 
-import torch
-
-import tttkit
 from tttkit import files
 from tttkit.config import Config
 from tttkit.data.split import Split
 from tttkit.evaluate.unigram import unigram_perplexity
 from tttkit.rundir import SCHEMA_VERSION, RunDirectory
 from tttkit.train.early_stopping import EarlyStopping
-from tttkit.train.metrics import now
+from tttkit.train.environment import environment
+from tttkit.train.metrics import PendingWrites, now
 
 
 class Metadata:
     """The record in memory and its file, which is replaced whole at every change."""
 
-    def __init__(self, run: RunDirectory, values: dict[str, Any]) -> None:
-        """Take a record read from the file, or a new one."""
+    def __init__(self, run: RunDirectory, values: dict[str, Any], writes: PendingWrites) -> None:
+        """Take a record read from the file, or a new one; what a full disk puts off waits in `writes`."""
         self._run = run
+        self._writes = writes
         self.values = values
 
     @classmethod
-    def new(cls, run: RunDirectory, config: Config, command: list[str]) -> Metadata:
-        """The record of a run that is about to start; written, so that `status` sees it."""
+    def new(cls, run: RunDirectory, config: Config, command: list[str], writes: PendingWrites) -> Metadata:
+        """The record of a run that is about to start; written, so that `status` sees it. Raises OSError."""
         metadata = cls(
             run,
             {
                 "schema_version": SCHEMA_VERSION,
+                "run_id": secrets.token_hex(8),
                 "command": command,
                 "config": config.to_dict(),
                 "environment": environment(),
+                "world_size": 1,
                 "segments": [],
             },
+            writes,
         )
-        metadata.write()
+        metadata._replace()
         return metadata
 
+    @property
+    def run_id(self) -> str | None:
+        """What tells the states of this run from those of another; None for a run of an earlier version."""
+        return self.values.get("run_id")
+
     def write(self) -> None:
-        """Replace metadata.json. Raises DiskFullError, OSError."""
+        """Replace metadata.json, now or once there is room."""
+        self._writes.attempt("metadata.json", self._replace)
+
+    def _replace(self) -> None:
         files.write_json(self._run.metadata, self.values)
 
     def describe(self, config: Config, data: dict[str, Any], model: dict[str, Any]) -> None:
@@ -73,9 +77,16 @@ class Metadata:
         self.values["segments"][-1]["resume_verified"] = verified
         self.write()
 
+    def note_rollback(self, from_step: int, to_step: int, lr_scale: float, why: str) -> None:
+        """Record that numbers went wrong and the run went back."""
+        rollback = {"from_step": from_step, "to_step": to_step, "lr_scale": lr_scale, "why": why, "time": now()}
+        self.values.setdefault("rollbacks", []).append(rollback)
+        self.write()
+
     def end_segment(self, step: int, reason: str) -> None:
-        """This process stops before the end of the run."""
-        self.values["segments"][-1] |= {"end_step": step, "reason": reason, "ended": now()}
+        """This process stops before the end of the run; it may not have begun to train."""
+        if self.values["segments"]:
+            self.values["segments"][-1] |= {"end_step": step, "reason": reason, "ended": now()}
         self.values["result"] = {"reason": reason, "step": step}
         self.write()
 
@@ -100,36 +111,3 @@ class Metadata:
             "final_ppl_at_1xW": summaries[-1]["ttt_ppl_at_1xW"] if summaries else None,
         }
         self.write()
-
-
-def environment() -> dict[str, Any]:
-    """Versions, threads and hardware that bits depend on. No environment variables: they may hold secrets."""
-    return {
-        "tttkit": tttkit.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": version("numpy"),
-        "tokenizers": version("tokenizers"),
-        "cuda": torch.version.cuda if torch.cuda.is_available() else None,
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "cpu": platform.processor() or platform.machine(),
-        "num_cpus": os.cpu_count(),
-        "num_threads": torch.get_num_threads(),
-        "platform": sys.platform,
-        "host": socket.gethostname(),
-        "git_commit": _git_commit(),
-    }
-
-
-def _git_commit() -> str | None:
-    """Commit of the checkout that tttkit runs from; None for an installed wheel."""
-    source = Path(tttkit.__file__).resolve().parent
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            capture_output=True, text=True, timeout=5, check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    tracked = "site-packages" not in source.parts and answer.returncode == 0
-    return answer.stdout.strip() if tracked else None

@@ -1,36 +1,61 @@
-"""Signals become a request that the trainer heeds at its next safe point; the handler itself only sets a flag."""
+"""Signals become requests that the trainer heeds at its next safe point.
+
+A thread reads them from a pipe, so that the second signal and the grace period also work while the main thread is deep
+in a long native call, such as the first compilation.
+"""
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import threading
-from types import FrameType, TracebackType
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
 from typing import Any, Self
+
+from tttkit.errors import PreemptedError
+
+GRACE_SECONDS = 10.0
+_STOP = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequestedError(Exception):
-    """Raised at a safe point after a signal asked the run to stop. Internal to the trainer."""
+    """Raised at a safe point after a signal asked the run to stop. Internal to training."""
 
 
 class StopSignals:
-    """While entered, SIGTERM and SIGINT ask to stop; a second one leaves at once with 128 + its number.
+    """While entered: SIGTERM and SIGINT ask to stop, SIGUSR1 asks for a save, SIGHUP is ignored.
 
-    SIGHUP is ignored: a lost terminal does not end a run. Outside the main thread, where Python allows no handlers,
-    this does nothing.
+    A second SIGTERM or SIGINT leaves at once with 128 + its number. When the run has not stopped `grace_seconds` after
+    the first, the process leaves with the code of a preempted run: what is on disk is whole at any time. Outside the
+    main thread, where Python allows no handlers, this does nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, grace_seconds: float = GRACE_SECONDS) -> None:
         """Nothing is requested yet."""
         self.requested: str | None = None
+        self.before_leaving: Callable[[], None] | None = None
+        """Called, in another thread, when the grace period is over."""
+        self._grace_seconds = grace_seconds
+        self._save_requested = False
         self._previous: dict[signal.Signals, Any] = {}
+        self._writer: int | None = None
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         """Install the handlers."""
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._previous[number] = signal.signal(number, self._handle)
-            self._previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        if threading.current_thread() is not threading.main_thread():
+            return self
+        reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._thread = threading.Thread(target=self._watch, args=(reader,), daemon=True, name="signals")
+        self._thread.start()
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        for number in (*_STOP, signal.SIGUSR1):
+            self._previous[number] = signal.signal(number, _nothing)
+        self._previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         return self
 
     def __exit__(
@@ -39,13 +64,47 @@ class StopSignals:
         """Put the earlier handlers back."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        if self._writer is not None and self._thread is not None:
+            signal.set_wakeup_fd(-1)
+            os.close(self._writer)
+            self._thread.join()
+            self._writer = self._thread = None
 
     def poll(self) -> None:
         """Raise StopRequestedError when a signal has come. Called wherever work may be left."""
         if self.requested is not None:
             raise StopRequestedError(self.requested)
 
-    def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if self.requested is not None:
-            os._exit(128 + number)
-        self.requested = signal.Signals(number).name
+    def take_save_request(self) -> bool:
+        """Whether SIGUSR1 has come since the last call."""
+        requested, self._save_requested = self._save_requested, False
+        return requested
+
+    def _watch(self, reader: int) -> None:
+        deadline = None
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not select.select([reader], [], [], left)[0]:
+                self._leave()
+            numbers = os.read(reader, 64)
+            if not numbers:  # the other end was closed: no more signals are ours
+                os.close(reader)
+                return
+            for number in numbers:
+                if number == signal.SIGUSR1:
+                    self._save_requested = True
+                elif number in _STOP and self.requested is not None:
+                    os._exit(128 + number)
+                elif number in _STOP:
+                    self.requested = signal.Signals(number).name
+                    deadline = time.monotonic() + self._grace_seconds
+
+    def _leave(self) -> None:
+        with suppress(Exception):
+            if self.before_leaving is not None:
+                self.before_leaving()
+        os._exit(PreemptedError.exit_code)
+
+
+def _nothing(_number: int, _frame: object) -> None:
+    """A handler must be there for the number to reach the pipe."""

@@ -12,33 +12,25 @@ from typing import Any
 
 import torch
 
-from tttkit import files
+from tttkit import commits, files, filesystem
 from tttkit.config import Config, build_config
-from tttkit.config_layers import difference
 from tttkit.data import open_split, prepare_dataset
 from tttkit.data.manifest import Manifest, load_manifest
-from tttkit.data.split import Split
-from tttkit.device import resolve_device
-from tttkit.errors import DataError, TttkitError, UsageError
+from tttkit.errors import PreemptedError, TttkitError, UsageError
 from tttkit.models import build_model
 from tttkit.rundir import RunDirectory, exclusive
-from tttkit.train.carry import warnings_about, with_decay
+from tttkit.train.carry import warnings_about
+from tttkit.train.checkpoint import LoadedState
+from tttkit.train.checks import Allowed, check_disk, check_splits, refuse_other_run, resolve
+from tttkit.train.environment import changes, environment
 from tttkit.train.metadata import Metadata
 from tttkit.train.metrics import RunLog
 from tttkit.train.plan import plan_event
-from tttkit.train.signals import StopSignals
+from tttkit.train.signals import StopRequestedError, StopSignals
 from tttkit.train.trainer import Report, Trainer
 
 PrepareProgress = Callable[[int, int | None, int], None]
 _ENDED = ("finished", "early-stopped")
-_FREE_KEYS = {
-    "train.save_every",
-    "train.log_every",
-    "train.inner_loss_every",
-    "train.keep_weights",
-    "train.num_threads",
-}
-"""What may change between the segments of a run: it does not change what is computed (threads are recorded)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,6 +42,19 @@ class Outcome:
     already_ended: bool = False
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the caller of `train` wants; nothing of it decides what is computed but `values`."""
+
+    values: dict[str, Any]
+    report: Report
+    prepare_progress: PrepareProgress | None = None
+    command: list[str] = dataclasses.field(default_factory=lambda: sys.argv)
+    allowed: Allowed = dataclasses.field(default_factory=Allowed)
+    auto_microbatch: bool = False
+    """Halve the micro-batch where memory runs out; the batch of an update stays."""
+
+
 def train(
     values: dict[str, Any],
     out: Path,
@@ -58,106 +63,104 @@ def train(
     prepare_progress: PrepareProgress | None = None,
     resume: bool = True,
     command: list[str] | None = None,
+    allowed: Allowed | None = None,
+    auto_microbatch: bool = False,
+    signals: StopSignals | None = None,
 ) -> Outcome:
     """Train what `values` say in the run directory `out`; go on where an earlier call with the same values stopped.
 
-    Raises UsageError for another config or a path that is no run, RunLockedError, DataError, CheckpointError,
-    NumericalError, DiskFullError, PreemptedError.
+    `signals` have been entered by the caller; without them this enters its own. Raises UsageError for another config or
+    a path that is no run, RunLockedError, DataError, CheckpointError, NumericalError, DeviceMemoryError, DiskFullError,
+    PreemptedError.
     """
+    request = Request(
+        values=values,
+        report=report,
+        prepare_progress=prepare_progress,
+        command=command or sys.argv,
+        allowed=allowed or Allowed(),
+        auto_microbatch=auto_microbatch,
+    )
     run = _claim_directory(out, resume=resume)
     with ExitStack() as stack:
         stack.enter_context(exclusive(run))
-        signals = stack.enter_context(StopSignals())
-        files.sweep_temporaries(run.path)
-        old = run.read_metadata() if run.metadata.exists() else None
-        try:
-            trainer = _set_up(run, old, values, report, signals, prepare_progress, command or sys.argv)
-        except TttkitError:
-            if old is None:
-                _withdraw(run)
-            raise
-        if trainer is None:
-            assert old is not None
-            return Outcome(reason=old["result"]["reason"], run=run, already_ended=True)
-        return Outcome(reason=trainer.run(), run=run)
+        _sweep(run)
+        return _train(run, request, signals or stack.enter_context(StopSignals()))
 
 
-def _set_up(
-    run: RunDirectory,
-    old: dict[str, Any] | None,
-    values: dict[str, Any],
-    report: Report,
-    signals: StopSignals,
-    progress: PrepareProgress | None,
-    command: list[str],
-) -> Trainer | None:
-    """Everything before the first step; None when the run had ended before."""
-    config = build_config(values)
-    metadata = Metadata(run, old) if old else Metadata.new(run, config, command)
+def _train(run: RunDirectory, request: Request, signals: StopSignals) -> Outcome:
+    old = run.read_metadata() if run.metadata.exists() else None
+    try:
+        trainer = _set_up(run, old, request, signals)
+    except StopRequestedError as stop:
+        raise PreemptedError(
+            f"stopped by {stop} before the first step", hint="run the same command again to start"
+        ) from None
+    except TttkitError:
+        if old is None:
+            _withdraw(run)
+        raise
+    if trainer is None:
+        assert old is not None
+        return Outcome(reason=old["result"]["reason"], run=run, already_ended=True)
+    return Outcome(reason=trainer.run(), run=run)
+
+
+def _set_up(run: RunDirectory, old: dict[str, Any] | None, request: Request, signals: StopSignals) -> Trainer | None:
+    """Everything before the first step; None when the run had ended before. Raises StopRequestedError in between."""
+    signals.poll()
+    config = build_config(request.values)
     log = RunLog(run)
+    metadata = Metadata(run, old, log.writes) if old else Metadata.new(run, config, request.command, log.writes)
+    if not old:
+        signals.before_leaving = lambda: metadata.end_segment(0, "preempted")
     log.heartbeat("starting", 0)
-    data_path, manifest = _prepare_data(config, run, progress)
-    config = resolve(config, manifest, explicit_vocab_size=values.get("model", {}).get("vocab_size"))
+    try:
+        data_path, manifest = _prepare_data(config, run, request, signals)
+        signals.poll()
+    except StopRequestedError:
+        if not old:
+            metadata.end_segment(0, "preempted")
+        raise
+    config = resolve(config, manifest, explicit_vocab_size=request.values.get("model", {}).get("vocab_size"))
     splits = {name: open_split(data_path, name) for name in ("train", "validation")}
     check_splits(config, splits)
-    if old:
-        _refuse_other_run(old, config, splits, run)
-        if old.get("result", {}).get("reason") in _ENDED:
-            return None
-    trainer = _build_trainer(run, config, splits, metadata, log, report, signals)
-    _begin(trainer, data_path)
+    accepted = refuse_other_run(old, config, splits, run, request.allowed) if old else []
+    if old and old.get("result", {}).get("reason") in _ENDED:
+        return None
+    torch.set_num_threads(config.train.num_threads or len(os.sched_getaffinity(0)))
+    torch.set_flush_denormal(True)
+    torch.manual_seed(config.train.seed)
+    assert config.train.device is not None
+    trainer = Trainer(
+        run,
+        config,
+        build_model(config.model),
+        splits,
+        device=torch.device(config.train.device),
+        metadata=metadata,
+        log=log,
+        report=request.report,
+        signals=signals,
+        auto_microbatch=request.auto_microbatch,
+    )
+    _begin(trainer, data_path, accepted)
     return trainer
+
+
+def _sweep(run: RunDirectory) -> None:
+    """Remove what interrupted writes left, wherever a run writes."""
+    for directory in (run.path, run.states, *run.checkpoints().values()):
+        if directory.is_dir():
+            commits.sweep_temporaries(directory)
 
 
 def _withdraw(run: RunDirectory) -> None:
     """Take back what a refused request had begun, so that the path is free for the corrected one."""
-    for path in (run.metadata, run.heartbeat, run.training_log, run.lock):
-        path.unlink(missing_ok=True)
     with suppress(OSError):  # prepared data stays for the next call
-        run.path.rmdir()
-
-
-def resolve(config: Config, manifest: Manifest, *, explicit_vocab_size: int | None = None) -> Config:
-    """Fill in what depends on the data and the machine: vocabulary, device, precision. Raises UsageError."""
-    if explicit_vocab_size not in (None, manifest.vocab_size):
-        raise UsageError(
-            f"model.vocab_size is {explicit_vocab_size}, but the data's tokenizer has {manifest.vocab_size} tokens",
-            hint="leave model.vocab_size out: it is taken from DATA",
-        )
-    device = resolve_device(config.train.device)
-    precision = config.train.precision or ("bf16" if device.startswith("cuda") else "fp32")
-    return dataclasses.replace(
-        config,
-        model=dataclasses.replace(
-            with_decay(config), vocab_size=manifest.vocab_size, sliding_window=_sliding_window(config)
-        ),
-        train=dataclasses.replace(config.train, device=device, precision=precision),
-    )
-
-
-def check_splits(config: Config, splits: dict[str, Split]) -> None:
-    """Refuse data too short for a window or for the evaluation. Raises DataError, or UsageError naming the maximum."""
-    window, length = config.train.window, config.evaluation.max_length
-    for name, split in splits.items():
-        if split.num_tokens < window + 1:
-            raise DataError(
-                f"the {name} split has {split.num_tokens} tokens, one window of W={window} needs {window + 1}"
-            )
-    if config.evaluation.num_checkpoints == 0:
-        return
-    num_tokens = splits["validation"].num_tokens
-    most = num_tokens // (length + 1)
-    if most == 0:
-        raise DataError(
-            f"the validation split has {num_tokens} tokens, one sequence of T={length} needs {length + 1}",
-            hint="lower --eval-max-length, or prepare more validation text",
-        )
-    if config.evaluation.num_sequences > most:
-        raise UsageError(
-            f"evaluation.num_sequences is {config.evaluation.num_sequences}, the validation split holds {most} "
-            f"disjoint sequences of T={length}",
-            hint=f"--eval-num-sequences {most}",
-        )
+        for path in (run.metadata, run.heartbeat, run.training_log, run.metrics, run.lock):
+            files.remove_tree(path)
+        filesystem.current.rmdir(run.path)
 
 
 def _claim_directory(out: Path, *, resume: bool) -> RunDirectory:
@@ -172,21 +175,31 @@ def _claim_directory(out: Path, *, resume: bool) -> RunDirectory:
             )
         return run
     if out.exists() and any(
-        entry.name not in ("run.lock", "data") and not entry.name.startswith(".tmp-") for entry in out.iterdir()
+        entry.name not in ("run.lock", "data") and not entry.name.startswith(files.TEMPORARY_PREFIX)
+        for entry in out.iterdir()
     ):
         raise UsageError(f"{out} is not empty and holds no run", hint="choose another --out")
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        with files.disk_full_named(out):
+            files.make_directory(out)
     except OSError as error:
+        if isinstance(error, TttkitError):
+            raise
         raise UsageError(f"cannot make the run directory {out}: {error.strerror}") from error
     return run
 
 
-def _prepare_data(config: Config, run: RunDirectory, progress: PrepareProgress | None) -> tuple[Path, Manifest]:
+def _prepare_data(config: Config, run: RunDirectory, request: Request, signals: StopSignals) -> tuple[Path, Manifest]:
     """The DATA directory named, or one made from the preset's source inside the run."""
     if config.data.path is not None:
         path = Path(config.data.path)
         return path, load_manifest(path)
+
+    def progress(num_bytes: int, total: int | None, num_tokens: int) -> None:
+        signals.poll()
+        if request.prepare_progress is not None:
+            request.prepare_progress(num_bytes, total, num_tokens)
+
     path = run.path / "data"
     manifest = prepare_dataset(
         [config.data.source],
@@ -200,74 +213,47 @@ def _prepare_data(config: Config, run: RunDirectory, progress: PrepareProgress |
     return path, manifest
 
 
-def _sliding_window(config: Config) -> int:
-    """The `sw` model attends over the training window."""
-    return config.train.window if config.model.architecture == "sw" else config.model.sliding_window
-
-
-def _refuse_other_run(old: dict[str, Any], config: Config, splits: dict[str, Split], run: RunDirectory) -> None:
-    """Refuse to go on with another config or other data than the run was started with."""
-    if "data" not in old:
-        return  # it ended before it knew its data, so it trained nothing
-    changed = [line for line in difference(old["config"], config.to_dict()) if line.partition(":")[0] not in _FREE_KEYS]
-    if changed:
-        raise UsageError(
-            f"{run.path} holds a run of another configuration: {'; '.join(changed)}",
-            hint="repeat its options to go on with it, or choose another --out",
-        )
-    fingerprint = splits["train"].fingerprint
-    if old["data"]["fingerprint"] != fingerprint:
-        raise UsageError(
-            f"{run.path} was started on other data: fingerprint {old['data']['fingerprint'][:12]}, "
-            f"now {fingerprint[:12]}",
-            hint="choose another --out",
-        )
-
-
-def _build_trainer(
-    run: RunDirectory,
-    config: Config,
-    splits: dict[str, Split],
-    metadata: Metadata,
-    log: RunLog,
-    report: Report,
-    signals: StopSignals,
-) -> Trainer:
-    torch.set_num_threads(config.train.num_threads or len(os.sched_getaffinity(0)))
-    torch.set_flush_denormal(True)
-    torch.manual_seed(config.train.seed)
-    assert config.train.device is not None
-    return Trainer(
-        run,
-        config,
-        build_model(config.model),
-        splits,
-        device=torch.device(config.train.device),
-        metadata=metadata,
-        log=log,
-        report=report,
-        signals=signals,
-    )
-
-
-def _begin(trainer: Trainer, data_path: Path) -> None:
+def _begin(trainer: Trainer, data_path: Path, accepted: list[str]) -> None:
     """Describe the run in metadata.json, resume when there is a state, and announce the plan."""
-    config = trainer.config
+    config, run, metadata = trainer.config, trainer.run_directory, trainer.metadata
     num_parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
     train_split = trainer.splits["train"]
     data: dict[str, Any] = {"path": str(data_path.absolute()), "fingerprint": train_split.fingerprint}
     data |= {f"{name}_tokens": split.num_tokens for name, split in trainer.splits.items()}
-    trainer.metadata.describe(config, data, {"name": config.model.name, "num_parameters": num_parameters})
+    changed = changes(metadata.values.get("environment", {}), environment()) if metadata.values["segments"] else []
     state = trainer.resume()
-    step = trainer.progress.step
-    trainer.metadata.begin_segment(step, resumed=state is not None)
-    for line in state.skipped if state else ():
-        trainer.log.write(f"skipped damaged state {line}")
-        trainer.report({"event": "warning", "step": step, "message": f"skipped damaged state {line}"})
-    missing = [trainer.feed.how] if trainer.feed.how.endswith("found") else []  # a compiler, Triton
-    for message in warnings_about(config) + missing:
+    plan = plan_event(trainer, resumed=state is not None)
+    warning = check_disk(run, plan)
+    metadata.describe(config, data, {"name": config.model.name, "num_parameters": num_parameters})
+    step, feed = trainer.progress.step, trainer.updater.feed
+    metadata.begin_segment(step, resumed=state is not None)
+    messages = [f"allowed difference: {line}" for line in accepted]
+    messages += [f"environment changed, equal bits are not promised: {line}" for line in changed]
+    messages += warnings_about(config)
+    messages += [feed.how] if feed.how.endswith("found") else []  # a compiler, Triton
+    for message in [*messages, *([warning] if warning else [])]:
         trainer.log.write(message)
         trainer.report({"event": "warning", "step": step, "message": message})
-    trainer.log.write(trainer.feed.how)
+    if state:
+        _tell_resumed(trainer, state)
+    trainer.log.write(feed.how)
     trainer.log.write(f"{'resumed at' if state else 'started at'} step {step} of {config.train.max_steps}")
-    trainer.report(plan_event(trainer, resumed=state is not None))
+    trainer.report(plan)
+
+
+def _tell_resumed(trainer: Trainer, state: LoadedState) -> None:
+    """Say what was verified, what was skipped and what is done again."""
+    for line in state.skipped:
+        message = f"skipped damaged state {line}"
+        trainer.log.write(message)
+        trainer.report({"event": "warning", "step": state.step, "message": message})
+    trainer.report(
+        {
+            "event": "resumed",
+            "step": state.step,
+            "state": state.path.name,
+            "num_bytes": state.num_bytes,
+            "skipped": state.skipped,
+            "num_steps_lost": trainer.proof.num_lost,
+        }
+    )

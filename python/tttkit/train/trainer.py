@@ -6,52 +6,40 @@ the state that `save` writes, so a run that was killed anywhere goes on bit-iden
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from statistics import median
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 from tttkit import files
 from tttkit.config import Config
 from tttkit.data.split import Split
-from tttkit.errors import NumericalError, PreemptedError
-from tttkit.evaluate.checkpoint import evaluate_model, write_checkpoint
+from tttkit.errors import CheckpointError, DeviceMemoryError, DiskFullError, NumericalError, PreemptedError
+from tttkit.evaluate.checkpoint import Evaluation, evaluate_model, write_checkpoint
 from tttkit.models import LanguageModel
 from tttkit.models.digest import weights_sha256
 from tttkit.rundir import RunDirectory
 from tttkit.train import checkpoint as state_files
 from tttkit.train.early_stopping import EarlyStopping
 from tttkit.train.export import export_model
-from tttkit.train.feed import Feed
 from tttkit.train.metadata import Metadata
 from tttkit.train.metrics import RunLog
-from tttkit.train.optim import build_optimizer, set_learning_rate
+from tttkit.train.optim import build_optimizer
+from tttkit.train.progress import Progress
+from tttkit.train.resume_proof import ResumeProof
 from tttkit.train.schedule import default_save_every, evaluation_steps, learning_rate
 from tttkit.train.signals import StopRequestedError, StopSignals
+from tttkit.train.update import Update, Updater, is_out_of_memory
 
 Report = Callable[[dict[str, Any]], None]
-MAX_SKIPPED_IN_A_ROW = 3
-
-
-@dataclasses.dataclass(kw_only=True)
-class Progress:
-    """What changes from step to step, beside weights and optimizer; all of it is saved."""
-
-    step: int = 0
-    evaluated: list[int] = dataclasses.field(default_factory=list)
-    loss_sum: float = 0.0
-    """Sum of the losses of the steps since the last evaluation."""
-    num_losses: int = 0
-    num_skipped: int = 0
-    """Updates left out because loss or gradient was not finite."""
-    num_skipped_in_a_row: int = 0
+MAX_SAVING_SHARE = 0.02
+"""Of the time, unless train.save_every says otherwise."""
 
 
 class Trainer:
@@ -69,116 +57,117 @@ class Trainer:
         log: RunLog,
         report: Report,
         signals: StopSignals,
+        auto_microbatch: bool = False,
     ) -> None:
-        """Put the model on the device and go on from the newest valid state, if there is one."""
+        """Put the model on the device; `resume` goes on from the newest valid state, if there is one."""
         self.run_directory = run
         self.config = config
         self.model = model.to(device)
-        self.device = device
         self.optimizer = build_optimizer(self.model, config.optimizer)
         self.splits = splits
         self.metadata = metadata
         self.log = log
         self.report = report
         self.signals = signals
-        self.feed = Feed(self.model, splits["train"], config.train)
+        self.updater = Updater(
+            self.model, self.optimizer, splits["train"], config, device, auto_microbatch=auto_microbatch
+        )
         self.schedule = evaluation_steps(config.train.max_steps, config.evaluation.num_checkpoints)
         self.early_stopping = EarlyStopping(config.early_stopping, config.train.max_steps)
         self.progress = Progress()
+        self.proof = ResumeProof([], 0)
         self.tokens_per_step = config.train.window * config.train.batch_size * config.train.grad_accumulation
-        self._saved_step = -1
+        self._save_every = config.train.save_every or default_save_every(config.train.max_steps)
+        self._saved: tuple[int, int, int] | None = None
+        self._last_save = time.monotonic()
         self._step_seconds: deque[float] = deque(maxlen=200)
         self._evaluation_seconds: deque[float] = deque(maxlen=5)
         self._save_seconds: deque[float] = deque(maxlen=5)
-        self._save_every = config.train.save_every or default_save_every(config.train.max_steps)
         self._summaries: list[dict[str, Any]] = []
-        self._logged_before: dict[int, float] = {}
 
     def resume(self) -> state_files.LoadedState | None:
         """Go on from the newest valid state. Returns it, or None for a new run. Raises CheckpointError."""
-        state = state_files.load_newest_state(self.run_directory)
+        state = state_files.load_newest_state(self.run_directory, run_id=self.metadata.run_id)
         if state is None:
             return None
-        state_files.restore(state, self.model, self.optimizer)
-        self.feed.load(state.tensors)
-        self.progress = Progress(**state.values["progress"])
-        self.early_stopping.load(state.values["early_stopping"])
-        self._saved_step = state.step
-        known = set(self.progress.evaluated)
-        self._summaries = [item for item in self.run_directory.read_summaries() if item["step"] in known]
-        records = self.run_directory.read_metrics()
-        self._logged_before = {record["step"]: record["loss"] for record in records if record["step"] > state.step}
+        self._restore(state)
+        self.proof = ResumeProof(self.run_directory.read_metrics(), state.step)
         return state
 
     def run(self) -> str:
-        """Train to the end. Returns `finished` or `early-stopped`; raises PreemptedError when a signal came."""
+        """Train to the end. Returns `finished` or `early-stopped`; raises PreemptedError when a signal came.
+
+        Raises NumericalError when numbers stay non-finite, DeviceMemoryError, and DiskFullError when the results cannot
+        be written at the end.
+        """
+        self.signals.before_leaving = lambda: self.metadata.end_segment(self.progress.step, "preempted")
         try:
-            while True:
-                step = self.progress.step
-                if step in self.schedule and step not in self.progress.evaluated:
-                    self.evaluate()
-                if step in self.schedule and self.early_stopping.should_stop(step):
-                    return self._finish("early-stopped")
-                if step >= self.config.train.max_steps:
-                    return self._finish("finished")
-                if step % self._save_every == 0:
-                    self.save()
+            while (reason := self._end()) is None:
+                self._before_step()
                 self.train_step()
+            return self._finish(reason)
         except StopRequestedError as request:
             self.save()
             self.metadata.end_segment(self.progress.step, "preempted")
-            self.log.write(f"{request}: state of step {self.progress.step} saved, stopping")
+            self.log.write(f"{request}: stopping at step {self.progress.step}")
+            self.log.sync()
             raise PreemptedError(
-                f"stopped by {request} at step {self.progress.step} of {self.config.train.max_steps}; state saved",
-                hint=f"go on with the same command, or `tttkit train --out {self.run_directory.path}` and its options",
+                f"stopped by {request} at step {self.progress.step} of {self.config.train.max_steps}; "
+                f"{'state saved' if self._saved == self._position else self.log.writes.problem or 'state not saved'}",
+                hint=f"go on with `tttkit resume {self.run_directory.path}`",
             ) from None
+        except DiskFullError:
+            self.metadata.end_segment(self.progress.step, "disk-full")
+            raise
+        except (RuntimeError, MemoryError) as error:
+            if isinstance(error, DeviceMemoryError) or not is_out_of_memory(error):
+                raise
+            raise DeviceMemoryError(
+                f"out of memory at step {self.progress.step}, beside the update itself",
+                hint="lower --eval-num-sequences or --eval-max-length, or take a smaller model or --precision bf16",
+            ) from error
 
     def train_step(self) -> None:
         """One optimizer update: mean loss over all tokens of all micro-batches, clipped once."""
         started = time.perf_counter()
-        step = self.progress.step + 1
-        self.model.train()
-        loss = torch.zeros((), dtype=torch.float64, device=self.device)
-        accumulation = self.config.train.grad_accumulation
-        try:
-            for part in self.feed.windows(step).chunk(accumulation):
-                self.signals.poll()
-                self.log.heartbeat("training", self.progress.step)
-                loss += self._backward(part, 1.0 / accumulation)
-        except StopRequestedError:
-            self.optimizer.zero_grad(set_to_none=True)
-            raise
+        step, micro_batch = self.progress.step + 1, self.updater.micro_batch
         rate = learning_rate(step, self.config.optimizer, max_steps=self.config.train.max_steps)
-        set_learning_rate(self.optimizer, rate)
-        limit = self.config.optimizer.max_grad_norm or math.inf
-        grad_norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
-        self._update(float(loss), grad_norm)
-        self.progress.step = step
+        rate *= self.progress.lr_scale
+        update = self.updater.run(step, rate, self._between)
+        if self.updater.micro_batch != micro_batch:
+            self.progress.micro_batch = self.updater.micro_batch
+            fewer = self.updater.micro_batch
+            self._warn(f"out of memory with {micro_batch} windows, going on with {fewer} at once; same batch")
+        self.progress.count(update.loss, applied=update.applied)
         self._step_seconds.append(time.perf_counter() - started)
+        if not update.applied:
+            self.log.write(f"update {step} skipped: loss {update.loss}, gradient norm {update.grad_norm}")
         if step % self.config.train.log_every == 0 or step in (1, self.config.train.max_steps):
-            self._log_step(float(loss), grad_norm, rate)
+            self._log_step(update, rate)
+        divergence = self.progress.divergence()
+        if divergence is not None:
+            self._roll_back(divergence)
 
     def evaluate(self) -> dict[str, Any]:
         """Evaluate the current weights, keep them when they are the best, and write the checkpoint's files."""
         started = time.perf_counter()
         step, index = self.progress.step, self.schedule.index(self.progress.step)
-        self.log.heartbeat("evaluating", step)
 
         def tick(done: float) -> None:
             self.signals.poll()
             self.log.heartbeat("evaluating", step)
             self.report({"event": "evaluating", "step": step, "done": done})
 
-        window = self.config.train.window
+        tick(0.0)
         evaluation = evaluate_model(
-            self.model, self.splits["validation"], self.config.evaluation, window=window, progress=tick
+            self.model,
+            self.splits["validation"],
+            self.config.evaluation,
+            window=self.config.train.window,
+            progress=tick,
         )
         is_best = self.early_stopping.update(evaluation.selection_ppl, checkpoint=index)
-        summary = write_checkpoint(
-            self.run_directory.checkpoint(index), evaluation, self._context(index, time.perf_counter() - started)
-        )
-        self._summaries = [*(item for item in self._summaries if item["step"] != step), summary]
-        files.write_json(self.run_directory.summaries, self._summaries)
+        summary = self._write_evaluation(evaluation, index, time.perf_counter() - started)
         if is_best:
             self._export("best_model")
         if self.config.train.keep_weights:
@@ -191,22 +180,44 @@ class Trainer:
         return summary
 
     def save(self) -> None:
-        """Commit the resumable state of the current step. A full disk is reported and training goes on."""
-        step = self.progress.step
-        if step == self._saved_step:
+        """Commit the resumable state of the current step, unless it holds non-finite numbers.
+
+        What comes before it is written first: a state never knows more than the files beside it. A full disk is
+        reported, the last good state stays, training goes on and the save is tried again. Only where there is no state
+        yet it raises DiskFullError, OSError.
+        """
+        if self._saved == self._position or not self._weights_are_finite():
             return
-        started = time.perf_counter()
+        step, started, writes = self.progress.step, time.monotonic(), self.log.writes
         self.log.heartbeat("saving", step)
-        values = {"progress": dataclasses.asdict(self.progress), "early_stopping": self.early_stopping.to_dict()}
-        try:
-            state_files.save_state(self.run_directory, step, self.model, self.optimizer, values, self.feed.tensors())
-        except OSError as error:
-            self.log.write(f"state of step {step} not saved: {error}")
-            self.report({"event": "warning", "step": step, "message": f"state not saved: {error}"})
+        had_problem = writes.problem
+        writes.forget("state")  # it comes last
+        if self._saved is None and not state_files.states(self.run_directory):
+            self._write_state()
+        elif not (writes.retry() and self.log.sync() and writes.attempt("state", self._write_state)):
+            self._warn(f"state of step {step} not saved, training goes on: {writes.problem}")
+            self.log.heartbeat("training", step)
             return
-        self._saved_step = step
-        self._save_seconds.append(time.perf_counter() - started)
+        self._saved, self._last_save = self._position, time.monotonic()
+        self._save_seconds.append(self._last_save - started)
+        if had_problem:
+            self.log.write(f"there is room again: state of step {step} saved")
         self.report({"event": "saved", "step": step, "seconds": self._save_seconds[-1]})
+
+    def _write_state(self) -> None:
+        values = {
+            "run_id": self.metadata.run_id,
+            "progress": dataclasses.asdict(self.progress),
+            "early_stopping": self.early_stopping.to_dict(),
+        }
+        state_files.save_state(
+            self.run_directory,
+            self.progress.step,
+            self.model,
+            self.optimizer,
+            values,
+            self.updater.feed.tensors(),
+        )
 
     def eta_seconds(self) -> float | None:
         """Expected seconds to the end: recent steps, and evaluations and saves to come at their measured times."""
@@ -218,67 +229,115 @@ class Trainer:
         evaluation, save = (median(times or (0.0,)) for times in (self._evaluation_seconds, self._save_seconds))
         return num_steps * median(self._step_seconds) + num_evaluations * evaluation + num_saves * save
 
-    def _backward(self, batch: torch.Tensor, share: float) -> torch.Tensor:
-        """Add the gradients of one micro-batch; returns its share of the loss, float64, detached."""
-        batch = batch.to(self.device, non_blocking=True)  # (B, W+1)
-        with self._autocast():
-            logits = self.feed.logits(batch[:, :-1])  # (B, W, V)
-        loss = functional.cross_entropy(logits.flatten(0, 1).float(), batch[:, 1:].flatten()) * share
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach().double()
+    @property
+    def _position(self) -> tuple[int, int, int]:
+        """What tells a state from the one before: an evaluation or a rollback changes it within a step."""
+        return self.progress.step, len(self.progress.evaluated), self.progress.num_rollbacks
 
-    def _update(self, loss: float, grad_norm: float) -> None:
-        """Apply the update, or leave it out and count when it is not finite. Three in a row: NumericalError."""
-        progress = self.progress
-        self.feed.settle(applied=math.isfinite(loss) and math.isfinite(grad_norm))
-        if math.isfinite(loss) and math.isfinite(grad_norm):
-            self.optimizer.step()
-            progress.num_skipped_in_a_row = 0
-            progress.loss_sum += loss
-            progress.num_losses += 1
-        else:
-            progress.num_skipped += 1
-            progress.num_skipped_in_a_row += 1
-            self.log.write(f"update {progress.step + 1} skipped: loss {loss}, gradient norm {grad_norm}")
-        self.optimizer.zero_grad(set_to_none=True)
-        if progress.num_skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
-            self.metadata.end_segment(progress.step, "nan-stopped")
+    def _end(self) -> str | None:
+        """Evaluate and save what is due at this step; returns why the run is over, or None."""
+        while True:
+            step = self.progress.step
+            is_evaluation = step in self.schedule and step not in self.progress.evaluated
+            is_last = step >= self.config.train.max_steps
+            if (is_evaluation or is_last or step % self._save_every == 0) and not self._weights_are_finite():
+                self._roll_back(f"weights were not finite at step {step}")
+                continue
+            if is_evaluation:
+                self.evaluate()
+            if step in self.schedule and self.early_stopping.should_stop(step):
+                return "early-stopped"
+            return "finished" if is_last else None
+
+    def _before_step(self) -> None:
+        """Save where that is due, was asked for by SIGUSR1, or failed some time ago."""
+        asked = self.signals.take_save_request()
+        if asked or self.log.writes.is_due or (self.progress.step % self._save_every == 0 and self._may_save()):
+            self.save()
+        if asked:
+            self.log.write(f"SIGUSR1: state of step {self.progress.step} saved, going on")
+
+    def _may_save(self) -> bool:
+        """Whether saving by default takes no more than its share of the time."""
+        if self.config.train.save_every is not None or not self._save_seconds:
+            return True
+        return time.monotonic() - self._last_save >= median(self._save_seconds) / MAX_SAVING_SHARE
+
+    def _between(self) -> None:
+        self.signals.poll()
+        self.log.heartbeat("training", self.progress.step)
+
+    def _roll_back(self, why: str) -> None:
+        """Go back to the newest good state with half the learning rate; once, then NumericalError."""
+        failed, num_skipped = self.progress.step, self.progress.num_skipped
+        try:
+            state = None if self.progress.num_rollbacks else state_files.load_newest_state(self.run_directory)
+        except CheckpointError:
+            state = None
+        if state is None:
+            self.metadata.end_segment(failed, "nan-stopped")
             raise NumericalError(
-                f"loss or gradients were not finite in {MAX_SKIPPED_IN_A_ROW} updates in a row, to {progress.step + 1}",
+                f"{why}{', after a rollback' if self.progress.num_rollbacks else ''}",
                 hint="lower optimizer.learning_rate; the last saved state is finite",
             )
+        self._restore(state)
+        self.progress.num_rollbacks += 1
+        self.progress.lr_scale *= 0.5
+        self.progress.num_skipped = num_skipped
+        self.proof = ResumeProof([], 0)
+        self.metadata.note_rollback(failed, state.step, self.progress.lr_scale, why)
+        self._warn(f"{why}: back to the state of step {state.step}, with half the learning rate")
+        self.save()
 
-    def _log_step(self, loss: float, grad_norm: float, rate: float) -> None:
-        seconds = median(self._step_seconds)
+    def _restore(self, state: state_files.LoadedState) -> None:
+        state_files.restore(state, self.model, self.optimizer)
+        self.updater.feed.load(state.tensors)
+        self.progress = Progress(**state.values["progress"])
+        self.updater.micro_batch = self.progress.micro_batch or self.config.train.batch_size
+        self.early_stopping.load(state.values["early_stopping"])
+        self._saved = self._position
+        known = set(self.progress.evaluated)
+        summaries = self._summaries or self.run_directory.read_summaries()  # those in memory may not be written yet
+        self._summaries = [item for item in summaries if item["step"] in known]
+
+    def _weights_are_finite(self) -> bool:
+        """Whether weights, learned fast weights among them, and moments may be saved."""
+        moments = (value for state in self.optimizer.state.values() for value in state.values())
+        return all(bool(torch.isfinite(tensor).all()) for tensor in (*self.model.parameters(), *moments))
+
+    def _write_evaluation(self, evaluation: Evaluation, index: int, seconds: float) -> dict[str, Any]:
+        """The checkpoint's files and the list of all summaries, now or once there is room."""
+        directory, context = self.run_directory.checkpoint(index), self._context(index, seconds)
+        summary = {**context, **evaluation.summary()}
+        self.log.writes.attempt(directory.name, lambda: write_checkpoint(directory, evaluation, context))
+        self._summaries = [*(item for item in self._summaries if item["step"] != self.progress.step), summary]
+        self.log.writes.attempt(
+            "all_summaries.json", lambda: files.write_json(self.run_directory.summaries, self._summaries)
+        )
+        return summary
+
+    def _log_step(self, update: Update, rate: float) -> None:
         record = {
             "step": self.progress.step,
-            "loss": loss,
-            "ppl": math.exp(min(loss, 700.0)),
+            "loss": update.loss,
+            "ppl": math.exp(min(update.loss, 700.0)),
             "lr": rate,
-            "grad_norm": grad_norm,
+            "grad_norm": update.grad_norm,
             "tokens_seen": self.progress.step * self.tokens_per_step,
-            "tokens_per_second": self.tokens_per_step / seconds,
+            "tokens_per_second": self.tokens_per_step / median(self._step_seconds),
             "num_skipped": self.progress.num_skipped,
             "eta_seconds": self.eta_seconds(),
         }
         if self.progress.step % self.config.train.inner_loss_every == 0:
-            record |= self.feed.inner_record()
-        self._verify(record)
+            record |= self.updater.feed.inner_record()
+        verified = self.proof.verified
+        difference = self.proof.compare(self.progress.step, update.loss)
+        if difference is not None:
+            self._warn(difference)
+        if self.proof.verified is not verified and self.proof.verified is not None:
+            self.metadata.verify_segment(self.proof.verified)
         self.log.metrics(record)
         self.report({"event": "step", **record})
-
-    def _verify(self, record: dict[str, Any]) -> None:
-        """Compare a recomputed loss with the one logged before the run stopped: equal bits prove the resume."""
-        step, loss = record["step"], record["loss"]
-        if step not in self._logged_before:
-            return
-        before = self._logged_before.pop(step)
-        if loss != before:
-            message = f"step {step} was {before!r} before the run stopped and is {loss!r} now: not bit-identical"
-            self.log.write(message)
-            self.report({"event": "warning", "step": step, "message": message})
-            self._logged_before.clear()
-        self.metadata.verify_segment(loss == before)
 
     def _context(self, index: int, seconds: float) -> dict[str, Any]:
         """What summary.json says beside the evaluation itself."""
@@ -305,18 +364,27 @@ class Trainer:
         self.report({"event": "evaluation", "is_best": is_best, **patience, "summary": summary})
 
     def _export(self, name: str) -> None:
-        export_model(self.model, self.run_directory.path / name, self.config, self.splits["train"])
+        """Write the weights as a model, now or, from a copy in memory, once there is room."""
+
+        def write(model: LanguageModel) -> None:
+            export_model(model, self.run_directory.path / name, self.config, self.splits["train"])
+
+        if not self.log.writes.attempt(name, lambda: write(self.model)):
+            kept = copy.deepcopy(self.model).cpu()
+            self.log.writes.attempt(name, lambda: write(kept))
 
     def _finish(self, reason: str) -> str:
+        """Write what the run came to. Raises DiskFullError, OSError: the next call goes on from the last state."""
         self._export("final_model")
         self.save()
+        self.log.writes.finish()
         self.metadata.finish(
             self.progress.step, reason, self.early_stopping, self._summaries, self.splits["validation"]
         )
         self.log.write(f"{reason} at step {self.progress.step}")
+        self.log.writes.finish()
         return reason
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.config.train.precision == "bf16":
-            return torch.autocast(self.device.type, dtype=torch.bfloat16)
-        return nullcontext()
+    def _warn(self, message: str) -> None:
+        self.log.write(message)
+        self.report({"event": "warning", "step": self.progress.step, "message": message})

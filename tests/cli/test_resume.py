@@ -1,0 +1,122 @@
+"""`tttkit resume` and `tttkit doctor`, by their names."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+
+import pytest
+
+from tests.cli.conftest import start, train_options, tttkit, wait_until
+from tttkit.rundir import RunDirectory, exclusive
+
+
+@pytest.fixture
+def stopped(tiny_data, tmp_path):
+    """A run that was killed after some steps: its options are known to nobody but itself."""
+    run = RunDirectory(tmp_path / "run")
+    with start(*train_options(tiny_data, run.path, "--max-steps", 300, "--save-every", 5, "--plain")) as process:
+        wait_until(lambda: run.metrics.exists() and len(run.read_metrics()) > 7, process)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    return run
+
+
+def test_resume_goes_on_with_the_options_of_the_run(stopped):
+    newest = max(int(entry.name[5:]) for entry in stopped.states.iterdir() if entry.name.startswith("step_"))
+    lost = stopped.read_metrics()[-1]["step"] - newest
+    result = tttkit("resume", stopped.path)
+    assert result.code == 0, result.err
+    assert f"verified step_{newest} (" in result.err
+    assert f"0 damaged skipped, {lost} logged steps to do again" in result.err
+    metadata = stopped.read_metadata()
+    assert metadata["result"]["reason"] == "finished"
+    assert [segment["reason"] for segment in metadata["segments"]] == ["crashed", "finished"]
+    assert metadata["segments"][1]["resume_verified"] is (True if lost else None)
+    assert len(stopped.read_metrics()) == 300
+    again = tttkit("resume", stopped.path)
+    assert again.code == 0
+    assert "finished already" in again.err
+
+
+def test_resume_names_what_it_skips(stopped):
+    newest = max(stopped.states.iterdir(), key=lambda entry: int(entry.name.partition("_")[2] or 0))
+    (newest / "state.json").write_text("{}")
+    result = tttkit("resume", stopped.path, "--json")
+    assert result.code == 0
+    events = [json.loads(line) for line in result.out.splitlines()]
+    (resumed,) = [event for event in events if event["event"] == "resumed"]
+    assert resumed["skipped"][0].startswith(f"{newest.name}.corrupt-0: ")
+    assert resumed["step"] < int(newest.name[5:])
+
+
+def test_resume_of_what_is_no_run(tmp_path):
+    result = tttkit("resume", tmp_path / "absent")
+    assert result.code == 2
+    assert "no such run directory" in result.error
+    (tmp_path / "all_summaries.json").write_text("[]")
+    assert tttkit("resume", tmp_path).code in (2, 65)
+
+
+def test_another_value_is_refused_unless_its_key_is_named(tiny_data, stopped):
+    options = train_options(tiny_data, stopped.path, "--max-steps", 300, "--save-every", 5, "--learning-rate", 0.5)
+    refused = tttkit(*options)
+    assert refused.code == 2
+    assert "optimizer.learning_rate: 0.0003 -> 0.5" in refused.error
+    allowed = tttkit(*options, "--allow-change", "optimizer.learning_rate")
+    assert allowed.code == 0, allowed.err
+    assert "allowed difference: optimizer.learning_rate" in allowed.err
+
+
+def test_doctor_finds_nothing_wrong_with_a_whole_run(finished):
+    result = tttkit("doctor", finished, "--json")
+    assert result.code == 0
+    found = json.loads(result.out)
+    assert {item["level"] for item in found} == {"ok"}
+    assert {item["check"] for item in found} >= {"digests", "json", "lines", "numbers", "data", "disk", "clock"} - {
+        "lines"
+    }
+    assert tttkit("doctor").code == 0
+
+
+def test_doctor_finds_and_mends(finished, tmp_path):
+    run = RunDirectory(shutil.copytree(finished, tmp_path / "run"))
+    (run.states / "step_6" / "tensors.safetensors").write_bytes(b"broken")
+    (run.path / ".tmp-x-1-2").mkdir()
+    with run.metrics.open("a") as file:
+        file.write('{"step": 7, "lo')
+    summaries = run.read_summaries()
+    run.summaries.write_text(json.dumps(summaries[:-1]))
+    found = tttkit("doctor", run.path)
+    assert found.code == 65
+    for shown in ("step_6/tensors.safetensors has 6 bytes", ".tmp-x-1-2: left by", "ends in a torn line", "steps [6]"):
+        assert shown in " ".join(found.out.split())
+    mended = tttkit("doctor", run.path, "--fix")
+    assert mended.code == 0, mended.out
+    assert (run.states / "step_6.corrupt-0").is_dir()
+    assert run.read_summaries() == summaries
+    assert not (run.path / ".tmp-x-1-2").exists()
+    assert run.metrics.read_text().endswith("\n")
+    levels = {item["level"] for item in json.loads(tttkit("doctor", run.path, "--json").out)}
+    assert levels == {"ok", "warning"}, "only the state that was set aside is still worth a word"
+
+
+def test_doctor_mends_nothing_under_a_trainer(finished, tmp_path):
+    run = RunDirectory(shutil.copytree(finished, tmp_path / "run"))
+    with exclusive(run):
+        assert tttkit("doctor", run.path).code == 0
+        assert tttkit("doctor", run.path, "--fix").code == 73
+
+
+def test_doctor_sees_non_finite_weights(finished, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    run = RunDirectory(shutil.copytree(finished, tmp_path / "run"))
+    file = run.final_model / "model.safetensors"
+    tensors = load_file(file)
+    next(iter(tensors.values())).view(-1)[0] = float("nan")
+    save_file(tensors, file)
+    result = tttkit("doctor", run.path)
+    assert result.code == 65
+    assert "non-finite values in" in result.out

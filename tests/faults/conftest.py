@@ -1,0 +1,69 @@
+"""What the fault tests compare with: a run that nothing ever interrupted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.faults import trials
+from tttkit.rundir import RunDirectory
+
+
+@pytest.fixture
+def values(tiny_values):
+    """Configuration of the run that is interrupted: a state after every step, four evaluations."""
+    return tiny_values(train={"save_every": 1})
+
+
+@pytest.fixture(scope="session")
+def reference_of(tmp_path_factory):
+    """Train a configuration to its end, uninterrupted, once per session."""
+    known: dict[str, RunDirectory] = {}
+
+    def get(values) -> RunDirectory:
+        key = json.dumps(values, sort_keys=True)
+        if key not in known:
+            path = tmp_path_factory.mktemp("reference") / "run"
+            assert run_trial(trials.train, values, str(path)) == 0
+            known[key] = RunDirectory(path)
+        return known[key]
+
+    return get
+
+
+@pytest.fixture
+def reference(reference_of, values) -> RunDirectory:
+    return reference_of(values)
+
+
+def run_trial(target, *arguments, **options) -> int:
+    """Run a function of `trials` in a forked process; returns its exit code, negative for a signal."""
+    process = trials.context.Process(target=target, args=arguments, kwargs=options)
+    process.start()
+    process.join(120)
+    assert process.exitcode is not None, "it hangs"
+    return process.exitcode
+
+
+def assert_equal_runs(run: RunDirectory, reference: RunDirectory) -> None:
+    """Losses, final state with optimizer and random numbers, models and results: the same bits. No leftovers."""
+    losses = [[(record["step"], record["loss"].hex()) for record in r.read_metrics()] for r in (run, reference)]
+    assert losses[0] == losses[1]
+    last = max(int(entry.name[5:]) for entry in reference.states.iterdir())
+    for name in (
+        "best_model/model.safetensors",
+        "final_model/model.safetensors",
+        f"state/step_{last}/tensors.safetensors",
+    ):
+        assert (run.path / name).read_bytes() == (reference.path / name).read_bytes(), name
+    states = [json.loads((r.states / f"step_{last}" / "state.json").read_text()) for r in (run, reference)]
+    assert {**states[0], "run_id": ""} == {**states[1], "run_id": ""}
+    for left, right in zip(run.read_summaries(), reference.read_summaries(), strict=True):
+        assert {**left, "eval_seconds": 0} == {**right, "eval_seconds": 0}
+    assert_no_leftovers(run.path)
+
+
+def assert_no_leftovers(path: Path) -> None:
+    assert list(path.rglob(".tmp-*")) == []

@@ -1,0 +1,184 @@
+"""B1 to B3, H2: damage is found, named and passed over; nothing starts again in silence; nothing is executed."""
+
+from __future__ import annotations
+
+import random
+import shutil
+
+import pytest
+
+from tests.faults import trials
+from tests.faults.conftest import assert_equal_runs, run_trial
+from tttkit import commits, files
+from tttkit.errors import CheckpointError, DataError
+from tttkit.rundir import RunDirectory
+from tttkit.train import checkpoint
+
+
+@pytest.fixture
+def run(tmp_path) -> RunDirectory:
+    run = RunDirectory(tmp_path / "run")
+    model, optimizer = trials.small_model()
+    for step in (1, 2):
+        checkpoint.save_state(run, step, model, optimizer, {"run_id": "ours"})
+    return run
+
+
+def corrupt(run: RunDirectory, generator: random.Random, count: int) -> None:
+    """Damage a random file of the newest state; each time the one before must be loaded and the damaged one named."""
+    newest = run.states / "step_2"
+    whole = {path: path.read_bytes() for path in newest.iterdir()}
+    for _ in range(count):
+        path = generator.choice(sorted(whole))
+        path.write_bytes(_damaged(whole[path], generator))
+        state = checkpoint.load_newest_state(run)
+        assert state.step == 1
+        assert state.skipped[0].startswith("step_2.corrupt-0: ")
+        (run.states / "step_2.corrupt-0").rename(newest)
+        path.write_bytes(whole[path])
+
+
+def _damaged(data: bytes, generator: random.Random) -> bytes:
+    kind = generator.randrange(3)
+    if kind == 0:
+        place = generator.randrange(len(data))
+        return data[:place] + bytes([data[place] ^ 1 << generator.randrange(8)]) + data[place + 1 :]
+    if kind == 1:
+        return data[: generator.randrange(len(data))]
+    return data + generator.randbytes(generator.randrange(1, 100))
+
+
+def test_b1_corruptions(run):
+    corrupt(run, random.Random(1), 200)
+
+
+@pytest.mark.faults
+def test_b1_2000_corruptions(run):
+    corrupt(run, random.Random(2), 2000)
+
+
+def test_mutant_without_verification_is_caught(run, monkeypatch):
+    monkeypatch.setattr(commits, "verify_directory", lambda path: {"": 0})
+    with pytest.raises(AssertionError):
+        corrupt(run, random.Random(1), 200)
+
+
+def _swap_files(states):
+    left, right = (states / f"step_{step}" / "tensors.safetensors" for step in (1, 2))
+    data = left.read_bytes(), right.read_bytes()
+    assert data[0] == data[1], "both hold the same tensors here"
+    right.write_bytes(data[0][:-1] + b"\1")
+
+
+def _manifest_of_another(states):
+    shutil.copyfile(states / "step_1" / "MANIFEST.json", states / "step_2" / "MANIFEST.json")
+
+
+def _permute(states):
+    newest = states / "step_2"
+    (newest / "state.json").rename(newest / "x")
+    (newest / "tensors.safetensors").rename(newest / "state.json")
+    (newest / "x").rename(newest / "tensors.safetensors")
+
+
+def _renamed_old(states):
+    shutil.rmtree(states / "step_2")
+    shutil.copytree(states / "step_1", states / "step_2")
+
+
+def _of_another_run(states):
+    model, optimizer = trials.small_model()
+    checkpoint.save_state(RunDirectory(states.parent), 2, model, optimizer, {"run_id": "theirs"})
+
+
+def _emptied(states):
+    for path in (states / "step_2").iterdir():
+        path.unlink()
+
+
+def _newer_version(states):
+    shutil.rmtree(states / "step_2")
+    with commits.commit_directory(states / "step_2") as directory:
+        files.write_json(directory / "state.json", {"schema_version": 99, "step": 2})
+
+
+def _link(states):
+    newest = states / "step_2"
+    (newest / "state.json").rename(states / "elsewhere")
+    (newest / "state.json").symlink_to(states / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(lambda states, name=name: (states / "step_2" / name).unlink() for name in
+          ("state.json", "tensors.safetensors", "MANIFEST.json")),
+        _swap_files, _manifest_of_another, _permute, _renamed_old, _of_another_run, _emptied, _newer_version, _link,
+    ],
+)  # fmt: skip
+def test_b2_missing_and_exchanged_files(run, damage):
+    damage(run.states)
+    state = checkpoint.load_newest_state(run, run_id="ours")
+    assert state.step == 1
+    assert state.skipped[0].startswith("step_2.corrupt-0: ")
+    assert (run.states / "step_2.corrupt-0").is_dir()
+
+
+def test_b2_nothing_but_the_oldest_left_ends_equal(values, reference, tmp_path):
+    run = RunDirectory(shutil.copytree(reference.path, tmp_path / "run"))
+    _reopen(run)
+    (run.states / "step_12" / "tensors.safetensors").write_bytes(b"")
+    assert run_trial(trials.train, values, str(run.path), log=str(tmp_path / "log")) == 0
+    assert "skipped damaged state step_12.corrupt-0" in (tmp_path / "log").read_text()
+    assert_equal_runs(run, reference)
+
+
+def _reopen(run: RunDirectory) -> None:
+    metadata = run.read_metadata()
+    del metadata["result"]
+    files.write_json(run.metadata, metadata)
+
+
+def test_b3_all_corrupt_is_never_a_restart(values, reference, tmp_path):
+    run = RunDirectory(shutil.copytree(reference.path, tmp_path / "run"))
+    _reopen(run)
+    for path in run.states.glob("step_*/state.json"):
+        path.write_bytes(path.read_bytes()[:-3])
+    for _ in range(2):
+        assert run_trial(trials.train, values, str(run.path), log=str(tmp_path / "log")) == 4
+    assert "no valid training state" in (tmp_path / "log").read_text()
+    assert sorted(path.name for path in run.states.iterdir()) == ["step_11.corrupt-0", "step_12.corrupt-0"]
+
+
+_EVIL = b"cos\nsystem\n(S'touch %s'\ntR."
+"""A pickle that runs a command."""
+
+
+@pytest.mark.parametrize("name", ["state.json", "tensors.safetensors", "MANIFEST.json"])
+def test_h2_a_pickle_in_any_place_is_never_executed(run, tmp_path, name):
+    canary = tmp_path / "canary"
+    for state in run.states.iterdir():
+        (state / name).write_bytes(_EVIL % str(canary).encode())
+    with pytest.raises(CheckpointError):
+        checkpoint.load_newest_state(run)
+    assert not canary.exists()
+
+
+def test_h2_a_sealed_pickle_is_no_state_and_no_model(run, tmp_path):
+    """Even with a manifest that fits: only safetensors and JSON are read."""
+    from tttkit.models import load_model
+
+    canary = tmp_path / "canary"
+    for step, name in ((3, "state.json"), (4, "tensors.safetensors")):
+        with commits.commit_directory(run.states / f"step_{step}") as directory:
+            for file in ("state.json", "tensors.safetensors"):
+                files.write_new(directory / file, [_EVIL % str(canary).encode()])
+            if name != "state.json":
+                (directory / "state.json").unlink()
+                files.write_json(directory / "state.json", {"schema_version": 1, "step": step})
+    assert checkpoint.load_newest_state(run).step == 2
+    for name in ("config.json", "model.safetensors", "pytorch_model.bin", "model.pt"):
+        (tmp_path / name).write_bytes(_EVIL % str(canary).encode())
+    with pytest.raises(DataError):
+        load_model(tmp_path)
+    assert not canary.exists()

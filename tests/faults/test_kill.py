@@ -1,0 +1,227 @@
+"""A1, A2, A4, A5, E2: SIGKILL at random times, at every call of one save, during every phase; equal bits afterwards."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from tests.cli.conftest import start, train_options
+from tests.faults import trials
+from tests.faults.conftest import assert_equal_runs, assert_no_leftovers, run_trial
+from tests.faults.disks import killed_at
+from tttkit import commits
+from tttkit.report.status import read_status
+from tttkit.rundir import RunDirectory, is_locked
+from tttkit.train import checkpoint
+
+
+class Watcher:
+    """Four readers that look at a run all the time (E2): they must never fail and never see half a file."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self.run = run
+        self.num_looks = 0
+        self.errors: list[BaseException] = []
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._look) for _ in range(4)]
+
+    def _look(self) -> None:
+        while not self._over.wait(0.01):
+            if not self.run.path.is_dir():
+                continue
+            try:
+                read_status(self.run)
+                self.num_looks += 1
+            except BaseException as error:  # noqa: BLE001 - a thread's error must reach the test
+                self.errors.append(error)
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def kill_until_finished(values, path, generator, duration: float, *, share_at_call: float = 0.5) -> tuple[int, int]:
+    """Start, kill, start again, until the run ends by itself; returns the number of kills and of those inside a save.
+
+    Half of the kills come at a random time, half before a random call that changes the disk, which is where it hurts.
+    """
+    num_saving = 0
+    for num_kills in range(200):
+        saving = trials.context.Value("b", 0)
+        number = generator.randrange(1, 400) if generator.random() < share_at_call else None
+        disk = None if number is None else _KilledAt(number)
+        process = trials.context.Process(
+            target=trials.train, args=(values, str(path)), kwargs={"saving": saving, "disk": disk, "log": f"{path}.log"}
+        )
+        process.start()
+        process.join(None if number is not None else generator.uniform(0, duration))
+        if process.exitcode is None:
+            process.kill()
+        process.join()
+        if process.exitcode == 0:
+            return num_kills, num_saving
+        with open(f"{path}.log") as log:
+            assert process.exitcode == -signal.SIGKILL, log.read()[-2000:]
+        num_saving += saving.value
+    raise AssertionError("the run never came to its end")
+
+
+class _KilledAt:
+    """A disk that kills at a call, made in the forked process."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __call__(self):
+        return killed_at(self.number)
+
+
+def _kills(values, reference, tmp_path, *, at_least: int) -> tuple[int, int]:
+    generator = random.Random(at_least)
+    started = time.monotonic()
+    assert run_trial(trials.train, values, str(tmp_path / "timed")) == 0
+    duration = time.monotonic() - started
+    num_kills = num_saving = index = 0
+    while num_kills < at_least:
+        index += 1
+        run = RunDirectory(tmp_path / f"run_{index}")
+        with Watcher(run) as watcher:
+            kills, saving = kill_until_finished(values, run.path, generator, duration)
+        assert watcher.errors == []
+        assert_equal_runs(run, reference)
+        assert False not in [segment["resume_verified"] for segment in run.read_metadata()["segments"]]
+        assert not is_locked(run)
+        num_kills, num_saving = num_kills + kills, num_saving + saving
+        shutil.rmtree(run.path)
+    return num_kills, num_saving
+
+
+def test_a1_killed_runs_end_with_equal_bits(values, reference, tmp_path):
+    _kills(values, reference, tmp_path, at_least=8)
+
+
+@pytest.mark.faults
+def test_a1_200_kills(values, reference, tmp_path):
+    num_kills, num_saving = _kills(values, reference, tmp_path, at_least=200)
+    print(f"A1: {num_kills} kills, {num_saving} inside a save")
+    assert num_saving >= 40
+
+
+def test_a2_killed_at_every_call_of_a_save(tmp_path):
+    """Before each call of the second save in turn: the first or the second state is there, whole, and nothing else."""
+    number, found = 0, set()
+    while True:
+        number += 1
+        path = tmp_path / str(number)
+        code = run_trial(trials.save_twice, str(path), _KilledAt(number))
+        assert code in (0, -signal.SIGKILL)
+        state = checkpoint.load_newest_state(RunDirectory(path))
+        assert state.skipped == []
+        assert state.values["note"] == state.step
+        found.add(state.step)
+        commits.sweep_temporaries(path / "state")
+        assert_no_leftovers(path)
+        if code == 0:
+            break
+    assert found == {1, 2}
+    assert number > 15, "a save makes at least that many calls"
+
+
+_COMMIT = """
+import sys
+from pathlib import Path
+from tttkit import commits, files
+for content in (b"old", b"new"):
+    with commits.commit_directory(Path(sys.argv[1])) as directory:
+        files.write_new(directory / "a", [content * 1000])
+        files.write_new(directory / "b", [content])
+"""
+
+
+@pytest.mark.faults
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+@pytest.mark.parametrize("call", ["fsync", "rename", "renameat2", "write", "openat", "unlink"])
+def test_a2_killed_by_the_kernel_at_its_calls(tmp_path, call):
+    """The same from outside of Python: the kernel kills at the n-th system call."""
+    num_killed = 0
+    for number in range(1, 60, 1 if call in ("fsync", "rename", "renameat2", "unlink") else 7):
+        path = tmp_path / f"{number}" / "model"
+        options = ["-f", "-qq", "-o", "/dev/null", "-e", f"inject={call}:signal=KILL:when={number}"]
+        done = subprocess.run(
+            ["strace", *options, sys.executable, "-c", _COMMIT, str(path)], capture_output=True, text=True, timeout=60
+        )
+        if "ptrace" in done.stderr:
+            pytest.skip("strace is not permitted")
+        if path.exists():
+            commits.verify_directory(path)
+            assert (path / "b").read_bytes() in (b"old", b"new")
+        if done.returncode == 0 and call in ("fsync", "rename", "renameat2", "unlink"):
+            break
+        num_killed += done.returncode != 0
+    assert num_killed > 0
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("phase", ["evaluating", "saving", "resumed", "final_model"])
+def test_a4_killed_in_every_phase(values, reference, tmp_path, phase):
+    """Kills at the calls that a phase makes; best_model is whole or not there at any time."""
+    first = {"evaluating": 30, "saving": 120, "resumed": 1, "final_model": 500}[phase]
+    run = RunDirectory(tmp_path / "run")
+    for number in range(first, first + 13):
+        run_trial(trials.train, values, str(run.path), disk=_KilledAt(number), log=str(tmp_path / "log"))
+        if run.best_model.exists():
+            commits.verify_directory(run.best_model)
+    assert run_trial(trials.train, values, str(run.path)) == 0
+    assert_equal_runs(run, reference)
+
+
+@pytest.mark.faults
+def test_a5_real_processes(tiny_data, tmp_path):
+    """The command itself, killed ten times: it goes on each time, and its lock is free at once."""
+    options = train_options(tiny_data, tmp_path / "whole", "--max-steps", 40)
+    with start(*options, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        assert process.wait(120) == 0
+    run, generator = RunDirectory(tmp_path / "run"), random.Random(5)
+    options = train_options(tiny_data, run.path, "--max-steps", 40)
+    for _ in range(10):
+        with start(*options, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            with_lock = time.monotonic() + 60
+            while not is_locked(run) and process.poll() is None and time.monotonic() < with_lock:
+                time.sleep(0.02)
+            time.sleep(generator.uniform(0, 1.5))
+            process.kill()
+            process.wait()
+            assert not is_locked(run)
+    with start(*options, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        assert process.wait(120) == 0
+    assert_equal_runs(run, RunDirectory(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("mutant", ["rng not saved", "position off by one"])
+def test_mutants_do_not_survive_a_kill(values, reference, tmp_path, mutant):
+    """The suite has teeth: what the state leaves out or gets wrong shows in the bits."""
+    path = str(tmp_path / "run")
+    assert run_trial(trials.train, values, path, disk=_KilledAt(250), mutant=mutant) == -signal.SIGKILL
+    run_trial(trials.train, values, path, mutant=mutant)
+    with pytest.raises((AssertionError, FileNotFoundError)):
+        assert_equal_runs(RunDirectory(tmp_path / "run"), reference)
+
+
+def test_the_same_kill_without_a_mutant_is_survived(values, reference, tmp_path):
+    path = str(tmp_path / "run")
+    assert run_trial(trials.train, values, path, disk=_KilledAt(250)) == -signal.SIGKILL
+    assert run_trial(trials.train, values, path) == 0
+    assert_equal_runs(RunDirectory(tmp_path / "run"), reference)

@@ -1,0 +1,182 @@
+"""I1, I2, J1, J2: the machine around a run: other threads, other versions, other users, little memory, long lives."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import COMMAND, run_process, train_options
+from tests.faults import trials
+from tests.faults.conftest import assert_equal_runs, run_trial
+from tttkit import commits, files
+from tttkit.errors import CheckpointError, DeviceMemoryError
+from tttkit.rundir import RunDirectory
+from tttkit.train import checkpoint, update
+from tttkit.train.start import train
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+
+
+@pytest.mark.faults
+def test_i1_fresh_interpreters_give_equal_bits(tiny_data, tmp_path):
+    for name in ("a", "b"):
+        assert run_process(*train_options(tiny_data, tmp_path / name)).code == 0
+    assert_equal_runs(RunDirectory(tmp_path / "a"), RunDirectory(tmp_path / "b"))
+
+
+def test_i1_another_number_of_threads_is_said(tiny_values, tmp_path):
+    values = tiny_values(train={"max_steps": 4})
+    train(values, tmp_path / "run", report=lambda event: None)
+    run = RunDirectory(tmp_path / "run")
+    metadata = run.read_metadata()
+    del metadata["result"]
+    files.write_json(run.metadata, metadata)
+    events = []
+    train(tiny_values(train={"max_steps": 4, "num_threads": 2}), run.path, report=events.append)
+    trials.torch.set_num_threads(1)
+    messages = [event["message"] for event in events if event["event"] == "warning"]
+    assert messages == ["environment changed, equal bits are not promised: num_threads: 1 -> 2"]
+
+
+def test_i2_a_state_of_this_version_loads_and_one_of_a_newer_is_refused(tmp_path):
+    run = RunDirectory(tmp_path)
+    run.states.mkdir()
+    shutil.copytree(GOLDEN / "state_1", run.states / "step_2")
+    model, optimizer = trials.small_model()
+    state = checkpoint.load_newest_state(run)
+    checkpoint.restore(state, model, optimizer)
+    assert state.values["note"] == 2
+    with commits.commit_directory(run.states / "step_3") as directory:
+        files.write_json(directory / "state.json", {"schema_version": 2, "step": 3})
+    state = checkpoint.load_newest_state(run)
+    assert state.step == 2
+    assert "schema version 2, expected 1" in state.skipped[0]
+
+
+def test_a_state_of_another_shape_is_refused(tmp_path):
+    run, (model, optimizer) = RunDirectory(tmp_path), trials.small_model()
+    checkpoint.save_state(run, 1, model, optimizer, {})
+    other = trials.torch.nn.Linear(4, 4)
+    with pytest.raises(CheckpointError, match="other parameters"):
+        checkpoint.restore(checkpoint.load_newest_state(run), other, trials.torch.optim.AdamW(other.parameters()))
+
+
+@pytest.mark.faults
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root, to become someone else")
+@pytest.mark.parametrize("command", ["train", "data", "status"])
+def test_j1_a_directory_that_may_not_be_written(tiny_data, tmp_path, command):
+    """As an ordinary user: for root every check of permissions passes."""
+    closed = Path("/tmp") / f"tttkit-closed-{os.getpid()}"
+    closed.mkdir(mode=0o755)
+    try:
+        (closed / "text.txt").write_text("some words " * 100)
+        arguments = {
+            "train": ["train", "--out", closed / "run", "--max-steps", 2],
+            "data": ["data", "prepare", closed / "text.txt", "--tokenizer", "bpe:280", "--out", closed / "data"],
+            "status": ["status", closed / "run"],
+        }[command]
+        user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "HOME": "/nonexistent"}
+        done = subprocess.run(
+            [*user, *COMMAND, *(str(argument) for argument in arguments)], env=environment, capture_output=True,
+            text=True, timeout=60, cwd="/",
+        )  # fmt: skip
+        if "ModuleNotFoundError" in done.stderr or "Permission denied: '/root" in done.stderr:
+            pytest.skip("an ordinary user cannot read this checkout")
+        assert done.returncode == 2, done.stderr
+        assert "Traceback" not in done.stderr
+    finally:
+        shutil.rmtree(closed)
+
+
+@pytest.mark.parametrize("package", ["torch", "matplotlib", "tttkit._rust"])
+def test_j1_a_missing_package_is_one_line(tiny_data, tmp_path, finished_run, package):
+    block = f"import sys; sys.modules[{package!r}] = None; from tttkit_cli.app import main; main()"
+    arguments = ["plot", str(finished_run)] if package == "matplotlib" else ["train", "--out", str(tmp_path / "run")]
+    done = subprocess.run(
+        [sys.executable, "-c", block, *arguments], capture_output=True, text=True, timeout=60,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "error: cannot load" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def finished_run(reference):
+    return reference.path
+
+
+class _LittleMemory:
+    """An address space of so many bytes more than there are already."""
+
+    def __init__(self, more: int) -> None:
+        self.more = more
+
+    def __call__(self):
+        from tttkit.filesystem import FileSystem
+
+        size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (size + self.more, resource.RLIM_INFINITY))
+        return FileSystem()
+
+
+def test_j1_out_of_memory_names_what_helps(tiny_values, tmp_path):
+    values = tiny_values(train={"batch_size": 20_000}, evaluation={"num_checkpoints": 0})
+    log = tmp_path / "log"
+    code = run_trial(trials.train, values, str(tmp_path / "run"), disk=_LittleMemory(256 << 20), log=str(log))
+    assert code == 7, log.read_text()[-2000:]
+    assert "out of memory on cpu in step 1, with 20000 windows of W=16 at once" in log.read_text()
+
+
+def test_j1_halved_micro_batches_are_the_same_update(tiny_values, tmp_path, monkeypatch):
+    whole = train(tiny_values(), tmp_path / "whole", report=lambda event: None).run
+    backward = update.Updater._backward
+
+    def limited(updater, batch, share):
+        if len(batch) > 1:
+            raise MemoryError
+        return backward(updater, batch, share)
+
+    monkeypatch.setattr(update.Updater, "_backward", limited)
+    with pytest.raises(DeviceMemoryError) as error:
+        train(tiny_values(), tmp_path / "refused", report=lambda event: None)
+    assert error.value.exit_code == 7
+    for option in ("--batch-size 2 --grad-accumulation 2", "--precision bf16", "--auto-microbatch"):
+        assert option in error.value.hint
+    events = []
+    run = train(tiny_values(), tmp_path / "halved", report=events.append, auto_microbatch=True).run
+    for left, right in zip(whole.read_metrics(), run.read_metrics(), strict=True):
+        assert left["loss"] == pytest.approx(right["loss"], rel=1e-4)
+        assert left["tokens_seen"] == right["tokens_seen"]
+    assert "going on with 1 at once" in next(event["message"] for event in events if event["event"] == "warning")
+    state = json.loads((run.states / "step_12" / "state.json").read_text())
+    assert state["progress"]["micro_batch"] == 1
+
+
+@pytest.mark.faults
+def test_j2_nothing_leaks(tiny_values, tmp_path):
+    """Thousands of steps and fifty states: as many open files at the end, and memory that does not grow."""
+    values = tiny_values(
+        train={"max_steps": 5000, "save_every": 100, "batch_size": 1}, evaluation={"num_checkpoints": 0}
+    )
+    seen = []
+
+    def look(event):
+        if event["event"] == "saved":
+            resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+            seen.append((len(os.listdir("/proc/self/fd")), resident))
+
+    train(values, tmp_path / "run", report=look)
+    descriptors = {count for count, _ in seen[5:]}
+    assert len(descriptors) == 1
+    half = len(seen) // 2
+    growth = (seen[-1][1] - seen[half][1]) / (100 * (len(seen) - half))
+    assert growth < 1024, f"{growth:.0f} bytes per step"

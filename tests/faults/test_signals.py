@@ -1,0 +1,157 @@
+"""D1, D2: signals at any moment; the last step is in a state on disk, and the run goes on from it with equal bits."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+
+import pytest
+
+from tests.faults import trials
+from tests.faults.conftest import assert_equal_runs, run_trial
+from tttkit.rundir import RunDirectory
+from tttkit.train import checkpoint
+
+
+def start_run(values, path, log, **options):
+    process = trials.context.Process(target=trials.train, args=(values, str(path)), kwargs={"log": str(log), **options})
+    process.start()
+    return process
+
+
+def wait_for(log, text, process, seconds=60) -> None:
+    deadline = time.monotonic() + seconds
+    while not log.exists() or text not in log.read_text():
+        assert process.is_alive(), log.read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def preempt_until_finished(values, path, tmp_path, generator, duration, count) -> int:
+    """SIGTERM at random times until `count` came through or the run ended; each is answered within 10 s by code 75."""
+    num_stopped = 0
+    for index in range(count):
+        log = tmp_path / f"log_{path.name}_{index}"
+        process = start_run(values, path, log)
+        wait_for(log, "", process)
+        while not RunDirectory(path).lock.exists() and process.is_alive():
+            time.sleep(0.002)
+        time.sleep(generator.uniform(0.05, duration))
+        if not process.is_alive():
+            break
+        started = time.monotonic()
+        os.kill(process.pid, signal.SIGTERM)
+        process.join(30)
+        assert time.monotonic() - started < 10
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == 75, log.read_text()[-1000:]
+        num_stopped += 1
+        last = _last_step(log)
+        run = RunDirectory(path)
+        if last is not None:
+            assert checkpoint.states(run)[0][0] >= last, "the last step is in the state"
+    return num_stopped
+
+
+def _last_step(log) -> int | None:
+    events = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    steps = [event["step"] for event in events if event["event"] == "step"]
+    return steps[-1] if steps else None
+
+
+def _stop_at_random(values, reference, tmp_path, count: int) -> int:
+    generator = random.Random(7)
+    started = time.monotonic()
+    assert run_trial(trials.train, values, str(tmp_path / "timed")) == 0
+    duration = time.monotonic() - started
+    stopped = index = 0
+    while stopped < count:
+        index += 1
+        path = tmp_path / f"run_{index}"
+        stopped += preempt_until_finished(values, path, tmp_path, generator, duration, count - stopped + 1)
+        assert run_trial(trials.train, values, str(path)) == 0
+        assert_equal_runs(RunDirectory(path), reference)
+    return stopped
+
+
+def test_d1_sigterm_at_random_times(values, reference, tmp_path):
+    _stop_at_random(values, reference, tmp_path, 4)
+
+
+@pytest.mark.faults
+def test_d1_40_sigterms(values, reference, tmp_path):
+    _stop_at_random(values, reference, tmp_path, 40)
+
+
+@pytest.mark.faults
+def test_d1_first_compile(tiny_values, tmp_path):
+    """The first compilation takes a minute; the signal does not wait for it."""
+    values = tiny_values(train={"compile": True}, evaluation={"num_checkpoints": 0})
+    process = start_run(values, tmp_path / "run", tmp_path / "log", grace=3.0)
+    wait_for(tmp_path / "log", '"saved"', process)
+    time.sleep(1)
+    started = time.monotonic()
+    os.kill(process.pid, signal.SIGTERM)
+    process.join(30)
+    assert process.exitcode in (0, 75)
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_d2_once_saves_and_twice_leaves(tiny_values, tmp_path, number):
+    values = tiny_values(train={"max_steps": 1_000_000}, evaluation={"num_checkpoints": 0})
+    process = start_run(values, tmp_path / "run", tmp_path / "log")
+    wait_for(tmp_path / "log", '"step": 3', process)
+    os.kill(process.pid, number)
+    process.join(30)
+    assert process.exitcode == 75
+    run = RunDirectory(tmp_path / "run")
+    assert run.read_metadata()["result"]["reason"] == "preempted"
+    assert checkpoint.states(run)[0][0] == run.read_metadata()["result"]["step"]
+    (tmp_path / "log").unlink()
+    process = start_run(values, tmp_path / "run", tmp_path / "log")
+    wait_for(tmp_path / "log", '"event": "step"', process)
+    os.kill(process.pid, signal.SIGSTOP)  # both are there before the trainer can heed the first
+    os.kill(process.pid, number)
+    os.kill(process.pid, number if number == signal.SIGTERM else signal.SIGTERM)
+    os.kill(process.pid, signal.SIGCONT)
+    process.join(30)
+    assert process.exitcode in (75, 128 + signal.SIGTERM, 128 + signal.SIGINT)
+
+
+def test_d2_usr1_saves_and_goes_on_and_hup_is_nothing(tiny_values, tmp_path):
+    values = tiny_values(train={"max_steps": 1_000_000, "save_every": 1_000_000}, evaluation={"num_checkpoints": 0})
+    process = start_run(values, tmp_path / "run", tmp_path / "log")
+    wait_for(tmp_path / "log", '"step": 2', process)
+    run = RunDirectory(tmp_path / "run")
+    assert [step for step, _ in checkpoint.states(run)] == [0]
+    os.kill(process.pid, signal.SIGHUP)
+    os.kill(process.pid, signal.SIGUSR1)
+    deadline = time.monotonic() + 20
+    while len(checkpoint.states(run)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(checkpoint.states(run)) == 2
+    num_steps = len(run.read_metrics())
+    while len(run.read_metrics()) <= num_steps and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert process.is_alive()
+    assert len(run.read_metrics()) > num_steps
+    os.kill(process.pid, signal.SIGTERM)
+    process.join(30)
+    assert process.exitcode == 75
+
+
+def test_d2_grace_period_ends_a_process_that_cannot_stop(tmp_path):
+    process = trials.context.Process(target=trials.stuck, args=(0.3, str(tmp_path / "ready")))
+    process.start()
+    while not (tmp_path / "ready").exists():
+        time.sleep(0.01)
+    started = time.monotonic()
+    os.kill(process.pid, signal.SIGTERM)
+    process.join(20)
+    assert process.exitcode == 75
+    assert time.monotonic() - started >= 0.25
