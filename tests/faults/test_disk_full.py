@@ -8,8 +8,10 @@ import random
 import resource
 import shutil
 import subprocess
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -26,23 +28,22 @@ ERRORS = [errno.EIO, errno.EDQUOT, errno.EROFS, errno.EINTR, errno.ENOSPC]
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    """Mounts a tmpfs of a given size; gone afterwards."""
-    place = tmp_path / "disk"
-    place.mkdir()
+def small_disk():
+    """Mounts a tmpfs of a given size; gone afterwards, whoever still has a file open on it.
 
-    def mount(size: int, *options: str):
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", ",".join([f"size={size}", *options]), "tmpfs", str(place)],
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
+    It lies outside of pytest's own directories, whose removal a mount that an interrupted session left would break.
+    """
+    place = Path(tempfile.mkdtemp(prefix="tttkit-disk-"))
+
+    def mount(size: int) -> Path:
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
+        if subprocess.run(command, capture_output=True).returncode:
             pytest.skip("mounting is not permitted here")
         return place
 
     yield mount
-    subprocess.run(["umount", str(place)], capture_output=True)
+    subprocess.run(["umount", "-l", str(place)], capture_output=True)
+    place.rmdir()
 
 
 def fill_disk(values, reference, place, size, tmp_path) -> int:
@@ -78,7 +79,7 @@ def test_c1_24_sizes(values, reference, small_disk, tmp_path):
     assert codes == {0, 6}, "some are too small and some large enough"
 
 
-def test_c1_training_waits_for_room_and_status_says_so(tiny_values, reference_of, small_disk, tmp_path, monkeypatch):
+def test_c1_training_waits_for_room_and_status_says_so(tiny_values, reference_of, small_disk, tmp_path):
     """Another file takes the disk while the run trains, and goes away again: nothing is missing at the end."""
     values = tiny_values(train={"save_every": 1, "max_steps": 100}, evaluation={"num_checkpoints": 4})
     run = RunDirectory(small_disk(3_000_000) / "run")
@@ -88,24 +89,28 @@ def test_c1_training_waits_for_room_and_status_says_so(tiny_values, reference_of
     )
     process.start()
     seen = set()
-    while process.is_alive():
-        if not ballast.exists() and "disk-full" not in seen and _num_steps(run) >= 10:
-            with ballast.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
-                while True:
-                    file.write(b"x" * 10_000)
-        if run.metadata.exists():
-            seen.add(read_status(run).state)
-        if "disk-full" in seen and ballast.exists():
-            ballast.unlink()
-        time.sleep(0.01)
-    process.join()
+    try:
+        while process.is_alive():
+            if not ballast.exists() and "disk-full" not in seen and len(run.read_metrics()) >= 10:
+                _fill(ballast)
+            if run.metadata.exists():
+                seen.add(read_status(run).state)
+            if "disk-full" in seen:
+                ballast.unlink(missing_ok=True)
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.join()
     assert process.exitcode == 0, (tmp_path / "log").read_text()[-2000:]
     assert "disk-full" in seen
     assert_equal_runs(run, reference_of(values))
 
 
-def _num_steps(run: RunDirectory) -> int:
-    return len(run.read_metrics())
+def _fill(path: Path) -> None:
+    """Write until there is no room left."""
+    with path.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+        while True:
+            file.write(b"x" * 10_000)
 
 
 class _Limited:
