@@ -58,6 +58,7 @@ bench: setup ## measure beside the peers
 	$(BIN)/python benchmarks/start_up.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/inference.py
+	$(BIN)/python benchmarks/statistics_speed.py
 
 wheel: setup ## build the wheel into dist/
 	$(BIN)/maturin build -q --release --out dist

@@ -61,6 +61,7 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<data::Encoder>()?;
     module.add_class::<data::Packer>()?;
     module.add_class::<data::TokenSplit>()?;
+    module.add_function(wrap_pyfunction!(statistics::bootstrap_means, module)?)?;
     module.add_function(wrap_pyfunction!(statistics::chunk_statistics, module)?)?;
     module.add_function(wrap_pyfunction!(statistics::paired_bootstrap, module)?)?;
     Ok(())
