@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import pickle  # noqa: TID251 - for the class of its error only
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -76,7 +75,7 @@ def convert_model(source: str | Path, out: str | Path, target: Format | None = N
         else:
             save_model(model, temporary, metadata=others)
         if (directory / "tokenizer.json").is_file():
-            shutil.copyfile(directory / "tokenizer.json", temporary / "tokenizer.json")
+            files.write_bytes(temporary / "tokenizer.json", (directory / "tokenizer.json").read_bytes())
     return Conversion(model=model, target=target, out=out)
 
 
