@@ -56,6 +56,8 @@ all: lint test ## what CI checks in the clone
 
 bench: setup ## measure beside the peers
 	$(BIN)/python benchmarks/start_up.py
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/statistics_speed.py
 
 wheel: setup ## build the wheel into dist/

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from .console import err, print_json, print_table
+from tttkit.errors import UsageError
+
+from .console import err, out, print_json, print_table
+
+if TYPE_CHECKING:
+    from tttkit.model_config import ModelConfig
+    from tttkit.train.benchmark import TrainSpeed
 
 bench_app = typer.Typer(no_args_is_help=False, help="Measure this machine, beside the peers that are installed.")
 
@@ -44,3 +50,141 @@ def data(
         table.add_row(row.engine, *(f"{speed:,.1f}" for speed in speeds), f"{first / rate:,.2f}x")
     print_table(table)
     err.print("peers are measured where they are installed: pip install gigatoken")
+
+
+@bench_app.command()
+def train(
+    preset: Annotated[str, typer.Option(help="Preset whose model is measured.")] = "curriculum-100k",
+    model: Annotated[
+        str | None, typer.Option(help="ttt-linear, ttt-mlp, sw or transformer (default: the preset's).")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Windows at once.", min=1)] = 8,
+    window: Annotated[int, typer.Option(help="Window W in tokens.", min=1)] = 64,
+    rounds: Annotated[int, typer.Option(help="Times that everything is measured; medians are shown.", min=1)] = 5,
+    official: Annotated[
+        Path | None, typer.Option(help="Checkout of the official PyTorch code, to measure beside.", show_default=False)
+    ] = None,
+    compile_blocks: Annotated[bool, typer.Option("--compile/--no-compile", help="Compile our blocks.")] = True,
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    threads: Annotated[int | None, typer.Option(help="CPU threads (default: all).", min=1, show_default=False)] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or cuda:N (default: the GPU, if any).", show_default=False)
+    ] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Time forward and backward beside the Transformer of the same size, and the parts of a whole step.
+
+    Example: `tttkit bench train --official ../ttt-lm-pytorch`
+    """
+    if precision not in ("fp32", "bf16"):
+        raise UsageError(f"unknown precision `{precision}`", hint="fp32 or bf16")
+    config = _model_config(preset, model)
+    import torch
+
+    from tttkit.device import resolve_device
+    from tttkit.train.benchmark import measure_training
+
+    torch.set_flush_denormal(True)
+    torch.set_num_threads(threads or torch.get_num_threads())
+    speed = measure_training(
+        config,
+        window=window,
+        batch_size=batch_size,
+        rounds=rounds,
+        device=torch.device(resolve_device(device)),
+        precision=precision,
+        compile_blocks=compile_blocks,
+        official=official,
+    )
+    if json_output:
+        print_json({**dataclasses.asdict(speed), "step_seconds": speed.step_seconds, "mfu": speed.mfu})
+    else:
+        _print_training(speed, f"{batch_size} x {window} tokens, {precision}")
+
+
+def _model_config(preset: str, model: str | None) -> ModelConfig:
+    from tttkit.config_layers import merge
+    from tttkit.model_config import ModelConfig, name_to_fields
+    from tttkit.presets import preset_values
+
+    fields = preset_values(preset)["model"]
+    return ModelConfig(**merge(fields, name_to_fields(model) if model else {}))
+
+
+def _print_training(speed: TrainSpeed, what: str) -> None:
+    table = Table(title=f"forward and backward of {what}, medians", title_justify="left")
+    for name in ("model", "parameters", "s", "tokens/s", "time / first", "loss"):
+        table.add_column(name, justify="left" if name == "model" else "right")
+    for row in speed.contestants:
+        rate = speed.tokens_per_step / row.seconds
+        figures = (
+            f"{row.num_parameters:,}",
+            f"{row.seconds:.4g}",
+            f"{rate:,.0f}",
+            f"{row.ratio:.3f}",
+            f"{row.loss:.6f}",
+        )
+        table.add_row(row.name, *figures)
+        err.print(f"{row.name}: {row.how}", soft_wrap=True)
+    print_table(table)
+    shares = ", ".join(f"{name} {seconds / speed.step_seconds:.0%}" for name, seconds in speed.parts.items())
+    out.print(
+        f"whole step of {speed.contestants[0].name}: {1 / speed.step_seconds:.3g} steps/s, "
+        f"{speed.tokens_per_step / speed.step_seconds:,.0f} tokens/s ({shares})"
+    )
+    out.print(
+        f"MFU {speed.mfu:.0%} of {speed.peak_flop_per_second / 1e12:.3g} TFLOP/s (a square product on {speed.device}, "
+        f"{speed.num_threads} threads), peak memory of the process {speed.peak_memory_bytes / 1e9:.2f} GB"
+    )
+
+
+@bench_app.command()
+def inference(
+    path: Annotated[
+        Path | None, typer.Argument(help="Model directory (default: a fresh ttt-125m).", metavar="MODEL")
+    ] = None,
+    contexts: Annotated[
+        list[int] | None,
+        typer.Option("--context", help="Tokens read before; may be repeated.", min=1, show_default="256, 1024, 4096"),
+    ] = None,
+    num_tokens: Annotated[int, typer.Option("--tokens", help="Tokens that are timed.", min=1)] = 32,
+    rounds: Annotated[int, typer.Option(help="Times that everything is measured; medians are shown.", min=1)] = 5,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or cuda:N (default: the GPU, if any).", show_default=False)
+    ] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Time token-by-token decoding after contexts of several lengths, beside a Transformer of the same size.
+
+    Example: `tttkit bench inference runs/quick/best_model --context 64 --context 4096`
+    """
+    import torch
+
+    from tttkit.device import resolve_device
+    from tttkit.infer.benchmark import measure_decoding
+    from tttkit.models import ModelConfig, build_model, load_model
+
+    torch.set_flush_denormal(True)
+    on = resolve_device(device)
+    model = load_model(path).to(on) if path else build_model(ModelConfig.preset("ttt-125m"), seed=0).to(on)
+    models = {model.config.name: model}
+    if model.config.architecture != "transformer":
+        models["transformer"] = build_model(model.config.as_transformer(), seed=0).to(on)
+    rows = measure_decoding(models, contexts or [256, 1024, 4096], num_tokens=num_tokens, rounds=rounds)
+    if json_output:
+        print_json([dataclasses.asdict(row) for row in rows])
+        return
+    table = Table(title="decoding one row, token by token, medians", title_justify="left")
+    for name in ("model", "context", "tokens/s", "time / shortest", "prefill tokens/s", "state MB"):
+        table.add_column(name, justify="left" if name == "model" else "right")
+    for row in rows:
+        first = next(other for other in rows if other.name == row.name)
+        table.add_row(
+            row.name,
+            f"{row.context:,}",
+            f"{row.tokens_per_second:,.1f}",
+            f"{first.tokens_per_second / row.tokens_per_second:.3f}",
+            f"{row.prefill_tokens_per_second:,.0f}",
+            f"{row.state_bytes / 1e6:,.2f}",
+        )
+    print_table(table)

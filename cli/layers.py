@@ -20,6 +20,7 @@ SECTION_OF = {
     "device": "train",
     "keep_weights": "train",
     "save_every": "train",
+    "carry": "train",
     "learning_rate": "optimizer",
     "warmup_ratio": "optimizer",
     "weight_decay": "optimizer",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tttkit.errors import PreemptedError
+from tttkit.errors import PreemptedError, UsageError
 from tttkit.rundir import find_run
 
 from .console import out, print_json
@@ -76,6 +76,7 @@ def train(
     precision: Annotated[str | None, _option(_LOOP, "fp32 or bf16 (default: bf16 on a GPU).")] = None,
     seed: Annotated[int | None, _option(_LOOP, "Seed of weights and order.")] = None,
     device: Annotated[str | None, _option(_LOOP, "cpu, cuda or cuda:N.")] = None,
+    carry: Annotated[str | None, _option(_LOOP, "State between windows: none, or lanes of contiguous text.")] = None,
     save_every: Annotated[int | None, _option(_LOOP, "Steps between resumable states.")] = None,
     keep_weights: Annotated[
         bool | None, _option(_LOOP, "Keep the weights of every evaluation.", "--keep-weights")

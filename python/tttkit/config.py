@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -77,15 +77,27 @@ class TrainConfig:
     device: str | None = None
     """cpu, cuda or cuda:N; default the GPU where there is one."""
     compile: bool | None = None
-    """Run blocks through torch.compile; default on a GPU, off on CPU at small sizes."""
+    """Run blocks through torch.compile; default on a GPU, and on a CPU for runs of more than some five minutes."""
     num_threads: int | None = Field(default=None, ge=1)
     """CPU threads; default all cores. Bits depend on it, so it is recorded."""
     save_every: int | None = Field(default=None, ge=1)
     """Steps between resumable states; default a hundredth of the run, at least 50 steps."""
     log_every: int = Field(default=10, ge=1)
     """Steps between records in metrics.jsonl."""
+    inner_loss_every: int = Field(default=100, ge=1)
+    """Steps between records of the inner loss and of the fast weights' norm, at logged steps (TTT models)."""
     keep_weights: bool = False
     """Keep the weights of every evaluated checkpoint."""
+    carry: Literal["none", "lanes"] = "none"
+    """A fresh state in every window, or contiguous text whose state runs on from window to window (TTT models)."""
+    carry_from: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the run after which lanes begin; before it every window is fresh."""
+    carry_decay: Annotated[float, Field(ge=0, le=1)] | Literal["learned"] = 1.0
+    """Share of its state that a lane keeps at a window's border, part of the model; `learned`: per head."""
+    carry_reset: float = Field(default=0.0, ge=0, le=1)
+    """Probability that a lane starts a window afresh."""
+    carry_fresh_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the lanes that start every window afresh."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -156,6 +168,10 @@ class Config:
                 f"train.window must be a multiple of model.mini_batch_size, got {window} and {mini_batch}: the inner "
                 f"model learns once per mini-batch, so every window must hold whole ones"
             )
+        if self.train.carry == "lanes" and self.model.architecture != "ttt":
+            raise ValueError(f"train.carry lanes is for ttt models, got {self.model.name}: nothing else has a state")
+        if self.train.carry == "none" and self.train.carry_decay != 1.0:
+            raise ValueError("train.carry_decay needs train.carry lanes: within a window nothing decays")
         if self.evaluation.num_checkpoints and self.evaluation.max_length < window:
             raise ValueError(
                 f"evaluation.max_length must be at least train.window, got {self.evaluation.max_length} and {window}"

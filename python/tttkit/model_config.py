@@ -71,6 +71,12 @@ class ModelConfig:
     """Standard deviation of initial weights."""
     sliding_window: int = 64
     """Tokens each layer of the `sw` model sees, itself included."""
+    state_decay: float = 1.0
+    """Share of what a TTT state has learned that it keeps at every border of `decay_window` tokens; 1 keeps all."""
+    learn_state_decay: bool = False
+    """Learn that share per head, starting from `state_decay`."""
+    decay_window: int = 64
+    """Tokens between two decays of the state, a multiple of the inner mini-batch."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not fit together."""
@@ -78,7 +84,7 @@ class ModelConfig:
             object.__setattr__(self, "mini_batch_size", 1)
         for name in (
             "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-            "mini_batch_size", "conv_kernel", "sliding_window",
+            "mini_batch_size", "conv_kernel", "sliding_window", "decay_window",
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ValueError(f"model.{name} must be at least 1, got {getattr(self, name)}")
@@ -89,6 +95,28 @@ class ModelConfig:
             )
         if self.head_dim % 2:
             raise ValueError(f"model.hidden_size / model.num_attention_heads must be even, got {self.head_dim}")
+        self._check_decay()
+
+    def _check_decay(self) -> None:
+        """Refuse a decay that no state could follow."""
+        if not 0 <= self.state_decay <= 1:
+            raise ValueError(f"model.state_decay must be in 0 … 1, got {self.state_decay}")
+        if self.learn_state_decay and not 0 < self.state_decay < 1:
+            raise ValueError(f"model.state_decay must lie between 0 and 1 where it is learned, got {self.state_decay}")
+        if not self.decays:
+            return
+        if self.architecture != "ttt":
+            raise ValueError(f"model.state_decay is for ttt models, got architecture {self.architecture}")
+        if self.decay_window % self.mini_batch_size:
+            raise ValueError(
+                f"model.decay_window must be a multiple of model.mini_batch_size, "
+                f"got {self.decay_window} and {self.mini_batch_size}"
+            )
+
+    @property
+    def decays(self) -> bool:
+        """Whether the state of a TTT layer decays as the text goes on."""
+        return self.learn_state_decay or self.state_decay != 1.0
 
     @property
     def head_dim(self) -> int:
@@ -100,6 +128,18 @@ class ModelConfig:
         """The name of `--model`: ttt-linear, ttt-mlp, sw or transformer."""
         return f"ttt-{self.ttt_layer_type}" if self.architecture == "ttt" else self.architecture
 
+    def as_transformer(self) -> ModelConfig:
+        """The full-attention baseline of the same sizes; its parameter count differs by the sequence layers alone."""
+        return dataclasses.replace(
+            self,
+            architecture="transformer",
+            use_gate=False,
+            share_qk=False,
+            pre_conv=False,
+            state_decay=1.0,
+            learn_state_decay=False,
+        )
+
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> ModelConfig:
         """Build a named size: `ttt-125m` is the reference of 152,609,616 parameters. Raises UsageError."""
@@ -109,9 +149,19 @@ class ModelConfig:
 
     @classmethod
     def from_official(cls, config: dict[str, Any]) -> ModelConfig:
-        """Build from an official config.json, whose further keys (model_type, bos_token_id, …) do not matter here."""
+        """Build from an official config.json, or from ours, whose further keys (model_type, …) do not matter here.
+
+        A key that an official one leaves out has the official default. Raises ValueError for an activation or grouped
+        heads that no model here has.
+        """
+        if config.get("hidden_act", "silu") != "silu":
+            raise ValueError(f"hidden_act must be silu, got {config['hidden_act']}")
+        heads = config.get("num_attention_heads")
+        if config.get("num_key_value_heads", heads) != heads:
+            raise ValueError(f"num_key_value_heads must equal num_attention_heads, got {config['num_key_value_heads']}")
         known = {field.name for field in dataclasses.fields(cls)}
-        return cls(**{key: value for key, value in config.items() if key in known})
+        defaults = {} if "architecture" in config else _PRESETS["official-1b"]
+        return cls(**{**defaults, **{key: value for key, value in config.items() if key in known}})
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON."""

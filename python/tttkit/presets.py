@@ -48,6 +48,11 @@ def _curriculum_15k() -> dict[str, Any]:
     return {**_curriculum_100k(), "train": {**_curriculum_100k()["train"], "max_steps": 15_000}}
 
 
+def _with_lanes(base: dict[str, Any]) -> dict[str, Any]:
+    """The same run, with a state that runs on, and decays, from window to window in the last fifth."""
+    return {**base, "train": {**base["train"], "carry": "lanes", "carry_from": 0.8, "carry_decay": 0.9}}
+
+
 def _window_128() -> dict[str, Any]:
     """The reference run at W=128, with as many tokens in a step."""
     return {
@@ -66,7 +71,9 @@ def _baseline(architecture: str) -> dict[str, Any]:
 
 _BUILDERS: dict[str, Callable[[], dict[str, Any]]] = {
     "quick": _quick,
+    "quick-lanes": lambda: _with_lanes(_quick()),
     "curriculum-100k": _curriculum_100k,
+    "curriculum-100k-lanes": lambda: _with_lanes(_curriculum_100k()),
     "curriculum-15k": _curriculum_15k,
     "window-128": _window_128,
     "sw-125m": partial(_baseline, "sw"),

@@ -76,16 +76,6 @@ def test_initial_fast_weights_receive_their_gradient_from_a_detached_state(field
             assert layer.seq_modeling_block.get_parameter(name).grad.abs().sum() > 0, name
 
 
-def test_decay_pulls_the_fast_weights_to_their_start():
-    model = small_model()
-    ids, more = random_ids(2, 8), random_ids(2, 5, seed=1)
-    _, state = model.step(ids, model.initial_state(2))
-    fresh, carried = (model.step(more, s)[0] for s in (model.initial_state(2), state))
-    torch.testing.assert_close(model.step(more, state.decay(0.0))[0], fresh)
-    torch.testing.assert_close(model.step(more, state.decay(1.0))[0], carried)
-    assert not torch.allclose(fresh, carried, atol=1e-3)
-
-
 @all_architectures
 def test_state_rows_can_be_selected_stacked_and_saved(fields):
     model = small_model(**fields)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tttkit import files
 from tttkit.data.prepare import prepare_dataset
 from tttkit.errors import UsageError
 
@@ -88,7 +89,7 @@ def _sample(paths: Sequence[Path], target: Path) -> Path:
     for path in paths:
         with path.open("rb") as file:
             data += file.read(SAMPLE_BYTES - len(data))
-    target.write_text(data.decode("utf-8", errors="ignore"), encoding="utf-8")
+    files.write_text(target, data.decode("utf-8", errors="ignore"))
     return target
 
 

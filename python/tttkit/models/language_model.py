@@ -5,7 +5,7 @@ Shapes: B batch, L length, V vocabulary, D width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,7 +18,8 @@ from tttkit.models.state import LayerState, ModelState
 if TYPE_CHECKING:
     from tttkit.model_config import ModelConfig
 
-BlockFunction = Callable[[Tensor], tuple[Tensor, LayerState]]
+BlockFunction = Callable[..., tuple[Tensor, LayerState]]
+"""A block, or its compiled stand-in: called as `Block.forward`."""
 
 
 class Block(nn.Module):
@@ -84,6 +85,11 @@ class LanguageModel(nn.Module):
         """
         return self.head(self.hidden(input_ids))
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self.model.embed_tokens.weight.device
+
     def hidden(self, input_ids: Tensor, blocks: Sequence[BlockFunction] | None = None) -> Tensor:
         """Final hidden states (B, L, D), ready for `head`; `blocks` are compiled stand-ins for the model's own."""
         x = self._embed(input_ids)
@@ -108,19 +114,48 @@ class LanguageModel(nn.Module):
         Differentiable in parameters and state. Equal to one pass over all the text, whatever the segments. From
         `state.detach()` the initial fast weights still receive their gradient. Errors as in `forward`.
         """
+        hidden, after = self.advance(input_ids, state)
+        return self.head(hidden), after
+
+    def advance(
+        self, input_ids: Tensor, state: ModelState, blocks: Sequence[BlockFunction] | None = None
+    ) -> tuple[Tensor, ModelState]:
+        """As `step`, but with the final hidden states (B, L, D) in place of the logits; `blocks` as in `hidden`."""
         x = self._embed(input_ids)
-        if state.batch_size != x.shape[0]:
-            raise ValueError(f"state must have as many rows as input_ids, got {state.batch_size} and {x.shape[0]}")
+        self._check_state(state, x)
         layers = []
-        for block, before in zip(self.model.layers, state.layers, strict=True):
+        run: Iterable[BlockFunction] = self.model.layers if blocks is None else blocks
+        for block, before in zip(run, state.layers, strict=True):
             x, after = block(x, before, state.position)
             layers.append(after)
-        return self.head(self.model.norm(x)), ModelState(position=state.position + x.shape[1], layers=tuple(layers))
+        return self.model.norm(x), ModelState(position=state.position + input_ids.shape[1], layers=tuple(layers))
 
     def _embed(self, input_ids: Tensor) -> Tensor:
         check_input_ids(input_ids, self.config.vocab_size)
+        if input_ids.device != self.device:
+            raise ValueError(f"input_ids must be on the model's device {self.device}, got {input_ids.device}")
         embedded: Tensor = self.model.embed_tokens(input_ids)
         return embedded
+
+    def _check_state(self, state: ModelState, x: Tensor) -> None:
+        """Refuse a state of another batch, model, device or precision."""
+        if len(state.layers) != len(self.model.layers):
+            raise ValueError(f"state must have {len(self.model.layers)} layers, got {len(state.layers)}")
+        if state.batch_size != x.shape[0]:
+            raise ValueError(f"state must have as many rows as input_ids, got {state.batch_size} and {x.shape[0]}")
+        block = self.model.layers[0]
+        assert isinstance(block, Block)
+        expected, found = block.initial_state(0), state.layers[0]
+        if found.keys() != expected.keys():
+            raise ValueError(f"state must hold {', '.join(expected)} in each layer, got {', '.join(found)}")
+        for name, tensor in found.items():
+            wanted = expected[name]
+            if tensor.device != wanted.device:
+                raise ValueError(
+                    f"state must be on the model's device {wanted.device}, but {name} is on {tensor.device}"
+                )
+            if (tensor.dtype == torch.float64) != (wanted.dtype == torch.float64) or not tensor.is_floating_point():
+                raise ValueError(f"state must be {wanted.dtype} as the model is, but {name} is {tensor.dtype}")
 
     def _reset_parameters(self) -> None:
         """Official initial values, drawn from torch's generator in the order of the modules."""

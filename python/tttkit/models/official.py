@@ -16,22 +16,25 @@ if TYPE_CHECKING:
     from tttkit.models.language_model import LanguageModel
 
 _TIED_HEAD = "lm_head.weight"
+_EMBEDDING = "model.embed_tokens.weight"
 
 
 def from_official(config: Mapping[str, Any] | ModelConfig, state_dict: Mapping[str, Tensor]) -> LanguageModel:
     """A model in float32 with the given weights, which are copied.
 
     `config` is an official config.json as a dictionary, or a ModelConfig. The alias `lm_head.weight` of a tied model
-    may be there or not. Raises ValueError that lists all missing, unexpected and misshaped names at once.
+    may be there or not. Raises ValueError that lists all missing, unexpected and misshaped names, and those that hold
+    no floating point numbers, at once.
     """
     if not isinstance(config, ModelConfig):
         config = ModelConfig.from_official(dict(config))
     with torch.device("meta"):
         expected = {name: tuple(parameter.shape) for name, parameter in build_model(config).named_parameters()}
     given = dict(state_dict)
-    if config.tie_word_embeddings:
-        given.pop(_TIED_HEAD, None)
+    head = given.pop(_TIED_HEAD, None) if config.tie_word_embeddings else None
     _check_names(expected, given)
+    if head is not None and not torch.equal(head, given[_EMBEDDING]):
+        raise ValueError(f"{_TIED_HEAD} differs from {_EMBEDDING}, but the config ties them (tie_word_embeddings)")
     with torch.random.fork_rng(devices=[]):
         model = build_model(config)
     with torch.no_grad():
@@ -54,5 +57,7 @@ def _check_names(expected: Mapping[str, tuple[int, ...]], given: Mapping[str, Te
             faults.append(f"unexpected {name} {tuple(tensor.shape)}")
         elif tuple(tensor.shape) != expected[name]:
             faults.append(f"misshaped {name}: expected {expected[name]}, got {tuple(tensor.shape)}")
+        elif not tensor.is_floating_point():
+            faults.append(f"wrong dtype of {name}: expected floating point, got {tensor.dtype}")
     if faults:
         raise ValueError(f"state_dict does not fit the config in {len(faults)} names: {'; '.join(faults)}")

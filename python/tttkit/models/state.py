@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 LayerState = dict[str, Tensor]
 """Named tensors of one block, batch first. A fresh state is all zeros or of length zero."""
 
-FAST_PREFIXES = ("delta", "pending")
-
 
 @dataclass(frozen=True, kw_only=True)
 class ModelState:
@@ -44,9 +42,12 @@ class ModelState:
         """Cut the graph: no gradient flows through this state, but later segments still reach the initial weights."""
         return self.map(lambda _, tensor: tensor.detach())
 
-    def decay(self, factor: float | Tensor) -> ModelState:
-        """Pull the fast weights towards their initial values: initial + factor * difference."""
-        return self.map(lambda name, tensor: tensor * factor if name.startswith(FAST_PREFIXES) else tensor)
+    def reset(self, rows: Tensor) -> ModelState:
+        """The state with the rows where `rows`, (B,) bool, is true as before any text: a TTT state, which is all zeros.
+
+        The position stays: of a TTT model only its place in the mini-batch counts.
+        """
+        return self.map(lambda _, tensor: tensor.masked_fill(rows.view(-1, *[1] * (tensor.ndim - 1)), 0.0))
 
     def select(self, rows: Sequence[int] | Tensor) -> ModelState:
         """Rows of the batch, in the order given."""

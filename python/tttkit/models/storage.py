@@ -15,7 +15,7 @@ from tttkit.model_config import ModelConfig
 from tttkit.models.official import from_official, to_official
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
@@ -34,8 +34,7 @@ def save_model(model: LanguageModel, directory: str | Path, metadata: Mapping[st
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.contiguous() for name, tensor in to_official(model).items()}
-    files.write_bytes(directory / WEIGHTS_NAME, save(tensors, metadata={"format": "pt"}))
+    save_weights(to_official(model), directory / WEIGHTS_NAME)
     files.write_json(directory / CONFIG_NAME, {**model.config.to_dict(), **(metadata or {})})
 
 
@@ -45,12 +44,25 @@ def load_model(directory: str | Path) -> LanguageModel:
     The model is on the CPU, in float32. Raises DataError naming the file that is missing, corrupt or does not fit.
     """
     directory = Path(directory)
-    config = _model_config(read_model_config(directory), directory)
-    tensors = _read_weights(directory)
+    raw = read_model_config(directory)
+    single, index = directory / WEIGHTS_NAME, directory / INDEX_NAME
+    sharded = index.exists() and not single.exists()
+    return build_from(raw, read_sharded(index, read_safetensors) if sharded else read_safetensors(single), directory)
+
+
+def build_from(raw: Mapping[str, Any], tensors: Mapping[str, Tensor], directory: Path) -> LanguageModel:
+    """A model of the keys of a config.json and its weights, both read from `directory`. Raises DataError."""
+    config = _model_config(dict(raw), directory)
     try:
         return from_official(config, tensors)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise DataError(f"weights in {directory} do not fit its {CONFIG_NAME}: {error}") from error
+
+
+def save_weights(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Replace `path` by a safetensors file, atomically. Raises DiskFullError."""
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    files.write_bytes(path, save(whole, metadata={"format": "pt"}))
 
 
 def read_model_config(directory: str | Path) -> dict[str, Any]:
@@ -67,17 +79,17 @@ def read_model_config(directory: str | Path) -> dict[str, Any]:
 def _model_config(raw: dict[str, Any], directory: Path) -> ModelConfig:
     try:
         return ModelConfig.from_official(raw)
-    except ValidationError as error:
-        detail = error.errors()[0]
-        key = ".".join(str(part) for part in detail["loc"])
-        message = f"{key}: {detail['msg']}" if key else detail["msg"]
+    except ValueError as error:
+        message = str(error)
+        if isinstance(error, ValidationError):
+            detail = error.errors()[0]
+            key = ".".join(str(part) for part in detail["loc"])
+            message = f"{key}: {detail['msg']}" if key else detail["msg"]
         raise DataError(f"{directory / CONFIG_NAME} describes no model: {message}") from error
 
 
-def _read_weights(directory: Path) -> dict[str, Tensor]:
-    single, index = directory / WEIGHTS_NAME, directory / INDEX_NAME
-    if single.exists() or not index.exists():
-        return _read_safetensors(single)
+def read_sharded(index: Path, read: Callable[[Path], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Tensors of all files that an index names; `read` reads one of them. Raises DataError."""
     table = files.read_json(index)
     shards = table.get("weight_map") if isinstance(table, dict) else None
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
@@ -86,18 +98,21 @@ def _read_weights(directory: Path) -> dict[str, Tensor]:
     for name in sorted(set(shards.values())):
         if not files.is_safe_name(name):
             raise DataError(f"{index} names a file outside its directory: {name!r}")
-        tensors.update(_read_safetensors(directory / name))
+        tensors.update(read(index.parent / name))
     return tensors
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file. Raises DataError."""
     if path.exists() and not path.is_file():
         raise DataError(f"{path} is no plain file")  # a pipe would be waited for
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
-        raise DataError(f"missing file: {path}", hint="weights must be safetensors; convert others first") from error
+        raise DataError(
+            f"missing file: {path}", hint="weights must be safetensors; `tttkit convert` reads others"
+        ) from error
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     except SafetensorError as error:

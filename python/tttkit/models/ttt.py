@@ -6,6 +6,9 @@ Shapes: B batch, L length, D width, H heads, d = D/H head width, C inner mini-ba
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,7 +24,7 @@ from tttkit.models.layers import (
     rotate,
     widen,
 )
-from tttkit.models.ttt_inner import Chunks, Matrices, scan_linear, scan_mlp
+from tttkit.models.ttt_inner import Chunks, Matrices, ScanResult, scan_linear, scan_mlp
 
 if TYPE_CHECKING:
     from tttkit.model_config import ModelConfig
@@ -59,6 +62,8 @@ class TTTLayer(SequenceLayer):
         for i in range(self.num_inner_layers):
             self.register_parameter(f"W{i + 1}", nn.Parameter(torch.empty(heads, sizes[i], sizes[i + 1])))
             self.register_parameter(f"b{i + 1}", nn.Parameter(torch.empty(heads, 1, sizes[i + 1])))
+        if config.learn_state_decay:
+            self.learnable_state_decay = nn.Parameter(torch.empty(heads))
         cos, sin = rotary_tables(torch.arange(config.mini_batch_size), head_dim, config.rope_theta)
         self.register_buffer("rotary_cos", cos, persistent=False)
         self.register_buffer("rotary_sin", sin, persistent=False)
@@ -74,6 +79,9 @@ class TTTLayer(SequenceLayer):
         nn.init.zeros_(self.learnable_token_idx)
         nn.init.ones_(self.ttt_norm_weight)
         nn.init.zeros_(self.ttt_norm_bias)
+        if self.config.learn_state_decay:
+            kept = self.config.state_decay
+            nn.init.constant_(self.learnable_state_decay, math.log(kept / (1 - kept)))
 
     def initial_state(self, batch_size: int) -> LayerState:
         """State before any text: no difference from the initial fast weights, an empty past for the convolutions."""
@@ -90,13 +98,51 @@ class TTTLayer(SequenceLayer):
         """Learn from a segment and read it, as `SequenceLayer.forward` says."""
         queries, keys, values, after = self._project(y, state)
         with torch.autocast(y.device.type, enabled=False):
-            read, fast = self._learn(widen(y), queries, keys, values, state, position % self.config.mini_batch_size)
+            read, fast = self._learn(widen(y), queries, keys, values, state, position)
             read = F.layer_norm(
                 read, self.post_norm.normalized_shape, self.post_norm.weight, self.post_norm.bias, self.post_norm.eps
             )
         if self.config.use_gate:
             read = read * F.gelu(self.g_proj(y), approximate="tanh")
         return self.o_proj(read), {**after, **fast}
+
+    @torch.no_grad()
+    def inner_losses(self, y: Tensor, state: LayerState | None = None, position: int = 0) -> tuple[Tensor, Tensor]:
+        """Inner loss 1/2 |f(k) - v|^2 per feature at each place of a segment, before and after learning, (L) each.
+
+        Before: at the fast weights of the mini-batch's start. After: with its tokens up to this one learned. Means over
+        rows and heads; arguments as in `forward`.
+        """
+        batch, length, _ = y.shape
+        mini_batch = self.config.mini_batch_size
+        _, keys, values, _ = self._project(y, state)
+        with torch.autocast(y.device.type, enabled=False):
+            rates = self._rates(widen(y))
+            weights, pending = self._start(batch, state, position % mini_batch)
+            initial = self._start(batch, None, 0)[0]
+            before: list[Tensor] = []
+            after: list[Tensor] = []
+            for start, stop, size in _pieces(length, position, mini_batch, mini_batch):
+                at = position + start
+                if self.config.decays and at % self.config.decay_window == 0:
+                    weights = self._decay(weights, initial, batch)
+                parts = [part[:, start:stop] for part in (keys, keys, values, rates)]  # f is asked for the keys
+                chunks = self._chunks(parts, size, at % mini_batch)
+                unlearned = dataclasses.replace(chunks, rates=torch.zeros_like(chunks.rates))
+                known, _, _ = self._scan(unlearned, weights, None)
+                learned, weights, pending = self._scan(chunks, weights, pending)
+                for losses, found in ((before, known), (after, learned)):
+                    losses.append(0.5 * (found - chunks.values).square().mean(dim=(0, 1, 3)))
+        return torch.cat(before), torch.cat(after)
+
+    def _rates(self, y: Tensor) -> Tensor:
+        """Learning rates l_j of the source tokens, (B, L, H), for y (B, L, D)."""
+        rates = F.linear(y, self.learnable_ttt_lr_weight[:, 0], self.learnable_ttt_lr_bias[:, 0])
+        return self.config.ttt_base_lr * torch.sigmoid(rates) / self.config.head_dim
+
+    def _scan(self, chunks: Chunks, weights: Matrices, pending: Matrices | None) -> ScanResult:
+        scan = scan_linear if self.config.ttt_layer_type == "linear" else scan_mlp
+        return scan(chunks, weights, pending)
 
     def _project(self, y: Tensor, state: LayerState | None) -> tuple[Tensor, Tensor, Tensor, LayerState]:
         """Queries, keys and values, each (B, L, D), and the state of the convolutions."""
@@ -109,23 +155,31 @@ class TTTLayer(SequenceLayer):
         return queries, keys, values, after
 
     def _learn(
-        self, y: Tensor, queries: Tensor, keys: Tensor, values: Tensor, state: LayerState | None, offset: int
+        self, y: Tensor, queries: Tensor, keys: Tensor, values: Tensor, state: LayerState | None, position: int
     ) -> tuple[Tensor, LayerState]:
-        """The inner loop from `offset` tokens into a mini-batch on: outputs (B, L, D), fast state."""
+        """The inner loop over a segment that starts at `position`: outputs (B, L, D), fast state."""
         batch, length, _ = y.shape
-        rates = F.linear(y, self.learnable_ttt_lr_weight[:, 0], self.learnable_ttt_lr_bias[:, 0])
-        rates = self.config.ttt_base_lr * torch.sigmoid(rates) / self.config.head_dim  # (B, L, H)
-        weights, pending = self._start(batch, state, offset)
+        mini_batch, border = self.config.mini_batch_size, self.config.decay_window
+        rates = self._rates(y)
+        weights, pending = self._start(batch, state, position % mini_batch)
         initial = weights if state is None else self._start(batch, None, 0)[0]
-        scan = scan_linear if self.config.ttt_layer_type == "linear" else scan_mlp
         outputs = []
-        for start, stop, size in _pieces(length, offset, self.config.mini_batch_size):
+        for start, stop, size in _pieces(length, position, mini_batch, border if self.config.decays else None):
+            at = position + start
+            if self.config.decays and at % border == 0:
+                weights = self._decay(weights, initial, batch)
             parts = [part[:, start:stop] for part in (queries, keys, values, rates)]
-            first = (offset + start) % self.config.mini_batch_size
-            read, weights, pending = scan(self._chunks(parts, size, first), weights, pending)
+            read, weights, pending = self._scan(self._chunks(parts, size, at % mini_batch), weights, pending)
             outputs.append(_join(read, batch))
         joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
         return joined, {} if state is None else self._finish(weights, initial, pending, batch)
+
+    def _decay(self, weights: Matrices, initial: Matrices, batch: int) -> Matrices:
+        """Pull the fast weights towards their learned start: start + kept * (weights - start), per head."""
+        kept = initial[0].new_full((), self.config.state_decay)
+        if self.config.learn_state_decay:
+            kept = torch.sigmoid(widen(self.learnable_state_decay)).repeat(batch)[:, None, None]  # (B x H, 1, 1)
+        return tuple(torch.lerp(start, weight, kept) for start, weight in zip(initial, weights, strict=True))
 
     def _chunks(self, parts: list[Tensor], size: int, first: int) -> Chunks:
         """Cut (B, L, …) into L / size pieces whose first token has index `first` in its mini-batch."""
@@ -181,11 +235,17 @@ class TTTLayer(SequenceLayer):
         return state
 
 
-def _pieces(length: int, offset: int, mini_batch: int) -> list[tuple[int, int, int]]:
-    """(start, stop, size): the rest of the running mini-batch, all whole ones at once, the start of the last."""
-    head = min(length, -offset % mini_batch)
+def _pieces(length: int, position: int, mini_batch: int, border: int | None) -> list[tuple[int, int, int]]:
+    """(start, stop, size): the rest of the running mini-batch, all whole ones at once, the start of the last.
+
+    The whole ones are cut at every multiple of `border` too, which is one of the mini-batch.
+    """
+    head = min(length, -position % mini_batch)
     body = head + (length - head) // mini_batch * mini_batch
-    pieces = [(0, head, head), (head, body, mini_batch), (body, length, length - body)]
+    cuts = [] if border is None else range(head + -(position + head) % border, body, border)
+    starts = sorted({head, *cuts})
+    whole = [(start, stop, mini_batch) for start, stop in pairwise([*starts, body])]
+    pieces = [(0, head, head), *whole, (body, length, length - body)]
     return [piece for piece in pieces if piece[1] > piece[0]]
 
 

@@ -41,13 +41,22 @@ class LoadedState:
 
 
 def save_state(
-    run: RunDirectory, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, values: dict[str, Any]
+    run: RunDirectory,
+    step: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    values: dict[str, Any],
+    extra: dict[str, torch.Tensor] | None = None,
 ) -> None:
-    """Commit the state after update `step`, then drop all but the newest two. Raises DiskFullError, OSError."""
+    """Commit the state after update `step`, then drop all but the newest two. Raises DiskFullError, OSError.
+
+    `extra` are tensors beside weights, moments and random state: those of the lanes.
+    """
     tensors = {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters()}
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state[parameter].items() if parameter in optimizer.state else ():
             tensors[f"optimizer.{key}.{name}"] = value
+    tensors |= extra or {}
     tensors["rng.cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["rng.cuda"] = torch.cuda.get_rng_state()

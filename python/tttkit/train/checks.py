@@ -13,8 +13,15 @@ from tttkit.data.split import Split
 from tttkit.device import resolve_device
 from tttkit.errors import DataError, DiskFullError, UsageError
 from tttkit.rundir import RunDirectory
+from tttkit.train.carry import with_decay
 
-_FREE_KEYS = {"train.save_every", "train.log_every", "train.keep_weights", "train.num_threads"}
+_FREE_KEYS = {
+    "train.save_every",
+    "train.log_every",
+    "train.inner_loss_every",
+    "train.keep_weights",
+    "train.num_threads",
+}
 """What may change between the segments of a run: it does not change what is computed (threads are recorded)."""
 
 
@@ -38,7 +45,9 @@ def resolve(config: Config, manifest: Manifest, *, explicit_vocab_size: int | No
     precision = config.train.precision or ("bf16" if device.startswith("cuda") else "fp32")
     return dataclasses.replace(
         config,
-        model=dataclasses.replace(config.model, vocab_size=manifest.vocab_size, sliding_window=_sliding_window(config)),
+        model=dataclasses.replace(
+            with_decay(config), vocab_size=manifest.vocab_size, sliding_window=_sliding_window(config)
+        ),
         train=dataclasses.replace(config.train, device=device, precision=precision),
     )
 

@@ -130,8 +130,8 @@ class RunLog:
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "time": now(),
-            "memory_events": memory_events.mark(),
             "problem": self.writes.problem and self.writes.problem[:400],
+            "memory_events": memory_events.mark(),
         }
         data = json.dumps(beat).encode().ljust(_HEARTBEAT_BYTES - 1) + b"\n"
         with suppress(OSError):

@@ -19,6 +19,7 @@ from tttkit.data.manifest import Manifest, load_manifest
 from tttkit.errors import PreemptedError, TttkitError, UsageError
 from tttkit.models import build_model
 from tttkit.rundir import RunDirectory, exclusive
+from tttkit.train.carry import warnings_about
 from tttkit.train.checkpoint import LoadedState
 from tttkit.train.checks import Allowed, check_disk, check_splits, refuse_other_run, resolve
 from tttkit.train.environment import changes, environment
@@ -224,15 +225,18 @@ def _begin(trainer: Trainer, data_path: Path, accepted: list[str]) -> None:
     plan = plan_event(trainer, resumed=state is not None)
     warning = check_disk(run, plan)
     metadata.describe(config, data, {"name": config.model.name, "num_parameters": num_parameters})
-    step = trainer.progress.step
+    step, feed = trainer.progress.step, trainer.updater.feed
     metadata.begin_segment(step, resumed=state is not None)
     messages = [f"allowed difference: {line}" for line in accepted]
     messages += [f"environment changed, equal bits are not promised: {line}" for line in changed]
+    messages += warnings_about(config)
+    messages += [feed.how] if feed.how.endswith("found") else []  # a compiler, Triton
     for message in [*messages, *([warning] if warning else [])]:
         trainer.log.write(message)
         trainer.report({"event": "warning", "step": step, "message": message})
     if state:
         _tell_resumed(trainer, state)
+    trainer.log.write(feed.how)
     trainer.log.write(f"{'resumed at' if state else 'started at'} step {step} of {config.train.max_steps}")
     trainer.report(plan)
 

@@ -210,7 +210,14 @@ class Trainer:
             "progress": dataclasses.asdict(self.progress),
             "early_stopping": self.early_stopping.to_dict(),
         }
-        state_files.save_state(self.run_directory, self.progress.step, self.model, self.optimizer, values)
+        state_files.save_state(
+            self.run_directory,
+            self.progress.step,
+            self.model,
+            self.optimizer,
+            values,
+            self.updater.feed.tensors(),
+        )
 
     def eta_seconds(self) -> float | None:
         """Expected seconds to the end: recent steps, and evaluations and saves to come at their measured times."""
@@ -284,6 +291,7 @@ class Trainer:
 
     def _restore(self, state: state_files.LoadedState) -> None:
         state_files.restore(state, self.model, self.optimizer)
+        self.updater.feed.load(state.tensors)
         self.progress = Progress(**state.values["progress"])
         self.updater.micro_batch = self.progress.micro_batch or self.config.train.batch_size
         self.early_stopping.load(state.values["early_stopping"])
@@ -320,6 +328,8 @@ class Trainer:
             "num_skipped": self.progress.num_skipped,
             "eta_seconds": self.eta_seconds(),
         }
+        if self.progress.step % self.config.train.inner_loss_every == 0:
+            record |= self.updater.feed.inner_record()
         verified = self.proof.verified
         difference = self.proof.compare(self.progress.step, update.loss)
         if difference is not None:

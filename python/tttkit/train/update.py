@@ -9,14 +9,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn import functional
 
 from tttkit.config import Config
 from tttkit.data.split import Split
-from tttkit.data.window_sampler import WindowSampler
 from tttkit.errors import DeviceMemoryError
-from tttkit.models import LanguageModel, compiled
+from tttkit.models import LanguageModel
+from tttkit.train.feed import Feed
 from tttkit.train.optim import set_learning_rate
 
 
@@ -50,11 +49,7 @@ class Updater:
         self._config = config
         self._device = device
         self._auto_microbatch = auto_microbatch
-        use_compile = config.train.compile if config.train.compile is not None else device.type == "cuda"
-        self._forward: nn.Module = compiled(model) if use_compile else model
-        self._sampler = WindowSampler(
-            split, window=config.train.window, batch_size=config.train.batch_size, seed=config.train.seed
-        )
+        self.feed = Feed(model, split, config.train)
 
     def run(self, step: int, rate: float, between: Callable[[], None]) -> Update:
         """Update `step` (from 1) at learning rate `rate`; `between` is called before each micro-batch, may raise.
@@ -67,6 +62,7 @@ class Updater:
         limit = self._config.optimizer.max_grad_norm or math.inf
         grad_norm = float(torch.nn.utils.clip_grad_norm_(self._model.parameters(), limit))
         applied = math.isfinite(loss) and math.isfinite(grad_norm)
+        self.feed.settle(applied=applied)
         if applied:
             self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
@@ -93,8 +89,7 @@ class Updater:
     def _accumulate(self, step: int, between: Callable[[], None]) -> float:
         train = self._config.train
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
-        for index in range(train.grad_accumulation):
-            batch = self._sampler.batch((step - 1) * train.grad_accumulation + index)  # (B, W+1)
+        for batch in self.feed.windows(step).chunk(train.grad_accumulation):  # (B, W+1)
             for part in torch.split(batch, self.micro_batch):
                 between()
                 share = len(part) / (train.batch_size * train.grad_accumulation)
@@ -104,7 +99,7 @@ class Updater:
     def _backward(self, batch: torch.Tensor, share: float) -> torch.Tensor:
         """Add the gradients of some windows (b, W+1); returns their share of the loss, float64, detached."""
         with self._autocast():
-            logits = self._forward(batch[:, :-1])  # (b, W, V)
+            logits = self.feed.logits(batch[:, :-1])  # (b, W, V)
         loss = functional.cross_entropy(logits.flatten(0, 1).float(), batch[:, 1:].flatten()) * share
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach().double()

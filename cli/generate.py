@@ -1,0 +1,166 @@
+"""`tttkit generate`: continue a text with a trained model, streamed to the terminal."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tttkit.errors import UsageError
+
+from .console import err, out, print_json, stdout_is_gone
+
+if TYPE_CHECKING:
+    from tttkit.infer.text import Continuation, TextTokenizer
+    from tttkit.models import LanguageModel
+
+
+def generate(
+    path: Annotated[
+        Path, typer.Argument(help="Model directory, ours or official, or a run: its best model.", metavar="MODEL")
+    ],
+    prompts: Annotated[
+        list[str] | None,
+        typer.Option("--prompt", help="Text to continue; may be repeated (default: all of stdin).", show_default=False),
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(help="Most tokens to draw for a prompt.", min=1)] = 128,
+    temperature: Annotated[float, typer.Option(help="Divides the logits; 0 takes the likeliest token.", min=0)] = 0.8,
+    top_k: Annotated[
+        int | None, typer.Option(help="Draw from the k likeliest tokens only.", min=1, show_default=False)
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(help="Draw from the likeliest tokens that reach this probability.", show_default=False),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Equal seeds, equal text (default: a new one, reported).", show_default=False)
+    ] = None,
+    stops: Annotated[
+        list[str] | None,
+        typer.Option("--stop", help="Text to stop before; may be repeated.", show_default=False),
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Tokenizer, where MODEL holds none.", show_default=False)
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or cuda:N (default: the GPU, if any).", show_default=False)
+    ] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print prompts, texts and ids as JSON.")] = False,
+) -> None:
+    """Continue a text. The text goes to stdout, all else to stderr; several prompts are decoded together.
+
+    Examples: `tttkit generate runs/quick --prompt 'def main('` · `cat page.txt | tttkit generate runs/quick`
+    """
+    texts = prompts or [_read_stdin()]
+    if top_p is not None and not 0 < top_p <= 1:
+        raise UsageError(f"--top-p must be above 0 and at most 1, got {top_p}")
+    seed = secrets.randbits(31) if seed is None else seed
+    model, known = _load(path, tokenizer, device)
+    from tttkit.infer.sampling import Sampling
+    from tttkit.infer.text import continue_texts
+
+    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+    show = _Show(len(texts), quiet=json_output)
+    started = time.perf_counter()
+    found: dict[int, Continuation] = {}
+    for each, piece in continue_texts(model, known, texts, sampling, max_tokens=max_tokens, stops=stops or []):
+        found[each.row] = each
+        show.piece(each, piece)
+        if stdout_is_gone():
+            break
+    _report(
+        path, [found[row] for row in sorted(found)], sampling.seed, time.perf_counter() - started, as_json=json_output
+    )
+
+
+def _read_stdin() -> str:
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UsageError("no text to continue", hint="--prompt TEXT, or text on stdin")
+    try:
+        return sys.stdin.read().removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"stdin is not UTF-8 text: {error.reason} at byte {error.start}") from error
+
+
+def _load(path: Path, tokenizer: str | None, device: str | None) -> tuple[LanguageModel, TextTokenizer]:
+    """Model and tokenizer of a model directory or of a run. Raises UsageError, DataError."""
+    directory = path / "best_model" if (path / "metadata.json").exists() else path
+    if directory != path and not directory.is_dir():
+        raise UsageError(f"the run {path} has no best model yet", hint="it is written at the first evaluation")
+    if not directory.is_dir():
+        raise UsageError(
+            f"no such model directory: {directory}", hint="it holds config.json and model.safetensors; or name a run"
+        )
+    import torch
+
+    from tttkit.device import resolve_device
+    from tttkit.infer.text import TextTokenizer, find_tokenizer
+    from tttkit.models import load_model, read_model_config
+
+    torch.set_flush_denormal(True)
+    config = read_model_config(directory)
+    spec = tokenizer or find_tokenizer(directory, config)
+    model = load_model(directory).to(resolve_device(device)).eval()
+    return model, TextTokenizer(spec, model.config.vocab_size)
+
+
+class _Show:
+    """One prompt is streamed; of several, each is printed when it is finished, in the order in which they finish."""
+
+    def __init__(self, num_prompts: int, *, quiet: bool) -> None:
+        self._streams = num_prompts == 1
+        self._quiet = quiet
+
+    def piece(self, each: Continuation, piece: str) -> None:
+        if self._quiet:
+            return
+        if self._streams:
+            self._write(piece)
+        if each.finish_reason is None:
+            return
+        if not self._streams:
+            self._write(f"> {each.prompt}\n{each.text}\n")
+        self._write("\n")
+
+    def _write(self, text: str) -> None:
+        """Text as it is, not through Rich, which would read it as markup; a terminal gets no control characters."""
+        if out.is_terminal:
+            text = "".join(character for character in text if character.isprintable() or character in "\n\t")
+        out.file.write(text)
+        out.file.flush()
+
+
+def _report(path: Path, found: list[Continuation], seed: int, seconds: float, *, as_json: bool) -> None:
+    num_tokens = sum(len(each.ids) for each in found)
+    speed = num_tokens / seconds
+    if not as_json:
+        read = sum(len(each.prompt_ids) for each in found)
+        err.print(
+            f"[hint]{read} tokens read, {num_tokens} drawn in {seconds:.2f} s: {speed:,.1f} tokens/s, seed {seed}[/]",
+            soft_wrap=True,
+        )
+        return
+    results: list[dict[str, Any]] = [
+        {
+            "prompt": each.prompt,
+            "text": each.text,
+            "finish_reason": each.finish_reason,
+            "num_prompt_tokens": len(each.prompt_ids),
+            "ids": each.ids,
+        }
+        for each in found
+    ]
+    print_json(
+        {
+            "schema_version": 1,
+            "model": str(path),
+            "seed": seed,
+            "seconds": seconds,
+            "tokens_per_second": speed,
+            "results": results,
+        }
+    )

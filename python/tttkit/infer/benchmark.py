@@ -1,0 +1,82 @@
+"""Decoding speed by context length: of a TTT model it does not depend on the text read before, of attention it does."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from tttkit.models import LanguageModel
+from tttkit.models.state import ModelState
+
+_SEGMENT = 1024
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecodeSpeed:
+    """One model after one context. Seconds are medians."""
+
+    name: str
+    context: int
+    """Tokens read before."""
+    tokens_per_second: float
+    """Of one row, token by token."""
+    prefill_tokens_per_second: float
+    state_bytes: int
+    """Size of what the model keeps of the context."""
+
+
+@torch.inference_mode()
+def measure_decoding(
+    models: dict[str, LanguageModel], contexts: Sequence[int], *, num_tokens: int, rounds: int
+) -> list[DecodeSpeed]:
+    """Read each context, then time `num_tokens` single tokens, all models and contexts in turn in every round."""
+    states: dict[tuple[str, int], ModelState] = {}
+    prefill: dict[tuple[str, int], float] = {}
+    seconds: dict[tuple[str, int], list[float]] = {}
+    for name, model in models.items():
+        for context in contexts:
+            ids = _random_ids(model, context)
+            started = _now(model)
+            state = model.initial_state(1)
+            for part in torch.split(ids, _SEGMENT, dim=1):
+                hidden, state = model.advance(part, state)
+            model.head(hidden[:, -1])
+            prefill[name, context] = context / (_now(model) - started)
+            states[name, context] = state
+            seconds[name, context] = []
+    for _ in range(rounds):
+        for (name, context), state in states.items():
+            model = models[name]
+            tokens = _random_ids(model, num_tokens)
+            started, current = _now(model), state
+            for token in tokens.unbind(1):
+                _, current = model.step(token[:, None], current)
+            seconds[name, context].append((_now(model) - started) / num_tokens)
+    return [
+        DecodeSpeed(
+            name=name,
+            context=context,
+            tokens_per_second=1 / median(times),
+            prefill_tokens_per_second=prefill[name, context],
+            state_bytes=sum(
+                t.numel() * t.element_size() for layer in states[name, context].layers for t in layer.values()
+            ),
+        )
+        for (name, context), times in seconds.items()
+    ]
+
+
+def _random_ids(model: LanguageModel, length: int) -> Tensor:
+    generator = torch.Generator().manual_seed(length)
+    return torch.randint(0, model.config.vocab_size, (1, length), generator=generator).to(model.device)
+
+
+def _now(model: LanguageModel) -> float:
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)
+    return time.perf_counter()

@@ -1,0 +1,86 @@
+"""Cached decoding of several prompts at once, of any lengths and without padding.
+
+All rows are always at the same position. A row whose prompt is not read to its end gets its own next tokens there, the
+others get what they have drawn, so nothing but its own text ever enters a row's state. Where every row still has some
+tokens to read, they are read at once. Memory beside the model's state does not depend on the length read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tttkit.infer.sampling import Draws, Sampling, probabilities
+from tttkit.models import LanguageModel
+
+SEGMENT_TOKENS = 2048
+"""Most tokens, over all rows, that one call of the model reads."""
+
+
+class Decoder:
+    """Draws the continuation of each prompt, token by token; rows that are finished leave the batch."""
+
+    def __init__(
+        self, model: LanguageModel, prompts: Sequence[Sequence[int]], sampling: Sampling, *, max_tokens: int
+    ) -> None:
+        """Start from a fresh state. Raises ValueError for no prompt, an empty one, ids the model does not know."""
+        if not prompts:
+            raise ValueError("prompts must hold at least one prompt")
+        vocab_size = model.config.vocab_size
+        for index, prompt in enumerate(prompts):
+            if not prompt:
+                raise ValueError(f"prompt {index} is empty: it needs at least one token")
+            if min(prompt) < 0 or max(prompt) >= vocab_size:
+                raise ValueError(
+                    f"prompt {index} must have ids in 0 … {vocab_size - 1} (vocab_size {vocab_size}), "
+                    f"got {min(prompt)} … {max(prompt)}"
+                )
+        if max_tokens < 1:
+            raise ValueError(f"max_tokens must be at least 1, got {max_tokens}")
+        self.texts = [list(prompt) for prompt in prompts]
+        self.active = list(range(len(prompts)))
+        self._model = model
+        self._sampling = sampling
+        self._draws = Draws(sampling.seed, len(prompts))
+        self._limits = [len(prompt) + max_tokens for prompt in prompts]
+        self._state = model.initial_state(len(prompts))
+        self._kept = list(self.active)
+
+    @torch.inference_mode()
+    def next_tokens(self) -> dict[int, int]:
+        """Read until some rows are ready, and draw a token for each of those: row to id. Empty when all are finished.
+
+        A row that has reached `max_tokens` afterwards is no longer `active`.
+        """
+        if not self.active:
+            return {}
+        ready: list[int] = []
+        while not ready:
+            logits = self._read()
+            ready = [row for row in self.active if len(self.texts[row]) == self._state.position]
+        places = [self.active.index(row) for row in ready]
+        picked = self._draws.pick(probabilities(logits[places], self._sampling), ready)
+        for row, token in zip(ready, picked, strict=True):
+            self.texts[row].append(token)
+            if len(self.texts[row]) == self._limits[row]:
+                self.finish(row)
+        return dict(zip(ready, picked, strict=True))
+
+    def finish(self, row: int) -> None:
+        """Draw no more for this row."""
+        if row in self.active:
+            self.active.remove(row)
+
+    def _read(self) -> Tensor:
+        """Read what all active rows have, at most a segment: logits (R, V) after its last token."""
+        if self._kept != self.active:
+            self._state = self._state.select([self._kept.index(row) for row in self.active])
+            self._kept = list(self.active)
+        at = self._state.position
+        shortest = min(len(self.texts[row]) for row in self.active)
+        stop = min(shortest, at + max(1, SEGMENT_TOKENS // len(self.active)))
+        ids = torch.tensor([self.texts[row][at:stop] for row in self.active], device=self._model.device)
+        hidden, self._state = self._model.advance(ids, self._state)
+        return self._model.head(hidden[:, -1])

@@ -1,0 +1,239 @@
+"""Training speed: forward and backward of a model beside its peers, interleaved, and where the time of a step goes.
+
+Peers are the Transformer of the same size and, where a path to it is given, the official implementation, which needs
+`transformers` and starts from the same weights. Every round runs each contestant once; medians of rounds are reported,
+so that a slow moment of the machine hits all alike.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tttkit.config import OptimizerConfig
+from tttkit.errors import UsageError
+from tttkit.model_config import ModelConfig
+from tttkit.models import LanguageModel, build_model, compiled, to_official
+from tttkit.models.convert import official_config
+from tttkit.train.optim import build_optimizer
+
+_PEAK_SIZE = 2048
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Contestant:
+    """One row: seconds are medians over the rounds, for forward and backward of one batch."""
+
+    name: str
+    num_parameters: int
+    seconds: float
+    ratio: float
+    """Median over the rounds of this contestant's seconds divided by those of the first."""
+    loss: float
+    how: str
+    """How it runs: compiled or eager, and why."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainSpeed:
+    """What `measure_training` found. Seconds are medians."""
+
+    contestants: list[Contestant]
+    parts: dict[str, float]
+    """Seconds of a whole step of the first contestant: forward, backward, clip, optimizer."""
+    tokens_per_step: int
+    flop_per_step: float
+    peak_flop_per_second: float
+    """Of a square matrix product in the same precision, measured in the same run."""
+    peak_memory_bytes: int
+    device: str
+    num_threads: int
+
+    @property
+    def step_seconds(self) -> float:
+        """Seconds of a whole step."""
+        return sum(self.parts.values())
+
+    @property
+    def mfu(self) -> float:
+        """Model FLOP of a step over what the machine could have done in its time."""
+        return self.flop_per_step / self.step_seconds / self.peak_flop_per_second
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Runner:
+    name: str
+    module: nn.Module
+    logits: Callable[[Tensor], Tensor]
+    how: str
+
+
+def measure_training(
+    config: ModelConfig,
+    *,
+    window: int,
+    batch_size: int,
+    rounds: int,
+    device: torch.device,
+    precision: str,
+    compile_blocks: bool,
+    official: Path | None = None,
+) -> TrainSpeed:
+    """Measure a step of `batch_size` windows. Raises UsageError where the official code cannot be loaded."""
+    ids = torch.randint(0, config.vocab_size, (batch_size, window + 1), generator=torch.Generator().manual_seed(0))
+    ids = ids.to(device)
+    model = build_model(config, seed=0).to(device)
+    runners = [_ours(config.name, model, compile_blocks=compile_blocks)]
+    if config.architecture != "transformer":
+        runners.append(
+            _ours("transformer", build_model(config.as_transformer(), seed=0).to(device), compile_blocks=compile_blocks)
+        )
+    if official is not None:
+        runners.append(_official(official, model))
+    losses = [float(_pass(runner, ids, precision)) for runner in runners]  # compiles, too
+    seconds: list[list[float]] = [[] for _ in runners]
+    for _ in range(rounds):
+        for runner, times in zip(runners, seconds, strict=True):
+            times.append(_clock(lambda runner=runner: _pass(runner, ids, precision), device))  # type: ignore[misc]
+    contestants = [
+        Contestant(
+            name=runner.name,
+            num_parameters=sum(parameter.numel() for parameter in runner.module.parameters()),
+            seconds=median(times),
+            ratio=median(own / first for own, first in zip(times, seconds[0], strict=True)),
+            loss=loss,
+            how=runner.how,
+        )
+        for runner, times, loss in zip(runners, seconds, losses, strict=True)
+    ]
+    del runners[1:]
+    return TrainSpeed(
+        contestants=contestants,
+        parts=_parts(runners[0], ids, precision, rounds, device),
+        tokens_per_step=batch_size * window,
+        flop_per_step=batch_size * window * flop_per_token(config, window),
+        peak_flop_per_second=_peak(device, precision, rounds),
+        peak_memory_bytes=_peak_memory(device),
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        num_threads=torch.get_num_threads(),
+    )
+
+
+def flop_per_token(config: ModelConfig, window: int) -> float:
+    """Floating-point operations of forward and backward for one token: 6 per weight of a matrix, and the mixing.
+
+    Norms, embeddings and pointwise work are left out. Mixing is attention over half a window, or the products of the
+    inner loop: with C tokens in a mini-batch and head width d, 3 d^2 + 2 C d of multiply-adds per head and layer
+    for TTT-Linear; for TTT-MLP, whose layers are 4 d wide, 16 times the first and 5 times the second.
+    """
+    width, layers, heads, d = config.hidden_size, config.num_hidden_layers, config.num_attention_heads, config.head_dim
+    projections = 4 - config.share_qk + config.use_gate
+    matrices = layers * (projections * width * width + 3 * width * config.intermediate_size) + config.vocab_size * width
+    if config.architecture == "ttt":
+        outer, inner = (3, 2) if config.ttt_layer_type == "linear" else (24, 5)
+        mixing = layers * heads * (outer * d * d + inner * config.mini_batch_size * d)
+    else:
+        mixing = layers * width * window
+    return 6.0 * (matrices + mixing)
+
+
+def _ours(name: str, model: LanguageModel, *, compile_blocks: bool) -> _Runner:
+    run = compiled(model, enabled=compile_blocks)
+    return _Runner(name=name, module=model, logits=run, how=run.reason)
+
+
+def _official(path: Path, model: LanguageModel) -> _Runner:
+    """The official code at `path` (its directory or its ttt.py), with the weights of `model`."""
+    config = model.config
+    if config.architecture != "ttt" or config.decays:
+        raise UsageError(f"the official code has no `{config.name}` model such as this", hint="leave --official out")
+    file = path / "ttt.py" if path.is_dir() else path
+    spec = importlib.util.spec_from_file_location("official_ttt", file)
+    if not file.is_file() or spec is None or spec.loader is None:
+        raise UsageError(f"no ttt.py at {path}", hint="--official takes a checkout of the official PyTorch code")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["official_ttt"] = module  # dataclasses and transformers look it up by name
+    try:
+        spec.loader.exec_module(module)
+    except ImportError as error:
+        raise UsageError(f"the official code cannot be loaded: {error}", hint="pip install 'transformers<5'") from error
+    built: Any = module.TTTForCausalLM(module.TTTConfig(**official_config(config), use_cache=False))
+    weights = dict(to_official(model))
+    if config.tie_word_embeddings:
+        weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
+    built.load_state_dict(weights)
+    built.to(model.device).train()
+    return _Runner(
+        name="official", module=built, logits=lambda ids: built(input_ids=ids, use_cache=False).logits, how="eager"
+    )
+
+
+def _loss(runner: _Runner, ids: Tensor, precision: str) -> Tensor:
+    with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        logits = runner.logits(ids[:, :-1])
+    return functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
+
+
+def _pass(runner: _Runner, ids: Tensor, precision: str) -> Tensor:
+    loss = _loss(runner, ids, precision)
+    loss.backward()  # type: ignore[no-untyped-call]
+    runner.module.zero_grad(set_to_none=True)
+    return loss.detach()
+
+
+def _parts(runner: _Runner, ids: Tensor, precision: str, rounds: int, device: torch.device) -> dict[str, float]:
+    """Seconds of the parts of a whole step."""
+    optimizer = build_optimizer(runner.module, OptimizerConfig())
+    found: dict[str, list[float]] = {"forward": [], "backward": [], "clip": [], "optimizer": []}
+    for index in range(rounds + 1):
+        losses: list[Tensor] = []
+        actions: list[tuple[str, Callable[[], Any]]] = [
+            ("forward", lambda losses=losses: losses.append(_loss(runner, ids, precision))),  # type: ignore[misc]
+            ("backward", lambda losses=losses: losses[0].backward()),  # type: ignore[misc]
+            ("clip", lambda: torch.nn.utils.clip_grad_norm_(runner.module.parameters(), 1.0)),
+            ("optimizer", optimizer.step),
+        ]
+        for name, action in actions:
+            seconds = _clock(action, device)
+            if index:  # the first step makes the moments
+                found[name].append(seconds)
+        optimizer.zero_grad(set_to_none=True)
+    return {name: median(times) for name, times in found.items()}
+
+
+def _clock(action: Callable[[], Any], device: torch.device) -> float:
+    _synchronize(device)
+    started = time.perf_counter()
+    action()
+    _synchronize(device)
+    return time.perf_counter() - started
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _peak(device: torch.device, precision: str, rounds: int) -> float:
+    """FLOP per second of a square product."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a, b = torch.randn(2, _PEAK_SIZE, _PEAK_SIZE, device=device, dtype=dtype).unbind()
+    times = [_clock(lambda: a @ b, device) for _ in range(rounds + 1)][1:]
+    return 2.0 * _PEAK_SIZE**3 / min(times)
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

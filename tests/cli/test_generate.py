@@ -1,0 +1,99 @@
+"""`tttkit generate` on a trained model: streams, JSON, prompts from stdin, errors."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+
+import pytest
+
+from .conftest import tttkit
+
+
+@pytest.fixture(scope="module")
+def model(trained):
+    return trained[0] / "best_model"
+
+
+def generate(model, *arguments):
+    return tttkit("generate", model, "--seed", 1, "--max-tokens", 12, *arguments)
+
+
+def test_text_goes_to_stdout_and_the_rest_to_stderr(model):
+    result = generate(model, "--prompt", "the cat sat")
+    assert result.code == 0, result.err
+    assert len(result.out.strip()) > 3
+    assert "12 drawn in" in result.err
+    assert "tokens/s, seed 1" in result.err
+    assert generate(model, "--prompt", "the cat sat").out == result.out
+    assert generate(model.parent, "--prompt", "the cat sat").out == result.out  # of a run: its best model
+
+
+def test_json_of_several_prompts_keeps_their_order(model):
+    result = generate(model, "--json", "--prompt", "she read an old book about ships", "--prompt", "a", "--prompt", "")
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert [each["prompt"] for each in found["results"]] == ["she read an old book about ships", "a", ""]
+    assert found["seed"] == 1
+    for each in found["results"]:
+        assert len(each["ids"]) == 12 or each["finish_reason"] == "end-of-text"
+        assert each["num_prompt_tokens"] >= 1
+    alone = json.loads(generate(model, "--json", "--prompt", "she read an old book about ships").out)
+    assert alone["results"][0] == found["results"][0]
+
+
+def test_several_texts_name_their_prompts(model):
+    result = generate(model, "--prompt", "the cat", "--prompt", "ships far from home")
+    assert "> the cat\n" in result.out
+    assert "> ships far from home\n" in result.out
+
+
+def test_stop_strings_end_the_text(model):
+    options = ("--prompt", "the cat sat", "--temperature", 0)
+    text = generate(model, *options).out.removesuffix("\n")
+    stop = text[4:7]
+    stopped = generate(model, *options, "--stop", stop).out.removesuffix("\n")
+    assert stopped == text[: text.index(stop)]
+
+
+def test_the_prompt_may_come_from_stdin(model, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("the cat sat\n"))
+    result = generate(model)
+    assert result.out == generate(model, "--prompt", "the cat sat").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--temperature", -1), 2, "temperature"),
+        (("--top-p", 1.5), 2, "--top-p must be above 0 and at most 1, got 1.5"),
+        (("--tokenizer", "nowhere"), 2, "unknown tokenizer `nowhere`"),
+        (("--device", "tpu9"), 2, "unknown device `tpu9`"),
+    ],
+)
+def test_wrong_options(model, arguments, code, message):
+    result = generate(model, "--prompt", "a", *arguments)
+    assert result.code == code
+    assert message in result.error
+
+
+def test_wrong_models(model, tmp_path):
+    assert "no such model directory" in generate(tmp_path / "nowhere", "--prompt", "a").error
+    shutil.copytree(model, tmp_path / "bare")
+    (tmp_path / "bare" / "tokenizer.json").unlink()
+    result = generate(tmp_path / "bare", "--prompt", "a")
+    assert (result.code, "holds no tokenizer.json" in result.error) == (2, True)
+    again = generate(tmp_path / "bare", "--prompt", "a", "--tokenizer", model / "tokenizer.json")
+    assert again.out == generate(model, "--prompt", "a").out
+
+
+def test_convert_there_and_back(model, tmp_path):
+    there = tttkit("convert", model, tmp_path / "official", "--json")
+    assert json.loads(there.out)["format"] == "official"
+    back = tttkit("convert", tmp_path / "official", tmp_path / "again")
+    assert "tttkit format" in back.err
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
+    assert generate(tmp_path / "official", "--prompt", "a").out == generate(model, "--prompt", "a").out
+    assert "already exists" in tttkit("convert", model, tmp_path / "again").error
+    assert "unknown format `onnx`" in tttkit("convert", model, tmp_path / "b", "--to", "onnx").error

@@ -1,0 +1,83 @@
+"""What is measured is what it says: equal losses beside the peers, FLOP by the count of the model's matrices."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.models.small import small_config
+from tttkit.errors import UsageError
+from tttkit.model_config import ModelConfig
+from tttkit.train.benchmark import flop_per_token, measure_training
+
+OPTIONS = {
+    "window": 12, "batch_size": 2, "rounds": 1, "device": torch.device("cpu"), "precision": "fp32",
+    "compile_blocks": False,
+}  # fmt: skip
+OFFICIAL = """
+import torch
+
+
+class TTTConfig:
+    def __init__(self, **fields):
+        self.fields = fields
+
+
+class Output:
+    def __init__(self, logits):
+        self.logits = logits
+
+
+class TTTForCausalLM(torch.nn.Module):
+    '''Stands in for the official class: the same call and names, computed by our reference.'''
+
+    def __init__(self, config):
+        super().__init__()
+        from tttkit.models import ModelConfig, build_model
+
+        self.inner = build_model(ModelConfig.from_official(config.fields))
+
+    def load_state_dict(self, weights):
+        assert "lm_head.weight" in weights
+        self.inner.load_state_dict({k: v for k, v in weights.items() if k != "lm_head.weight"})
+
+    def forward(self, input_ids, use_cache):
+        assert not use_cache
+        return Output(self.inner(input_ids))
+"""
+
+
+def test_peers_run_beside_the_model(tmp_path):
+    (tmp_path / "ttt.py").write_text(OFFICIAL)
+    speed = measure_training(small_config(use_gate=True), **OPTIONS, official=tmp_path)
+    assert [row.name for row in speed.contestants] == ["ttt-linear", "transformer", "official"]
+    ours, transformer, official = speed.contestants
+    assert ours.ratio == 1
+    assert ours.loss == pytest.approx(official.loss, abs=1e-5)
+    assert ours.loss != pytest.approx(transformer.loss, abs=1e-5)
+    assert ours.num_parameters == official.num_parameters
+    assert ours.how == "eager: as configured"
+    assert set(speed.parts) == {"forward", "backward", "clip", "optimizer"}
+    assert all(seconds > 0 for seconds in (*speed.parts.values(), *(row.seconds for row in speed.contestants)))
+    assert speed.tokens_per_step == 24
+    assert 0 < speed.mfu < 1
+    assert speed.peak_memory_bytes > 50e6  # torch alone is more
+
+
+def test_flop_of_the_reference_model():
+    """912 MFLOP in matrices and 12.4 in the inner loop (model.md 8)."""
+    config = ModelConfig.preset("ttt-125m")
+    matrices = flop_per_token(config.as_transformer(), 0)
+    assert matrices == pytest.approx(6 * (12 * (4 * 768**2 + 3 * 768 * 3072) + 50_257 * 768))
+    assert matrices == pytest.approx(911.7e6, rel=1e-3)
+    assert flop_per_token(config, 64) - matrices == pytest.approx(12.4e6, rel=0.03)
+
+
+def test_unusable_paths_and_models_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="no ttt.py at"):
+        measure_training(small_config(), **OPTIONS, official=tmp_path)
+    (tmp_path / "ttt.py").write_text("import no_such_package_as_this")
+    with pytest.raises(UsageError, match="the official code cannot be loaded: No module named"):
+        measure_training(small_config(), **OPTIONS, official=tmp_path)
+    with pytest.raises(UsageError, match="has no `sw` model"):
+        measure_training(small_config(architecture="sw"), **OPTIONS, official=tmp_path)
