@@ -5,7 +5,7 @@ from typing import Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Encoder", "Packer", "TokenSplit", "__version__", "chunk_statistics", "paired_bootstrap"]
+__all__ = ["Encoder", "Ingest", "TokenSplit", "__version__", "chunk_statistics", "paired_bootstrap"]
 
 __version__: str
 
@@ -17,12 +17,26 @@ class Encoder:
     def encode(self, documents: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.uint64]]: ...
 
 @final
-class Packer:
+class Ingest:
     def __new__(
-        cls, directory: str | os.PathLike[str], split: str, vocab_size: int, eos_id: int, shard_tokens: int
+        cls,
+        encoder: Encoder,
+        directory: str | os.PathLike[str],
+        *,
+        vocab_size: int,
+        eos_id: int,
+        shard_tokens: int,
+        documents: str,
+        validation_fraction: float,
+        kept: Sequence[Sequence[tuple[str, str]]],
     ) -> Self: ...
-    def add(self, encoder: Encoder, documents: Sequence[str]) -> int: ...
-    def finish(self) -> list[tuple[str, int, int, int, str]]: ...
+    def add_paths(self, paths: Sequence[str | os.PathLike[str]]) -> None: ...
+    def add_documents(self, documents: Sequence[str]) -> None: ...
+    def hold_out_all(self) -> None: ...
+    def run(self, num_bytes: int) -> bool: ...
+    def counts(self) -> list[tuple[int, int, int, int]]: ...
+    def finished(self) -> list[list[tuple[str, int, int, int, str]]]: ...
+    def finish(self) -> list[list[tuple[str, int, int, int, str]]]: ...
 
 @final
 class TokenSplit:

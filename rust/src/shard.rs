@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 use sha2::{Digest, Sha256};
 
+use crate::bpe::Id;
 use crate::error::{Error, Result};
 
 /// Length of the header in bytes.
@@ -225,8 +226,8 @@ impl ShardWriter {
     ///
     /// # Errors
     /// For an id at or above the vocabulary size, or when the write fails.
-    pub fn push(&mut self, ids: &[u32]) -> Result<()> {
-        let Some(&max) = ids.iter().max() else {
+    pub fn push<T: Id>(&mut self, ids: &[T]) -> Result<()> {
+        let Some(max) = ids.iter().max().map(|max| max.value()) else {
             return Ok(());
         };
         if max >= self.header.vocab_size {
@@ -235,11 +236,16 @@ impl ShardWriter {
                 self.header.vocab_size
             )));
         }
-        self.bytes.clear();
-        if self.header.bytes_per_id == 2 {
-            self.bytes.extend(ids.iter().flat_map(|&id| (id as u16).to_le_bytes()));
+        let width = usize::from(self.header.bytes_per_id);
+        self.bytes.resize(ids.len() * width, 0);
+        if width == 2 {
+            for (slot, id) in self.bytes.as_chunks_mut::<2>().0.iter_mut().zip(ids) {
+                *slot = (id.value() as u16).to_le_bytes();
+            }
         } else {
-            self.bytes.extend(ids.iter().flat_map(|&id| id.to_le_bytes()));
+            for (slot, id) in self.bytes.as_chunks_mut::<4>().0.iter_mut().zip(ids) {
+                *slot = id.value().to_le_bytes();
+            }
         }
         self.file.write_all(&self.bytes).map_err(Error::io(&self.temporary))?;
         self.header.num_tokens += ids.len() as u64;

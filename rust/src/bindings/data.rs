@@ -1,6 +1,7 @@
-//! Encoding, packing and reading token shards.
+//! Encoding documents and reading token shards.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods};
 use pyo3::exceptions::PyValueError;
@@ -9,18 +10,18 @@ use pyo3::prelude::*;
 use super::run;
 use crate::error::Result;
 use crate::window::Sampling;
-use crate::{lane, pack, split};
+use crate::{encode, lane, split};
 
 /// Encodes documents on all threads.
 #[pyclass(frozen, module = "tttkit._rust")]
-pub struct Encoder(pack::Encoder);
+pub struct Encoder(pub Arc<encode::Encoder>);
 
 #[pymethods]
 impl Encoder {
     #[new]
     #[pyo3(signature = (tokenizer_json, num_threads = 0))]
     fn new(py: Python<'_>, tokenizer_json: &str, num_threads: usize) -> PyResult<Self> {
-        run(py, || pack::Encoder::new(tokenizer_json, num_threads)).map(Self)
+        run(py, || encode::Encoder::new(tokenizer_json, num_threads)).map(|encoder| Self(Arc::new(encoder)))
     }
 
     /// Whether the tokenizer is a byte-level BPE with the GPT-2 pattern, which is encoded without the `tokenizers` crate.
@@ -45,57 +46,6 @@ impl Encoder {
         })?;
         Ok((ids.into_pyarray(py), offsets.into_pyarray(py)))
     }
-}
-
-/// Writes the shards of one split.
-#[pyclass(module = "tttkit._rust")]
-pub struct Packer(Option<pack::Packer>);
-
-#[pymethods]
-impl Packer {
-    #[new]
-    fn new(directory: PathBuf, split: &str, vocab_size: u32, eos_id: u32, shard_tokens: u64) -> PyResult<Self> {
-        Ok(Self(Some(pack::Packer::new(
-            &directory,
-            split,
-            vocab_size,
-            eos_id,
-            shard_tokens,
-        )?)))
-    }
-
-    /// Encode and append documents, each followed by the end-of-text token. Returns the number of tokens added.
-    fn add(&mut self, py: Python<'_>, encoder: &Encoder, documents: Vec<String>) -> PyResult<u64> {
-        let packer = self.0.as_mut().ok_or_else(finished)?;
-        run(py, || {
-            let documents = encoder.0.encode(&documents)?;
-            for ids in &documents {
-                packer.add_document(ids)?;
-            }
-            Ok(documents.iter().map(|ids| ids.len() as u64 + 1).sum())
-        })
-    }
-
-    /// Close the last shard. Returns (name, tokens, documents, largest id, SHA-256) of every shard in order.
-    fn finish(&mut self, py: Python<'_>) -> PyResult<Vec<(String, u64, u64, u32, String)>> {
-        let packer = self.0.take().ok_or_else(finished)?;
-        let shards = run(py, || packer.finish())?;
-        let rows = shards.into_iter().map(|shard| {
-            let header = shard.header;
-            (
-                shard.name,
-                header.num_tokens,
-                header.num_documents,
-                header.max_token,
-                shard.sha256,
-            )
-        });
-        Ok(rows.collect())
-    }
-}
-
-fn finished() -> PyErr {
-    PyValueError::new_err("the packer has finished already")
 }
 
 /// The shards of one split as one stream.
