@@ -46,7 +46,7 @@ def expected_stream(documents, tokenizer_json, eos_id):
     cut=st.integers(0, 2),
     rule=st.sampled_from(["file", "line", "blank-line", "wikitext"]),
 )
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_rust_cuts_documents_as_python_does(tmp_path_factory, tokenizer_json, files, cut, rule):
     root = tmp_path_factory.mktemp("rules")
     paths = []
@@ -86,9 +86,9 @@ def awkward_text(num_bytes, seed=0):
     return text
 
 
-@pytest.mark.parametrize("end", ["\n", "", "\u3000"])
+@pytest.mark.parametrize("end", ["\n", "\u3000"])
 def test_a_document_of_many_blocks_has_the_ids_of_the_whole(tmp_path, tokenizer_json, end):
-    text = awkward_text(1_500_000) + end
+    text = awkward_text(900_000) + end
     (tmp_path / "long.txt").write_bytes(text.encode())
     for threads in (1, 2):
         out = tmp_path / str(threads)
@@ -110,8 +110,7 @@ class _Interrupted(BaseException):
     """As Ctrl-C and SIGTERM do."""
 
 
-@pytest.mark.parametrize("damage", [False, True])
-@pytest.mark.parametrize("fraction", [0, 0.3])
+@pytest.mark.parametrize(("damage", "fraction"), [(False, 0.3), (True, 0)])
 def test_an_interrupted_preparation_goes_on_from_its_whole_shards(
     tmp_path, tokenizer_json, monkeypatch, damage, fraction
 ):
