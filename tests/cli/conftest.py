@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -55,6 +56,7 @@ def tttkit(*arguments: object) -> Result:
 def start(*arguments: object, **options) -> Iterator[subprocess.Popen]:
     """A command as a process of its own; it and its pipes are gone afterwards, whatever the test found."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job, and inherited
     options["env"] = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **options.get("env", {})}
     with subprocess.Popen([*COMMAND, *(str(argument) for argument in arguments)], **options) as process:
         try:

@@ -77,7 +77,7 @@ def test_a_signal_ends_preparation_in_order(tmp_path, tokenizer_file, number, co
         wait_until(lambda: (data / "tokenizer.json").exists() or any(data.glob(".tmp-*")), process)
         process.send_signal(number)
         _, err = process.communicate(timeout=30)
-    assert process.returncode == code
+    assert process.returncode == code, err
     assert "Traceback" not in err
     assert not data.exists()
 

@@ -75,8 +75,6 @@ def test_damaged_state_is_set_aside_and_the_one_before_taken(run, trained, seed)
         data += b"\0"
     victim.write_bytes(data)
     state = load_newest_state(run)
-    if victim.name == "MANIFEST.json" and state.step == 2:
-        pytest.skip("the damage hit white space or a name that JSON ignores")
     assert state.step == 1
     assert state.skipped[0].startswith("step_2.corrupt-0: ")
     assert (run.states / "step_2.corrupt-0").is_dir()
