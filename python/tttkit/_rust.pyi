@@ -5,7 +5,7 @@ from typing import Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Encoder", "Ingest", "TokenSplit", "__version__", "chunk_statistics", "paired_bootstrap"]
+__all__ = ["Encoder", "Ingest", "Sampler", "TokenSplit", "__version__", "chunk_statistics", "paired_bootstrap"]
 
 __version__: str
 
@@ -39,6 +39,14 @@ class Ingest:
     def finish(self) -> list[list[tuple[str, int, int, int, str]]]: ...
 
 @final
+class Sampler:
+    def __new__(
+        cls, split: TokenSplit, *, window: int, batch_size: int, seed: int, rank: int, world_size: int
+    ) -> Self: ...
+    def fill(self, target: NDArray[np.int64], step: int) -> None: ...
+    def fill_lanes(self, target: NDArray[np.int64], step: int) -> NDArray[np.bool_]: ...
+
+@final
 class TokenSplit:
     def __new__(cls, paths: Sequence[str | os.PathLike[str]], mapped: bool = True) -> Self: ...
     @property
@@ -49,12 +57,6 @@ class TokenSplit:
     def num_documents(self) -> int: ...
     def tokens(self, start: int, stop: int) -> NDArray[np.uint32]: ...
     def document_ends(self) -> NDArray[np.uint64]: ...
-    def batch(
-        self, step: int, *, window: int, batch_size: int, seed: int, rank: int, world_size: int
-    ) -> NDArray[np.int64]: ...
-    def lane_batch(
-        self, step: int, *, window: int, batch_size: int, seed: int, rank: int, world_size: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]: ...
     def verify(self, digests: Sequence[str]) -> None: ...
 
 def chunk_statistics(
