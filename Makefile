@@ -53,6 +53,7 @@ all: lint test ## what CI checks in the clone
 
 bench: setup ## measure beside the peers
 	$(BIN)/python benchmarks/start_up.py
+	$(BIN)/python benchmarks/statistics_speed.py
 
 wheel: setup ## build the wheel into dist/
 	$(BIN)/maturin build -q --release --out dist

@@ -33,7 +33,7 @@ def measure() -> dict[str, float]:
     """Median seconds of every command."""
     seconds: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "all_summaries.json").write_text("[]")
+        (Path(folder) / "metadata.json").write_text("{}")
         for _ in range(ROUNDS):
             for name, command in commands(Path(folder)).items():
                 started = time.perf_counter()

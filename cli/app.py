@@ -13,7 +13,7 @@ import typer
 from tttkit import __version__
 from tttkit.errors import DiskFullError, TttkitError, UsageError
 
-from . import bench, data, eval, plot, status, train
+from . import bench, compare, data, eval, plot, report, status, train
 from .console import err, mend_streams, out
 
 _BUG = 1
@@ -46,6 +46,8 @@ app.command("train")(train.train)
 app.command("status")(status.status)
 app.add_typer(eval.eval_app, name="eval")
 app.command("plot")(plot.plot)
+app.command("compare")(compare.compare)
+app.command("report")(report.report)
 
 
 def _print_version(wanted: bool) -> None:

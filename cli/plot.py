@@ -37,17 +37,19 @@ def plot(
     for kind in kinds:
         if kind not in _FORMATS:
             raise UsageError(f"--format must be {' or '.join(_FORMATS)}, or both: png,svg; got `{kind}`")
-    from tttkit.report.plots import EVOLUTION_NAME, load_curves, plot_evolution
+    from tttkit.report.plots import EVOLUTION_NAME, load_curves, load_means, plot_evolution, plot_means
 
     paths = [*(runs or []), *([curriculum_dir] if curriculum_dir else [])]
     directories = [find_run(path) for path in paths] or [find_run(None)]
     written = []
     for run in directories:
         target = run.path if output is None else output if len(directories) == 1 else output / run.path.name
-        curves = load_curves(run)
+        means = load_means(run)
+        curves = [] if means else load_curves(run)
         target.mkdir(parents=True, exist_ok=True)
         for kind in kinds:
-            written.append(str(plot_evolution(curves, target / f"{EVOLUTION_NAME}.{kind}")))
+            path = target / f"{EVOLUTION_NAME}.{kind}"
+            written.append(str(plot_means(means, path) if means else plot_evolution(curves, path)))
             if not json_output:
                 out.print(written[-1], markup=False, soft_wrap=True)
     if json_output:

@@ -19,8 +19,8 @@ def evaluation_table(summary: dict[str, Any], *, narrow: bool = False) -> Table:
     `summary` is a summary.json of a run, which has a step, or of `tttkit eval checkpoint`, which has a path.
     """
     labels = [key.removeprefix("ttt_ppl_at_") for key in summary if key.startswith("ttt_ppl_at_")]
-    where = f"at step {summary['step']:,}" if "step" in summary else f"of {summary.get('path')}"
-    if "num_sequences" in summary:  # the earlier system did not count them
+    where = f"at step {summary['step']:,}" if summary.get("step") is not None else f"of {summary.get('path', 'a run')}"
+    if summary.get("num_sequences"):  # the earlier system did not always count them
         where += f", n = {summary['num_sequences']} sequences"
     table = Table(title=escape(f"perplexity by context {where}"), title_justify="left")
     contexts = ("full", "sw") if narrow else tuple(CONTEXTS)
@@ -59,6 +59,25 @@ def _better(summary: dict[str, Any], label: str) -> str:
 def _ratio(summary: dict[str, Any], label: str) -> str:
     ratio = summary.get(f"ratio_at_{label}")
     return "-" if ratio is None else f"{ratio:.3f}"
+
+
+def whole_split_table(summaries: list[dict[str, Any]]) -> Table:
+    """Models side by side: every token of the split scored once, with counts; then each context beyond the window."""
+    table = Table(title="whole split, each token scored once with a fresh state every W tokens", title_justify="left")
+    table.add_column("model")
+    names = ("token PPL", "word PPL", "bits/byte", "tokens", "words", "bytes", "stride")
+    for name in (*names, *(f"{context} beyond W" for context in CONTEXTS)):
+        table.add_column(name, justify="right")
+    for summary in summaries:
+        whole = summary.get("whole_split")
+        if not isinstance(whole, dict):  # an evaluation along a run does not score the whole split
+            continue
+        figures = [_figure(whole[key]) for key in ("token_ppl", "word_ppl")]
+        counts = [f"{whole[key]:,}" for key in ("num_tokens", "num_words", "num_bytes", "stride")]
+        beyond = [_figure(summary.get(f"{prefix}_ppl_corpus")) for prefix in CONTEXTS.values()]
+        name = escape(f"{summary.get('model')} {summary.get('path', '')}")
+        table.add_row(name, *figures, f"{whole['bits_per_byte']:.4f}", *counts, *beyond)
+    return table
 
 
 def _figure(value: float | None) -> str:

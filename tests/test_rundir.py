@@ -97,5 +97,5 @@ def test_find_run_says_what_is_wrong(tmp_path):
         find_run(tmp_path)
     file = tmp_path / "file"
     file.touch()
-    with pytest.raises(UsageError, match="is a file"):
+    with pytest.raises(UsageError, match="file of another kind"):
         find_run(file)

@@ -5,7 +5,16 @@ from typing import Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Encoder", "Ingest", "Sampler", "TokenSplit", "__version__", "chunk_statistics", "paired_bootstrap"]
+__all__ = [
+    "Encoder",
+    "Ingest",
+    "Sampler",
+    "TokenSplit",
+    "__version__",
+    "bootstrap_means",
+    "chunk_statistics",
+    "paired_bootstrap",
+]
 
 __version__: str
 
@@ -62,12 +71,16 @@ class TokenSplit:
 def chunk_statistics(
     nll: NDArray[np.float32], *, window: int, chunk_size: int, chunk_stride: int, median: bool, cut_at_window: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]: ...
+def bootstrap_means(
+    values: NDArray[np.float64], groups: NDArray[np.uint32] | None = None, *, num_resamples: int, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]: ...
 def paired_bootstrap(
     a: NDArray[np.float32],
     b: NDArray[np.float32],
     *,
     chunk_size: int,
     chunk_stride: int,
+    median: bool,
     num_resamples: int,
     seed: int,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]: ...
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]: ...

@@ -19,6 +19,8 @@ from tttkit.errors import DataError, RunLockedError, UsageError
 
 SCHEMA_VERSION = 1
 _CHECKPOINT = re.compile(r"^checkpoint_(\d{3,})$")
+_MARKS = ("metadata.json", "all_summaries.json", "args.json", "checkpoint_000/summary.json")
+"""Any of these makes a directory a run; the last two are of the earlier system."""
 _FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux: type, whence, start, length, pid
 
 
@@ -27,18 +29,22 @@ class RunDirectory:
     """Paths inside a run and lock-free readers of them; nothing here creates or changes a file."""
 
     path: Path
+    results: Path | None = None
+    """A result file of the earlier system that is the whole run; further files then go by its name."""
 
-    metadata = property(lambda self: self.path / "metadata.json")
+    metadata = property(lambda self: self._file("metadata.json"))
     """Resolved config, fingerprints, segments; the result once the run ended."""
-    training_log = property(lambda self: self.path / "training.log")
+    arguments = property(lambda self: self._file("args.json"))
+    """Settings of the earlier system, which we read only."""
+    training_log = property(lambda self: self._file("training.log"))
     """Plain text for people."""
-    metrics = property(lambda self: self.path / "metrics.jsonl")
+    metrics = property(lambda self: self._file("metrics.jsonl"))
     """One record per logged step."""
-    summaries = property(lambda self: self.path / "all_summaries.json")
+    summaries = property(lambda self: self.results or self.path / "all_summaries.json")
     """List of all summary.json, replaced after each evaluation."""
-    heartbeat = property(lambda self: self.path / "heartbeat.json")
+    heartbeat = property(lambda self: self._file("heartbeat.json"))
     """What the trainer is doing, with a sequence number that grows while it lives."""
-    lock = property(lambda self: self.path / "run.lock")
+    lock = property(lambda self: self._file("run.lock"))
     """Locked by the trainer for as long as it lives."""
     states = property(lambda self: self.path / "state")
     """Resumable training states, `step_N`, the newest two."""
@@ -51,7 +57,7 @@ class RunDirectory:
 
     def checkpoint(self, index: int) -> Path:
         """Directory of evaluation `index`."""
-        return self.path / f"checkpoint_{index:03d}"
+        return self._file(f"checkpoint_{index:03d}")
 
     def checkpoints(self) -> dict[int, Path]:
         """Evaluated checkpoints by index."""
@@ -99,21 +105,34 @@ class RunDirectory:
         """Last lines of training.log."""
         return _whole_lines(self.training_log)[-num_lines:]
 
+    def _file(self, name: str) -> Path:
+        return self.path / (name if self.results is None else f"{self.results.name}.{name}")
+
 
 def find_run(path: Path | None, *, root: Path = Path("runs")) -> RunDirectory:
-    """The run at `path`, or the one under `root` that started or went on last. Raises UsageError."""
+    """The run at `path`, or the one under `root` that started or went on last. Raises UsageError.
+
+    `path` may also be a result file of the earlier system, of any name.
+    """
     if path is not None:
         if not path.exists():
             raise UsageError(f"no such run directory: {path}", hint="`tttkit train --out RUN` makes one")
         if not path.is_dir():
-            raise UsageError(f"expected a run directory, but {path} is a file")
-        if not (path / "metadata.json").exists() and not (path / "all_summaries.json").exists():
+            return _run_of_file(path)
+        if not any((path / name).exists() for name in _MARKS) and not any(path.glob("chunk_eval*.json")):
             raise UsageError(f"{path} is not a run directory: it has neither metadata.json nor all_summaries.json")
         return RunDirectory(path)
     runs = [entry.parent for entry in root.glob("*/metadata.json")]
     if not runs:
         raise UsageError(f"no run found under {root}/", hint="name one, or start one with `tttkit train`")
     return RunDirectory(max(runs, key=lambda run: (_last_start(run), run.name)))
+
+
+def _run_of_file(path: Path) -> RunDirectory:
+    """The run that a result file of the earlier system stands for; its usual name means its directory."""
+    if path.suffix != ".json":
+        raise UsageError(f"expected a run directory or a .json file of results, but {path} is a file of another kind")
+    return RunDirectory(path.parent, None if path.name == "all_summaries.json" else path)
 
 
 def _last_start(run: Path) -> str:

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from tests.models.small import small_model
 from tttkit.config import EvaluationConfig
@@ -200,3 +201,15 @@ def test_sizes_that_do_not_fit_together(text_model, validation_split, values, wi
     with pytest.raises(UsageError, match=message) as caught:
         evaluate_model(text_model, validation_split, protocol(**values), window=window)
     assert caught.value.exit_code == 2
+
+
+def test_nll_by_sequence_is_what_the_figures_are_means_of(exact, validation_split, tmp_path):
+    write_checkpoint(tmp_path, exact, FROM_THE_CALLER)
+    arrays = load_file(tmp_path / "chunk_nll.safetensors")
+    assert set(arrays) == {*CONTEXTS, "ends", "documents"}
+    curves = strict_json(tmp_path / "chunk_eval.json")
+    for context in CONTEXTS:
+        assert arrays[context].shape == (B, len(curves["ends"]))
+        np.testing.assert_allclose(arrays[context].mean(axis=0), curves[f"{context}_mean_nll"], rtol=1e-5)
+    ends = validation_split.document_ends
+    assert [int(np.sum(ends <= b * (T + 1))) for b in range(B)] == arrays["documents"].tolist()

@@ -5,16 +5,20 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+from safetensors.numpy import save
 
 from tttkit import files
 from tttkit.config import EvaluationConfig
 from tttkit.data.split import Split
 from tttkit.errors import DataError
+from tttkit.evaluate.blocks import NllBlocks
 from tttkit.evaluate.bootstrap import PairedBootstrap, paired_bootstrap
 from tttkit.evaluate.chunks import LABELS, ChunkPerplexity, chunk_perplexity
 from tttkit.evaluate.nll import Context, token_nll
@@ -37,6 +41,8 @@ class Evaluation:
     nll: dict[Context, NDArray[np.float32]]
     selection_ppl: float
     """exp of the mean NLL of positions W-K+1 … W over many disjoint windows: what best model and patience go by."""
+    documents: NDArray[np.int64]
+    """Number of the document that each sequence begins in, (sequences,)."""
 
     def chunks(self, context: Context) -> ChunkPerplexity:
         """Perplexity per chunk of one context."""
@@ -98,10 +104,23 @@ class Evaluation:
             curves[f"{context}_mean_nll"] = _known_list(self.chunks(context).mean_nll)
             if context != "full":
                 found = self.intervals(context)
+                for end, values in zip(("low", "high"), found.ratio_band, strict=True):
+                    curves[f"{context}_ratio_band_{end}"] = _known_list(values)
                 curves[f"{context}_ratio"] = _known_list(found.ratio)
                 curves[f"{context}_ratio_low"] = _known_list(found.ratio_low)
                 curves[f"{context}_ratio_high"] = _known_list(found.ratio_high)
         return curves
+
+    def sequence_nll(self) -> dict[str, NDArray[Any]]:
+        """Mean NLL of each chunk of each sequence by context, float32 (sequences, chunks): what intervals rest on."""
+        size, stride = self.protocol.chunk_size, self.protocol.chunk_stride
+        arrays: dict[str, NDArray[Any]] = {
+            context: np.ascontiguousarray(
+                sliding_window_view(nll, size, axis=1)[:, ::stride].mean(axis=2, dtype=np.float64).astype(np.float32)
+            )
+            for context, nll in self.nll.items()
+        }
+        return {**arrays, "ends": self.chunks("full").ends, "documents": self.documents}
 
     def _spread(self, context: Context, chunks: ChunkPerplexity) -> dict[str, float | None]:
         """Statistics over the chunks' perplexities, and the corpus figure of all positions from W on."""
@@ -144,11 +163,13 @@ def evaluate_model(
     *,
     window: int,
     progress: Callable[[float], None] | None = None,
+    blocks: NllBlocks | None = None,
 ) -> Evaluation:
     """Measure all contexts on the first `num_sequences` disjoint sequences of T+1 tokens of a split, in order.
 
-    `progress` is called with the share done, between batches, and may raise to stop. Raises UsageError when more
-    sequences are asked for than the split holds or when window, chunks and inner mini-batch do not fit together,
+    `progress` is called with the share done, between batches, and may raise to stop; with `blocks` what is done is
+    kept, so that the same call goes on from there. Raises UsageError when more sequences are asked for than the split
+    holds or when window, chunks and inner mini-batch do not fit together,
     DataError when the split holds no sequence or ids that the model does not know.
     """
     check_vocabulary(model, split)
@@ -168,15 +189,25 @@ def evaluate_model(
     for context in CONTEXTS:
         stage = context
         positions = _labelled_positions(protocol, window) if _positions_only(protocol, context) else None
-        nll[context] = token_nll(model, sequences, context, window=window, positions=positions, progress=tick)
+        compute = partial(token_nll, model, context=context, window=window, positions=positions)
+        if blocks is None:
+            nll[context] = compute(sequences, progress=tick)
+        else:
+            nll[context] = blocks.fill(context, sequences, compute, tick)
         done += costs[stage]
-    return Evaluation(protocol=protocol, window=window, nll=nll, selection_ppl=selection_ppl)
+    starts = np.arange(len(sequences)) * (protocol.max_length + 1)
+    documents = np.searchsorted(split.document_ends, starts, side="right").astype(np.int64)
+    return Evaluation(protocol=protocol, window=window, nll=nll, selection_ppl=selection_ppl, documents=documents)
 
 
 def write_checkpoint(directory: Path, evaluation: Evaluation, extra: dict[str, Any]) -> dict[str, Any]:
-    """Write summary.json (with the keys of `extra`) and chunk_eval.json; returns the summary. Raises DiskFullError."""
+    """Write summary.json (with the keys of `extra`), chunk_eval.json and chunk_nll.safetensors; returns the summary.
+
+    Raises DiskFullError.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     summary = {**extra, **evaluation.summary()}
+    files.write_bytes(directory / "chunk_nll.safetensors", save(evaluation.sequence_nll()))
     files.write_json(directory / "chunk_eval.json", evaluation.curves())
     files.write_json(directory / "summary.json", summary)
     return summary

@@ -21,6 +21,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 from numpy.typing import NDArray
 
 from tttkit import files
+from tttkit.analyze import legacy
 from tttkit.errors import DataError, UsageError
 from tttkit.rundir import RunDirectory
 
@@ -49,14 +50,14 @@ def load_curves(run: RunDirectory) -> list[dict[str, Any]]:
     Raises UsageError when the run has no evaluation yet, DataError when a file is damaged.
     """
     loaded: list[dict[str, Any]] = []
-    for summary in run.read_summaries():
+    for summary in legacy.read_summaries(run):
         path = run.checkpoint(int(summary.get("checkpoint_idx", len(loaded)))) / "chunk_eval.json"
-        curves = _read_curves(path) if path.exists() else _curves_of_summary(summary)
+        curves = _read_curves(path) if path.exists() else summary.get("curves") or _curves_of_summary(summary)
         loaded.append({"model": summary.get("model"), **curves, "step": summary["step"]})
     loaded = [curves for curves in loaded if curves["ends"]]
     if not loaded:
         raise UsageError(f"{run.path} has no evaluation yet", hint=f"look at it with `tttkit status {run.path}`")
-    return sorted(loaded, key=lambda curves: int(curves["step"]))
+    return sorted(loaded, key=lambda curves: int(curves["step"] or 0))
 
 
 def plot_evolution(curves: list[dict[str, Any]], path: Path) -> Path:
@@ -64,7 +65,7 @@ def plot_evolution(curves: list[dict[str, Any]], path: Path) -> Path:
     with style.context(["default", _LOOK]):
         figure = Figure(figsize=(6, 5.6), layout="constrained")
         top, bottom = figure.subplots(2, 1, sharex=True, sharey=True)
-        steps = [int(item["step"]) for item in curves]
+        steps = [int(item["step"] or 0) for item in curves]  # the earlier system did not always record it
         # Perplexity falls fastest early on: the root gives the first checkpoints colours of their own too.
         norm = PowerNorm(0.5, 0, max(1, *steps))
         colours = ListedColormap(colormaps["viridis"](np.linspace(0, 0.9, 256)))  # its yellow is too pale on white
@@ -83,6 +84,31 @@ def plot_evolution(curves: list[dict[str, Any]], path: Path) -> Path:
             bar = figure.colorbar(ScalarMappable(norm, colours), ax=[top, bottom], pad=0.02, aspect=40)
             bar.set_label("training step")
             bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        return _save(figure, path)
+
+
+def load_means(run: RunDirectory) -> list[dict[str, Any]]:
+    """Summaries of a run whose files hold means over all positions and no figure by position; else nothing."""
+    summaries = legacy.read_summaries(run)
+    labelled = any(key.startswith("ttt_ppl_at_") for summary in summaries for key in summary)
+    return [] if labelled else [item for item in summaries if item.get("ttt_ppl_mean") is not None]
+
+
+def plot_means(summaries: list[dict[str, Any]], path: Path) -> Path:
+    """Mean perplexity of both contexts over steps, for files that hold no more; PNG or SVG. Returns `path`."""
+    with style.context(["default", _LOOK]):
+        figure = Figure(figsize=(6, 3.4), layout="constrained")
+        axes = figure.subplots()
+        for context, prefix in (("full", "ttt"), ("sw", "sw")):
+            colour, line, label = STYLES[context]
+            values = _floats([item.get(f"{prefix}_ppl_mean") for item in summaries])
+            axes.plot([item["step"] for item in summaries], values, line, color=colour, label=label, linewidth=1.1)
+        axes.set_yscale("log")
+        axes.set_title("Mean of the chunks' perplexities (no figure by position was kept)")
+        axes.set_xlabel("training step")
+        axes.set_ylabel("perplexity")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.legend()
         return _save(figure, path)
 
 
@@ -137,7 +163,7 @@ def _name_panels(top: Axes, bottom: Axes, curves: dict[str, Any], steps: list[in
     model = curves.get("model") or "ttt"  # the earlier system had no other
     # Hair spaces: without them the font joins the three bars to one.
     name = "\u200a".join("TTT") if model.startswith("ttt") else model
-    at = f", step {steps[0]:,}" if len(steps) == 1 else ""
+    at = f", step {steps[0]:,}" if len(steps) == 1 and curves["step"] is not None else ""
     top.set_title(f"{name}: full context from token 0{at}", pad=16)  # room for the names of the marked positions
     bottom.set_title(f"SW: same weights, sliding window of {curves['training_window']} tokens{at}")
     bottom.set_xlabel(_describe_x(curves))

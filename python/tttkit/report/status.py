@@ -11,6 +11,7 @@ import statistics
 from contextlib import suppress
 from typing import Any
 
+from tttkit.analyze import legacy
 from tttkit.rundir import RunDirectory, is_locked
 
 SCHEMA_VERSION = 1
@@ -62,8 +63,8 @@ def read_status(run: RunDirectory, *, num_log_lines: int = 3) -> RunStatus:
 
     Raises DataError when a file is damaged.
     """
-    metadata = run.read_metadata() if run.metadata.exists() else {}
-    summaries, metrics = run.read_summaries(), run.read_metrics()
+    metadata = legacy.read_metadata(run)
+    summaries, metrics = legacy.read_summaries(run), run.read_metrics()
     last = metrics[-1] if metrics else {}
     config = metadata.get("config", {})
     state, reason = _state(run, metadata)
@@ -75,7 +76,7 @@ def read_status(run: RunDirectory, *, num_log_lines: int = 3) -> RunStatus:
     running = state in _PHASES.values()
     return RunStatus(
         schema_version=SCHEMA_VERSION,
-        run=str(run.path),
+        run=str(run.results or run.path),
         state=state,
         reason=reason,
         next_command=_next_command(state, run, metadata),
@@ -148,7 +149,7 @@ def _next_command(state: str, run: RunDirectory, metadata: dict[str, Any]) -> st
         command = " ".join(metadata.get("command", [])) or f"tttkit train --out {run.path}"
         return f"{command}  (goes on from the last saved state)"
     if state in ("finished", "early-stopped", "unknown"):
-        return f"tttkit plot {run.path}"
+        return f"tttkit plot {run.results or run.path}"
     if state == "nan-stopped":
         return "train with a lower optimizer.learning_rate in another --out"
     return None

@@ -63,6 +63,7 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<ingest::Ingest>()?;
     module.add_class::<data::Sampler>()?;
     module.add_class::<data::TokenSplit>()?;
+    module.add_function(wrap_pyfunction!(statistics::bootstrap_means, module)?)?;
     module.add_function(wrap_pyfunction!(statistics::chunk_statistics, module)?)?;
     module.add_function(wrap_pyfunction!(statistics::paired_bootstrap, module)?)?;
     Ok(())

@@ -1,11 +1,11 @@
 //! Chunk statistics and bootstrap over NLL arrays.
 
-use numpy::{IntoPyArray, PyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
+use numpy::{Element, IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::run;
-use crate::bootstrap;
+use crate::bootstrap::{self, Interval, Statistic};
 use crate::chunk::{Aggregate, Chunking};
 
 type Floats<'py> = Bound<'py, PyArray1<f64>>;
@@ -52,18 +52,23 @@ pub fn chunk_statistics<'py>(
     ))
 }
 
-/// (difference b - a, low, high) in nats of every chunk.
+/// (observed, low, high, band low, band high) of every column, float64.
+type Figures<'py> = (Floats<'py>, Floats<'py>, Floats<'py>, Floats<'py>, Floats<'py>);
+
+/// b - a in nats of every chunk, with its interval and its place in a simultaneous band.
 #[pyfunction]
-#[pyo3(signature = (a, b, *, chunk_size, chunk_stride, num_resamples, seed))]
+#[pyo3(signature = (a, b, *, chunk_size, chunk_stride, median, num_resamples, seed))]
+#[expect(clippy::too_many_arguments, reason = "named in Python")]
 pub fn paired_bootstrap<'py>(
     py: Python<'py>,
     a: PyReadonlyArray2<'py, f32>,
     b: PyReadonlyArray2<'py, f32>,
     chunk_size: usize,
     chunk_stride: usize,
+    median: bool,
     num_resamples: usize,
     seed: u64,
-) -> PyResult<(Floats<'py>, Floats<'py>, Floats<'py>)> {
+) -> PyResult<Figures<'py>> {
     if a.shape() != b.shape() {
         return Err(PyValueError::new_err("both arguments must have the same shape"));
     }
@@ -73,21 +78,46 @@ pub fn paired_bootstrap<'py>(
         stride: chunk_stride,
         cut_at_window: false,
     };
+    let statistic = if median { Statistic::Median } else { Statistic::Mean };
     let row_len = a.shape()[1];
     let (a, b) = (contiguous(&a)?, contiguous(&b)?);
     let intervals = run(py, || {
-        bootstrap::paired_bootstrap(a, b, row_len, &chunking, num_resamples, seed)
+        bootstrap::paired_bootstrap(a, b, row_len, &chunking, statistic, num_resamples, seed)
     })?;
-    let floats =
-        |select: fn(&bootstrap::Interval) -> f64| intervals.iter().map(select).collect::<Vec<_>>().into_pyarray(py);
-    Ok((
-        floats(|value| value.difference),
-        floats(|value| value.low),
-        floats(|value| value.high),
-    ))
+    Ok(figures(py, &intervals))
 }
 
-fn contiguous<'a>(array: &'a PyReadonlyArray2<'_, f32>) -> PyResult<&'a [f32]> {
+/// Means of columns, resampled by rows, or by the groups that rows belong to.
+#[pyfunction]
+#[pyo3(signature = (values, groups=None, *, num_resamples, seed))]
+pub fn bootstrap_means<'py>(
+    py: Python<'py>,
+    values: PyReadonlyArray2<'py, f64>,
+    groups: Option<PyReadonlyArray1<'py, u32>>,
+    num_resamples: usize,
+    seed: u64,
+) -> PyResult<Figures<'py>> {
+    let num_columns = values.shape()[1];
+    let values = contiguous(&values)?;
+    let groups = groups.as_ref().map(PyReadonlyArray1::as_slice).transpose()?;
+    let intervals = run(py, || {
+        bootstrap::means(values, num_columns, groups, num_resamples, seed)
+    })?;
+    Ok(figures(py, &intervals))
+}
+
+fn figures<'py>(py: Python<'py>, intervals: &[Interval]) -> Figures<'py> {
+    let floats = |select: fn(&Interval) -> f64| intervals.iter().map(select).collect::<Vec<_>>().into_pyarray(py);
+    (
+        floats(|value| value.observed),
+        floats(|value| value.low),
+        floats(|value| value.high),
+        floats(|value| value.band_low),
+        floats(|value| value.band_high),
+    )
+}
+
+fn contiguous<'a, T: Element>(array: &'a PyReadonlyArray2<'_, T>) -> PyResult<&'a [T]> {
     array
         .as_slice()
         .map_err(|_| PyValueError::new_err("nll must be C-contiguous"))

@@ -1,0 +1,142 @@
+"""Chunk statistics and bootstrap beside torch, scipy, numpy and numba: ratios of interleaved medians.
+
+Run by `make bench`. numba is optional: its row is left out where it is not installed. Every round times all of a group
+once, in turn, on the same arrays; a ratio above 1 means that ours is faster.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import scipy.stats
+import torch
+
+from tttkit.evaluate import chunk_perplexity, paired_bootstrap
+
+ROUNDS = 7
+NUM_RESAMPLES = 10_000
+OURS = "tttkit"
+
+
+def earlier_median(nll: torch.Tensor) -> list[float]:
+    """The earlier evaluator: running sums, a loop over chunks, the median of each."""
+    sums = torch.cat([torch.zeros(len(nll), 1), nll.cumsum(1)], dim=1)
+    starts = range(0, nll.shape[1] - 15, 16)
+    return [float(((sums[:, start + 16] - sums[:, start]) / 16).median().exp()) for start in starts]
+
+
+def torch_median(nll: torch.Tensor) -> torch.Tensor:
+    whole = nll[:, : nll.shape[1] // 16 * 16]
+    return whole.reshape(len(nll), -1, 16).mean(2).median(0).values.exp()
+
+
+def torch_mean(nll: torch.Tensor) -> torch.Tensor:
+    whole = nll[:, : nll.shape[1] // 16 * 16]
+    return whole.reshape(len(nll), -1, 16).double().mean((0, 2)).exp()
+
+
+def chunk_groups(rows: int, columns: int) -> dict[str, dict[str, Callable[[], object]]]:
+    nll = np.random.default_rng(0).gamma(2, 2, (rows, columns)).astype(np.float32)
+    tensor = torch.from_numpy(nll)
+    where = f"chunks of [{rows}, {columns}]"
+    return {
+        f"{where}, median": {
+            OURS: lambda: chunk_perplexity(nll, aggregate="median"),
+            "torch reshape.mean.median": lambda: torch_median(tensor),
+            "the earlier evaluator": lambda: earlier_median(tensor),
+        },
+        f"{where}, mean in float64": {
+            OURS: lambda: chunk_perplexity(nll),
+            "torch reshape.double.mean": lambda: torch_mean(tensor),
+        },
+    }
+
+
+def numpy_weights(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Means by a matrix of draws times the differences."""
+    generator = np.random.default_rng(0)
+    draws = generator.multinomial(len(a), np.full(len(a), 1 / len(a)), NUM_RESAMPLES) / len(a)
+    return np.quantile(draws @ (b - a), [0.025, 0.975], axis=0)
+
+
+def numba_median():
+    """Difference of lower medians of the draws, compiled; None where numba is not installed."""
+    try:
+        import numba
+    except ImportError:
+        return None
+
+    @numba.njit(parallel=True)
+    def bootstrap(a, b, draws):
+        count, columns = a.shape
+        found = np.empty((draws.shape[0], columns))
+        for index in numba.prange(draws.shape[0]):
+            left, right = np.empty(count), np.empty(count)
+            for column in range(columns):
+                for row in range(count):
+                    left[row], right[row] = a[draws[index, row], column], b[draws[index, row], column]
+                middle = (count - 1) // 2
+                found[index, column] = np.partition(right, middle)[middle] - np.partition(left, middle)[middle]
+        return found
+
+    def run(a, b):
+        draws = np.random.default_rng(0).integers(len(a), size=(NUM_RESAMPLES, len(a)))
+        return np.quantile(bootstrap(a, b, draws), [0.025, 0.975], axis=0)
+
+    return run
+
+
+def bootstrap_groups() -> dict[str, dict[str, Callable[[], object]]]:
+    full, windowed = np.random.default_rng(0).gamma(2, 2, (2, 64, 1279)).astype(np.float32)
+    a, b = (nll[:, :1264].reshape(64, 79, 16).mean(2, dtype=np.float64) for nll in (full, windowed))
+    mean = {
+        OURS: lambda: paired_bootstrap(full, windowed),
+        "scipy.stats.bootstrap": lambda: scipy.stats.bootstrap(
+            (b - a,), np.mean, vectorized=True, n_resamples=NUM_RESAMPLES, method="percentile",
+            random_state=np.random.default_rng(0),
+        ),
+        "numpy weights @ differences": lambda: numpy_weights(a, b),
+    }  # fmt: skip
+    median: dict[str, Callable[[], object]] = {
+        OURS: lambda: paired_bootstrap(full, windowed, statistic="median"),
+    }
+    compiled = numba_median()
+    if compiled is not None:
+        median["numba, parallel"] = lambda: compiled(a, b)
+    return {"bootstrap of the mean, 64 x 79": mean, "bootstrap of the median, 64 x 79": median}
+
+
+def measure(group: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Median milliseconds, one call of each in turn."""
+    for call in group.values():
+        call()
+    times: dict[str, list[float]] = {name: [] for name in group}
+    for _ in range(ROUNDS):
+        for name, call in group.items():
+            started = time.perf_counter()
+            call()
+            times[name].append(1e3 * (time.perf_counter() - started))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def main() -> None:
+    """Print the ratios. With --small the large array is left out; RAYON_NUM_THREADS sets torch's threads too."""
+    torch.set_num_threads(int(os.environ.get("RAYON_NUM_THREADS", os.cpu_count() or 1)))
+    groups = {**chunk_groups(64, 1279), **bootstrap_groups()}
+    if "--small" not in sys.argv[1:]:
+        groups |= chunk_groups(4096, 8191)
+    for title, group in groups.items():
+        medians = measure(group)
+        print(title)
+        for name, value in medians.items():
+            ratio = "" if name == OURS else f"   {OURS} is {value / medians[OURS]:.2f}x as fast"
+            print(f"  {name:<28} {value:9.3f} ms{ratio}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""`tttkit compare`: runs side by side on the token axis, with what differs and what may not be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from tttkit.files import json_safe
+from tttkit.rundir import find_run
+
+from .console import err, out, print_json, print_table
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="RUN directories, the first is the reference.", metavar="RUN…")],
+    json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Compare runs at equal tokens and at the end; figures of differing protocols are refused by name.
+
+    Example: `tttkit compare runs/ttt runs/sw runs/transformer`
+    """
+    from tttkit.analyze.compare import compare as compare_records
+    from tttkit.analyze.record import load
+
+    found = compare_records([load(find_run(path)) for path in runs])
+    if json_output:
+        print_json(json_safe(found.to_dict()))
+        return
+    for row in found.protocol_differences:
+        text = f"refused: {row['refused']} ({row['setting']}: {row['because']})"
+        err.print(f"[warning]{escape(text)}[/]", soft_wrap=True)
+    if not found.equal_tokens:
+        err.print("[warning]equal tokens: unknown, a run did not record its tokens[/]", soft_wrap=True)
+    _print("at equal tokens", found.equal_tokens)
+    _print("at the end", found.end)
+    _print(f"ratio to the full context of {found.runs[0]}, paired by sequence, 95 %", found.paired)
+    _print("over seeds: geometric mean, 95 %", found.seeds)
+    _print("protocols that differ", found.protocol_differences)
+    _print("settings that differ", found.config_differences)
+
+
+def _print(title: str, rows: Iterable[dict[str, Any]]) -> None:
+    rows = list(rows)
+    if not rows:
+        return
+    table = Table(title=escape(title), title_justify="left")
+    heads = list(dict.fromkeys(key for row in rows for key in row))
+    for head in heads:
+        numeric = all(isinstance(row.get(head), int | float | None) for row in rows)
+        table.add_column(escape(head), justify="right" if numeric else "left")
+    for row in rows:
+        table.add_row(*(_cell(row.get(head)) for head in heads))
+    print_table(table)
+    out.print()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:,.2f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else escape(str(value))

@@ -1,0 +1,183 @@
+"""When does it converge? Plateau of the validation curve, direction of the loss, what early stopping would do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tttkit.analyze.finding import Finding
+from tttkit.analyze.record import Record, number
+from tttkit.analyze.trend import Floats, Slope, fit_slope
+
+PLATEAU_PERCENT = 1.0
+"""A curve that improves by less than this per 10 % of the run is flat."""
+WINDOW_SHARE = 0.2
+"""Share of the run over which a slope is fitted."""
+STOPPING_RULES: tuple[tuple[str, float, bool, float, int], ...] = (
+    ("0.5 % relative, patience 10, not before 20 % (ours)", 0.005, True, 0.2, 10),
+    ("1 % relative, patience 5, not before 20 %", 0.01, True, 0.2, 5),
+    ("0.01 absolute, patience 10 (the earlier system's code)", 0.01, False, 0.0, 10),
+    ("50 absolute, patience 10 (the earlier system's documents)", 50.0, False, 0.0, 10),
+)
+"""(name, least improvement, whether it is relative, share of the run before which it never stops, patience)."""
+
+
+def convergence(record: Record) -> Finding:
+    """Plateau and direction of the validation curve at the end."""
+    key = record.criterion()
+    x, values = record.series(key)
+    rule = (
+        f"{key} against {record.axis}: a line through its logarithm over every {WINDOW_SHARE:.0%} of the run. Plateau: "
+        f"the first point from which every line improves by less than {PLATEAU_PERCENT:g} % per 10 % of the run, named "
+        f"only where the 95 % interval of the last line excludes {PLATEAU_PERCENT:g} %."
+    )
+    evidence = f"{x.size} evaluations after step 0"
+    if x.size < 3:
+        return _unknown("convergence", f"{x.size} evaluations are too few to tell a plateau.", rule, evidence)
+    last = improvement(fit_slope(*_tail(x, np.log(values))), x[-1])
+    start = plateau_start(x, values)
+    flat, falling, rising = (last[2] < PLATEAU_PERCENT, last[1] > 0, last[2] < 0)
+    around = f"over the last {WINDOW_SHARE:.0%} it improved by {last[0]:.2f} % per 10 % [{last[1]:.2f}, {last[2]:.2f}]"
+    if not np.isfinite(last[1]):
+        verdict, sentence = "unknown", f"Too few evaluations in the last {WINDOW_SHARE:.0%} of the run for an interval."
+    elif rising:
+        verdict, sentence = "rising", f"The curve gets worse at the end: {around}."
+    elif flat and start is not None:
+        verdict, sentence = "plateau", f"Plateau from {_at(record, x[start])} on: {around}."
+    elif falling:
+        verdict, sentence = "falling", f"No plateau: {around}."
+    else:
+        verdict, sentence = "undecided", f"Neither a plateau nor an improvement is shown: {around}."
+    best = int(np.argmin(values))
+    row = {
+        "figure": key, "last": float(values[-1]), "best": float(values[best]), "best_at": float(x[best]),
+        "plateau_at": float(x[start]) if verdict == "plateau" and start is not None else None,
+        "improvement_percent": number(last[0]), "improvement_low": number(last[1]), "improvement_high": number(last[2]),
+    }  # fmt: skip
+    return Finding(topic="convergence", verdict=verdict, statement=sentence, rule=rule, evidence=evidence, rows=(row,))
+
+
+def training_loss(record: Record) -> Finding:
+    """Whether the training loss still falls at the end, and alarms that a right run never shows."""
+    pairs = [(number(item.get("tokens_seen")), number(item.get("loss"))) for item in record.metrics]
+    source = "logged losses"
+    if not record.metrics:
+        pairs = [(record.position(item), number(item.summary.get("training_loss"))) for item in record.checkpoints]
+        source = "losses between evaluations"
+    known = [(x, y) for x, y in pairs if x is not None and y is not None]
+    x, y = (np.array([pair[axis] for pair in known], dtype=np.float64) for axis in (0, 1))
+    rule = (
+        f"A line through the training loss over the last {WINDOW_SHARE:.0%} of the run; falling or rising where its "
+        f"95 % interval excludes 0. A loss below 1 is an alarm."
+    )
+    evidence = f"{x.size} {source}"
+    if x.size < 3:
+        return _unknown("training_loss", "The training loss was not logged.", rule, evidence)
+    slope = fit_slope(*_tail(x, y))
+    each = tuple(float(value * x[-1] / 10) for value in (slope.value, slope.low, slope.high))
+    verdict = "falling" if slope.high < 0 else "rising" if slope.low > 0 else "undecided"
+    if not np.isfinite(slope.low):
+        verdict = "unknown"
+    words = {"falling": "still falls", "rising": "rises", "undecided": "shows no direction", "unknown": "is not known"}
+    alarms = int((y < 1).sum())
+    statement = f"The training loss {words[verdict]} at the end"
+    if verdict == "unknown":
+        statement += f": too few losses in the last {WINDOW_SHARE:.0%} of the run."
+    else:
+        statement += f": {each[0]:+.4f} nats per 10 % of the run [{each[1]:+.4f}, {each[2]:+.4f}]."
+    if alarms:
+        statement += f" ALARM: {alarms} of {y.size} losses are below 1, which no right run shows."
+    row = {
+        "last": float(y[-1]), "change_per_10_percent": number(each[0]), "low": number(each[1]), "high": number(each[2]),
+        "below_1": alarms, "exactly_0": int((y == 0).sum()),
+    }  # fmt: skip
+    return Finding(
+        topic="training_loss", verdict=verdict, statement=statement, rule=rule, evidence=evidence, rows=(row,)
+    )
+
+
+def early_stopping(record: Record) -> Finding:
+    """What several rules of early stopping would have done with the curve, and what they would have cost."""
+    key = record.criterion()
+    keys = [key, *(name for name in ("ttt_ppl_mean",) if name != key)]
+    rule = "The rule is replayed on the recorded figures; the cost is the best figure after the stop against before."
+    rows = []
+    for name in keys:
+        x, values = record.series(name)
+        if x.size < 2:
+            continue
+        for label, delta, relative, least, patience in STOPPING_RULES:
+            stop = stop_index(values, x / x[-1], delta=delta, relative=relative, least=least, patience=patience)
+            rows.append(_stop_row(name, label, x, values, stop))
+    if not rows:
+        return _unknown("early_stopping", "Too few evaluations to replay a rule.", rule, "0 rules")
+    recorded = record.metadata.get("result", {}).get("reason")
+    stopped = [row for row in rows if row["stops_at"] is not None]
+    did = {"early-stopped": "The run stopped early by its own rule.", "finished": "The run used all its steps."}
+    lead = did.get(str(recorded), "Whether the run stopped early by itself is not recorded.")
+    statement = f"{lead} {len(stopped)} of {len(rows)} replayed rules would have stopped before the end"
+    worst = max((row["lost_percent"] or 0.0 for row in stopped), default=0.0)
+    statement += f", the worst at the cost of {worst:.1f} % of perplexity." if stopped else "."
+    verdict = {"early-stopped": "stopped early", "finished": "not stopped"}.get(str(recorded), "unknown")
+    return Finding(
+        topic="early_stopping", verdict=verdict, statement=statement, rule=rule,
+        evidence=f"{len(record.checkpoints)} evaluations", rows=tuple(rows),
+    )  # fmt: skip
+
+
+def stop_index(
+    values: Floats, share: Floats, *, delta: float, relative: bool, least: float, patience: int
+) -> int | None:
+    """Index at which a rule stops, None where it never does: `patience` values in a row that improve by no `delta`."""
+    reference, waiting = np.inf, 0
+    for index, value in enumerate(values):
+        needed = reference * (1 - delta) if relative else reference - delta
+        if not np.isfinite(reference) or (value < reference and value <= needed):
+            reference, waiting = value, 0
+        else:
+            waiting += 1
+        if waiting >= patience and share[index] >= least:
+            return index
+    return None
+
+
+def plateau_start(x: Floats, values: Floats) -> int | None:
+    """First index from which every fitted line improves by less than PLATEAU_PERCENT; None where none does."""
+    logs, width = np.log(values), WINDOW_SHARE * x[-1]
+    start = None
+    for index in range(x.size - 1, -1, -1):
+        inside = (x >= x[index]) & (x <= x[index] + width)
+        if inside.sum() < 3 or x[index] > x[-1] - 0.5 * width:
+            continue
+        if improvement(fit_slope(x[inside], logs[inside]), x[-1])[0] >= PLATEAU_PERCENT:
+            break
+        start = index
+    return start
+
+
+def improvement(slope: Slope, total: float) -> tuple[float, float, float]:
+    """(value, low, high) in per cent of perplexity per 10 % of the run; positive is better."""
+    value, high, low = (100 * -np.expm1(each * total / 10) for each in (slope.value, slope.low, slope.high))
+    return float(value), float(low), float(high)
+
+
+def _stop_row(name: str, label: str, x: Floats, values: Floats, stop: int | None) -> dict[str, Any]:
+    before = float(values[: None if stop is None else stop + 1].min())
+    after = None if stop is None or stop + 1 == values.size else float(values[stop + 1 :].min())
+    lost = None if after is None else max(0.0, 100 * (before / after - 1))
+    at = None if stop is None or stop + 1 == values.size else float(x[stop])
+    return {"figure": name, "rule": label, "stops_at": at, "best_before": before, "lost_percent": lost}
+
+
+def _tail(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    inside = x >= (1 - WINDOW_SHARE) * x[-1]
+    return x[inside], y[inside]
+
+
+def _at(record: Record, position: float) -> str:
+    return f"{position:,.0f} tokens" if record.axis == "tokens" else f"step {position:,.0f}"
+
+
+def _unknown(topic: str, statement: str, rule: str, evidence: str) -> Finding:
+    return Finding(topic=topic, verdict="unknown", statement=statement, rule=rule, evidence=evidence)

@@ -1,0 +1,66 @@
+"""Learning-rate effects: how fast the loss falls in each phase of the schedule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tttkit.analyze.finding import Finding
+from tttkit.analyze.record import Record, number
+from tttkit.analyze.trend import Floats, fit_slope
+
+NUM_COSINE_PHASES = 3
+
+
+def learning_rate(record: Record) -> Finding:
+    """Slope of the training loss in the warm-up and in thirds of the cosine, with intervals."""
+    rule = (
+        "A line through the training loss over log tokens in each phase of the schedule: nats per e-fold of tokens, "
+        "with a 95 % interval. After the warm-up the rate is a function of the step, so one run cannot tell the effect "
+        "of the rate from that of time; only runs of several rates can."
+    )
+    names = ("tokens_seen", "loss", "lr")
+    points = [tuple(number(item.get(name)) for name in names) for item in record.metrics]
+    known = [point for point in points if None not in point and point[0]]
+    if len(known) < 6:
+        return Finding(
+            topic="learning_rate", verdict="unknown", rule=rule, evidence=f"{len(known)} logged steps",
+            statement="Learning rate and loss were not logged together.",
+        )  # fmt: skip
+    tokens, loss, rate = (np.array([point[axis] for point in known], dtype=np.float64) for axis in range(3))
+    rows = [_row(name, tokens[part], loss[part], rate[part]) for name, part in _phases(rate)]
+    sure = [row for row in rows if row["sure"]]
+    fastest = min(sure, key=lambda row: row["slope"], default=None)
+    statement = "In no phase is a slope of the loss shown."
+    if fastest is not None:
+        statement = (
+            f"The loss falls fastest in the phase `{fastest['phase']}`: {fastest['slope']:+.3f} nats per e-fold of "
+            f"tokens [{fastest['low']:+.3f}, {fastest['high']:+.3f}]."
+        )
+        last = rows[-1]
+        if last is not fastest and last["sure"]:
+            statement += f" In the last phase, at {last['rate_mean']:.1e}, it is {last['slope']:+.3f}."
+    return Finding(
+        topic="learning_rate", verdict=str(fastest["phase"]) if fastest else "undecided", statement=statement,
+        rule=rule, evidence=f"{len(known)} logged steps", rows=tuple(rows),
+    )  # fmt: skip
+
+
+def _phases(rate: Floats) -> list[tuple[str, Any]]:
+    """Warm-up to the peak, then thirds of what follows; empty ones are left out."""
+    peak = int(np.argmax(rate))
+    phases = [("warm-up", np.arange(0, peak + 1))]
+    for index, part in enumerate(np.array_split(np.arange(peak, rate.size), NUM_COSINE_PHASES), start=1):
+        phases.append((f"cosine {index}/{NUM_COSINE_PHASES}", part))
+    return [(name, part) for name, part in phases if part.size]
+
+
+def _row(name: str, tokens: Floats, loss: Floats, rate: Floats) -> dict[str, Any]:
+    slope = fit_slope(np.log(tokens), loss)
+    known = bool(np.isfinite(slope.low))
+    return {
+        "phase": name, "records": int(tokens.size), "rate_mean": float(rate.mean()),
+        "slope": slope.value if np.isfinite(slope.value) else None, "low": slope.low if known else None,
+        "high": slope.high if known else None, "sure": known and (slope.high < 0 or slope.low > 0),
+    }  # fmt: skip

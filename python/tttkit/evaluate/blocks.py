@@ -1,0 +1,85 @@
+"""What an evaluation has done so far, on disk: a killed one goes on, a finished one is not done again."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from tttkit import files
+
+ROWS = {"full": 64, "reset": 64, "sw_aligned": 16, "sw": 8}
+"""Sequences of a block: fewer where each costs more."""
+
+
+class Compute(Protocol):
+    """NLL of some sequences in one context."""
+
+    def __call__(self, tokens: NDArray[np.int64], *, progress: Callable[[float], None]) -> NDArray[np.float32]:
+        """float32 (sequences, positions) of int64 (sequences, positions + 1)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NllBlocks:
+    """Blocks of NLL in a directory of their own, whose name carries the key of the evaluation they belong to."""
+
+    path: Path
+
+    @classmethod
+    def beside(cls, directory: Path, key: str) -> NllBlocks:
+        """The blocks of the evaluation `key` that is to end in `directory`; those of other keys there are removed."""
+        path = directory / f"{_PREFIX}{key[:16]}"
+        for other in directory.glob(f"{_PREFIX}*"):
+            if other != path:
+                files.remove_directory(other)
+        path.mkdir(parents=True, exist_ok=True)
+        return cls(path)
+
+    def fill(
+        self, context: str, sequences: NDArray[np.int64], compute: Compute, progress: Callable[[float], None]
+    ) -> NDArray[np.float32]:
+        """NLL of all sequences, each block read where it is there and whole, else computed and kept."""
+        count, size, parts = len(sequences), ROWS[context], []
+        for first in range(0, count, size):
+            rows = sequences[first : first + size]
+            path = self.path / f"{context}-{first:06d}.safetensors"
+            part = _read(path, (rows.shape[0], rows.shape[1] - 1))
+            if part is None:
+                part = compute(rows, progress=_share(progress, first / count, len(rows) / count))
+                files.write_bytes(path, save({"nll": part}))
+            progress((first + len(rows)) / count)
+            parts.append(part)
+        return np.concatenate(parts)
+
+    def remove(self) -> None:
+        """Take the blocks away, once what they are for is written."""
+        files.remove_directory(self.path)
+
+
+def evaluation_key(**parts: Any) -> str:
+    """SHA-256 over weights, data and protocol: equal keys, equal results."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+_PREFIX = ".nll-"
+
+
+def _read(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
+    """A block of the shape expected; None where it is missing or damaged, then it is computed again."""
+    try:
+        part: NDArray[np.float32] = load_file(path)["nll"]
+    except (OSError, SafetensorError, KeyError):
+        return None
+    return part if part.shape == shape and part.dtype == np.float32 else None
+
+
+def _share(progress: Callable[[float], None], start: float, width: float) -> Callable[[float], None]:
+    return lambda done: progress(start + width * done)

@@ -1,0 +1,113 @@
+"""A whole split under a model: token and word perplexity, bits per byte, with the counts they rest on; NLL by slot."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tttkit.data.split import Split
+from tttkit.errors import DataError
+from tttkit.evaluate.arrays import check_size
+from tttkit.evaluate.nll import token_nll
+from tttkit.evaluate.sequences import check_vocabulary
+from tttkit.models import LanguageModel
+
+_BATCH_ROWS = 256
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WholeSplit:
+    """Every token of a split but the first scored once, in windows of `stride` tokens with a fresh state each."""
+
+    nll_sum: float
+    """Nats over all scored tokens."""
+    num_tokens: int
+    """Tokens scored, ends of documents included."""
+    num_words: int
+    """Words of the split's text, split at white space."""
+    num_bytes: int
+    """UTF-8 bytes of the split's text."""
+    stride: int
+    """Tokens of a window; context of a token is 1 … stride."""
+
+    @property
+    def token_ppl(self) -> float:
+        """exp of nats per token."""
+        return _exp(self.nll_sum / self.num_tokens)
+
+    @property
+    def word_ppl(self) -> float:
+        """exp of nats per word: comparable between tokenizers."""
+        return _exp(self.nll_sum / self.num_words)
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits per byte of text: comparable between tokenizers and languages."""
+        return self.nll_sum / math.log(2) / self.num_bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """Figures and counts, for JSON."""
+        figures = {"token_ppl": self.token_ppl, "word_ppl": self.word_ppl, "bits_per_byte": self.bits_per_byte}
+        return {**figures, **dataclasses.asdict(self)}
+
+
+def score_split(
+    model: LanguageModel, split: Split, *, stride: int, progress: Callable[[float], None] | None = None
+) -> WholeSplit:
+    """Score every token of a split once, in disjoint windows of `stride` tokens, the last one shorter.
+
+    Raises DataError for a split of fewer than two tokens or with ids that the model does not know.
+    """
+    check_size("stride", stride)
+    check_vocabulary(model, split)
+    if split.num_tokens < 2 or not split.num_words or not split.num_bytes:
+        raise DataError(f"the split has {split.num_tokens} tokens, a perplexity needs at least 2 and some text")
+    scored = split.num_tokens - 1
+    whole = scored // stride
+    total = 0.0
+    for first in range(0, whole, _BATCH_ROWS):
+        rows = min(_BATCH_ROWS, whole - first)
+        total += _sum(model, _windows(split, first * stride, rows, stride))
+        if progress is not None:
+            progress((first + rows) * stride / scored)
+    if scored % stride:
+        total += _sum(model, _windows(split, whole * stride, 1, scored % stride))
+    return WholeSplit(
+        nll_sum=total, num_tokens=scored, num_words=split.num_words, num_bytes=split.num_bytes, stride=stride
+    )
+
+
+def nll_by_slot(nll: NDArray[np.float32], mini_batch_size: int, window: int) -> list[float | None]:
+    """Mean NLL beyond the window of each slot of the inner mini-batch, in nats; None where no position is known.
+
+    `nll` is (sequences, positions) of one context. Position i has slot i mod C where the state runs on or windows are
+    aligned (`full`, `sw_aligned`, `reset`); exact `sw` scores slot C-1 always, so its rows show text alone.
+    """
+    slots = np.arange(nll.shape[1]) % check_size("mini_batch_size", mini_batch_size)
+    beyond = np.arange(nll.shape[1]) >= window
+    means = []
+    for slot in range(mini_batch_size):
+        values = nll[:, beyond & (slots == slot)]
+        known = values[np.isfinite(values)]
+        means.append(float(known.mean(dtype=np.float64)) if known.size else None)
+    return means
+
+
+def _windows(split: Split, start: int, rows: int, length: int) -> NDArray[np.int64]:
+    """(rows, length + 1): neighbours share one token, the last of one and the first of the next."""
+    tokens = split.tokens(start, start + rows * length + 1).astype(np.int64)
+    windows: NDArray[np.int64] = tokens[np.arange(rows)[:, None] * length + np.arange(length + 1)]
+    return windows
+
+
+def _sum(model: LanguageModel, tokens: NDArray[np.int64]) -> float:
+    return float(token_nll(model, tokens, "full", window=tokens.shape[1] - 1).sum(dtype=np.float64))
+
+
+def _exp(nats: float) -> float:
+    return math.exp(nats) if nats < 709 else math.inf

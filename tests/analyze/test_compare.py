@@ -1,0 +1,76 @@
+"""Runs side by side: equal tokens, what differs, what is refused, bands over seeds, pairs by sequence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.analyze.conftest import r1
+from tests.analyze.test_contexts import planted
+from tttkit.analyze.compare import compare
+from tttkit.analyze.record import load
+from tttkit.errors import UsageError
+from tttkit.rundir import find_run
+
+
+def level(shift):
+    return planted(lambda context, _, c: shift)
+
+
+def test_rows_at_equal_tokens_and_at_the_end(make_run):
+    long, short = make_run([0, 100, 200], level(0.1), name="long"), make_run([0, 90], level(0.1), name="short")
+    found = compare([long, short])
+    assert [row["tokens"] for row in found.equal_tokens] == [0, 90 * 2048]
+    assert [row["step"] for row in found.end] == [200, 90]
+    assert {"setting": "train.max_steps", "long": 200, "short": 90} in found.config_differences
+
+
+def test_a_difference_between_runs_is_paired_by_sequence(make_run):
+    def better(context, step, generator):
+        return level(0.2)(context, step, generator) - 0.05
+
+    found = compare([make_run([100], level(0.2), name="a"), make_run([100], better, name="b")])
+    row = next(row for row in found.paired if (row["run"], row["context"]) == ("b", "full"))
+    assert row["10xW"].startswith("0.951 [0.951, 0.951]")
+    assert row["10xW"].endswith("<")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "refused"),
+    [
+        ("data_fingerprint", "e" * 64, ["selection_ppl", "full 1xW", "best windowed 20xW"]),
+        ("aggregate", "median", ["full 1xW", "best windowed 20xW"]),
+        ("num_sequences", 99, []),
+    ],
+)
+def test_figures_of_differing_protocols_are_refused_by_name(make_run, key, value, refused):
+    found = compare([make_run([100], level(0.1), name="a"), make_run([100], level(0.1), name="b", **{key: value})])
+    assert [row["setting"] for row in found.protocol_differences] == [key]
+    assert [name for name in refused if found.end[0][name] != "refused"] == []
+    assert (("refused" in found.end[0].values()), found.paired) == (bool(refused), ())
+
+
+def test_seeds_give_a_band(make_run):
+    def nll(seed):
+        return lambda context, step, generator: level(0.1)(context, step, generator) + 0.01 * seed
+
+    runs = [make_run([100], nll(seed), name=f"s{seed}", seed=seed) for seed in (1, 2, 3)]
+    (row,) = compare(runs).seeds
+    assert (row["seeds"], row["runs"]) == (3, "s1, s2, s3")
+    value, low, high = (float(part.strip("[],")) for part in row["full 20xW"].replace(",", "").split())
+    expected = np.exp(np.mean([np.log(run.checkpoints[-1].perplexity("full", 20)) for run in runs]))
+    assert low < value < high
+    assert value == pytest.approx(expected, abs=0.01)
+
+
+def test_an_earlier_run_beside_ours_is_refused_where_it_must_be(make_run, write):
+    earlier = load(find_run(write("earlier/all_summaries.json", r1()).parent))
+    found = compare([make_run([100], level(0.1)), earlier])
+    assert found.equal_tokens == ()
+    assert found.end[1]["full 1xW"] == "refused"
+    assert {"aggregate", "data_fingerprint"} <= {row["setting"] for row in found.protocol_differences}
+
+
+def test_one_run_is_no_comparison(make_run):
+    with pytest.raises(UsageError, match="at least two runs"):
+        compare([make_run([100], level(0.1))])

@@ -1,0 +1,97 @@
+"""`tttkit eval`: results known again, killed evaluations go on, what a run lacks, bad requests."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+
+import pytest
+
+from tests.cli.conftest import tttkit
+
+SMALL = ("--num-sequences", 2, "--max-length", 80, "--device", "cpu")
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "copy")
+
+
+def test_a_model_is_evaluated_once_for_its_weights_data_and_protocol(copy):
+    best = copy / "best_model"
+    first = tttkit("eval", "checkpoint", best, *SMALL)
+    assert first.code == 0
+    assert "bits/byte" in first.out
+    written = copy / "eval_best_model" / "summary.json"
+    before = written.read_bytes()
+    again = tttkit("eval", "checkpoint", best, *SMALL)
+    assert "evaluated before, same weights, data and protocol" in again.err
+    assert written.read_bytes() == before
+    other = tttkit("eval", "checkpoint", best, *SMALL[2:], "--num-sequences", 3)
+    assert "evaluated before" not in other.err
+    assert not list(copy.glob("eval_best_model/.nll-*"))
+
+
+def test_a_killed_evaluation_goes_on_with_the_blocks_it_finished(copy, monkeypatch):
+    from tttkit.evaluate import checkpoint
+
+    calls, compute = [], checkpoint.token_nll
+
+    def dies_in_sw(model, tokens, context="full", **options):
+        calls.append(context)
+        if context == "sw" and calls.count("sw") == 1:
+            raise KeyboardInterrupt
+        return compute(model, tokens, context, **options)
+
+    monkeypatch.setattr(checkpoint, "token_nll", dies_in_sw)
+    assert tttkit("eval", "checkpoint", copy / "best_model", *SMALL).code == 130
+    assert not (copy / "eval_best_model" / "summary.json").exists()
+    calls.append("again")
+    assert tttkit("eval", "checkpoint", copy / "best_model", *SMALL).code == 0
+    # selection_ppl scores windows in the full context; of the four contexts only sw was left.
+    assert calls[calls.index("again") + 1 :] == ["full", "sw"]
+
+
+def test_eval_run_does_what_is_missing_and_nothing_twice(copy):
+    lost = copy / "checkpoint_001"
+    before = json.loads((lost / "summary.json").read_text())
+    (lost / "summary.json").unlink()
+    listed = [item for item in json.loads((copy / "all_summaries.json").read_text()) if item["checkpoint_idx"] != 1]
+    (copy / "all_summaries.json").write_text(json.dumps(listed))
+    assert tttkit("eval", "run", copy, "--device", "cpu").code == 0
+    after = json.loads((lost / "summary.json").read_text())
+    for key in ("step", "tokens_seen", "weights_sha256", "ttt_ppl_at_5xW", "selection_ppl", "num_sequences"):
+        assert after[key] == pytest.approx(before[key], rel=1e-4) if isinstance(after[key], float) else before[key]
+    assert [item["checkpoint_idx"] for item in json.loads((copy / "all_summaries.json").read_text())] == [0, 1, 2]
+    assert tttkit("eval", "run", copy, "--device", "cpu").err.count("evaluated before") == 2
+
+
+def test_the_whole_split_with_its_counts_and_the_slots(copy, tiny_data):
+    value = json.loads(tttkit("eval", "checkpoint", copy / "final_model", *SMALL, "--json").out)
+    whole = value["whole_split"]
+    counts = json.loads((tiny_data / "manifest.json").read_text())["splits"]["validation"]
+    assert whole["num_tokens"] == sum(shard["num_tokens"] for shard in counts["shards"]) - 1
+    assert whole["bits_per_byte"] == pytest.approx(whole["nll_sum"] / math.log(2) / whole["num_bytes"])
+    assert whole["word_ppl"] == pytest.approx(math.exp(whole["nll_sum"] / whole["num_words"]))
+    assert whole["stride"] == 16
+    assert [len(means) for means in value["nll_by_slot"].values()] == [8] * 4
+
+
+def test_bad_requests(copy, tmp_path):
+    best = copy / "best_model"
+    answers = {
+        "many": tttkit("eval", "checkpoint", best, "--num-sequences", 10**6),
+        "long": tttkit("eval", "checkpoint", best, "--max-length", 10**7),
+        "weights": tttkit("eval", "checkpoint", shutil.copytree(copy / "checkpoint_000", tmp_path / "bare",
+                                                                ignore=shutil.ignore_patterns("model"))),
+        "run": tttkit("eval", "checkpoint", copy),
+    }  # fmt: skip
+    assert {name: answer.code for name, answer in answers.items()} == {"many": 2, "long": 65, "weights": 2, "run": 2}
+    assert "the split holds" in answers["many"].error
+    assert "results but no weights" in answers["weights"].error
+    assert "tttkit eval" in answers["run"].error or "best_model" in answers["run"].error
+    config = json.loads((best / "config.json").read_text())
+    (best / "config.json").write_text(json.dumps({**config, "tokenizer_sha256": "0" * 64}))
+    other = tttkit("eval", "checkpoint", best)
+    assert (other.code, "was trained with tokenizer" in other.error) == (65, True)

@@ -1,0 +1,70 @@
+"""`tttkit report` and `tttkit compare` on a trained run, and what they say where there is nothing to say."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from tests.cli.conftest import tttkit
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "copy")
+
+
+def test_report_of_a_run_twice_gives_the_same_bytes(copy):
+    first = tttkit("report", copy)
+    path = copy / "CURRICULUM_RESULTS.md"
+    assert (first.code, first.out) == (0, f"{path}\n")
+    before = path.read_bytes()
+    assert tttkit("report", "--curriculum_dir", copy).code == 0
+    assert path.read_bytes() == before
+    assert b"### 2. Does the SW advantage persist?" in before
+
+
+def test_findings_as_json_beside_another_run(copy, finished, tmp_path):
+    answer = tttkit("report", copy, "--against", finished, "-o", tmp_path / "out", "--json")
+    value = json.loads(answer.out)
+    topics = [item["topic"] for item in value["findings"]["items"]]
+    assert topics[:4] == ["convergence", "training_loss", "early_stopping", "winner"]
+    assert "Ratio to the full context of copy" in (tmp_path / "out" / "CURRICULUM_RESULTS.md").read_text()
+
+
+def test_compare_prints_and_gives_json(copy, finished):
+    shown = tttkit("compare", copy, finished)
+    assert shown.code == 0
+    assert "at equal tokens" in shown.out
+    value = json.loads(tttkit("compare", copy, finished, "--json").out)
+    assert value["runs"] == ["copy", "small"]
+    assert value["protocol_differences"] == value["config_differences"] == []
+    assert value["paired"][-1]["20xW"]
+
+
+def test_compare_needs_two_runs(finished):
+    answer = tttkit("compare", finished)
+    assert answer.code == 2
+    assert "at least two runs" in answer.error
+
+
+def test_a_run_without_evaluations_and_an_empty_result_file(tmp_path):
+    (tmp_path / "metadata.json").write_text("{}")
+    answer = tttkit("report", tmp_path)
+    assert (answer.code, "has no evaluation yet" in answer.error) == (2, True)
+    (tmp_path / "w128.json").write_text("[]")
+    for command in ("report", "plot", "status"):
+        answer = tttkit(command, tmp_path / "w128.json")
+        assert (answer.code, "is an empty list" in answer.error) == (65, True)
+
+
+def test_means_of_an_earlier_file_are_plotted_beside_it(tmp_path):
+    shared = {"training_window": 32, "sw_ppl_mean": 8.0}
+    entries = [{"checkpoint_idx": i, "step": 200 * i, "ttt_ppl_mean": 9.0 - i, **shared} for i in range(4)]
+    (tmp_path / "w32.json").write_text(json.dumps(entries))
+    answer = tttkit("plot", tmp_path / "w32.json")
+    assert answer.code == 0
+    assert (tmp_path / "curriculum_length_gen_evolution.png").read_bytes().startswith(b"\x89PNG")
+    assert tttkit("status", tmp_path / "w32.json").code == 0
+    assert tttkit("report", tmp_path / "w32.json").code == 0
