@@ -5,7 +5,16 @@ from typing import Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Encoder", "Packer", "TokenSplit", "__version__", "bootstrap_means", "chunk_statistics", "paired_bootstrap"]
+__all__ = [
+    "Encoder",
+    "Ingest",
+    "Sampler",
+    "TokenSplit",
+    "__version__",
+    "bootstrap_means",
+    "chunk_statistics",
+    "paired_bootstrap",
+]
 
 __version__: str
 
@@ -17,12 +26,34 @@ class Encoder:
     def encode(self, documents: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.uint64]]: ...
 
 @final
-class Packer:
+class Ingest:
     def __new__(
-        cls, directory: str | os.PathLike[str], split: str, vocab_size: int, eos_id: int, shard_tokens: int
+        cls,
+        encoder: Encoder,
+        directory: str | os.PathLike[str],
+        *,
+        vocab_size: int,
+        eos_id: int,
+        shard_tokens: int,
+        documents: str,
+        validation_fraction: float,
+        kept: Sequence[Sequence[tuple[str, str]]],
     ) -> Self: ...
-    def add(self, encoder: Encoder, documents: Sequence[str]) -> int: ...
-    def finish(self) -> list[tuple[str, int, int, int, str]]: ...
+    def add_paths(self, paths: Sequence[str | os.PathLike[str]]) -> None: ...
+    def add_documents(self, documents: Sequence[str]) -> None: ...
+    def hold_out_all(self) -> None: ...
+    def run(self, num_bytes: int) -> bool: ...
+    def counts(self) -> list[tuple[int, int, int, int]]: ...
+    def finished(self) -> list[list[tuple[str, int, int, int, str]]]: ...
+    def finish(self) -> list[list[tuple[str, int, int, int, str]]]: ...
+
+@final
+class Sampler:
+    def __new__(
+        cls, split: TokenSplit, *, window: int, batch_size: int, seed: int, rank: int, world_size: int
+    ) -> Self: ...
+    def fill(self, target: NDArray[np.int64], step: int) -> None: ...
+    def fill_lanes(self, target: NDArray[np.int64], step: int) -> NDArray[np.bool_]: ...
 
 @final
 class TokenSplit:
@@ -35,12 +66,6 @@ class TokenSplit:
     def num_documents(self) -> int: ...
     def tokens(self, start: int, stop: int) -> NDArray[np.uint32]: ...
     def document_ends(self) -> NDArray[np.uint64]: ...
-    def batch(
-        self, step: int, *, window: int, batch_size: int, seed: int, rank: int, world_size: int
-    ) -> NDArray[np.int64]: ...
-    def lane_batch(
-        self, step: int, *, window: int, batch_size: int, seed: int, rank: int, world_size: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]: ...
     def verify(self, digests: Sequence[str]) -> None: ...
 
 def chunk_statistics(

@@ -1,109 +1,14 @@
-//! Documents to one stream of tokens with the end-of-text token once after each, cut into shards.
+//! Ids of documents to the shards of one split, one stream with the end-of-text token once after each document.
 //!
-//! Nothing is padded, truncated or dropped. Encoding runs on all threads, writing keeps the order of the documents, so
-//! the bytes are the same for any number of threads. Memory holds one batch of documents.
+//! Nothing is padded, truncated or dropped. A full shard is synced, hashed and renamed on a thread of its own while the next
+//! one fills.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
-use rayon::prelude::*;
-use tokenizers::Tokenizer;
-
-use crate::bpe::{Bpe, Scratch, Simd};
+use crate::bpe::Id;
 use crate::error::{Error, Result};
-use crate::shard::{ShardInfo, ShardWriter};
-
-/// A long document is encoded in parts of about this many bytes.
-const PART_BYTES: usize = 1 << 18;
-/// 2^16 words of 32 bytes, 2 MB per thread.
-const CACHE_BITS: u32 = 16;
-
-/// Encodes documents, without special tokens of the tokenizer's own: byte-level BPE by `bpe`, any other tokenizer by the
-/// `tokenizers` crate.
-pub struct Encoder {
-    kind: Kind,
-    pool: rayon::ThreadPool,
-}
-
-enum Kind {
-    Bpe {
-        bpe: Box<Bpe>,
-        scratches: Mutex<Vec<Scratch<u32>>>,
-    },
-    Any(Box<Tokenizer>),
-}
-
-impl Encoder {
-    /// From the text of a tokenizer.json; `num_threads` 0 means all cores.
-    ///
-    /// # Errors
-    /// When the crate refuses the tokenizer.
-    pub fn new(tokenizer_json: &str, num_threads: usize) -> Result<Self> {
-        let kind = match Bpe::new(tokenizer_json, Simd::detect())? {
-            Some(bpe) => Kind::Bpe {
-                bpe: Box::new(bpe),
-                scratches: Mutex::default(),
-            },
-            None => Kind::Any(Box::new(any_tokenizer(tokenizer_json)?)),
-        };
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(num_threads)
-            .build()
-            .map_err(|error| Error::Value(format!("cannot start {num_threads} threads: {error}")))?;
-        Ok(Self { kind, pool })
-    }
-
-    /// Whether the tokenizer is one that `bpe` encodes.
-    pub fn is_byte_level_bpe(&self) -> bool {
-        matches!(self.kind, Kind::Bpe { .. })
-    }
-
-    /// Ids of every document, in order.
-    ///
-    /// # Errors
-    /// When a document cannot be encoded.
-    pub fn encode(&self, documents: &[String]) -> Result<Vec<Vec<u32>>> {
-        self.pool
-            .install(|| documents.par_iter().map(|text| self.encode_one(text)).collect())
-    }
-
-    fn encode_one(&self, text: &str) -> Result<Vec<u32>> {
-        match &self.kind {
-            Kind::Bpe { bpe, scratches } => {
-                let encode_part = |part: &&str| {
-                    let taken = lock(scratches).pop();
-                    let mut scratch = taken.unwrap_or_else(|| Scratch::new(CACHE_BITS));
-                    let mut ids = Vec::new();
-                    bpe.encode(part, &mut scratch, &mut ids);
-                    lock(scratches).push(scratch);
-                    ids
-                };
-                let parts = bpe.parts(text, PART_BYTES);
-                Ok(parts.par_iter().map(encode_part).collect::<Vec<_>>().concat())
-            }
-            Kind::Any(tokenizer) => tokenizer
-                .encode_fast(text, false)
-                .map(|found| found.get_ids().to_vec())
-                .map_err(|error| Error::Data(error.to_string())),
-        }
-    }
-}
-
-/// The lock of a list that is whole at every moment, even when a thread has panicked.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn any_tokenizer(tokenizer_json: &str) -> Result<Tokenizer> {
-    let mut tokenizer: Tokenizer = tokenizer_json
-        .parse()
-        .map_err(|error: tokenizers::Error| Error::Tokenizer(error.to_string()))?;
-    tokenizer.with_padding(None);
-    tokenizer
-        .with_truncation(None)
-        .map_err(|error| Error::Tokenizer(error.to_string()))?;
-    Ok(tokenizer)
-}
+use crate::shard::{Shard, ShardInfo, ShardWriter};
 
 /// Writes the shards of one split.
 pub struct Packer {
@@ -113,7 +18,10 @@ pub struct Packer {
     eos_id: u32,
     shard_tokens: u64,
     current: Option<ShardWriter>,
+    closing: Option<JoinHandle<Result<ShardInfo>>>,
     finished: Vec<ShardInfo>,
+    /// Tokens at the start of the next document that the kept shards hold already.
+    in_kept: u64,
 }
 
 impl Packer {
@@ -137,8 +45,45 @@ impl Packer {
             eos_id,
             shard_tokens,
             current: None,
+            closing: None,
             finished: Vec::new(),
+            in_kept: 0,
         })
+    }
+
+    /// Go on after the first shards of an earlier call, in order, given as (name, SHA-256). The first that is missing or
+    /// damaged ends the list. Returns the number of documents that are whole in what is kept.
+    pub fn keep(&mut self, shards: &[(String, String)]) -> u64 {
+        let mut num_documents = 0;
+        for (name, sha256) in shards {
+            let opened = Shard::open(&self.directory.join(name), true);
+            let Ok((header, ends)) = opened.and_then(|shard| {
+                shard.verify(sha256)?;
+                Ok((*shard.header(), shard.document_ends()?))
+            }) else {
+                break;
+            };
+            let expected = format!("{}-{:05}.tok", self.split, self.finished.len());
+            if *name != expected || header.num_tokens != self.shard_tokens || header.vocab_size != self.vocab_size {
+                break;
+            }
+            self.in_kept = match ends.last() {
+                Some(end) => header.num_tokens - end,
+                None => self.in_kept + header.num_tokens,
+            };
+            num_documents += header.num_documents;
+            self.finished.push(ShardInfo {
+                name: name.clone(),
+                header,
+                sha256: sha256.clone(),
+            });
+        }
+        num_documents
+    }
+
+    /// The shards that are whole on disk so far.
+    pub fn finished(&self) -> &[ShardInfo] {
+        &self.finished
     }
 
     /// Append one document and its end-of-text token.
@@ -146,18 +91,28 @@ impl Packer {
     /// # Errors
     /// For an id outside the vocabulary or a failed write.
     pub fn add_document(&mut self, ids: &[u32]) -> Result<()> {
-        let mut rest = ids;
+        self.add(ids, false)?;
+        self.add(&[self.eos_id], true)
+    }
+
+    /// Append ids of the open document; when it ends with them, the last is the end-of-text token.
+    ///
+    /// # Errors
+    /// For an id outside the vocabulary or a failed write.
+    pub fn add<T: Id>(&mut self, ids: &[T], ends: bool) -> Result<()> {
+        let known = self.in_kept.min(ids.len() as u64);
+        self.in_kept -= known;
+        let mut rest = &ids[known as usize..];
         while !rest.is_empty() {
             let shard_tokens = self.shard_tokens;
             let shard = self.open_shard()?;
             let room = (shard_tokens - shard.num_tokens()).min(rest.len() as u64) as usize;
             shard.push(&rest[..room])?;
             rest = &rest[room..];
+            if rest.is_empty() && ends {
+                shard.end_document();
+            }
         }
-        let eos_id = self.eos_id;
-        let shard = self.open_shard()?;
-        shard.push(&[eos_id])?;
-        shard.end_document();
         Ok(())
     }
 
@@ -165,24 +120,23 @@ impl Packer {
     ///
     /// # Errors
     /// When a write fails.
-    pub fn finish(mut self) -> Result<Vec<ShardInfo>> {
+    pub fn finish(&mut self) -> Result<Vec<ShardInfo>> {
         self.close_shard()?;
-        Ok(self.finished)
+        self.join()?;
+        Ok(std::mem::take(&mut self.finished))
     }
 
     /// The shard with room for a token, a new one when the last is full.
     fn open_shard(&mut self) -> Result<&mut ShardWriter> {
-        if self
-            .current
-            .as_ref()
-            .is_some_and(|shard| shard.num_tokens() >= self.shard_tokens)
-        {
+        let full = |shard: &ShardWriter| shard.num_tokens() >= self.shard_tokens;
+        if self.current.as_ref().is_some_and(full) {
             self.close_shard()?;
         }
         let shard = if let Some(shard) = self.current.take() {
             shard
         } else {
-            let name = format!("{}-{:05}.tok", self.split, self.finished.len());
+            let index = self.finished.len() + usize::from(self.closing.is_some());
+            let name = format!("{}-{index:05}.tok", self.split);
             ShardWriter::create(&self.directory.join(name), self.vocab_size)?
         };
         Ok(self.current.insert(shard))
@@ -190,8 +144,25 @@ impl Packer {
 
     fn close_shard(&mut self) -> Result<()> {
         if let Some(shard) = self.current.take() {
-            self.finished.push(shard.finish()?);
+            self.join()?;
+            self.closing = Some(std::thread::spawn(move || shard.finish()));
         }
         Ok(())
+    }
+
+    /// Wait for the shard that is being closed.
+    fn join(&mut self) -> Result<()> {
+        if let Some(closing) = self.closing.take() {
+            let lost = |_| Error::Value("the thread that closed a shard has panicked".into());
+            self.finished.push(closing.join().map_err(lost)??);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Packer {
+    fn drop(&mut self) {
+        // Nothing may appear in the directory after the packer is gone.
+        let _ = self.join();
     }
 }

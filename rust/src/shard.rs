@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 use sha2::{Digest, Sha256};
 
+use crate::bpe::Id;
 use crate::error::{Error, Result};
 
 /// Length of the header in bytes.
@@ -225,8 +226,8 @@ impl ShardWriter {
     ///
     /// # Errors
     /// For an id at or above the vocabulary size, or when the write fails.
-    pub fn push(&mut self, ids: &[u32]) -> Result<()> {
-        let Some(&max) = ids.iter().max() else {
+    pub fn push<T: Id>(&mut self, ids: &[T]) -> Result<()> {
+        let Some(max) = ids.iter().max().map(|max| max.value()) else {
             return Ok(());
         };
         if max >= self.header.vocab_size {
@@ -235,11 +236,16 @@ impl ShardWriter {
                 self.header.vocab_size
             )));
         }
-        self.bytes.clear();
-        if self.header.bytes_per_id == 2 {
-            self.bytes.extend(ids.iter().flat_map(|&id| (id as u16).to_le_bytes()));
+        let width = usize::from(self.header.bytes_per_id);
+        self.bytes.resize(ids.len() * width, 0);
+        if width == 2 {
+            for (slot, id) in self.bytes.as_chunks_mut::<2>().0.iter_mut().zip(ids) {
+                *slot = (id.value() as u16).to_le_bytes();
+            }
         } else {
-            self.bytes.extend(ids.iter().flat_map(|&id| id.to_le_bytes()));
+            for (slot, id) in self.bytes.as_chunks_mut::<4>().0.iter_mut().zip(ids) {
+                *slot = id.value().to_le_bytes();
+            }
         }
         self.file.write_all(&self.bytes).map_err(Error::io(&self.temporary))?;
         self.header.num_tokens += ids.len() as u64;
@@ -404,6 +410,27 @@ impl Shard {
             }
             Ok(())
         })?
+    }
+
+    /// Ask for the memory of ids before they are read, as far as it is mapped.
+    pub fn prefetch(&self, start: u64, len: usize) {
+        #[cfg(target_arch = "x86_64")]
+        if let Bytes::Mapped(map) = &self.bytes {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let width = usize::from(self.header.bytes_per_id);
+            let from = HEADER_LEN + start as usize * width;
+            for line in map
+                .get(from..)
+                .unwrap_or_default()
+                .chunks(64)
+                .take((len * width).div_ceil(64) + 1)
+            {
+                // SAFETY: the address lies in the map; a prefetch reads nothing.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (start, len);
     }
 
     /// Positions after the last token of each document that ends here, relative to the shard.

@@ -8,6 +8,9 @@ use crate::error::{Error, Result};
 use crate::lane::LaneWindow;
 use crate::shard::Shard;
 
+/// Rows between asking for a window's memory and reading it.
+const ROWS_AHEAD: usize = 8;
+
 /// Shards in order, with the position of each in the stream.
 pub struct TokenSplit {
     shards: Vec<Shard>,
@@ -84,9 +87,22 @@ impl TokenSplit {
     /// # Errors
     /// When a window leaves the split.
     pub fn gather(&self, windows: &[u64], window: u64, target: &mut [i64]) -> Result<()> {
-        let rows = target.chunks_exact_mut(window as usize + 1);
-        rows.zip(windows)
-            .try_for_each(|(row, &index)| self.read(index * window, row))
+        let len = window as usize + 1;
+        for (number, (row, &index)) in target.chunks_exact_mut(len).zip(windows).enumerate() {
+            if let Some(ahead) = windows.get(number + ROWS_AHEAD) {
+                self.prefetch(ahead * window, len);
+            }
+            self.read(index * window, row)?;
+        }
+        Ok(())
+    }
+
+    /// Ask for tokens before they are needed.
+    fn prefetch(&self, start: u64, len: usize) {
+        let index = self.starts.partition_point(|&first| first <= start).saturating_sub(1);
+        if let (Some(shard), Some(&first)) = (self.shards.get(index), self.starts.get(index)) {
+            shard.prefetch(start - first, len);
+        }
     }
 
     /// Positions after the last token of each document, in the stream.

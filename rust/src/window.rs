@@ -7,6 +7,10 @@
 use crate::error::{Error, Result};
 
 const NUM_ROUNDS: usize = 8;
+/// Values that are permuted side by side.
+const LANES: usize = 8;
+/// Windows of one walk.
+const MANY: usize = 64;
 
 /// The order of `num_windows` windows in one epoch.
 pub struct EpochOrder {
@@ -31,27 +35,67 @@ impl EpochOrder {
         }
     }
 
-    /// The window at `position`, which must be below the number of windows.
-    pub fn window(&self, position: u64) -> u64 {
-        debug_assert!(position < self.num_windows);
-        let mut value = self.permute(position);
-        while value >= self.num_windows {
-            value = self.permute(value);
+    /// The windows at positions `first`, `first + 1`, …, which must be below the number of windows.
+    pub fn windows(&self, first: u64, target: &mut [u64]) {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") {
+            // SAFETY: the processor has the instructions.
+            return unsafe { self.windows_avx512(first, target) };
         }
-        value
+        self.walk(first, target);
     }
 
-    fn permute(&self, value: u64) -> u64 {
-        let mask = (1_u64 << self.half_bits) - 1;
-        let (mut left, mut right) = (value >> self.half_bits, value & mask);
-        for key in self.keys {
-            (left, right) = (right, left ^ (mix(right ^ key) & mask));
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512dq")]
+    fn windows_avx512(&self, first: u64, target: &mut [u64]) {
+        self.walk(first, target);
+    }
+
+    /// Permute all, then again those that are out of range, until none is: without a branch per window that the processor
+    /// would guess wrong.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "compiled once for each set of instructions")]
+    fn walk(&self, first: u64, target: &mut [u64]) {
+        for (chunk, start) in target.chunks_mut(MANY).zip((first..).step_by(MANY)) {
+            let mut values: [u64; MANY] = std::array::from_fn(|index| start + index as u64);
+            let mut places: [usize; MANY] = std::array::from_fn(|index| index);
+            let mut num_open = chunk.len();
+            while num_open > 0 {
+                for group in values[..num_open.next_multiple_of(LANES)].as_chunks_mut::<LANES>().0 {
+                    self.permute(group);
+                }
+                let mut still_open = 0;
+                for index in 0..num_open {
+                    let (value, place) = (values[index], places[index]);
+                    chunk[place] = value;
+                    values[still_open] = value;
+                    places[still_open] = place;
+                    still_open += usize::from(value >= self.num_windows);
+                }
+                num_open = still_open;
+            }
         }
-        left << self.half_bits | right
+    }
+
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "compiled once for each set of instructions")]
+    fn permute(&self, values: &mut [u64; LANES]) {
+        let mask = (1_u64 << self.half_bits) - 1;
+        let mut left = values.map(|value| value >> self.half_bits);
+        let mut right = values.map(|value| value & mask);
+        for key in self.keys {
+            for lane in 0..LANES {
+                (left[lane], right[lane]) = (right[lane], left[lane] ^ (mix(right[lane] ^ key) & mask));
+            }
+        }
+        for lane in 0..LANES {
+            values[lane] = left[lane] << self.half_bits | right[lane];
+        }
     }
 }
 
 /// The finalizer of `SplitMix64`: every input bit reaches every output bit.
+#[inline]
 pub fn mix(mut value: u64) -> u64 {
     value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -88,16 +132,16 @@ impl Sampling {
             .and_then(|batches| batches.checked_mul(self.batch_size))
             .filter(|first| first.checked_add(self.batch_size).is_some())
             .ok_or_else(|| Error::Value(format!("step {step} is out of range")))?;
-        let mut epoch = first / self.num_windows;
-        let mut order = EpochOrder::new(self.num_windows, self.seed, epoch);
-        let windows = (first..first + self.batch_size).map(|sample| {
-            if sample / self.num_windows != epoch {
-                epoch = sample / self.num_windows;
-                order = EpochOrder::new(self.num_windows, self.seed, epoch);
-            }
-            order.window(sample % self.num_windows)
-        });
-        Ok(windows.collect())
+        let mut windows = vec![0; self.batch_size as usize];
+        let (mut rest, mut sample) = (windows.as_mut_slice(), first);
+        while !rest.is_empty() {
+            let (epoch, position) = (sample / self.num_windows, sample % self.num_windows);
+            let count = (self.num_windows - position).min(rest.len() as u64);
+            let (head, tail) = rest.split_at_mut(count as usize);
+            EpochOrder::new(self.num_windows, self.seed, epoch).windows(position, head);
+            (rest, sample) = (tail, sample + count);
+        }
+        Ok(windows)
     }
 }
 
@@ -110,12 +154,13 @@ mod tests {
         #[test]
         fn order_is_a_permutation(num_windows in 1_u64..3_000, seed: u64, epoch in 0_u64..1_000_000) {
             let order = EpochOrder::new(num_windows, seed, epoch);
-            let mut seen = vec![false; num_windows as usize];
-            for position in 0..num_windows {
-                let window = order.window(position) as usize;
-                prop_assert!(!seen[window]);
-                seen[window] = true;
-            }
+            let mut windows = vec![0; num_windows as usize];
+            order.windows(0, &mut windows);
+            let mut one = [0];
+            order.windows(num_windows / 2, &mut one);
+            prop_assert_eq!(one[0], windows[num_windows as usize / 2]);
+            windows.sort_unstable();
+            prop_assert_eq!(windows, (0..num_windows).collect::<Vec<_>>());
         }
 
         #[test]
@@ -140,7 +185,9 @@ mod tests {
         #[test]
         fn huge_epochs_need_no_table(seed: u64, position in 0_u64..1_000_000_000) {
             let order = EpochOrder::new(1_000_000_000, seed, 3);
-            prop_assert!(order.window(position) < 1_000_000_000);
+            let mut window = [0];
+            order.windows(position, &mut window);
+            prop_assert!(window[0] < 1_000_000_000);
         }
     }
 
@@ -149,7 +196,9 @@ mod tests {
         let count = 10_000;
         let order = |epoch| {
             let order = EpochOrder::new(count, 1, epoch);
-            (0..count).map(|at| order.window(at)).collect::<Vec<_>>()
+            let mut windows = vec![0; count as usize];
+            order.windows(0, &mut windows);
+            windows
         };
         let (first, second) = (order(0), order(1));
         assert!(first.iter().zip(&second).filter(|(a, b)| a == b).count() < 20);

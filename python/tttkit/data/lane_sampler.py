@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tttkit._rust import Sampler
 from tttkit.data.split import Split
-from tttkit.data.window_sampler import check_sampling
+from tttkit.data.window_sampler import batch_maker, check_sampling
 from tttkit.errors import DataError
 
 if TYPE_CHECKING:
@@ -37,10 +38,10 @@ class LaneSampler:
                 f"the split has {self.num_windows} windows of W={window}, too few for {batch_size * world_size} lanes",
                 hint="lower the batch size",
             )
-        self._split = split
-        self._options = {
-            "window": window, "batch_size": batch_size, "seed": seed, "rank": rank, "world_size": world_size
-        }  # fmt: skip
+        self._sampler = Sampler(
+            split.rust, window=window, batch_size=batch_size, seed=seed, rank=rank, world_size=world_size
+        )
+        self._new_batch = batch_maker(batch_size, window)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Tokens int64 `(batch_size, W + 1)` at `step` (from 0), and rows to reset before it, bool `(batch_size,)`.
@@ -52,5 +53,6 @@ class LaneSampler:
 
         if step < 0:
             raise ValueError(f"step must be at least 0, got {step}")
-        tokens, reset = self._split.rust.lane_batch(step, **self._options)
-        return torch.from_numpy(tokens), torch.from_numpy(reset)
+        tokens = self._new_batch()
+        reset = self._sampler.fill_lanes(tokens.numpy(), step)
+        return tokens, torch.from_numpy(reset)

@@ -1,20 +1,24 @@
 """Sources to a DATA directory: tokenizer.json, shards of both splits, and last of all the manifest.
 
-Python reads and decodes text; Rust encodes, packs and writes it. A directory without a manifest is never taken for a
-data set, so an interrupted preparation costs its time and nothing else: the next call starts clean.
+Rust reads, cuts, encodes and packs text files; Python names them, and hands over the documents of every other source.
+A directory without a manifest is never taken for a data set; a preparation that was killed goes on from its finished
+shards to the same bytes.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import itertools
+import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from tttkit import files
-from tttkit._rust import Encoder, Packer
-from tttkit.data.claim import MARKER_NAME, claimed, refuse_foreign
+from tttkit._rust import Encoder, Ingest
+from tttkit.data.claim import MARKER_NAME, Claim, claimed, refuse_foreign
 from tttkit.data.encode import dtype_for
 from tttkit.data.manifest import (
     MANIFEST_NAME,
@@ -27,13 +31,17 @@ from tttkit.data.manifest import (
     load_manifest,
     save_manifest,
 )
-from tttkit.data.sources import Reading, iter_documents, signature, total_bytes
+from tttkit.data.sources import Reading, file_documents, iter_documents, iter_inputs, signature, total_bytes
 from tttkit.data.text import BadUtf8, Decoder
 from tttkit.data.tokenizer import LoadedTokenizer, load_tokenizer
 from tttkit.errors import DataError, UsageError
 
 SHARD_TOKENS = 1 << 26
 BATCH_BYTES = 8 << 20
+"""Text that documents from Python are collected to before they are handed over."""
+BATCH_PATHS = 1024
+RUN_BYTES = 16 << 20
+"""Text between two reports of progress."""
 
 Progress = Callable[[int, int | None, int], None]
 """Called with bytes done, bytes in all if known, tokens written."""
@@ -78,8 +86,8 @@ def prepare_dataset(
     refuse_foreign(job.out, Path(job.tokenizer))
     total = total_bytes([*job.sources, *(job.validation or [])])
     loaded = load_tokenizer(job.tokenizer, job.training_texts)  # whatever fails here leaves `out` alone
-    with files.disk_full_named(job.out), claimed(job.out):
-        manifest = job.run(request, loaded, total)
+    with files.disk_full_named(job.out), claimed(job.out, _digest(request, loaded)) as claim:
+        manifest = job.run(request, loaded, total, claim)
         save_manifest(job.out, manifest)
     return manifest
 
@@ -121,11 +129,11 @@ class _Job:
             "signature": signature([*self.sources, *(self.validation or [])]),
         }
 
-    def run(self, request: dict[str, Any], loaded: LoadedTokenizer, total: int | None) -> Manifest:
+    def run(self, request: dict[str, Any], loaded: LoadedTokenizer, total: int | None, claim: Claim) -> Manifest:
         """Write the tokenizer and both splits; the manifest is returned, not yet written."""
         self.decoder.num_mended = 0  # a tokenizer trained here has read the text once already
         files.write_text(self.out / TOKENIZER_NAME, loaded.json)
-        splits = _pack(self, loaded, total)
+        splits = _Run(self, loaded, total, claim).splits()
         return Manifest(
             schema_version=SCHEMA_VERSION,
             tokenizer_sha256=loaded.sha256,
@@ -157,61 +165,111 @@ def is_validation(index: int, fraction: float) -> bool:
     return math.floor((index + 1) * fraction + 0.5) > math.floor(index * fraction + 0.5)
 
 
-class _SplitWriter:
-    """Collects documents of one split into batches and hands them to Rust."""
+def _digest(request: dict[str, Any], loaded: LoadedTokenizer) -> str | None:
+    """What tells whether unfinished shards are of this request; None for stdin, which cannot be read twice."""
+    if request["signature"] is None:
+        return None
+    return hashlib.sha256(json.dumps([request, loaded.sha256], sort_keys=True).encode()).hexdigest()
 
-    def __init__(self, job: _Job, name: str, loaded: LoadedTokenizer, encoder: Encoder) -> None:
-        self.num_bytes = self.num_words = self.num_tokens = 0
-        self._packer = Packer(job.out, name, loaded.vocab_size, loaded.eos_id, job.shard_tokens)
-        self._encoder = encoder
-        self._batch: list[str] = []
-        self._batch_bytes = 0
 
-    def add(self, text: str) -> None:
-        num_bytes = len(text.encode())
-        self.num_bytes += num_bytes
-        self.num_words += len(text.split())
-        self._batch.append(text)
-        self._batch_bytes += num_bytes
-        if self._batch_bytes >= BATCH_BYTES:
-            self.flush()
+class _Run:
+    """Hands the sources to Rust in order, and records each shard that is whole."""
 
-    def flush(self) -> None:
-        self.num_tokens += self._packer.add(self._encoder, self._batch)
-        self._batch, self._batch_bytes = [], 0
-
-    def finish(self) -> SplitEntry:
-        self.flush()
-        shards = [
-            ShardEntry(name=name, num_tokens=tokens, num_documents=documents, max_token=max_token, sha256=sha256)
-            for name, tokens, documents, max_token, sha256 in self._packer.finish()
-        ]
-        return SplitEntry(
-            shards=shards,
-            num_tokens=sum(shard.num_tokens for shard in shards),
-            num_documents=sum(shard.num_documents for shard in shards),
-            num_bytes=self.num_bytes,
-            num_words=self.num_words,
+    def __init__(self, job: _Job, loaded: LoadedTokenizer, total: int | None, claim: Claim) -> None:
+        self._job, self._total, self._claim = job, total, claim
+        self._names = ("train", "validation")[: 1 + (job.validation is not None or job.validation_fraction > 0)]
+        self._ingest = Ingest(
+            Encoder(loaded.json, job.num_threads),
+            job.out,
+            vocab_size=loaded.vocab_size,
+            eos_id=loaded.eos_id,
+            shard_tokens=job.shard_tokens,
+            documents=job.reading.documents,
+            validation_fraction=0.0 if job.validation is not None else job.validation_fraction,
+            kept=[claim.kept("train"), claim.kept("validation")],
         )
+        kept = [shard for shards in self._ingest.finished() for shard in shards]
+        self._kept_tokens = sum(shard[1] for shard in kept)
+        claim.keep_only({shard[0] for shard in kept})
+
+    def splits(self) -> dict[str, SplitEntry]:
+        self._feed(self._job.sources, "train")
+        self._ingest.hold_out_all()
+        self._feed(self._job.validation or [], "validation")
+        finished = self._ingest.finish()
+        splits = {
+            name: SplitEntry(
+                shards=[
+                    ShardEntry(name=file, num_tokens=tokens, num_documents=documents, max_token=largest, sha256=sha256)
+                    for file, tokens, documents, largest, sha256 in shards
+                ],
+                num_tokens=sum(shard[1] for shard in shards),
+                num_documents=sum(shard[2] for shard in shards),
+                num_bytes=num_bytes,
+                num_words=num_words,
+            )
+            for name, shards, (_, _, num_bytes, num_words) in zip(
+                self._names, finished, self._ingest.counts(), strict=False
+            )
+        }
+        _refuse_empty(self._job, splits)
+        self._report(at_end=True)
+        return splits
+
+    def _feed(self, sources: list[str], split: str) -> None:
+        inputs = iter_inputs(sources, self._job.reading, self._job.decoder, split=split)
+        for kind, group in itertools.groupby(inputs, key=type):
+            if kind is str:
+                for texts in _batches(group):
+                    self._ingest.add_documents(texts)
+                    self._work()
+            else:
+                while paths := list(itertools.islice(group, BATCH_PATHS)):
+                    self._ingest.add_paths(paths)
+                    self._work()
+
+    def _work(self) -> None:
+        try:
+            while self._ingest.run(RUN_BYTES):
+                self._report()
+        except DataError as error:
+            self._explain(error)
+            raise
+        except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+            if error.filename is None or Path(error.filename).parent == self._job.out:
+                raise
+            raise UsageError(f"cannot read {error.filename}: {error.strerror}") from error
+        self._report()
+
+    def _explain(self, error: DataError) -> None:
+        """Rust says which file is not UTF-8; reading it again raises with line, byte and hint."""
+        name = str(error).removesuffix(": invalid UTF-8")
+        if name != str(error):
+            for _ in file_documents(Path(name), self._job.reading, self._job.decoder):
+                pass
+
+    def _report(self, *, at_end: bool = False) -> None:
+        for shards in self._ingest.finished():
+            for name, _, _, _, digest in shards:
+                self._claim.record(name, digest)
+        if self._job.progress:
+            counts = self._ingest.counts()
+            done = sum(num_bytes for _, _, num_bytes, _ in counts)
+            tokens = self._kept_tokens + sum(num_tokens for _, num_tokens, _, _ in counts)
+            self._job.progress(done, done if at_end else self._total, tokens)
 
 
-def _pack(job: _Job, loaded: LoadedTokenizer, total: int | None) -> dict[str, SplitEntry]:
-    encoder = Encoder(loaded.json, job.num_threads)
-    has_validation = job.validation is not None or job.validation_fraction > 0
-    writers = {name: _SplitWriter(job, name, loaded, encoder) for name in ("train", "validation")[: 1 + has_validation]}
-    reported = 0
-    for split, text in job.texts():
-        writers[split].add(text)
-        done = sum(writer.num_bytes for writer in writers.values())
-        if job.progress and done - reported >= BATCH_BYTES // 8:
-            reported = done
-            job.progress(done, total, sum(writer.num_tokens for writer in writers.values()))
-    splits = {name: writer.finish() for name, writer in writers.items()}
-    _refuse_empty(job, splits)
-    if job.progress:
-        done = sum(split.num_bytes for split in splits.values())
-        job.progress(done, done, sum(split.num_tokens for split in splits.values()))
-    return splits
+def _batches(texts: Iterator[Path | str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    num_bytes = 0
+    for text in texts:
+        batch.append(str(text))
+        num_bytes += len(batch[-1])
+        if num_bytes >= BATCH_BYTES:
+            yield batch
+            batch, num_bytes = [], 0
+    if batch:
+        yield batch
 
 
 def _refuse_empty(job: _Job, splits: dict[str, SplitEntry]) -> None:

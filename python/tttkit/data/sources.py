@@ -19,11 +19,12 @@ from typing import Any
 
 from tttkit.data.documents import RULES, compile_pattern, cut_lines
 from tttkit.data.hub import stay_offline_if_unreachable
-from tttkit.data.text import Decoder, open_binary, read_file, read_lines
+from tttkit.data.text import Decoder, damage_named, open_binary, read_file, read_lines
 from tttkit.errors import DataError, UsageError
 
 TEXT_SUFFIXES = (".txt", ".text", ".md", ".raw", ".tokens")
 RECORD_SUFFIXES = (".jsonl", ".parquet")
+COMPRESSIONS = (".gz", ".xz", ".zst")
 _NOT_STDLIB = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
 
 
@@ -60,7 +61,23 @@ def iter_documents(
             yield from _hub_documents(source, reading, split)
         else:
             for path in expand(source):
-                yield from _file_documents(path, reading, decoder)
+                yield from file_documents(path, reading, decoder)
+
+
+def iter_inputs(
+    sources: Iterable[str], reading: Reading, decoder: Decoder, *, split: str = "train"
+) -> Iterator[Path | str]:
+    """As `iter_documents`, but a text file that Rust can read and cut by itself comes as its path."""
+    for source in sources:
+        if source == "-" or source.startswith("hf:"):
+            yield from iter_documents([source], reading, decoder, split=split)
+            continue
+        for path in expand(source):
+            plain = path.suffix.lower() not in (*RECORD_SUFFIXES, *COMPRESSIONS)
+            if plain and reading.document_pattern is None and decoder.bad_utf8 == "strict":
+                yield path
+            else:
+                yield from file_documents(path, reading, decoder)
 
 
 def expand(source: str) -> list[Path]:
@@ -70,9 +87,11 @@ def expand(source: str) -> list[Path]:
     path = Path(source)
     if path.is_dir():
         suffixes = TEXT_SUFFIXES + RECORD_SUFFIXES
-        found = [entry for entry in path.rglob("*") if entry.suffix.lower() in suffixes and entry.is_file()]
+        found = [entry for entry in path.rglob("*") if inner_suffix(entry) in suffixes and entry.is_file()]
         if not found:
-            raise UsageError(f"no text in directory {path}", hint=f"it is searched for {', '.join(suffixes)}")
+            raise UsageError(
+                f"no text in directory {path}", hint=f"it is searched for {', '.join(suffixes)} (also .gz, .xz, .zst)"
+            )
     elif path.exists():
         found = [path]
     elif glob.has_magic(source):
@@ -84,13 +103,21 @@ def expand(source: str) -> list[Path]:
     return sorted(found, key=os.fsencode)
 
 
+def inner_suffix(path: Path) -> str:
+    """Suffix of what is in the file, its compression left out: `.jsonl` of `a.jsonl.zst`."""
+    return Path(path.stem).suffix.lower() if path.suffix.lower() in COMPRESSIONS else path.suffix.lower()
+
+
 def total_bytes(sources: Iterable[str]) -> int | None:
     """Bytes of all files of the sources, or None when that cannot be known beforehand."""
     total = 0
     for source in sources:
         if source == "-" or source.startswith("hf:"):
             return None
-        total += sum(path.stat().st_size for path in expand(source))
+        for path in expand(source):
+            if path.suffix.lower() in (*COMPRESSIONS, ".parquet"):
+                return None
+            total += path.stat().st_size
     return total
 
 
@@ -117,19 +144,20 @@ def _standard_library() -> list[Path]:
     return sorted(found, key=os.fsencode)
 
 
-def _file_documents(path: Path, reading: Reading, decoder: Decoder) -> Iterator[str]:
-    suffix = path.suffix.lower()
+def file_documents(path: Path, reading: Reading, decoder: Decoder) -> Iterator[str]:
+    """Documents of one file, by its suffix. Raises UsageError, DataError."""
+    suffix = inner_suffix(path)
     if suffix == ".parquet":
         yield from _records_text(_load_dataset("parquet", data_files=str(path)), reading.text_field, str(path))
     elif suffix == ".jsonl":
-        with open_binary(path) as file:
+        with open_binary(path) as file, damage_named(path):
             yield from _jsonl_documents(read_lines(file, str(path), decoder), str(path), reading.text_field)
     elif reading.documents == "file" and reading.document_pattern is None:
         text = read_file(path, decoder)
         if text:
             yield text
     else:
-        with open_binary(path) as file:
+        with open_binary(path) as file, damage_named(path):
             yield from _cut_file(file, str(path), reading, decoder)
 
 

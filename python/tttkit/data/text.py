@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, cast
 
 from tttkit.errors import DataError, UsageError
 
@@ -38,7 +43,7 @@ class Decoder:
 
 def read_file(path: Path, decoder: Decoder) -> str:
     """A whole file as text, without a byte order mark. Raises DataError, UsageError."""
-    with open_binary(path) as file:
+    with open_binary(path) as file, damage_named(path):
         return decoder.decode(file.read().removeprefix(_BOM), str(path))
 
 
@@ -50,8 +55,36 @@ def read_lines(file: IO[bytes], name: str, decoder: Decoder) -> Iterator[tuple[i
 
 
 def open_binary(path: Path) -> IO[bytes]:
-    """Open for reading. Raises UsageError for a path that is missing or may not be read."""
+    """Open for reading, decompressed by the suffix. Raises UsageError for a path that may not be read or is missing."""
     try:
-        return path.open("rb")
+        opener = _OPENERS.get(path.suffix.lower())
+        return opener(path) if opener else path.open("rb")
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _open_zstd(path: Path) -> IO[bytes]:
+    import pyarrow
+
+    path.stat()  # a missing file is named as every other is
+    return cast("IO[bytes]", io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd")))
+
+
+_OPENERS: dict[str, Callable[[Path], IO[bytes]]] = {
+    ".gz": lambda path: cast("IO[bytes]", gzip.GzipFile(path)),
+    ".xz": lambda path: cast("IO[bytes]", lzma.LZMAFile(path)),  # noqa: SIM115 - the caller closes it
+    ".zst": _open_zstd,
+}
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """Turn what a decompressor says about a damaged file into a DataError."""
+    try:
+        yield
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+        raise DataError(f"{path} is damaged: {error}") from error
+    except OSError as error:
+        if path.suffix.lower() != ".zst":
+            raise
+        raise DataError(f"{path} is damaged: {error}") from error

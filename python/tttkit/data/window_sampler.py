@@ -6,8 +6,11 @@ constant time, on a corpus of any size, without state, worker processes or histo
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from tttkit._rust import Sampler
 from tttkit.data.split import Split
 from tttkit.errors import DataError
 
@@ -30,6 +33,15 @@ def check_sampling(split: Split, window: int, batch_size: int, seed: int, rank: 
     return num_windows
 
 
+def batch_maker(batch_size: int, window: int) -> Callable[[], Tensor]:
+    """Makes tensors int64 `(batch_size, window + 1)`, in pinned memory where there is a GPU to copy them to."""
+    import torch
+
+    return functools.partial(
+        torch.empty, (batch_size, window + 1), dtype=torch.int64, pin_memory=torch.cuda.is_available()
+    )
+
+
 class WindowSampler:
     """Batches of `batch_size` windows of W+1 tokens for one rank among `world_size`.
 
@@ -43,10 +55,10 @@ class WindowSampler:
         """Raises ValueError for a size below 1 or a rank outside the world, DataError for a split without a window."""
         self.num_windows = check_sampling(split, window, batch_size, seed, rank, world_size)
         """Full windows in the split."""
-        self._split = split
-        self._options = {
-            "window": window, "batch_size": batch_size, "seed": seed, "rank": rank, "world_size": world_size
-        }  # fmt: skip
+        self._sampler = Sampler(
+            split.rust, window=window, batch_size=batch_size, seed=seed, rank=rank, world_size=world_size
+        )
+        self._new_batch = batch_maker(batch_size, window)
 
     @property
     def windows_per_epoch(self) -> int:
@@ -55,8 +67,8 @@ class WindowSampler:
 
     def batch(self, step: int) -> Tensor:
         """Windows of this rank at `step` (from 0), int64 `(batch_size, W + 1)`. Raises ValueError below 0."""
-        import torch
-
         if step < 0:
             raise ValueError(f"step must be at least 0, got {step}")
-        return torch.from_numpy(self._split.rust.batch(step, **self._options))
+        tokens = self._new_batch()
+        self._sampler.fill(tokens.numpy(), step)
+        return tokens

@@ -1,26 +1,27 @@
-//! Encoding, packing and reading token shards.
+//! Encoding documents and reading token shards.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods};
+use numpy::{IntoPyArray, PyArray1, PyReadwriteArray2};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::run;
 use crate::error::Result;
 use crate::window::Sampling;
-use crate::{lane, pack, split};
+use crate::{encode, lane, split};
 
 /// Encodes documents on all threads.
 #[pyclass(frozen, module = "tttkit._rust")]
-pub struct Encoder(pack::Encoder);
+pub struct Encoder(pub Arc<encode::Encoder>);
 
 #[pymethods]
 impl Encoder {
     #[new]
     #[pyo3(signature = (tokenizer_json, num_threads = 0))]
     fn new(py: Python<'_>, tokenizer_json: &str, num_threads: usize) -> PyResult<Self> {
-        run(py, || pack::Encoder::new(tokenizer_json, num_threads)).map(Self)
+        run(py, || encode::Encoder::new(tokenizer_json, num_threads)).map(|encoder| Self(Arc::new(encoder)))
     }
 
     /// Whether the tokenizer is a byte-level BPE with the GPT-2 pattern, which is encoded without the `tokenizers` crate.
@@ -47,67 +48,16 @@ impl Encoder {
     }
 }
 
-/// Writes the shards of one split.
-#[pyclass(module = "tttkit._rust")]
-pub struct Packer(Option<pack::Packer>);
-
-#[pymethods]
-impl Packer {
-    #[new]
-    fn new(directory: PathBuf, split: &str, vocab_size: u32, eos_id: u32, shard_tokens: u64) -> PyResult<Self> {
-        Ok(Self(Some(pack::Packer::new(
-            &directory,
-            split,
-            vocab_size,
-            eos_id,
-            shard_tokens,
-        )?)))
-    }
-
-    /// Encode and append documents, each followed by the end-of-text token. Returns the number of tokens added.
-    fn add(&mut self, py: Python<'_>, encoder: &Encoder, documents: Vec<String>) -> PyResult<u64> {
-        let packer = self.0.as_mut().ok_or_else(finished)?;
-        run(py, || {
-            let documents = encoder.0.encode(&documents)?;
-            for ids in &documents {
-                packer.add_document(ids)?;
-            }
-            Ok(documents.iter().map(|ids| ids.len() as u64 + 1).sum())
-        })
-    }
-
-    /// Close the last shard. Returns (name, tokens, documents, largest id, SHA-256) of every shard in order.
-    fn finish(&mut self, py: Python<'_>) -> PyResult<Vec<(String, u64, u64, u32, String)>> {
-        let packer = self.0.take().ok_or_else(finished)?;
-        let shards = run(py, || packer.finish())?;
-        let rows = shards.into_iter().map(|shard| {
-            let header = shard.header;
-            (
-                shard.name,
-                header.num_tokens,
-                header.num_documents,
-                header.max_token,
-                shard.sha256,
-            )
-        });
-        Ok(rows.collect())
-    }
-}
-
-fn finished() -> PyErr {
-    PyValueError::new_err("the packer has finished already")
-}
-
 /// The shards of one split as one stream.
 #[pyclass(frozen, module = "tttkit._rust")]
-pub struct TokenSplit(split::TokenSplit);
+pub struct TokenSplit(Arc<split::TokenSplit>);
 
 #[pymethods]
 impl TokenSplit {
     #[new]
     #[pyo3(signature = (paths, mapped = true))]
     fn new(py: Python<'_>, paths: Vec<PathBuf>, mapped: bool) -> PyResult<Self> {
-        run(py, || split::TokenSplit::open(&paths, mapped)).map(Self)
+        run(py, || split::TokenSplit::open(&paths, mapped)).map(|split| Self(Arc::new(split)))
     }
 
     /// (tokens, documents, vocabulary size, largest id) of every shard, as its header says.
@@ -156,80 +106,74 @@ impl TokenSplit {
         Ok(run(py, || self.0.document_ends())?.into_pyarray(py))
     }
 
-    /// The batch of one rank at one step, `(batch_size, window + 1)`.
-    #[pyo3(signature = (step, *, window, batch_size, seed, rank, world_size))]
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "keyword-only, and the Python wrapper is the interface"
-    )]
-    fn batch<'py>(
-        &self,
-        py: Python<'py>,
-        step: u64,
-        window: u64,
-        batch_size: u64,
-        seed: u64,
-        rank: u64,
-        world_size: u64,
-    ) -> PyResult<Bound<'py, PyArray2<i64>>> {
-        let num_windows = self.0.num_tokens().saturating_sub(1) / window.max(1);
-        let sampling = Sampling {
-            num_windows,
-            batch_size,
-            seed,
-            rank,
-            world_size,
-        };
-        let tokens = run(py, || {
-            let windows = sampling.windows(step)?;
-            let mut tokens = vec![0_i64; windows.len() * (window as usize + 1)];
-            self.0.gather(&windows, window, &mut tokens).map(|()| tokens)
-        })?;
-        tokens
-            .into_pyarray(py)
-            .reshape([batch_size as usize, window as usize + 1])
-    }
-
-    /// The batch of one rank at one step of contiguous lanes, `(batch_size, window + 1)`, and which rows start afresh.
-    #[pyo3(signature = (step, *, window, batch_size, seed, rank, world_size))]
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "keyword-only, and the Python wrapper is the interface"
-    )]
-    fn lane_batch<'py>(
-        &self,
-        py: Python<'py>,
-        step: u64,
-        window: u64,
-        batch_size: u64,
-        seed: u64,
-        rank: u64,
-        world_size: u64,
-    ) -> PyResult<(Bound<'py, PyArray2<i64>>, Bound<'py, PyArray1<bool>>)> {
-        let num_windows = self.0.num_tokens().saturating_sub(1) / window.max(1);
-        let sampling = Sampling {
-            num_windows,
-            batch_size,
-            seed,
-            rank,
-            world_size,
-        };
-        let (tokens, resets) = run(py, || {
-            let rows = lane::windows(&sampling, step)?;
-            let windows: Vec<u64> = rows.iter().map(|row| row.window).collect();
-            let resets: Result<Vec<bool>> = rows.iter().map(|&row| self.0.resets(row, window)).collect();
-            let mut tokens = vec![0_i64; windows.len() * (window as usize + 1)];
-            self.0.gather(&windows, window, &mut tokens)?;
-            Ok((tokens, resets?))
-        })?;
-        let tokens = tokens
-            .into_pyarray(py)
-            .reshape([batch_size as usize, window as usize + 1])?;
-        Ok((tokens, resets.into_pyarray(py)))
-    }
-
     /// Check every byte of every shard against its SHA-256.
     fn verify(&self, py: Python<'_>, digests: Vec<String>) -> PyResult<()> {
         run(py, || self.0.verify(&digests))
+    }
+}
+
+/// The windows of one rank, step by step.
+#[pyclass(frozen, module = "tttkit._rust")]
+pub struct Sampler {
+    split: Arc<split::TokenSplit>,
+    window: u64,
+    sampling: Sampling,
+}
+
+#[pymethods]
+impl Sampler {
+    #[new]
+    #[pyo3(signature = (split, *, window, batch_size, seed, rank, world_size))]
+    fn new(split: &TokenSplit, window: u64, batch_size: u64, seed: u64, rank: u64, world_size: u64) -> Self {
+        let sampling = Sampling {
+            num_windows: split.0.num_tokens().saturating_sub(1) / window.max(1),
+            batch_size,
+            seed,
+            rank,
+            world_size,
+        };
+        Self {
+            split: Arc::clone(&split.0),
+            window,
+            sampling,
+        }
+    }
+
+    /// Fill `target`, `(batch_size, window + 1)`, with the windows of a step in the order of the permutation.
+    fn fill(&self, py: Python<'_>, mut target: PyReadwriteArray2<'_, i64>, step: u64) -> PyResult<()> {
+        let target = self.rows(&mut target)?;
+        run(py, || {
+            let windows = self.sampling.windows(step)?;
+            self.split.gather(&windows, self.window, target)
+        })
+    }
+
+    /// Fill `target` with the windows of a step of contiguous lanes. Returns which rows start afresh.
+    fn fill_lanes<'py>(
+        &self,
+        py: Python<'py>,
+        mut target: PyReadwriteArray2<'_, i64>,
+        step: u64,
+    ) -> PyResult<Bound<'py, PyArray1<bool>>> {
+        let target = self.rows(&mut target)?;
+        let resets = run(py, || {
+            let rows = lane::windows(&self.sampling, step)?;
+            let windows: Vec<u64> = rows.iter().map(|row| row.window).collect();
+            self.split.gather(&windows, self.window, target)?;
+            rows.iter()
+                .map(|&row| self.split.resets(row, self.window))
+                .collect::<Result<Vec<bool>>>()
+        })?;
+        Ok(resets.into_pyarray(py))
+    }
+}
+
+impl Sampler {
+    fn rows<'a>(&self, target: &'a mut PyReadwriteArray2<'_, i64>) -> PyResult<&'a mut [i64]> {
+        let shape = target.as_array().dim();
+        if shape != (self.sampling.batch_size as usize, self.window as usize + 1) {
+            return Err(PyValueError::new_err(format!("a batch is no array of shape {shape:?}")));
+        }
+        Ok(target.as_slice_mut()?)
     }
 }

@@ -8,6 +8,7 @@
 )]
 
 mod data;
+mod ingest;
 mod statistics;
 
 use std::io::ErrorKind;
@@ -59,7 +60,8 @@ fn run<T: Ungil + Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Ungil
 fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<data::Encoder>()?;
-    module.add_class::<data::Packer>()?;
+    module.add_class::<ingest::Ingest>()?;
+    module.add_class::<data::Sampler>()?;
     module.add_class::<data::TokenSplit>()?;
     module.add_function(wrap_pyfunction!(statistics::bootstrap_means, module)?)?;
     module.add_function(wrap_pyfunction!(statistics::chunk_statistics, module)?)?;

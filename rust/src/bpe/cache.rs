@@ -10,7 +10,7 @@ use std::hash::BuildHasherDefault;
 use super::hash::{MixHasher, mix};
 
 /// A token id as it is stored: u16 for vocabularies that fit, else u32.
-pub trait Id: Copy + Default + Send + Sync + 'static {
+pub trait Id: Copy + Default + Ord + Send + Sync + 'static {
     /// Ids that one slot holds, and in the last place how many.
     type Inline: Copy + AsRef<[Self]> + AsMut<[Self]> + Default + Send;
     /// Of an id, or a number of ids, that is known to fit.

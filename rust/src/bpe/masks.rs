@@ -3,10 +3,15 @@
 //! Three ways to the same masks: AVX-512 and AVX2 where the processor has them, chosen at run time, and plain arithmetic on
 //! eight bytes at a time everywhere. Only ASCII is told apart here; `wide` marks the rest.
 
-/// Which instructions to use.
+/// Which instructions to use: only ones that this processor has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Simd {
+pub struct Simd(Kind);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(target_arch = "x86_64")]
     Avx2,
     Scalar,
 }
@@ -22,15 +27,48 @@ impl Simd {
         let mut found = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512f") {
-                found.push(Self::Avx512);
+            let has_bits = is_x86_feature_detected!("bmi1")
+                && is_x86_feature_detected!("bmi2")
+                && is_x86_feature_detected!("lzcnt")
+                && is_x86_feature_detected!("popcnt");
+            if has_bits && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
+                found.push(Self(Kind::Avx512));
             }
-            if is_x86_feature_detected!("avx2") {
-                found.push(Self::Avx2);
+            if has_bits && is_x86_feature_detected!("avx2") {
+                found.push(Self(Kind::Avx2));
             }
         }
-        found.push(Self::Scalar);
+        found.push(Self(Kind::Scalar));
         found
+    }
+
+    /// `avx512`, `avx2` or `scalar`.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => "avx2",
+            Kind::Scalar => "scalar",
+        }
+    }
+
+    pub(super) fn kind(self) -> Kind {
+        self.0
+    }
+}
+
+/// Masks of 64 bytes, one call each.
+#[inline]
+pub fn masks_of(bytes: &[u8; LANES], simd: Simd) -> Masks {
+    match simd.0 {
+        // SAFETY: a `Simd` of this kind is only made where the processor has the instructions.
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx512 => unsafe { avx512(bytes) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx2 => unsafe { avx2(bytes) },
+        Kind::Scalar => scalar(bytes),
     }
 }
 
@@ -177,15 +215,8 @@ mod tests {
             let mut all = [0; LANES];
             all[..32].copy_from_slice(&bytes);
             all[32..].copy_from_slice(&more);
-            prop_assert_eq!(scalar(&all), expected(&all));
-            #[cfg(target_arch = "x86_64")]
             for simd in Simd::available() {
-                // SAFETY: the processor has the instructions, `available` says.
-                match simd {
-                    Simd::Avx512 => prop_assert_eq!(unsafe { avx512(&all) }, expected(&all)),
-                    Simd::Avx2 => prop_assert_eq!(unsafe { avx2(&all) }, expected(&all)),
-                    Simd::Scalar => {}
-                }
+                prop_assert_eq!(masks_of(&all, simd), expected(&all), "{}", simd.name());
             }
         }
     }

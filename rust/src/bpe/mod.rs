@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 pub use cache::Id;
 use cache::{Key, WordCache};
 use classes::{Class, Classes};
-pub use masks::Simd;
+pub use masks::{LANES, Masks, Simd, masks_of};
 use merge::Merges;
 use spec::Spec;
 
@@ -160,12 +160,12 @@ impl Bpe {
         for (index, &mask) in starts.iter().enumerate() {
             let mut mask = mask;
             while mask != 0 {
-                let end = index * masks::LANES + mask.trailing_zeros() as usize;
+                let end = index * LANES + mask.trailing_zeros() as usize;
                 mask &= mask - 1;
                 scratch.add_word(text, start, end);
                 start = end;
             }
-            if scratch.words.len() > BATCH_WORDS - masks::LANES {
+            if scratch.words.len() > BATCH_WORDS - LANES {
                 self.emit(text, scratch, ids);
             }
         }

@@ -11,19 +11,19 @@
 //! classes are looked up one by one. White space of several bytes is rare and mended after the shifts.
 
 use super::classes::{Class, Classes};
-use super::masks::{self, LANES, Masks, Simd};
+use super::masks::{self, Kind, LANES, Masks, Simd};
 
 /// Writes bit i % 64 of entry i / 64 of `starts` for every word that starts at byte i of `text`.
 pub fn find_starts(text: &str, classes: &Classes, simd: Simd, starts: &mut Vec<u64>) {
     starts.clear();
-    match simd {
-        // SAFETY: a `Simd` other than `Scalar` comes from `available`, which has asked the processor.
+    match simd.kind() {
+        // SAFETY: a `Simd` of this kind is only made where the processor has the instructions.
         #[cfg(target_arch = "x86_64")]
-        Simd::Avx512 => unsafe { with_avx512(text, classes, starts) },
+        Kind::Avx512 => unsafe { with_avx512(text, classes, starts) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Simd::Avx2 => unsafe { with_avx2(text, classes, starts) },
-        _ => find(text, classes, starts, masks::scalar),
+        Kind::Avx2 => unsafe { with_avx2(text, classes, starts) },
+        Kind::Scalar => find(text, classes, starts, masks::scalar),
     }
 }
 

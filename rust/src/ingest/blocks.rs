@@ -1,0 +1,159 @@
+//! Documents to blocks of a quarter of a megabyte: what one thread encodes at a time.
+//!
+//! A block holds many short documents, or a part of a long one. A long document is cut where its ids do not change, so memory
+//! stays bounded whatever its length; a tokenizer that knows no such place gets its documents whole.
+
+use crate::encode::Encoder;
+
+/// Text of a block, about.
+pub const BLOCK_BYTES: usize = 1 << 18;
+
+/// Which split a document belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    Train,
+    Validation,
+}
+
+/// Held-out documents: document d where floor((d+1) f + 1/2) > floor(d f + 1/2).
+pub fn is_held_out(index: u64, fraction: f64) -> bool {
+    ((index + 1) as f64 * fraction + 0.5).floor() > (index as f64 * fraction + 0.5).floor()
+}
+
+/// A stretch of one document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// Position after it in the text of the block.
+    pub end: usize,
+    /// The document has begun in an earlier block.
+    pub continues: bool,
+    /// The document ends with it.
+    pub ends: bool,
+    /// Split of the document.
+    pub target: Target,
+    /// The document is in a shard that was kept from an earlier call: count it, encode nothing.
+    pub kept: bool,
+}
+
+/// What one thread encodes at a time.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Block {
+    /// Text of all pieces.
+    pub text: String,
+    /// Stretches of the text in order.
+    pub pieces: Vec<Piece>,
+}
+
+/// Collects documents into blocks and gives each its split.
+pub struct Builder {
+    block: Block,
+    /// Where the open document's text begins in the block.
+    open: usize,
+    /// The open document has text in an earlier block.
+    continues: bool,
+    num_documents: u64,
+    fraction: f64,
+    /// Documents of each split that are kept and need no encoding.
+    kept: [u64; 2],
+    /// No cut was found in the open document up to here.
+    tried: usize,
+    spare: Vec<Block>,
+}
+
+impl Builder {
+    /// Hold out the share `fraction`; `kept` documents of each split are only counted.
+    pub fn new(fraction: f64, kept: [u64; 2]) -> Self {
+        Self {
+            block: Block::default(),
+            open: 0,
+            continues: false,
+            num_documents: 0,
+            fraction,
+            kept,
+            tried: 0,
+            spare: Vec::new(),
+        }
+    }
+
+    /// From now on every document is held out.
+    pub fn hold_out_all(&mut self) {
+        self.fraction = f64::INFINITY;
+    }
+
+    /// Append text to the open document.
+    pub fn push(&mut self, text: &str) {
+        self.block.text.push_str(text);
+    }
+
+    /// Whether the open document has text.
+    pub fn has_text(&self) -> bool {
+        self.continues || self.block.text.len() > self.open
+    }
+
+    /// End the open document; without text there is none.
+    pub fn end_document(&mut self) {
+        if !self.has_text() {
+            return;
+        }
+        let target = self.target();
+        self.close_piece(self.block.text.len(), true, target);
+        self.num_documents += 1;
+        let kept = &mut self.kept[target as usize];
+        *kept = kept.saturating_sub(1);
+    }
+
+    fn target(&self) -> Target {
+        let held_out = self.fraction.is_infinite() || is_held_out(self.num_documents, self.fraction);
+        if held_out { Target::Validation } else { Target::Train }
+    }
+
+    fn close_piece(&mut self, end: usize, ends: bool, target: Target) {
+        self.block.pieces.push(Piece {
+            end,
+            continues: self.continues,
+            ends,
+            target,
+            kept: self.kept[target as usize] > 0,
+        });
+        self.continues = !ends;
+        self.open = end;
+        self.tried = end;
+    }
+
+    /// The block, when it is full. A document that is open may be cut for it.
+    pub fn take_full(&mut self, encoder: &Encoder) -> Option<Block> {
+        if self.block.text.len() < BLOCK_BYTES {
+            return None;
+        }
+        if self.block.text.len() - self.tried >= BLOCK_BYTES / 2 {
+            let from = self.tried;
+            if let Some(cut) = encoder.last_cut(&self.block.text[self.open..], from - self.open) {
+                let target = self.target();
+                self.close_piece(self.open + cut, false, target);
+            } else {
+                self.tried = self.block.text.len();
+            }
+        }
+        self.take()
+    }
+
+    /// What there is, without the rest of a document that is open.
+    pub fn take(&mut self) -> Option<Block> {
+        if self.block.pieces.is_empty() {
+            return None;
+        }
+        let mut next = self.spare.pop().unwrap_or_default();
+        next.text.push_str(&self.block.text[self.open..]);
+        self.block.text.truncate(self.open);
+        self.tried = self.tried.saturating_sub(self.open);
+        self.open = 0;
+        Some(std::mem::replace(&mut self.block, next))
+    }
+
+    /// Use the memory of a block that is done with: fresh memory costs its first touch.
+    pub fn recycle(&mut self, mut block: Block) {
+        block.text.clear();
+        block.pieces.clear();
+        self.spare.push(block);
+    }
+}

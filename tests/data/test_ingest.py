@@ -1,0 +1,179 @@
+"""Reading, cutting, encoding and packing in Rust, against the same rules in Python; going on after a kill."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import lzma
+import random
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tttkit.data import encode_documents, open_split, prepare
+from tttkit.data.claim import MARKER_NAME
+from tttkit.data.prepare import prepare_dataset
+from tttkit.data.sources import Reading, iter_documents
+from tttkit.data.text import Decoder
+from tttkit.errors import DataError
+
+from .conftest import TEXTS
+
+LINES = [
+    "", " ", "\t", "\x1c", "\u3000", "word", " two words", " = Title = ", " = = Part = = ", " = = ", " = = = ",
+    "é\u2028x", "\ufeffmark", "= Title =", " = Title = x", "last\x85",
+]  # fmt: skip
+ENDS = ["\n", "\r\n", "\n\n"]
+
+
+def expected_stream(documents, tokenizer_json, eos_id):
+    ids, offsets = encode_documents(documents, tokenizer_json)
+    pieces = [[*piece.tolist(), eos_id] for piece in np.split(ids, offsets[1:-1].astype(np.int64))]
+    return [id_ for piece in pieces for id_ in piece], np.cumsum([len(piece) for piece in pieces]).tolist()
+
+
+@given(
+    files=st.lists(
+        st.lists(st.tuples(st.sampled_from(LINES), st.sampled_from(ENDS)), min_size=1, max_size=12),
+        min_size=1,
+        max_size=4,
+    ),
+    cut=st.integers(0, 2),
+    rule=st.sampled_from(["file", "line", "blank-line", "wikitext"]),
+)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_rust_cuts_documents_as_python_does(tmp_path_factory, tokenizer_json, files, cut, rule):
+    root = tmp_path_factory.mktemp("rules")
+    paths = []
+    for index, lines in enumerate(files):
+        text = "".join(line + end for line, end in lines)
+        paths.append(str(root / f"{index}.txt"))
+        Path(paths[-1]).write_bytes(text[: len(text) - cut].encode())
+    documents = list(iter_documents(paths, Reading(documents=rule), Decoder()))
+    if not documents:
+        with pytest.raises(DataError, match="no text in"):
+            prepare_dataset(paths, root / "out", str(tokenizer_json), validation_fraction=0, documents=rule)
+        return
+    manifest = prepare_dataset(paths, root / "out", str(tokenizer_json), validation_fraction=0, documents=rule)
+    split = open_split(root / "out", "train")
+    stream, ends = expected_stream(documents, tokenizer_json, manifest.eos_id)
+    assert split.document_ends.tolist() == ends
+    assert split.tokens(0, split.num_tokens).tolist() == stream
+    assert split.num_bytes == sum(len(text.encode()) for text in documents)
+
+
+def awkward_text(num_bytes, seed=0):
+    generator = random.Random(seed)
+    pieces = [
+        *TEXTS,
+        "東京は日本の首都である。",
+        "x" * 300,
+        " " * 40,
+        "don't 'll 's",
+        "\u3000\u3000",
+        "½²٣",
+        "<|endoftext|>",
+        "!" * 99,
+    ]
+    text = ""
+    while len(text.encode()) < num_bytes:
+        text += "".join(generator.choices(pieces, k=2_000))
+    return text
+
+
+@pytest.mark.parametrize("end", ["\n", "\u3000"])
+def test_a_document_of_many_blocks_has_the_ids_of_the_whole(tmp_path, tokenizer_json, end):
+    text = awkward_text(900_000) + end
+    (tmp_path / "long.txt").write_bytes(text.encode())
+    for threads in (1, 2):
+        out = tmp_path / str(threads)
+        manifest = prepare_dataset(
+            [str(tmp_path / "long.txt")], out, str(tokenizer_json), validation_fraction=0, threads=threads
+        )
+        split = open_split(out, "train")
+        stream, ends = expected_stream([text], tokenizer_json, manifest.eos_id)
+        assert split.document_ends.tolist() == ends
+        assert split.tokens(0, split.num_tokens).tolist() == stream
+        assert split.num_words == len(text.split())
+
+
+def digests(directory):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in directory.glob("*.tok")}
+
+
+class _Interrupted(BaseException):
+    """As Ctrl-C and SIGTERM do."""
+
+
+@pytest.mark.parametrize(("damage", "fraction"), [(False, 0.3), (True, 0)])
+def test_an_interrupted_preparation_goes_on_from_its_whole_shards(
+    tmp_path, tokenizer_json, monkeypatch, damage, fraction
+):
+    monkeypatch.setattr(prepare, "RUN_BYTES", 1 << 18)
+    (tmp_path / "text.txt").write_text("".join(TEXTS) * 6_000)
+    arguments = {"documents": "line", "validation_fraction": fraction, "shard_tokens": 70_000}
+
+    def run(out, progress=None):
+        source = [str(tmp_path / "text.txt")]
+        return prepare_dataset(source, tmp_path / out, str(tokenizer_json), progress=progress, **arguments)
+
+    def interrupt(num_bytes, _total, _tokens):
+        if num_bytes > 700_000:
+            raise _Interrupted
+
+    with pytest.raises(_Interrupted):
+        run("again", interrupt)
+    lines = (tmp_path / "again" / MARKER_NAME).read_text().splitlines()[1:]
+    whole = [json.loads(line)[0] for line in lines]
+    assert len(whole) >= 2, "nothing was finished before the interruption"
+    times = {name: (tmp_path / "again" / name).stat().st_mtime_ns for name in whole}
+    if damage:
+        damaged = tmp_path / "again" / whole[0]
+        damaged.write_bytes(damaged.read_bytes()[:-1] + b"\xff")
+    manifest = run("again")
+    assert manifest.splits == run("whole").splits
+    assert digests(tmp_path / "again") == digests(tmp_path / "whole")
+    assert not (tmp_path / "again" / MARKER_NAME).exists()
+    kept = [name for name, time in times.items() if (tmp_path / "again" / name).stat().st_mtime_ns == time]
+    assert (kept == whole) if not damage else (whole[0] not in kept)
+
+
+def test_another_request_starts_clean(tmp_path, tokenizer_json, monkeypatch):
+    monkeypatch.setattr(prepare, "RUN_BYTES", 1 << 18)
+    (tmp_path / "text.txt").write_text("".join(TEXTS) * 3_000)
+
+    def interrupt(num_bytes, _total, _tokens):
+        if num_bytes > 400_000:
+            raise _Interrupted
+
+    def run(out, shard_tokens, progress=None):
+        return prepare_dataset(
+            [str(tmp_path / "text.txt")], tmp_path / out, str(tokenizer_json), validation_fraction=0, documents="line",
+            shard_tokens=shard_tokens, progress=progress,
+        )  # fmt: skip
+
+    with pytest.raises(_Interrupted):
+        run("again", 50_000, interrupt)
+    assert run("again", 60_000).splits == run("whole", 60_000).splits
+
+
+@pytest.mark.parametrize("suffix", ["gz", "xz", "zst"])
+def test_compressed_sources_are_read_as_what_they_hold(tmp_path, tokenizer_json, suffix):
+    def compress(data):
+        if suffix == "zst":
+            return pyarrow.compress(data, codec="zstd", asbytes=True)
+        return (gzip if suffix == "gz" else lzma).compress(data)
+
+    text, records = "\n".join(TEXTS), "\n".join(json.dumps({"text": text}) for text in TEXTS)
+    (tmp_path / f"a.txt.{suffix}").write_bytes(compress(text.encode()))
+    (tmp_path / f"b.jsonl.{suffix}").write_bytes(compress(records.encode()))
+    assert list(iter_documents([str(tmp_path)], Reading(), Decoder())) == [text, *TEXTS]
+    whole = (tmp_path / f"a.txt.{suffix}").read_bytes()
+    (tmp_path / f"a.txt.{suffix}").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=rf"a\.txt\.{suffix} is damaged"):
+        prepare_dataset([str(tmp_path)], tmp_path / "out", str(tokenizer_json))
