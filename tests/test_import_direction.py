@@ -9,7 +9,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = ROOT / "python" / "tttkit"
-FOUNDATION = {"config", "config_layers", "device", "errors", "files", "model_config", "presets", "rundir"}
+FOUNDATION = {
+    "config",
+    "config_layers",
+    "device",
+    "errors",
+    "files",
+    "memory_events",
+    "model_config",
+    "presets",
+    "rundir",
+}
 ALLOWED = {
     "data": {"_rust"},
     "models": set(),

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tttkit import files
+from tttkit import files, memory_events
 from tttkit.rundir import RunDirectory
 
 HEARTBEAT_SECONDS = 5.0
@@ -60,6 +60,7 @@ class RunLog:
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "time": now(),
+            "memory_events": memory_events.mark(),
         }
         try:
             files.write_json(self._run.heartbeat, beat)
