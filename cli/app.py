@@ -13,7 +13,7 @@ import typer
 from tttkit import __version__
 from tttkit.errors import DiskFullError, TttkitError, UsageError
 
-from . import bench, compare, data, doctor, eval, plot, report, resume, status, train
+from . import bench, compare, config, data, doctor, eval, plot, report, resume, status, train
 from .console import err, mend_streams, out
 
 _BUG = 1
@@ -49,6 +49,7 @@ app.add_typer(eval.eval_app, name="eval")
 app.command("plot")(plot.plot)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
+app.add_typer(config.config_app, name="config")
 app.command("doctor")(doctor.doctor)
 
 

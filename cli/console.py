@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.theme import Theme
 
 PIPED_WIDTH = 120
-_THEME = Theme({"error": "bold red", "hint": "cyan", "ok": "green", "warning": "yellow", "path": "cyan"})
+THEME = Theme({"error": "bold red", "hint": "cyan", "ok": "green", "warning": "yellow", "path": "cyan"})
 
 
 class SafeStream(io.TextIOBase):
@@ -81,7 +81,7 @@ def _console(stream: SafeStream) -> Console:
     live = stream.isatty()
     width = None if live else shutil.get_terminal_size((PIPED_WIDTH, 25)).columns
     return Console(
-        file=cast("IO[str]", stream), theme=_THEME, force_terminal=live, width=width, highlight=False, emoji=False
+        file=cast("IO[str]", stream), theme=THEME, force_terminal=live, width=width, highlight=False, emoji=False
     )
 
 

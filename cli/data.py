@@ -95,7 +95,10 @@ def inspect(
     samples: Annotated[int, typer.Option(help="Decoded samples to show.", min=0)] = 3,
     json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Show counts, document lengths and decoded samples of a DATA directory."""
+    """Show counts, document lengths and decoded samples of a DATA directory.
+
+    Example: `tttkit data inspect data/novels --samples 3`
+    """
     import numpy as np
 
     from tttkit.data import load_manifest, open_split
@@ -133,7 +136,10 @@ def verify(
     io: Annotated[str, typer.Option(help="mmap, or pread for network file systems.")] = "mmap",
     json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Read every byte: checksums of all files, every id below the vocabulary, the index of documents."""
+    """Read every byte: checksums of all files, every id below the vocabulary, the index of documents.
+
+    Example: `tttkit data verify data/novels`
+    """
     from tttkit.data import load_manifest, open_split
     from tttkit.files import sha256_of
 

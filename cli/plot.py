@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from tttkit.errors import UsageError
-from tttkit.rundir import find_run
+from tttkit.rundir import RunDirectory, find_run
 
 from .console import out, print_json
 
-_FORMATS = ("png", "svg")
+_PAGE = "html"
+_FORMATS = ("png", "svg", _PAGE)
 
 
 def plot(
@@ -26,31 +27,54 @@ def plot(
         Path | None,
         typer.Option("--out", "--output", "-o", help="Directory to write to (default: RUN).", show_default=False),
     ] = None,
-    formats: Annotated[str, typer.Option("--format", help="png, svg, or both: png,svg.")] = "png",
+    formats: Annotated[
+        str, typer.Option("--format", help="png, svg, html (one page to send around), or several: png,svg.")
+    ] = "png",
     json_output: Annotated[bool, typer.Option("--json", help="Print the files written as JSON.")] = False,
 ) -> None:
-    """Draw how length generalization evolves over a run: full context over sliding window, a line per checkpoint.
+    """Draw the evolution of length generalization, the ratio SW/full, and the training loss of a run.
 
-    Example: `tttkit plot runs/quick --format png,svg`
+    Several runs are drawn each, and side by side on the token axis in `comparison`, in -o or the folder of the first.
+
+    As html it is report.html, one file without network: criteria, interactive curves, tables, configuration.
+
+    Examples: `tttkit plot runs/quick --format png,svg` · `tttkit plot runs/a runs/b -o figures` ·
+    `tttkit plot runs/quick --format html`
     """
-    kinds = [kind.strip() for kind in formats.split(",")]
+    kinds = list(dict.fromkeys(kind.strip() for kind in formats.split(",")))
     for kind in kinds:
         if kind not in _FORMATS:
-            raise UsageError(f"--format must be {' or '.join(_FORMATS)}, or both: png,svg; got `{kind}`")
-    from tttkit.report.plots import EVOLUTION_NAME, load_curves, load_means, plot_evolution, plot_means
-
+            raise UsageError(f"--format must be {', '.join(_FORMATS)}, or several: png,svg; got `{kind}`")
     paths = [*(runs or []), *([curriculum_dir] if curriculum_dir else [])]
     directories = [find_run(path) for path in paths] or [find_run(None)]
+    drawn = [kind for kind in kinds if kind != _PAGE]
     written = []
     for run in directories:
         target = run.path if output is None else output if len(directories) == 1 else output / run.path.name
-        means = load_means(run)
-        curves = [] if means else load_curves(run)
-        target.mkdir(parents=True, exist_ok=True)
-        for kind in kinds:
-            path = target / f"{EVOLUTION_NAME}.{kind}"
-            written.append(str(plot_means(means, path) if means else plot_evolution(curves, path)))
-            if not json_output:
-                out.print(written[-1], markup=False, soft_wrap=True)
+        written += _figures(run, target, drawn) if drawn else []
+        if _PAGE in kinds:
+            written.append(_page(run, target, [other for other in directories if other != run]))
+    if len(directories) > 1 and drawn:
+        from tttkit.report.draw import draw_comparison
+
+        written += draw_comparison(directories, output or directories[0].path.parent, drawn)
     if json_output:
-        print_json({"written": written})
+        print_json({"written": [str(path) for path in written]})
+    for path in () if json_output else written:
+        out.print(str(path), markup=False, soft_wrap=True)
+
+
+def _figures(run: RunDirectory, target: Path, kinds: list[str]) -> list[Path]:
+    from tttkit.report.draw import draw_run
+
+    return draw_run(run, target, kinds)
+
+
+def _page(run: RunDirectory, target: Path, against: list[RunDirectory]) -> Path:
+    """report.html, with the curves of the other runs in it."""
+    from tttkit.analyze.findings import find
+    from tttkit.report.html import REPORT_NAME, write_html
+
+    target.mkdir(parents=True, exist_ok=True)
+    statements = [f"{item.topic}: {item.statement}" for item in find(run).items]
+    return write_html(run, target / REPORT_NAME, findings=statements, against=against)

@@ -28,7 +28,7 @@ def report(
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Write CURRICULUM_RESULTS.md: each research question answered, with its rule, figures and uncertainty.
+    """Write CURRICULUM_RESULTS.md and report.html: the research questions, each answered with rule and figures.
 
     Example: `tttkit report runs/quick --against runs/sw`
     """
@@ -48,6 +48,8 @@ def write_report(run: RunDirectory, against: list[RunDirectory], target: Path) -
     from tttkit.analyze.compare import compare
     from tttkit.analyze.findings import find
     from tttkit.analyze.record import load
+    from tttkit.report.html import REPORT_NAME as PAGE_NAME
+    from tttkit.report.html import write_html
     from tttkit.report.markdown import REPORT_NAME, render
 
     record = load(run)
@@ -55,4 +57,10 @@ def write_report(run: RunDirectory, against: list[RunDirectory], target: Path) -
     findings = find(record)
     path = target / REPORT_NAME
     files.write_text(path, render(record, findings, compare([record, *others]) if others else None))
-    return [path], findings.to_dict()
+    page = write_html(
+        run,
+        target / PAGE_NAME,
+        findings=[f"{item.topic}: {item.statement}" for item in findings.items],
+        against=against,
+    )
+    return [path, page], findings.to_dict()

@@ -14,35 +14,11 @@ from tttkit.errors import PreemptedError, UsageError
 from tttkit.rundir import find_run
 
 from .console import out, print_json
+from .layers import SECTION_OF, Request, collect_layers, merge_layers
 
 if TYPE_CHECKING:
     from .train_view import TrainView
 
-_SECTION_OF = {
-    "window": "train",
-    "max_steps": "train",
-    "batch_size": "train",
-    "grad_accumulation": "train",
-    "precision": "train",
-    "seed": "train",
-    "device": "train",
-    "keep_weights": "train",
-    "save_every": "train",
-    "learning_rate": "optimizer",
-    "warmup_ratio": "optimizer",
-    "weight_decay": "optimizer",
-    "max_grad_norm": "optimizer",
-    "num_eval_checkpoints": "evaluation.num_checkpoints",
-    "eval_max_length": "evaluation.max_length",
-    "eval_num_sequences": "evaluation.num_sequences",
-    "sw_mode": "evaluation",
-    "early_stop_patience": "early_stopping.patience",
-    "early_stop_min_delta": "early_stopping.min_delta",
-    "early_stop": "early_stopping.enabled",
-}
-"""Where a flag's value belongs: a section, or a section and a key where that is named otherwise."""
-
-_MODEL_SIZES = ("125m", "350m", "760m", "1b")
 _RUN = "Run"
 _LOOP = "Loop and optimizer"
 _EVALUATION = "Evaluation and early stopping"
@@ -125,10 +101,14 @@ def train(
 
     Examples: `tttkit train` · `tttkit train --preset curriculum-100k --data DATA --device cuda`
     """
-    flags = {name: value for name, value in locals().items() if name in _SECTION_OF and value is not None}
+    flags = {name: value for name, value in locals().items() if name in SECTION_OF and value is not None}
     if flags.get("precision") == "no":  # the earlier system's word
         flags["precision"] = "fp32"
-    values = _layers(config, preset, data, model, model_size, flags, assignments or [])
+    request = Request(
+        config=config, preset=preset, data=data, model=model, model_size=model_size, flags=flags,
+        assignments=tuple(assignments or ()),
+    )  # fmt: skip
+    values = merge_layers(collect_layers(request, os.environ))
     out_directory = output or Path("runs") / values["preset"]
     from tttkit.config import build_config
 
@@ -141,44 +121,6 @@ def train(
     options = RunOptions(auto_microbatch, grace, allow_data_change, frozenset(allow_change or ()))
     view = TrainView(plain=plain, quiet=quiet, json_events=json_events)
     run_training(values, out_directory, view, options, resume=resume)
-
-
-def _layers(
-    config: Path | None,
-    preset: str | None,
-    data: Path | None,
-    model: str | None,
-    model_size: str | None,
-    flags: dict[str, Any],
-    assignments: list[str],
-) -> dict[str, Any]:
-    """Merge the layers of configuration: preset < file < environment < flags and --set."""
-    from tttkit.config_layers import load_toml, merge, parse_assignment
-    from tttkit.model_config import ModelConfig, name_to_fields
-    from tttkit.presets import preset_values
-
-    from_file = load_toml(config) if config else {}
-    values = merge(preset_values(preset or from_file.get("preset") or "quick"), from_file)
-    for variable in sorted(os.environ):
-        if variable.startswith("TTTKIT_SET_"):  # TTTKIT_SET_TRAIN__MAX_STEPS=100
-            key = variable.removeprefix("TTTKIT_SET_").lower().replace("__", ".")
-            values = merge(values, parse_assignment(f"{key}={os.environ[variable]}"))
-    if model_size is not None:
-        if model_size not in _MODEL_SIZES:
-            raise UsageError(f"unknown model size `{model_size}`", hint=f"sizes: {', '.join(_MODEL_SIZES)}")
-        sizes = ModelConfig.preset(f"official-{model_size}").to_dict()
-        names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-        values = merge(values, {"model": {name: sizes[name] for name in names}})
-    if model is not None:
-        values = merge(values, {"model": name_to_fields(model)})
-    if data is not None:
-        values = merge(values, {"data": {"path": str(data)}})
-    for name, value in flags.items():
-        section, _, key = _SECTION_OF[name].partition(".")
-        values = merge(values, {section: {key or name: value}})
-    for assignment in assignments:
-        values = merge(values, parse_assignment(assignment))
-    return values
 
 
 def _print_config(resolved: dict[str, Any], *, as_json: bool) -> None:

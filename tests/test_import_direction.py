@@ -17,6 +17,7 @@ FOUNDATION = {
     "errors",
     "files",
     "filesystem",
+    "memory_events",
     "model_config",
     "presets",
     "rundir",

@@ -63,11 +63,36 @@ def difference(left: dict[str, Any], right: dict[str, Any], prefix: str = "") ->
     return lines
 
 
-def to_toml(values: dict[str, Any]) -> str:
-    """Sections of plain values as TOML; what is None is left out, since TOML has no null."""
-    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items() if not isinstance(value, dict | None)]
-    for section, content in values.items():
-        if isinstance(content, dict):
-            lines += ["", f"[{section}]"]
-            lines += [f"{key} = {json.dumps(value)}" for key, value in content.items() if value is not None]
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by their dotted keys, in order."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def origins(resolved: dict[str, Any], layers: list[tuple[str, dict[str, Any]]]) -> dict[str, str]:
+    """For every dotted key of `resolved` the name of the last of the (name, values) `layers` that set it; `default`."""
+    found = dict.fromkeys(flatten(resolved), "default")
+    for name, values in layers:
+        found |= {key: name for key in flatten(values) if key in found}
+    return found
+
+
+def to_toml(values: dict[str, Any], comments: dict[str, str] | None = None) -> str:
+    """Sections of plain values as TOML, with a comment behind each dotted key that has one.
+
+    What is None is left out, since TOML has no null; with comments it stands as a comment itself.
+    """
+    sections = {"": {key: value for key, value in values.items() if not isinstance(value, dict)}}
+    sections |= {key: value for key, value in values.items() if isinstance(value, dict)}
+    lines: list[str] = []
+    for section, content in sections.items():
+        lines += ["", f"[{section}]"] if section else []
+        for key, value in content.items():
+            comment = (comments or {}).get(f"{section}.{key}" if section else key)
+            if value is not None:
+                lines.append(f"{key} = {json.dumps(value)}" + (f"  # {comment}" if comment else ""))
+            elif comment:
+                lines.append(f"# {key} is not set  # {comment}")
     return "\n".join(lines) + "\n"

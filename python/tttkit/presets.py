@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -77,5 +78,7 @@ PRESET_NAMES = tuple(_BUILDERS)
 def preset_values(name: str) -> dict[str, Any]:
     """Values of a named experiment, for `config.build_config`. Raises UsageError for an unknown name."""
     if name not in _BUILDERS:
-        raise UsageError(f"unknown preset `{name}`", hint=f"presets: {', '.join(PRESET_NAMES)}")
+        near = difflib.get_close_matches(name, PRESET_NAMES, n=1)
+        guess = f"did you mean `{near[0]}`? " if near else ""
+        raise UsageError(f"unknown preset `{name}`", hint=f"{guess}presets: {', '.join(PRESET_NAMES)}")
     return {"preset": name, **_BUILDERS[name]()}

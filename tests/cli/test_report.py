@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 
@@ -18,8 +19,11 @@ def copy(finished, tmp_path):
 def test_report_of_a_run_twice_gives_the_same_bytes(copy):
     first = tttkit("report", copy)
     path = copy / "CURRICULUM_RESULTS.md"
-    assert (first.code, first.out) == (0, f"{path}\n")
+    page = copy / "report.html"
+    assert (first.code, first.out) == (0, f"{path}\n{page}\n")
     before = path.read_bytes()
+    statement = json.loads(tttkit("report", copy, "--json").out)["findings"]["items"][0]["statement"]
+    assert html.escape(statement) in page.read_text()
     assert tttkit("report", "--curriculum_dir", copy).code == 0
     assert path.read_bytes() == before
     assert b"### 2. Does the SW advantage persist?" in before
@@ -68,3 +72,4 @@ def test_means_of_an_earlier_file_are_plotted_beside_it(tmp_path):
     assert (tmp_path / "curriculum_length_gen_evolution.png").read_bytes().startswith(b"\x89PNG")
     assert tttkit("status", tmp_path / "w32.json").code == 0
     assert tttkit("report", tmp_path / "w32.json").code == 0
+    assert "<h2>Curves</h2>" not in (tmp_path / "report.html").read_text(), "there are none"

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
+import re
+import select
 import shutil
 import signal
 import socket
+import struct
+import termios
+import time
 from pathlib import Path
 
 import pytest
@@ -118,6 +126,99 @@ def test_loop_ends_when_nobody_reads(finished):
         process.stdout.readline()
         process.stdout.close()
         assert process.wait(timeout=30) == 0
+
+
+def test_what_changed_since_the_last_look(run):
+    assert "since then" not in tttkit("status", run).out
+    assert "ago: nothing has changed" in tttkit("status", run).out
+    record = {"step": 9, "loss": 1.25, "ppl": 3.5, "tokens_seen": 576, "tokens_per_second": 100.0, "num_skipped": 2}
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(record) + "\n")
+    forget_result(run)
+    assert json.loads(tttkit("status", run, "--json").out)["step"] == 9, "a script's look is not remembered"
+    result = tttkit("status", run)
+    assert "finished to crashed, +3 steps, loss" in result.out
+    assert " to 1.250" in result.out
+    assert "2 updates that were not finite" in result.out
+    assert "nothing has changed" in tttkit("status", run).out
+
+
+def test_a_state_folder_that_cannot_be_written(run, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", "/dev/null")
+    assert tttkit("status", run).code == 0
+
+
+def test_all_vital_figures(run):
+    out = tttkit("status", run).out
+    for name in (
+        "state",
+        "model",
+        "step",
+        "loss",
+        "evaluations",
+        "SW/full",
+        "best",
+        "patience",
+        "speed",
+        "saved",
+        "disk",
+    ):
+        assert re.search(rf"^{name} ", out, re.M), name
+    assert "state of step 6, " in out
+    assert re.search(r"selection_ppl [\d.]+ [▁-█]{3}", out), "the curve of the evaluations"
+    assert re.search(r"SW/full +[\d.]+ \[[\d.]+, [\d.]+\] at 20 x W", out)
+
+
+def test_several_runs_in_one_table(finished, run):
+    forget_result(run)
+    result = tttkit("status", finished, run)
+    table = [line for line in result.out.splitlines() if line.startswith("│")]
+    assert len(table) == 2
+    assert "finished" in table[0]
+    assert "crashed" in table[1]
+    assert f"{run}: crashed: its process" in result.out, "the reason of what is not well"
+    assert result.err.count("next: ") == 2
+
+
+def test_loop_on_a_terminal_uses_the_alternate_screen(finished):
+    ours, theirs = pty.openpty()
+    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    environment = {"TERM": "xterm", "NO_COLOR": "1"}
+    with start("status", finished, "--loop", **streams, env=environment, start_new_session=True) as process:
+        os.close(theirs)
+        set_size(ours, 100)
+        shown = read_until(ours, "Ctrl-C ends")
+        assert "\x1b[?1049h" in shown
+        assert "again in" in shown
+        set_size(ours, 50)
+        narrow = read_until(ours, "SW/full ┃")  # the table without the interval, which needs 80 columns
+        assert "Traceback" not in narrow
+        process.send_signal(signal.SIGINT)
+        rest = read_until(ours, "\x1b[?1049l")
+        assert "Traceback" not in rest
+        assert process.wait(timeout=30) == 0
+    os.close(ours)
+
+
+def test_a_block_per_interval_when_piped(finished):
+    with start("status", finished, "--loop", "--interval", "0.2") as process:
+        seen = [process.stdout.readline() for _ in range(60)]
+    stamps = [line for line in seen if line.startswith("== 20")]
+    assert len(stamps) >= 2
+    assert not any("\x1b" in line for line in seen)
+
+
+def set_size(terminal, columns):
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+
+
+def read_until(terminal, text):
+    shown, deadline = "", time.monotonic() + 60
+    while text not in shown and text not in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown):
+        assert time.monotonic() < deadline, shown
+        if select.select([terminal], [], [], 1)[0]:
+            shown += os.read(terminal, 65_536).decode(errors="replace")
+    return shown
 
 
 @pytest.mark.parametrize("interval", ["0", "-1", "nan", "soon"])

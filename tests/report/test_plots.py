@@ -15,7 +15,8 @@ from tttkit.config import EvaluationConfig
 from tttkit.errors import DataError, UsageError
 from tttkit.evaluate import Evaluation
 from tttkit.evaluate.checkpoint import write_checkpoint
-from tttkit.report.plots import chunk_eval_name, load_curves, plot_chunk_eval, plot_evolution
+from tttkit.report.curves import load_curves
+from tttkit.report.plots import chunk_eval_name, plot_chunk_eval, plot_evolution
 from tttkit.rundir import RunDirectory
 
 W, T = 64, 1280

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -123,7 +124,10 @@ def test_a_killed_run_is_crashed_at_once(finished_run):
         process.kill()
     found = read_status(finished_run)
     assert found.state == "crashed"
-    assert found.reason == f"its process (pid {process.pid}) ended without saying why: killed, or out of memory"
+    expected = (
+        rf"its process \(pid {process.pid}\) ended without saying why, \d+ s ago at the latest, at about step 7, "
+    )
+    assert re.fullmatch(f"{expected}0 steps after the last saved state; killed, or out of memory", found.reason)
     assert "goes on from the last saved state" in found.next_command
 
 
@@ -168,18 +172,46 @@ def test_the_heartbeat_of_an_earlier_process_says_nothing_about_the_next(finishe
         assert read_status(finished_run).state == "starting"
 
 
-def test_time_left_is_remaining_steps_at_the_recent_speed_and_remaining_evaluations(finished_run):
-    metadata = finished_run.read_metadata()
-    metadata["config"]["train"]["max_steps"] = 112
-    metadata["config"]["evaluation"]["num_checkpoints"] = 6
-    files.write_json(finished_run.metadata, metadata)
-    records = [{**record, "tokens_per_second": 640.0} for record in finished_run.read_metrics()]
-    finished_run.metrics.write_text("".join(json.dumps(record) + "\n" for record in records))
-    summaries = [{**summary, "eval_seconds": 3.0} for summary in finished_run.read_summaries()]
-    files.write_json(finished_run.summaries, summaries)
+@pytest.mark.parametrize(("age", "expected"), [(0, 900), (100, 800), (2000, 0)])
+def test_time_left_is_what_the_trainer_expected_less_the_time_since(finished_run, age, expected):
+    then = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=age)
+    files.append_line(finished_run.metrics, json.dumps({"step": 13, "eta_seconds": 900.0, "time": then.isoformat()}))
     with exclusive(finished_run):
-        RunLog(finished_run).heartbeat("training", 12)
-        assert read_status(finished_run).eta_seconds == pytest.approx(100 * 64 / 640 + 2 * 3.0)
+        RunLog(finished_run).heartbeat("training", 13)
+        assert read_status(finished_run).eta_seconds == pytest.approx(expected, abs=20)
+
+
+def test_a_kill_for_want_of_memory_is_called_so(finished_run, tmp_path, monkeypatch):
+    """The counter of the control group grew since the last heartbeat."""
+    counter = tmp_path / "memory.events"
+    counter.write_text("low 0\noom 1\noom_kill 4\n")
+    monkeypatch.setattr("tttkit.memory_events._own_cgroup", lambda: tmp_path)
+    metadata = finished_run.read_metadata()
+    del metadata["result"]
+    files.write_json(finished_run.metadata, metadata)
+    with exclusive(finished_run):
+        RunLog(finished_run).heartbeat("training", 9)
+    assert read_status(finished_run).reason.endswith("; killed, or out of memory")
+    counter.write_text("low 0\noom 1\noom_kill 5\n")
+    found = read_status(finished_run)
+    assert found.state == "crashed"
+    assert found.reason.endswith("; probably OOM-killed: 1 such kill counted since its last sign of life")
+
+
+def test_what_surrounds_a_run(finished_run):
+    found = read_status(finished_run)
+    assert found.saved_step == 12
+    assert 0 <= found.saved_seconds_ago < 3600
+    whole = sum(file.stat().st_size for file in finished_run.path.rglob("*") if file.is_file())
+    assert found.disk_used_bytes == whole
+    assert found.disk_free_bytes > 0
+    assert found.gpus == []
+    last = finished_run.read_summaries()[-1]
+    assert found.advantage["label"] == "5xW"
+    assert (found.advantage["ratio"], found.advantage["full_ppl"]) == (last["ratio_at_5xW"], last["ttt_ppl_at_5xW"])
+    assert found.selection_ppls == [item["selection_ppl"] for item in finished_run.read_summaries()]
+    shutil.rmtree(finished_run.states)
+    assert read_status(finished_run).saved_step is None
 
 
 def test_torn_and_foreign_lines_of_the_metrics_are_passed_over(finished_run):

@@ -1,68 +1,31 @@
 """Plots of length generalization, for a screen and for a paper. Same data, same bytes.
 
-matplotlib is imported by this module alone, and this module only when something is drawn.
+matplotlib is imported by the modules of figures alone, and those only when something is drawn.
 """
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib import colormaps, style
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
-from tttkit import files
-from tttkit.analyze import legacy
-from tttkit.errors import DataError, UsageError
-from tttkit.rundir import RunDirectory
+from tttkit.report.curves import LABELS, floats, perplexity
+from tttkit.report.figure import GREY, LOOK, STYLES, log_y, save, thousands
 
 EVOLUTION_NAME = "curriculum_length_gen_evolution"
-LABELS = (1, 2, 5, 10, 20, 50, 100)
-# Okabe and Ito's colours, told apart in every common form of colour blindness, and a line style each for greyscale.
-STYLES = {
-    "full": ("#0072B2", "-", "full: state carried from token 0"),
-    "sw": ("#D55E00", "--", "sw: each token's own window of W"),
-    "sw_aligned": ("#E69F00", "-.", "sw_aligned: windows on inner mini-batches"),
-    "reset": ("#009E73", ":", "reset: fresh state every W tokens"),
-}
-_GREY = "0.4"
-_LOOK: Any = {
-    "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "legend.fontsize": 8, "axes.titlelocation": "left",
-    "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "savefig.dpi": 200,
-    "svg.hashsalt": "tttkit",
-}  # fmt: skip
-"""Sizes for a figure 6 inches wide, so that it can still be read at half of that, a paper's column. The salt makes the
-names inside an SVG depend on nothing but the data."""
-
-
-def load_curves(run: RunDirectory) -> list[dict[str, Any]]:
-    """Curves of every evaluated checkpoint with its step, in order of step; labelled points where no curve was kept.
-
-    Raises UsageError when the run has no evaluation yet, DataError when a file is damaged.
-    """
-    loaded: list[dict[str, Any]] = []
-    for summary in legacy.read_summaries(run):
-        path = run.checkpoint(int(summary.get("checkpoint_idx", len(loaded)))) / "chunk_eval.json"
-        curves = _read_curves(path) if path.exists() else summary.get("curves") or _curves_of_summary(summary)
-        loaded.append({"model": summary.get("model"), **curves, "step": summary["step"]})
-    loaded = [curves for curves in loaded if curves["ends"]]
-    if not loaded:
-        raise UsageError(f"{run.path} has no evaluation yet", hint=f"look at it with `tttkit status {run.path}`")
-    return sorted(loaded, key=lambda curves: int(curves["step"] or 0))
 
 
 def plot_evolution(curves: list[dict[str, Any]], path: Path) -> Path:
     """TTT over SW panels, a line per checkpoint from dark to bright; PNG or SVG by the suffix of `path`. Returns it."""
-    with style.context(["default", _LOOK]):
+    with style.context(["default", LOOK]):
         figure = Figure(figsize=(6, 5.6), layout="constrained")
         top, bottom = figure.subplots(2, 1, sharex=True, sharey=True)
         steps = [int(item["step"] or 0) for item in curves]  # the earlier system did not always record it
@@ -72,10 +35,10 @@ def plot_evolution(curves: list[dict[str, Any]], path: Path) -> Path:
         for item, step in zip(curves, steps, strict=True):
             colour = colours(norm(step)) if len(curves) > 1 else colours(0.3)  # alone it need not be bright
             look = _look(colour, len(curves), is_last=item is curves[-1])
-            top.plot(item["ends"], _perplexity(item, "full"), **look)
+            top.plot(item["ends"], perplexity(item, "full"), **look)
             _draw_windowed(bottom, item, look)
         _name_panels(top, bottom, curves[-1], steps)
-        if any(np.isnan(_perplexity(item, "sw")).any() for item in curves):
+        if any(np.isnan(perplexity(item, "sw")).any() for item in curves):
             _explain_points(figure)
         for axes in (top, bottom):
             _dress(axes, curves[-1])
@@ -83,47 +46,40 @@ def plot_evolution(curves: list[dict[str, Any]], path: Path) -> Path:
         if len(curves) > 1:
             bar = figure.colorbar(ScalarMappable(norm, colours), ax=[top, bottom], pad=0.02, aspect=40)
             bar.set_label("training step")
-            bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        return _save(figure, path)
-
-
-def load_means(run: RunDirectory) -> list[dict[str, Any]]:
-    """Summaries of a run whose files hold means over all positions and no figure by position; else nothing."""
-    summaries = legacy.read_summaries(run)
-    labelled = any(key.startswith("ttt_ppl_at_") for summary in summaries for key in summary)
-    return [] if labelled else [item for item in summaries if item.get("ttt_ppl_mean") is not None]
+            bar.ax.yaxis.set_major_formatter(thousands)
+        return save(figure, path)
 
 
 def plot_means(summaries: list[dict[str, Any]], path: Path) -> Path:
     """Mean perplexity of both contexts over steps, for files that hold no more; PNG or SVG. Returns `path`."""
-    with style.context(["default", _LOOK]):
+    with style.context(["default", LOOK]):
         figure = Figure(figsize=(6, 3.4), layout="constrained")
         axes = figure.subplots()
         for context, prefix in (("full", "ttt"), ("sw", "sw")):
             colour, line, label = STYLES[context]
-            values = _floats([item.get(f"{prefix}_ppl_mean") for item in summaries])
+            values = floats([item.get(f"{prefix}_ppl_mean") for item in summaries])
             axes.plot([item["step"] for item in summaries], values, line, color=colour, label=label, linewidth=1.1)
         axes.set_yscale("log")
         axes.set_title("Mean of the chunks' perplexities (no figure by position was kept)")
         axes.set_xlabel("training step")
         axes.set_ylabel("perplexity")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.xaxis.set_major_formatter(thousands)
         axes.legend()
-        return _save(figure, path)
+        return save(figure, path)
 
 
 def plot_chunk_eval(curves: dict[str, Any], path: Path) -> Path:
     """All contexts of one checkpoint over positions, and below their ratios to full with intervals. Returns `path`."""
-    with style.context(["default", _LOOK]):
+    with style.context(["default", LOOK]):
         figure = Figure(figsize=(6, 5.6), layout="constrained")
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         ends = np.asarray(curves["ends"])
         for context, (colour, line, label) in STYLES.items():
-            values = _perplexity(curves, context)
+            values = perplexity(curves, context)
             known = ~np.isnan(values)
             look = {"linestyle": line, "linewidth": 1.3} if known.all() else {"linestyle": "none", "marker": "o"}
             top.plot(ends[known], values[known], color=colour, label=label, markersize=4, zorder=2.5, **look)
-        bottom.axhline(1.0, color=_GREY, linewidth=0.8)
+        bottom.axhline(1.0, color=GREY, linewidth=0.8)
         for context in ("sw", "sw_aligned", "reset"):
             _draw_ratio(bottom, curves, context, ends)
         top.set_title("Perplexity by position and context", pad=16)
@@ -134,7 +90,7 @@ def plot_chunk_eval(curves: dict[str, Any], path: Path) -> Path:
         _mark_multiples(top, curves)
         bottom.set_xlabel(_describe_x(curves))
         figure.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-        return _save(figure, path)
+        return save(figure, path)
 
 
 def chunk_eval_name(curves: dict[str, Any]) -> str:
@@ -150,12 +106,12 @@ def _look(colour: Any, num_checkpoints: int, *, is_last: bool) -> dict[str, Any]
 
 
 def _draw_windowed(axes: Axes, item: dict[str, Any], look: dict[str, Any]) -> None:
-    ends, exact = np.asarray(item["ends"]), _perplexity(item, "sw")
+    ends, exact = np.asarray(item["ends"]), perplexity(item, "sw")
     known = ~np.isnan(exact)
     if known.all():
         axes.plot(ends, exact, **look)
         return
-    axes.plot(ends, _perplexity(item, "sw_aligned"), **{**look, "linewidth": 0.6 * look["linewidth"]})
+    axes.plot(ends, perplexity(item, "sw_aligned"), **{**look, "linewidth": 0.6 * look["linewidth"]})
     axes.plot(ends[known], exact[known], "o", markeredgecolor="white", markeredgewidth=0.3, **look)
 
 
@@ -175,14 +131,14 @@ def _describe_x(curves: dict[str, Any]) -> str:
 
 
 def _explain_points(figure: Figure) -> None:
-    points = Line2D([], [], color=_GREY, marker="o", linestyle="none", markersize=3.5, label="each token's own window")
-    lines = Line2D([], [], color=_GREY, linewidth=0.7, label="windows aligned to the inner mini-batch")
+    points = Line2D([], [], color=GREY, marker="o", linestyle="none", markersize=3.5, label="each token's own window")
+    lines = Line2D([], [], color=GREY, linewidth=0.7, label="windows aligned to the inner mini-batch")
     figure.legend(handles=[points, lines], loc="outside lower center", ncols=2)
 
 
 def _draw_ratio(axes: Axes, curves: dict[str, Any], context: str, ends: NDArray[np.int64]) -> None:
     colour, line, _ = STYLES[context]
-    ratio, low, high = (_floats(curves.get(f"{context}_{key}")) for key in ("ratio", "ratio_low", "ratio_high"))
+    ratio, low, high = (floats(curves.get(f"{context}_{key}")) for key in ("ratio", "ratio_low", "ratio_high"))
     known = np.zeros(0, dtype=bool) if ratio.size != ends.size else np.isfinite(ratio + low + high)
     if not known.any():
         return
@@ -196,14 +152,7 @@ def _draw_ratio(axes: Axes, curves: dict[str, Any], context: str, ends: NDArray[
 
 
 def _dress(axes: Axes, curves: dict[str, Any]) -> None:
-    if not any(np.isfinite(line.get_ydata()).any() for line in axes.lines):
-        axes.set_ylim(1, 10)  # a log axis needs a range
-        axes.text(0.5, 0.5, "no finite perplexity", transform=axes.transAxes, ha="center", color=_GREY)
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0), numticks=30))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}" if value < 10 else f"{value:,.0f}"))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    log_y(axes)
     axes.set_ylabel("perplexity")
     _dress_x(axes, curves)
 
@@ -212,9 +161,9 @@ def _dress_x(axes: Axes, curves: dict[str, Any]) -> None:
     axes.grid(axis="y", color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.set_xlim(0, curves["ends"][-1] * 1.01)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_major_formatter(thousands)
     for position, _ in _multiples(curves):
-        axes.axvline(position, color=_GREY, linewidth=0.6, linestyle=(0, (2, 3)), zorder=0)
+        axes.axvline(position, color=GREY, linewidth=0.6, linestyle=(0, (2, 3)), zorder=0)
 
 
 def _mark_multiples(axes: Axes, curves: dict[str, Any]) -> None:
@@ -226,56 +175,10 @@ def _mark_multiples(axes: Axes, curves: dict[str, Any]) -> None:
         last = position
         axes.annotate(
             label, (position, 1.0), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points",
-            ha="center", va="bottom", fontsize=8, color=_GREY,
+            ha="center", va="bottom", fontsize=8, color=GREY,
         )  # fmt: skip
 
 
 def _multiples(curves: dict[str, Any]) -> list[tuple[int, str]]:
     window, longest = int(curves["training_window"]), int(curves["ends"][-1])
     return [(multiple * window, f"{multiple}W") for multiple in LABELS if 0 < multiple * window <= longest]
-
-
-def _read_curves(path: Path) -> dict[str, Any]:
-    """chunk_eval.json. Raises DataError unless it has a window and, per context, a value or null for every chunk."""
-    curves = files.read_json(path)
-    ends = curves.get("ends") if isinstance(curves, dict) else None
-    if not isinstance(ends, list) or not ends or not isinstance(curves.get("training_window"), int):
-        raise DataError(f"{path} holds no curves: expected `training_window` and a list `ends`")
-    for name in (f"{context}_mean_nll" for context in STYLES):
-        values = curves.get(name)
-        if not isinstance(values, list) or len(values) != len(ends):
-            raise DataError(f"{path}: `{name}` must list a value or null for each of the {len(ends)} chunks")
-    return dict(curves)
-
-
-def _curves_of_summary(summary: dict[str, Any]) -> dict[str, Any]:
-    """The labelled points of a summary, for evaluations whose curves were not kept."""
-    window = int(summary.get("training_window", 0))
-    known = [multiple for multiple in LABELS if summary.get(f"ttt_ppl_at_{multiple}xW") is not None]
-    curves: dict[str, Any] = {"training_window": window, "ends": [multiple * window for multiple in known]}
-    for context, prefix in (("full", "ttt"), ("sw", "sw")):
-        values = [summary.get(f"{prefix}_ppl_at_{multiple}xW") for multiple in known]
-        curves[f"{context}_mean_nll"] = [float(np.log(value)) if value else None for value in values]
-    return curves
-
-
-def _perplexity(curves: dict[str, Any], context: str) -> NDArray[np.float64]:
-    """Perplexity per chunk; NaN where it was not computed or left float64."""
-    values = _floats(curves.get(f"{context}_mean_nll"))
-    nll = values if values.size else np.full(len(curves["ends"]), np.nan)
-    return np.exp(np.where(nll < 709, nll, np.nan))
-
-
-def _floats(values: list[float | None] | None) -> NDArray[np.float64]:
-    return np.array([np.nan if value is None else value for value in values or ()], dtype=np.float64)
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    """Write the figure, without dates or versions in it, so that equal data give equal bytes."""
-    FigureCanvasAgg(figure)
-    buffer = io.BytesIO()
-    kind = path.suffix.removeprefix(".")
-    metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
-    figure.savefig(buffer, format=kind, metadata=metadata)
-    files.write_bytes(path, buffer.getvalue())
-    return path

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import statistics
 from contextlib import suppress
 from typing import Any
 
+from tttkit import memory_events
 from tttkit.analyze import legacy
+from tttkit.report import vitals
 from tttkit.rundir import RunDirectory, is_locked
 
 SCHEMA_VERSION = 1
@@ -52,6 +53,19 @@ class RunStatus:
     """summary.json of the latest evaluation."""
     log: list[str]
     """Last lines of training.log."""
+    selection_ppls: list[float]
+    """selection_ppl of the evaluations, thinned to at most 40."""
+    advantage: dict[str, Any] | None
+    """Longest labelled position of the latest evaluation: label, full_ppl, sw_ppl, ratio (SW/full) and its interval."""
+    num_skipped: int | None
+    """Updates left out because loss or gradient was not finite."""
+    saved_step: int | None
+    saved_seconds_ago: float | None
+    """Age of the newest resumable state, by the wall clock."""
+    disk_used_bytes: int
+    disk_free_bytes: int
+    gpus: list[dict[str, int]]
+    """Of a run that lives on one: index, utilization (percent), memory_used and memory_total (MiB), temperature."""
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, for JSON."""
@@ -74,6 +88,7 @@ def read_status(run: RunDirectory, *, num_log_lines: int = 3) -> RunStatus:
     best = stopping.get("best_checkpoint")
     best_steps = [item.get("step") for item in summaries if best is not None and item.get("checkpoint_idx") == best]
     running = state in _PHASES.values()
+    saved, (used, free) = vitals.newest_state(run), vitals.disk(run.path)
     return RunStatus(
         schema_version=SCHEMA_VERSION,
         run=str(run.results or run.path),
@@ -88,7 +103,7 @@ def read_status(run: RunDirectory, *, num_log_lines: int = 3) -> RunStatus:
         ppl=_number(last.get("ppl")),
         learning_rate=last.get("lr"),
         tokens_per_second=last.get("tokens_per_second"),
-        eta_seconds=_eta(last, metrics, step, max_steps, summaries, config) if running else None,
+        eta_seconds=_eta(last) if running else None,
         losses=_thin([value for record in metrics if (value := _number(record.get("loss"))) is not None]),
         num_evaluations=len(summaries),
         num_evaluations_planned=config.get("evaluation", {}).get(
@@ -100,6 +115,16 @@ def read_status(run: RunDirectory, *, num_log_lines: int = 3) -> RunStatus:
         num_waiting=stopping.get("num_waiting"),
         latest=summaries[-1] if summaries else None,
         log=run.tail_log(num_log_lines),
+        selection_ppls=_thin(
+            [value for item in summaries if (value := _number(item.get("selection_ppl"))) is not None]
+        ),
+        advantage=vitals.advantage(summaries[-1] if summaries else None),
+        num_skipped=last.get("num_skipped"),
+        saved_step=saved[0] if saved else None,
+        saved_seconds_ago=saved[1] if saved else None,
+        disk_used_bytes=used,
+        disk_free_bytes=free,
+        gpus=vitals.gpus() if running and str(config.get("train", {}).get("device")).startswith("cuda") else [],
     )
 
 
@@ -115,8 +140,7 @@ def _state(run: RunDirectory, metadata: dict[str, Any]) -> tuple[str, str]:
         return str(result["reason"]), _reason_of_end(str(result["reason"]), result, metadata)
     if not metadata.get("segments"):
         return "crashed", "its process ended before training began"
-    process = f" (pid {heartbeat['pid']})" if "pid" in heartbeat else ""
-    return "crashed", f"its process{process} ended without saying why: killed, or out of memory"
+    return "crashed", _reason_of_crash(run, heartbeat)
 
 
 def _state_of_living(run: RunDirectory, heartbeat: dict[str, Any]) -> tuple[str, str]:
@@ -132,6 +156,25 @@ def _state_of_living(run: RunDirectory, heartbeat: dict[str, Any]) -> tuple[str,
     if heartbeat.get("problem"):
         return "disk-full", f"training goes on and waits for room: {heartbeat['problem']} ({holder})"
     return phase, holder
+
+
+def _reason_of_crash(run: RunDirectory, heartbeat: dict[str, Any]) -> str:
+    """Who ended when and where, how much is lost, and whether the kernel counts a kill for want of memory since."""
+    process = f" (pid {heartbeat['pid']})" if "pid" in heartbeat else ""
+    parts = [f"its process{process} ended without saying why"]
+    if "time" in heartbeat:
+        parts.append(f"{_seconds_since(heartbeat['time']):,.0f} s ago at the latest")
+    saved, step = vitals.newest_state(run), heartbeat.get("step")
+    if isinstance(step, int):
+        lost = (
+            f", {max(0, step - saved[0]):,} steps after the last saved state" if saved else ", before any saved state"
+        )
+        parts.append(f"at about step {step:,}{lost}")
+    kills = memory_events.kills_since(heartbeat.get("memory_events"))
+    why = "killed, or out of memory"
+    if kills:
+        why = f"probably OOM-killed: {kills} such kill{'s' if kills > 1 else ''} counted since its last sign of life"
+    return f"{', '.join(parts)}; {why}"
 
 
 def _reason_of_end(reason: str, result: dict[str, Any], metadata: dict[str, Any]) -> str:
@@ -173,24 +216,10 @@ def _latest_step(
     return max(known) if known else None
 
 
-def _eta(
-    last: dict[str, Any],
-    metrics: list[dict[str, Any]],
-    step: int | None,
-    max_steps: int | None,
-    summaries: list[dict[str, Any]],
-    config: dict[str, Any],
-) -> float | None:
-    """Remaining steps at the recent speed, plus the remaining evaluations at their measured time."""
-    speeds = [speed for record in metrics[-20:] if (speed := _number(record.get("tokens_per_second")))]
-    if not speeds or not max_steps or step is None or not last.get("step") or not last.get("tokens_seen"):
-        return None
-    recent = statistics.median(speeds)
-    tokens_per_step = last["tokens_seen"] / last["step"]
-    planned = config.get("evaluation", {}).get("num_checkpoints", 0)
-    seconds = [item["eval_seconds"] for item in summaries[-5:] if item.get("eval_seconds")]
-    each = statistics.median(seconds) if seconds else 0.0
-    return float((max_steps - step) * tokens_per_step / recent + max(0, planned - len(summaries)) * each)
+def _eta(last: dict[str, Any]) -> float | None:
+    """What the trainer expected at its last logged step, less the time since then."""
+    expected = _number(last.get("eta_seconds"))
+    return None if expected is None or "time" not in last else max(0.0, expected - _seconds_since(last["time"]))
 
 
 def _seconds_since(timestamp: str) -> float:

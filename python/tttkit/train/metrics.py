@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tttkit import files
+from tttkit import files, memory_events
 from tttkit.rundir import RunDirectory
 
 HEARTBEAT_SECONDS = 5.0
@@ -131,6 +131,7 @@ class RunLog:
             "host": socket.gethostname(),
             "time": now(),
             "problem": self.writes.problem and self.writes.problem[:400],
+            "memory_events": memory_events.mark(),
         }
         data = json.dumps(beat).encode().ljust(_HEARTBEAT_BYTES - 1) + b"\n"
         with suppress(OSError):

@@ -1,0 +1,56 @@
+"""Make the pictures of the documentation from a finished run of the quick preset: `python docs/make_pictures.py RUN`.
+
+Without RUN it trains one in a folder of its own first, which takes minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+
+from tttkit.report.curves import load_curves
+from tttkit.report.plots import plot_evolution
+from tttkit.report.plots_ratio import plot_ratio_by_position
+from tttkit.report.status import read_status
+from tttkit.rundir import RunDirectory, find_run
+from tttkit_cli.console import THEME
+from tttkit_cli.status_view import details
+
+DOCS = Path(__file__).resolve().parent
+COLUMNS = 104
+TRAIN = "from tttkit_cli.app import main; main()"
+
+
+def main() -> None:
+    """Write evolution.png, ratio.png and status.svg beside this file."""
+    if len(sys.argv) > 1:
+        draw(find_run(Path(sys.argv[1])))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "runs" / "quick"
+        subprocess.run([sys.executable, "-c", TRAIN, "train", "--preset", "quick", "--out", str(path)], check=True)
+        draw(find_run(path))
+
+
+def draw(run: RunDirectory) -> None:
+    """Draw a run that has ended."""
+    curves = load_curves(run)
+    plot_evolution(curves, DOCS / "evolution.png")
+    plot_ratio_by_position(curves[-1], DOCS / "ratio.png")
+    console = Console(record=True, width=COLUMNS, theme=THEME, highlight=False, force_terminal=True, file=io.StringIO())
+    console.print("$ tttkit status runs/quick", style="bold")
+    for part in details(read_status(run), None, narrow=False):
+        console.print(part)
+    svg = console.export_svg(title="tttkit status", unique_id="tttkit")
+    # Rich names a font on another host; a page that shows this picture shall ask nobody.
+    (DOCS / "status.svg").write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.S))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,296 @@
+"""One page to send around: findings, criteria, interactive curves, tables, configuration. One file, no network.
+
+The page is text, inline SVG drawn by `page.js`, and the figures as JSON. Everything that comes from a run is escaped,
+in the text and in the JSON, so that a run named `<script>` stays text.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from collections.abc import Sequence
+from importlib.resources import files as resources
+from pathlib import Path
+from typing import Any
+
+from tttkit import files
+from tttkit.analyze import legacy
+from tttkit.config_layers import flatten
+from tttkit.errors import UsageError
+from tttkit.report.criteria import Criterion, criteria
+from tttkit.report.curves import load_curves, load_means
+from tttkit.report.status import read_status
+from tttkit.rundir import RunDirectory
+
+REPORT_NAME = "report.html"
+MOST_CHECKPOINTS = 100
+"""A longer run is thinned evenly to so many checkpoints, which keeps the page below a megabyte or two."""
+_MOST_STEPS = 600
+_CONTEXTS = {"full": "ttt", "sw": "sw", "sw_aligned": "sw_aligned", "reset": "reset"}
+_WINDOWED = ("sw", "sw_aligned", "reset")
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
+
+
+def write_html(
+    run: RunDirectory, path: Path, *, findings: Sequence[str] = (), against: Sequence[RunDirectory] = ()
+) -> Path:
+    """Write the page of a run, with the last curves of the runs `against` beside its own; returns `path`.
+
+    `findings` are sentences of plain text. Raises UsageError when the run has no evaluation yet, DataError when a file
+    is damaged, DiskFullError.
+    """
+    curves = [] if load_means(run) else load_curves(run)  # the earlier system kept means alone of some runs
+    summaries, metadata = legacy.read_summaries(run), legacy.read_metadata(run)
+    if not summaries:
+        raise UsageError(f"{run.path} has no evaluation yet", hint=f"look at it with `tttkit status {run.path}`")
+    shown = _thin(curves, MOST_CHECKPOINTS)
+    best = metadata.get("early_stopping", {}).get("best_checkpoint")
+    data = {
+        "window": summaries[-1].get("training_window"),
+        "contexts": [name for name in _CONTEXTS if any(_ppl(item, name) for item in curves)],
+        "labels": _labels(summaries[-1]),
+        "checkpoints": [_checkpoint(item, best) for item in shown],
+        "baselines": [_baseline(other, load_curves(other)[-1]) for other in against if not load_means(other)],
+        "evolution": _evolution(summaries),
+        "training": _training(run.read_metrics()),
+    }
+    body = _body(run, data, summaries, metadata, findings)
+    files.write_text(path, _page(run.path.name or str(run.path), body, data))
+    return path
+
+
+def _page(title: str, body: str, data: dict[str, Any]) -> str:
+    """The whole file. In the JSON `<` is spelled out, so that no text of a run can end the script element."""
+    figures = json.dumps(files.json_safe(data), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    style, script = (resources("tttkit.report").joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<link rel="icon" href="data:,">\n<title>{_text(title)} · tttkit</title>\n<style>\n{style}</style>\n</head>\n'
+        f'<body>\n{body}\n<script type="application/json" id="data">{figures}</script>\n<script>\n{script}</script>\n'
+        "</body>\n</html>\n"
+    )
+
+
+def _body(
+    run: RunDirectory,
+    data: dict[str, Any],
+    summaries: list[dict[str, Any]],
+    metadata: dict[str, Any],
+    findings: Sequence[str],
+) -> str:
+    status = read_status(run)
+    what = [
+        status.model or "",
+        f"step {status.step:,}" if status.step is not None else "",
+        f"{status.state}: {status.reason}",
+    ]
+    num_checkpoints = len(summaries)
+    fewer = f", {len(data['checkpoints'])} of them in the curves" if len(data["checkpoints"]) < num_checkpoints else ""
+    return "\n".join(
+        [
+            '<a class="skip" href="#findings">to the findings</a>',
+            f"<header><div><h1>{_text(run.path.name or str(run.path))}</h1>",
+            f"<p>{_text(' · '.join(part for part in what if part))} · {num_checkpoints} evaluations{fewer}</p></div>",
+            '<button id="theme" type="button">light or dark</button></header>\n<main>',
+            f'<h2 id="findings">Findings</h2>{_list(findings)}' if findings else "",
+            f"<h2{'' if findings else ' id=findings'}>Success criteria</h2>",
+            _criteria(criteria(summaries, metadata, status)),
+            _curves(data) if data["checkpoints"] else "",
+            "<h2>Tables</h2>",
+            _evaluations(summaries, data["labels"], metadata.get("early_stopping", {}).get("best_checkpoint")),
+            "<h2>Configuration and environment</h2>",
+            _settings(metadata),
+            f'</main><footer><p class="soft">Made by tttkit from the files of {_text(str(run.path))}.</p></footer>',
+        ]
+    )
+
+
+def _curves(data: dict[str, Any]) -> str:
+    return "\n".join(
+        [
+            "<h2>Curves</h2>",
+            _controls(data),
+            "<noscript><p>The curves need JavaScript; the tables below hold their figures.</p></noscript>",
+            '<div class="charts">',
+            _figure(
+                "positions",
+                "Perplexity by position",
+                "Dots: computed at the labelled positions only. Faint: the last checkpoint.",
+            ),
+            _figure("ratios", "Ratio to the full context, with 95 % intervals", "Above 1 the full context is better."),
+            _figure("evolution", "Perplexity over training, full context", "A line for each labelled position."),
+            _figure("training", "Training loss", "Smoothed, over the losses as logged."),
+            "</div>",
+        ]
+    )
+
+
+def _controls(data: dict[str, Any]) -> str:
+    def box(name: str, label: str, *, on: bool) -> str:
+        checked = " checked" if on else ""
+        return f'<label><input type="checkbox" name="{name}"{checked}> {_text(label)}</label>'
+
+    last = len(data["checkpoints"]) - 1
+    contexts = "".join(box(f"context-{name}", name, on=True) for name in data["contexts"])
+    others = "".join(box(f"baseline-{index}", other["name"], on=True) for index, other in enumerate(data["baselines"]))
+    return (
+        '<form id="controls" aria-label="what the curves show" onsubmit="return false"><div id="slide">'
+        f'<label for="step">checkpoint</label>'
+        f'<input id="step" type="range" min="0" max="{last}" value="{last}" step="1">'
+        '<output id="step-text" for="step" aria-live="polite"></output></div>'
+        f"<fieldset><legend>contexts</legend>{contexts}</fieldset>"
+        + (f"<fieldset><legend>other runs</legend>{others}</fieldset>" if others else "")
+        + f"<fieldset><legend>axes</legend>{box('log-x', 'log position', on=False)}"
+        f"{box('log-y', 'log perplexity', on=True)}</fieldset></form>"
+    )
+
+
+def _figure(name: str, title: str, note: str) -> str:
+    return (
+        f'<figure id="{name}"><figcaption><div><h3>{_text(title)}</h3><ul class="legend"></ul></div>'
+        f'<button type="button" class="whole">whole range</button></figcaption>'
+        f'<p class="reading" aria-live="polite">{_text(note)}</p></figure>'
+    )
+
+
+def _criteria(found: list[Criterion]) -> str:
+    rows = [
+        f'<tr><td>{_text(item.name)}</td><td><span class="{item.verdict}">{item.verdict}</span></td>'
+        f"<td>{_text(item.evidence)}</td></tr>"
+        for item in found
+    ]
+    head = "<thead><tr><th>criterion</th><th>met</th><th>evidence</th></tr></thead>"
+    return f'<div class="scroll"><table class="words">{head}<tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def _evaluations(summaries: list[dict[str, Any]], labels: list[int], best: int | None) -> str:
+    heads = ["evaluation", "step", "tokens", "selection"]
+    for multiple in labels:
+        heads += [f"full {multiple}W", f"sw {multiple}W"] + (
+            [f"sw/full {multiple}W", "low", "high"] if multiple > 1 else []
+        )
+    rows = []
+    for index, item in enumerate(summaries):
+        number = item.get("checkpoint_idx", index)
+        cells = [_cell(number, f"{number}{' (best)' if number == best else ''}")]
+        cells += [_cell(item.get(key)) for key in ("step", "tokens_seen", "selection_ppl")]
+        for multiple in labels:
+            keys = [f"ttt_ppl_at_{multiple}xW", f"sw_ppl_at_{multiple}xW"]
+            keys += [f"ratio_{part}at_{multiple}xW" for part in ("", "ci_low_", "ci_high_")] if multiple > 1 else []
+            cells += [_cell(item.get(key)) for key in keys]
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    head = "".join(f'<th scope="col"><button type="button">{_text(name)}</button></th>' for name in heads)
+    return (
+        '<div class="tablehead"><h3>Evaluations</h3><button type="button" data-copy="evaluations">copy</button></div>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="evaluations"><table class="data" id="evaluations">'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _settings(metadata: dict[str, Any]) -> str:
+    """Configuration, data, environment and segments as tables of names and values."""
+    parts = []
+    command = " ".join(str(part) for part in metadata.get("command", []))
+    if command:
+        parts.append(f"<p>command: <code>{_text(command)}</code></p>")
+    sections = {
+        name: metadata[name] for name in ("config", "data", "model", "environment", "result") if metadata.get(name)
+    }
+    if not sections:  # the earlier system kept its settings at the top
+        sections = {"settings": {key: value for key, value in metadata.items() if not isinstance(value, dict | list)}}
+    for name, values in sections.items():
+        flat = flatten(values) if isinstance(values, dict) else {name: values}
+        rows = "".join(f"<tr><td>{_text(key)}</td><td>{_text(_plain(value))}</td></tr>" for key, value in flat.items())
+        opened = " open" if name == "config" else ""
+        parts.append(
+            f'<details{opened}><summary>{_text(name)}</summary><div class="scroll"><table class="words"><tbody>{rows}'
+            "</tbody></table></div></details>"
+        )
+    return "\n".join(parts)
+
+
+def _checkpoint(item: dict[str, Any], best: int | None) -> dict[str, Any]:
+    index = item.get("checkpoint_idx", 0)
+    found: dict[str, Any] = {"index": index, "step": item["step"] or 0, "best": index == best, "ends": item["ends"]}
+    found["ppl"] = {name: _ppl(item, name) for name in _CONTEXTS if _ppl(item, name)}
+    for key, part in (("ratio", "ratio"), ("low", "ratio_low"), ("high", "ratio_high")):
+        found[key] = {name: _round(item[f"{name}_{part}"]) for name in _WINDOWED if item.get(f"{name}_{part}")}
+    return found
+
+
+def _baseline(run: RunDirectory, item: dict[str, Any]) -> dict[str, Any]:
+    return {"name": run.path.name or str(run.path), "ends": item["ends"], "ppl": _ppl(item, "full")}
+
+
+def _evolution(summaries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    steps = [item.get("step") or 0 for item in summaries]
+    return [
+        {
+            "name": f"{multiple} x W",
+            "x": steps,
+            "y": _round([item.get(f"ttt_ppl_at_{multiple}xW") for item in summaries]),
+        }
+        for multiple in _labels(summaries[-1])
+    ]
+
+
+def _training(metrics: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Logged losses, thinned, and their average over about the last fiftieth of the run."""
+    smoothed, average, weight = [], 0.0, 0.0
+    keep = 1 - 1 / max(1.0, 0.02 * len(metrics))
+    for record in metrics:
+        loss = record.get("loss")
+        if isinstance(loss, int | float) and math.isfinite(loss):
+            average, weight = keep * average + (1 - keep) * loss, keep * weight + (1 - keep)
+        smoothed.append((record["step"], loss, average / weight if weight else None))
+    shown = _thin(smoothed, _MOST_STEPS)
+    columns = [list(column) for column in zip(*shown, strict=True)] if shown else [[], [], []]
+    return {"step": columns[0], "loss": _round(columns[1]), "smooth": _round(columns[2])}
+
+
+def _labels(summary: dict[str, Any]) -> list[int]:
+    found = [key.removeprefix("ttt_ppl_at_").removesuffix("xW") for key in summary if key.startswith("ttt_ppl_at_")]
+    return sorted(int(label) for label in found if summary[f"ttt_ppl_at_{label}xW"] is not None)
+
+
+def _ppl(curves: dict[str, Any], context: str) -> list[float | None]:
+    """Perplexities of a context; empty where none of them is known."""
+    values = curves.get(f"{context}_mean_nll") or []
+    ppls = [math.exp(value) if isinstance(value, int | float) and value < 700 else None for value in values]
+    return _round(ppls) if any(value is not None for value in ppls) else []
+
+
+def _round(values: Sequence[Any]) -> list[float | None]:
+    """Five significant digits, which is more than a screen shows and half of the page's size."""
+    return [
+        float(f"{value:.5g}") if isinstance(value, int | float) and math.isfinite(value) else None for value in values
+    ]
+
+
+def _thin(values: list[Any], most: int) -> list[Any]:
+    if len(values) <= most:
+        return values
+    return [values[index * (len(values) - 1) // (most - 1)] for index in range(most)]
+
+
+def _cell(value: Any, text: str | None = None) -> str:
+    known = isinstance(value, int | float)
+    shown = text or (_plain(value) if known else "–")
+    return f'<td data-value="{value if known else "NaN"}">{_text(shown)}</td>'
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.1f}"
+
+
+def _list(sentences: Sequence[str]) -> str:
+    return f"<ul>{''.join(f'<li>{_text(sentence)}</li>' for sentence in sentences)}</ul>"
+
+
+def _text(value: str) -> str:
+    return html.escape(value, quote=True)

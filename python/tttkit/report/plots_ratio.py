@@ -1,0 +1,162 @@
+"""Figures of the ratio SW/TTT: over positions, over training at each labelled position, and over both."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.colors import CenteredNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from numpy.typing import NDArray
+
+from tttkit.report.curves import LABELS, floats
+from tttkit.report.figure import CYCLE, LOOK, STYLES, label_ends, ratio_y, save, step_axis
+
+_WINDOWED = ("sw", "sw_aligned", "reset")
+
+
+def plot_ratio_by_position(curves: dict[str, Any], path: Path) -> Path | None:
+    """SW/TTT of one checkpoint over positions, with 95 % bands. None where the files hold no ratios."""
+    ratios = {context: floats(curves.get(f"{context}_ratio")) for context in _WINDOWED}
+    if not any(np.isfinite(ratio).any() for ratio in ratios.values()):
+        return None
+    with style.context(["default", LOOK]):
+        figure = Figure(figsize=(6, 3.4), layout="constrained")
+        axes = figure.subplots()
+        ends = np.asarray(curves["ends"], dtype=np.float64)
+        beyond = ends >= int(curves["training_window"])  # up to W all contexts are equal by construction
+        names = []
+        for context, ratio in ratios.items():
+            if not np.isfinite(ratio).any():
+                continue
+            colour = STYLES[context][0]
+            bounds = [floats(curves.get(f"{context}_ratio_{side}"))[beyond] for side in ("low", "high")]
+            _draw(axes, ends[beyond], ratio[beyond], bounds, (colour, STYLES[context][1]))
+            names.append((float(ratio[np.isfinite(ratio)][-1]), context, colour))
+        ratio_y(axes)
+        _position_axis(axes, curves, ends)
+        axes.set_ylabel("perplexity / full (above 1: full better)")
+        axes.set_title(f"Ratio to the full context at step {int(curves['step'] or 0):,}, with 95 % intervals")
+        label_ends(axes, names)
+        return save(figure, path)
+
+
+def plot_ratio_by_step(summaries: list[dict[str, Any]], path: Path) -> Path | None:
+    """SW/TTT over training, a line with its 95 % band per labelled position. None where the files hold no ratios."""
+    labels = _labels(summaries)
+    if not labels:
+        return None
+    with style.context(["default", LOOK]):
+        figure = Figure(figsize=(6, 3.4), layout="constrained")
+        axes = figure.subplots()
+        steps = np.array([int(item.get("step") or 0) for item in summaries], dtype=np.float64)
+        names = []
+        for multiple, look in zip(labels, CYCLE, strict=False):
+            ratio, *bounds = (
+                floats([item.get(f"ratio_{part}at_{multiple}xW") for item in summaries])
+                for part in ("", "ci_low_", "ci_high_")
+            )
+            _draw(axes, steps, ratio, bounds, look)
+            known = ratio[np.isfinite(ratio)]
+            names.append((float(known[-1]) if known.size else np.nan, f"{multiple} x W", look[0]))
+        ratio_y(axes)
+        step_axis(axes.xaxis, steps)
+        axes.set_xlabel("training step")
+        axes.set_ylabel("SW / full (above 1: full better)")
+        axes.set_title("Ratio over training at each position, with 95 % intervals")
+        label_ends(axes, names)
+        return save(figure, path)
+
+
+def plot_ratio_map(curves: list[dict[str, Any]], path: Path) -> Path | None:
+    """Position x step map of the ratio, diverging and centred on 1; dotted where the window is better.
+
+    Shows `sw` where it was computed at every position, else `sw_aligned`. None where the files hold neither.
+    """
+    longest = max(len(item["ends"]) for item in curves)
+    rows = [item for item in curves if len(item["ends"]) == longest]
+    context = next((name for name in ("sw", "sw_aligned") if _is_whole(rows, name)), None)
+    if context is None or longest < 2:
+        return None
+    ratios = np.log2(np.stack([floats(item[f"{context}_ratio"]) for item in rows]))
+    steps = np.array([int(item["step"] or 0) for item in rows], dtype=np.float64)
+    ends = np.asarray(rows[-1]["ends"], dtype=np.float64)
+    with style.context(["default", LOOK]):
+        figure = Figure(figsize=(6, 3.8), layout="constrained")
+        axes = figure.subplots()
+        across = np.concatenate([[ends[0] - (ends[1] - ends[0])], ends])
+        norm = CenteredNorm(0.0, halfrange=max(0.01, float(np.nanmax(np.abs(ratios)))))
+        mesh = axes.pcolormesh(across, _edges(steps), ratios, cmap="PuOr_r", norm=norm, rasterized=True)
+        below = np.argwhere(ratios < 0)
+        size = float(np.clip(900 / ratios.size, 0.05, 3))
+        axes.scatter(ends[below[:, 1]] - (ends[1] - ends[0]) / 2, steps[below[:, 0]], s=size, c="0.25", linewidths=0)
+        bar = figure.colorbar(mesh, ax=axes, pad=0.02, aspect=30, label=f"{context} / full (dots: below 1)")
+        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{2**value:.3f}".rstrip("0").rstrip(".")))
+        window = int(rows[-1]["training_window"])
+        axes.set_xticks([multiple * window for multiple in LABELS[1:] if multiple * window <= ends[-1]])
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / window:g}W"))
+        step_axis(axes.yaxis, steps)
+        axes.set_xlabel(f"position in the sequence (W = {window} tokens)")
+        axes.set_ylabel("training step")
+        axes.set_title("Where and when the full context is better (above 1)")
+        return save(figure, path)
+
+
+def _draw(
+    axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], bounds: list[NDArray[np.float64]], look: tuple[str, Any]
+) -> None:
+    """A line with a band; points with bars where fewer than half of the values are known, or there is one alone."""
+    colour, line = look
+    known = np.isfinite(y)
+    has_bounds = all(bound.size == y.size for bound in bounds)
+    x, y, low, high = x[known], y[known], *(bound[known] if has_bounds else y[known] for bound in bounds)
+    if known.mean() < 0.5 or y.size == 1:
+        bars = np.maximum(0, np.stack([y - low, high - y]))
+        axes.errorbar(x, y, bars, fmt="o", color=colour, markersize=3.5, capsize=2, linewidth=1, zorder=3)
+    else:
+        axes.plot(x, y, linestyle=line, color=colour, linewidth=1.3, zorder=3)
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def _position_axis(axes: Axes, curves: dict[str, Any], ends: NDArray[np.float64]) -> None:
+    window = int(curves["training_window"])
+    axes.set_xscale("log")
+    axes.set_xlim(min(window, ends[-1]) * 0.97, ends[-1] * 1.03)
+    ticks = [multiple * window for multiple in LABELS if multiple * window <= ends[-1]]
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / window:g}W"))
+    count = f", n = {curves['num_sequences']} sequences" if "num_sequences" in curves else ""
+    axes.set_xlabel(f"position in the sequence (W = {window} tokens{count}; equal up to W)")
+
+
+def _labels(summaries: list[dict[str, Any]]) -> list[int]:
+    """Labelled multiples of W beyond 1 that have a ratio in any summary."""
+    found = {
+        int(match[1])
+        for item in summaries
+        for key, value in item.items()
+        if (match := re.match(r"^ratio_at_(\d+)xW$", key)) and value is not None and match[1] != "1"
+    }
+    return sorted(found)
+
+
+def _is_whole(rows: list[dict[str, Any]], context: str) -> bool:
+    length = len(rows[0]["ends"])
+    return all(
+        len(item.get(f"{context}_ratio") or ()) == length and np.isfinite(floats(item[f"{context}_ratio"])).all()
+        for item in rows
+    )
+
+
+def _edges(steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Borders half-way between steps, the outer ones as far out."""
+    if steps.size == 1:
+        return np.array([steps[0] - 0.5, steps[0] + 0.5])
+    middle = (steps[1:] + steps[:-1]) / 2
+    return np.concatenate([[2 * steps[0] - middle[0]], middle, [2 * steps[-1] - middle[-1]]])

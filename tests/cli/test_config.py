@@ -1,0 +1,55 @@
+"""`tttkit config show`: the values that train would use, and where each comes from."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.cli.conftest import run_process, tttkit
+
+
+def test_it_shows_what_train_would_use(tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text("[train]\nseed = 5\n")
+    assert tttkit("config", "show", file).out == tttkit("train", file, "--dry-run").out
+    assert json.loads(tttkit("config", "show", "--json").out) == json.loads(tttkit("train", "--dry-run", "--json").out)
+
+
+def test_the_origin_of_each_value(tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text('[train]\nseed = 5\nwindow = 32\nbatch_size = 2\n[data]\nsource = "text"\n')
+    arguments = ["config", "show", file, "--origin", "--set", "train.window=128"]
+    result = run_process(*arguments, env={"TTTKIT_SET_TRAIN__BATCH_SIZE": "8"})
+    assert result.code == 0
+    lines = result.out.splitlines()
+    for expected in (
+        "window = 128  # --set", "batch_size = 8  # TTTKIT_SET_TRAIN__BATCH_SIZE", f"seed = 5  # {file}",
+        "max_steps = 800  # preset quick", "weight_decay = 0.1  # default", f'source = "text"  # {file}',
+        "# device is not set  # default",
+    ):  # fmt: skip
+        assert expected in lines
+    values = json.loads(run_process(*arguments, "--json", env={"TTTKIT_SET_TRAIN__BATCH_SIZE": "8"}).out)
+    assert values["train.window"] == {"value": 128, "origin": "--set"}
+    assert values["optimizer.weight_decay"]["origin"] == "default"
+
+
+def test_the_output_with_origins_is_a_configuration_file(tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text(tttkit("config", "show", "--preset", "window-128", "--origin").out)
+    assert tttkit("config", "show", file).out == tttkit("config", "show", "--preset", "window-128").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--preset", "curriculum-10k"], "did you mean `curriculum-100k`?"),
+        (["--set", "train.windw=1"], "did you mean `train.window`"),
+        (["nowhere.toml"], "no such configuration file"),
+        (["--orign"], "--origin"),
+    ],
+)
+def test_near_misses(arguments, message):
+    result = tttkit("config", "show", *arguments)
+    assert result.code == 2
+    assert message in result.error

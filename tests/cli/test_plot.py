@@ -1,0 +1,100 @@
+"""`tttkit plot`: which files come from which runs, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import run_process, tttkit
+
+NAMES = {"curriculum_length_gen_evolution", "ratio_by_position", "ratio_by_step", "ratio_map", "training_loss"}
+
+
+@pytest.fixture
+def run(finished, tmp_path) -> Path:
+    """A copy of the finished run, to be drawn into."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def test_figures_of_a_run_beside_it(run):
+    result = tttkit("plot", run)
+    assert result.code == 0
+    written = [Path(line) for line in result.out.splitlines()]
+    assert {path.stem for path in written} == NAMES
+    assert all(path.parent == run and path.read_bytes().startswith(b"\x89PNG") for path in written)
+    assert result.err == ""
+
+
+def test_formats_target_and_repeatable_bytes(finished, tmp_path):
+    first = json.loads(tttkit("plot", finished, "--format", "png,svg", "-o", tmp_path / "a", "--json").out)["written"]
+    second = json.loads(tttkit("plot", finished, "--format", "svg, png", "-o", tmp_path / "b", "--json").out)["written"]
+    assert {Path(path).name for path in first} == {f"{name}.{kind}" for name in NAMES for kind in ("png", "svg")}
+    for path in first:
+        assert (tmp_path / "b" / Path(path).name).read_bytes() == Path(path).read_bytes()
+    assert len(first) == len(second)
+
+
+def test_several_runs_are_compared(finished, run, tmp_path):
+    result = tttkit("plot", finished, run, "-o", tmp_path / "figures")
+    assert result.code == 0
+    assert (tmp_path / "figures" / "comparison.png").exists()
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"comparison.png", finished.name, "run"}
+
+
+def test_the_newest_run_and_the_earlier_name(finished, tmp_path, monkeypatch):
+    monkeypatch.chdir(finished.parent.parent)
+    assert "runs/small" not in tttkit("plot", "-o", tmp_path / "a").out
+    assert (tmp_path / "a" / "ratio_map.png").exists()
+    assert tttkit("plot", "--curriculum_dir", finished, "-o", tmp_path / "b").code == 0
+
+
+def test_one_page_with_the_other_runs_in_it(finished, run, tmp_path):
+    written = json.loads(tttkit("plot", finished, run, "--format", "html", "-o", tmp_path / "a", "--json").out)[
+        "written"
+    ]
+    assert [Path(path).relative_to(tmp_path / "a") for path in written] == [
+        Path(finished.name, "report.html"), Path("run", "report.html"),
+    ]  # fmt: skip
+    assert '"baselines":[{"name":"run"' in Path(written[0]).read_text()
+    alone = tttkit("plot", run, "--format", "html,svg")
+    assert alone.code == 0
+    assert (run / "report.html").exists()
+    assert (run / "ratio_map.svg").exists()
+
+
+@pytest.mark.parametrize("formats", ["jpg", "", "png,pdf"])
+def test_wrong_format(finished, formats):
+    result = tttkit("plot", finished, "--format", formats)
+    assert result.code == 2
+    assert "--format must be png, svg, html" in result.error
+
+
+def test_a_run_without_an_evaluation(run):
+    (run / "all_summaries.json").write_text("[]")
+    result = tttkit("plot", run)
+    assert result.code == 2
+    assert "has no evaluation yet" in result.error
+    assert "tttkit status" in result.error
+
+
+def test_a_target_that_is_a_file(finished, tmp_path):
+    (tmp_path / "file").write_text("")
+    result = tttkit("plot", finished, "-o", tmp_path / "file")
+    assert result.code == 2
+    assert "Traceback" not in result.err
+
+
+def test_a_run_without_metrics_lacks_one_figure(run):
+    (run / "metrics.jsonl").unlink()
+    written = json.loads(tttkit("plot", run, "--json").out)["written"]
+    assert {Path(path).stem for path in written} == NAMES - {"training_loss"}
+
+
+def test_the_evaluations_alone_are_enough(run):
+    """As of a run that was copied by its results."""
+    for name in ("metadata.json", "metrics.jsonl"):
+        (run / name).unlink()
+    assert run_process("plot", run).code == 0
