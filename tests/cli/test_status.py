@@ -103,7 +103,7 @@ def test_running_then_preempted_then_killed(tiny_data, tmp_path):
         _, err = process.communicate(timeout=60)
     assert process.returncode == 75
     assert "error: stopped by SIGTERM at step" in err
-    assert "hint: go on with the same command" in err
+    assert f"hint: go on with `tttkit resume {run}`" in err
     stopped = look(run)
     assert stopped["state"] == "preempted"
     assert stopped["next_command"].startswith("tttkit train --data")

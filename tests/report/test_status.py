@@ -175,7 +175,8 @@ def test_the_heartbeat_of_an_earlier_process_says_nothing_about_the_next(finishe
 @pytest.mark.parametrize(("age", "expected"), [(0, 900), (100, 800), (2000, 0)])
 def test_time_left_is_what_the_trainer_expected_less_the_time_since(finished_run, age, expected):
     then = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=age)
-    files.append_line(finished_run.metrics, json.dumps({"step": 13, "eta_seconds": 900.0, "time": then.isoformat()}))
+    line = json.dumps({"step": 13, "eta_seconds": 900.0, "time": then.isoformat()})
+    files.append_lines(finished_run.metrics, [line])
     with exclusive(finished_run):
         RunLog(finished_run).heartbeat("training", 13)
         assert read_status(finished_run).eta_seconds == pytest.approx(expected, abs=20)

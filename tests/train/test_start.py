@@ -108,10 +108,15 @@ def test_killed_and_preempted_run_equals_one_that_never_stopped(whole_run, tiny_
                     break
             process.stdout.read()
         assert process.returncode == (-9 if number == signal.SIGKILL else 75)
-    assert run.read_metadata()["result"]["reason"] == "preempted"
+    result = run.read_metadata()["result"]
+    assert result["reason"] == "preempted"
     outcome, events = _train(tiny_values(), run.path)
     assert outcome.reason == "finished"
-    assert (events[0]["event"], events[0]["state"], events[0]["num_steps_lost"]) == ("resumed", "step_9", 0)
+    assert (events[0]["event"], events[0]["state"], events[0]["num_steps_lost"]) == (
+        "resumed",
+        f"step_{result['step']}",
+        0,
+    )
     assert _losses(run) == _losses(reference)
     assert _weights(run) == _weights(reference)
     assert _weights(run, "best_model") == _weights(reference, "best_model")
