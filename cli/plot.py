@@ -76,5 +76,5 @@ def _page(run: RunDirectory, target: Path, against: list[RunDirectory]) -> Path:
     from tttkit.report.html import REPORT_NAME, write_html
 
     target.mkdir(parents=True, exist_ok=True)
-    statements = [item.statement for item in find(run).items]
+    statements = [f"{item.topic}: {item.statement}" for item in find(run).items]
     return write_html(run, target / REPORT_NAME, findings=statements, against=against)

@@ -57,5 +57,10 @@ def write_report(run: RunDirectory, against: list[RunDirectory], target: Path) -
     findings = find(record)
     path = target / REPORT_NAME
     files.write_text(path, render(record, findings, compare([record, *others]) if others else None))
-    page = write_html(run, target / PAGE_NAME, findings=[item.statement for item in findings.items], against=against)
+    page = write_html(
+        run,
+        target / PAGE_NAME,
+        findings=[f"{item.topic}: {item.statement}" for item in findings.items],
+        against=against,
+    )
     return [path, page], findings.to_dict()

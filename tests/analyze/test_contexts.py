@@ -48,6 +48,14 @@ def test_the_best_of_the_windowed_contexts_is_named(make_run):
     assert policy.rows[3]["gain_percent"] == pytest.approx(100 * (np.exp(0.5) - 1), rel=0.25)
 
 
+def test_of_equal_contexts_the_cheaper_is_named(make_run):
+    def nll(context, step, generator):
+        same = "reset" if context == "sw_aligned" else context
+        return planted(lambda *_: -0.3)(same, step, np.random.default_rng(["full", "sw", "reset"].index(same)))
+
+    assert by_position(contexts.winners(make_run([100], nll)))["20 x W"] == "reset"
+
+
 def test_few_documents_decide_nothing_and_many_must_agree(make_run):
     def nll(context, step, generator):
         values = planted(lambda *_: 0.0, noise=0.01)(context, step, generator)

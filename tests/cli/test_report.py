@@ -72,3 +72,4 @@ def test_means_of_an_earlier_file_are_plotted_beside_it(tmp_path):
     assert (tmp_path / "curriculum_length_gen_evolution.png").read_bytes().startswith(b"\x89PNG")
     assert tttkit("status", tmp_path / "w32.json").code == 0
     assert tttkit("report", tmp_path / "w32.json").code == 0
+    assert "<h2>Curves</h2>" not in (tmp_path / "report.html").read_text(), "there are none"

@@ -19,7 +19,7 @@ from tttkit.analyze import legacy
 from tttkit.config_layers import flatten
 from tttkit.errors import UsageError
 from tttkit.report.criteria import Criterion, criteria
-from tttkit.report.curves import load_curves
+from tttkit.report.curves import load_curves, load_means
 from tttkit.report.status import read_status
 from tttkit.rundir import RunDirectory
 
@@ -40,22 +40,22 @@ def write_html(
     `findings` are sentences of plain text. Raises UsageError when the run has no evaluation yet, DataError when a file
     is damaged, DiskFullError.
     """
-    curves = load_curves(run)
+    curves = [] if load_means(run) else load_curves(run)  # the earlier system kept means alone of some runs
     summaries, metadata = legacy.read_summaries(run), legacy.read_metadata(run)
     if not summaries:
         raise UsageError(f"{run.path} has no evaluation yet", hint=f"look at it with `tttkit status {run.path}`")
     shown = _thin(curves, MOST_CHECKPOINTS)
     best = metadata.get("early_stopping", {}).get("best_checkpoint")
     data = {
-        "window": curves[-1]["training_window"],
+        "window": summaries[-1].get("training_window"),
         "contexts": [name for name in _CONTEXTS if any(_ppl(item, name) for item in curves)],
         "labels": _labels(summaries[-1]),
         "checkpoints": [_checkpoint(item, best) for item in shown],
-        "baselines": [_baseline(other, load_curves(other)[-1]) for other in against],
+        "baselines": [_baseline(other, load_curves(other)[-1]) for other in against if not load_means(other)],
         "evolution": _evolution(summaries),
         "training": _training(run.read_metrics()),
     }
-    body = _body(run, data, summaries, metadata, findings, len(curves))
+    body = _body(run, data, summaries, metadata, findings)
     files.write_text(path, _page(run.path.name or str(run.path), body, data))
     return path
 
@@ -80,7 +80,6 @@ def _body(
     summaries: list[dict[str, Any]],
     metadata: dict[str, Any],
     findings: Sequence[str],
-    num_checkpoints: int,
 ) -> str:
     status = read_status(run)
     what = [
@@ -88,6 +87,7 @@ def _body(
         f"step {status.step:,}" if status.step is not None else "",
         f"{status.state}: {status.reason}",
     ]
+    num_checkpoints = len(summaries)
     fewer = f", {len(data['checkpoints'])} of them in the curves" if len(data["checkpoints"]) < num_checkpoints else ""
     return "\n".join(
         [
@@ -98,6 +98,19 @@ def _body(
             f'<h2 id="findings">Findings</h2>{_list(findings)}' if findings else "",
             f"<h2{'' if findings else ' id=findings'}>Success criteria</h2>",
             _criteria(criteria(summaries, metadata, status)),
+            _curves(data) if data["checkpoints"] else "",
+            "<h2>Tables</h2>",
+            _evaluations(summaries, data["labels"], metadata.get("early_stopping", {}).get("best_checkpoint")),
+            "<h2>Configuration and environment</h2>",
+            _settings(metadata),
+            f'</main><footer><p class="soft">Made by tttkit from the files of {_text(str(run.path))}.</p></footer>',
+        ]
+    )
+
+
+def _curves(data: dict[str, Any]) -> str:
+    return "\n".join(
+        [
             "<h2>Curves</h2>",
             _controls(data),
             "<noscript><p>The curves need JavaScript; the tables below hold their figures.</p></noscript>",
@@ -110,11 +123,7 @@ def _body(
             _figure("ratios", "Ratio to the full context, with 95 % intervals", "Above 1 the full context is better."),
             _figure("evolution", "Perplexity over training, full context", "A line for each labelled position."),
             _figure("training", "Training loss", "Smoothed, over the losses as logged."),
-            "</div><h2>Tables</h2>",
-            _evaluations(summaries, data["labels"], metadata.get("early_stopping", {}).get("best_checkpoint")),
-            "<h2>Configuration and environment</h2>",
-            _settings(metadata),
-            f'</main><footer><p class="soft">Made by tttkit from the files of {_text(str(run.path))}.</p></footer>',
+            "</div>",
         ]
     )
 
