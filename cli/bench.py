@@ -81,11 +81,10 @@ def train(
     config = _model_config(preset, model)
     import torch
 
-    from tttkit.device import resolve_device
+    from tttkit.device import prepare_cpu, resolve_device
     from tttkit.train.benchmark import measure_training
 
-    torch.set_flush_denormal(True)
-    torch.set_num_threads(threads or torch.get_num_threads())
+    prepare_cpu(threads)
     speed = measure_training(
         config,
         window=window,
@@ -158,13 +157,12 @@ def inference(
 
     Example: `tttkit bench inference runs/quick/best_model --context 64 --context 4096`
     """
-    import torch
 
-    from tttkit.device import resolve_device
+    from tttkit.device import prepare_cpu, resolve_device
     from tttkit.infer.benchmark import measure_decoding
     from tttkit.models import ModelConfig, build_model, load_model
 
-    torch.set_flush_denormal(True)
+    prepare_cpu()
     on = resolve_device(device)
     model = load_model(path).to(on) if path else build_model(ModelConfig.preset("ttt-125m"), seed=0).to(on)
     models = {model.config.name: model}

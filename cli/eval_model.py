@@ -42,10 +42,8 @@ def evaluate(request: Request, directory: Path) -> tuple[dict[str, Any], list[Pa
     None are written where a summary of the same weights, data and protocol is there already. A killed evaluation goes
     on where it was.
     """
-    import torch
-
     from tttkit.data import load_manifest, open_split
-    from tttkit.device import resolve_device
+    from tttkit.device import prepare_cpu, resolve_device
     from tttkit.evaluate.blocks import evaluation_key
     from tttkit.models import load_model, read_model_config
     from tttkit.models.digest import weights_sha256
@@ -57,7 +55,7 @@ def evaluate(request: Request, directory: Path) -> tuple[dict[str, Any], list[Pa
     split = open_split(data, request.split)
     window = request.window or _trained_window(path, config)
     protocol = request.protocol or _protocol(request, window, split.num_tokens)
-    torch.set_flush_denormal(True)
+    prepare_cpu()
     model = load_model(path)
     weights = weights_sha256(model)
     key = evaluation_key(

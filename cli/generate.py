@@ -95,13 +95,12 @@ def _load(path: Path, tokenizer: str | None, device: str | None) -> tuple[Langua
         raise UsageError(
             f"no such model directory: {directory}", hint="it holds config.json and model.safetensors; or name a run"
         )
-    import torch
 
-    from tttkit.device import resolve_device
+    from tttkit.device import prepare_cpu, resolve_device
     from tttkit.infer.text import TextTokenizer, find_tokenizer
     from tttkit.models import load_model, read_model_config
 
-    torch.set_flush_denormal(True)
+    prepare_cpu()
     config = read_model_config(directory)
     spec = tokenizer or find_tokenizer(directory, config)
     model = load_model(directory).to(resolve_device(device)).eval()

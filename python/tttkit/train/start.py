@@ -16,6 +16,7 @@ from tttkit import commits, files, filesystem
 from tttkit.config import Config, build_config
 from tttkit.data import open_split, prepare_dataset
 from tttkit.data.manifest import Manifest, load_manifest
+from tttkit.device import prepare_cpu
 from tttkit.errors import PreemptedError, TttkitError, UsageError
 from tttkit.models import build_model
 from tttkit.rundir import RunDirectory, exclusive
@@ -128,8 +129,7 @@ def _set_up(run: RunDirectory, old: dict[str, Any] | None, request: Request, sig
     accepted = refuse_other_run(old, config, splits, run, request.allowed) if old else []
     if old and old.get("result", {}).get("reason") in _ENDED:
         return None
-    torch.set_num_threads(config.train.num_threads or len(os.sched_getaffinity(0)))
-    torch.set_flush_denormal(True)
+    prepare_cpu(config.train.num_threads or len(os.sched_getaffinity(0)))
     torch.manual_seed(config.train.seed)
     assert config.train.device is not None
     trainer = Trainer(
