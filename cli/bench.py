@@ -22,8 +22,8 @@ bench_app = typer.Typer(no_args_is_help=False, help="Measure this machine, besid
 
 @bench_app.command()
 def data(
-    files: Annotated[list[Path], typer.Argument(help="Text files.", metavar="FILE…", exists=True, dir_okay=False)],
-    tokenizer: Annotated[Path, typer.Option(help="tokenizer.json to encode with.", exists=True, dir_okay=False)],
+    files: Annotated[list[Path], typer.Argument(help="Text files.", metavar="FILE…")],
+    tokenizer: Annotated[Path, typer.Option(help="tokenizer.json to encode with.")],
     threads: Annotated[
         list[int] | None, typer.Option(help="Threads; may be repeated.", min=1, show_default="1")
     ] = None,
