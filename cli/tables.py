@@ -42,7 +42,7 @@ def evaluation_table(summary: dict[str, Any], *, narrow: bool = False) -> Table:
 
 
 def _better(summary: dict[str, Any], label: str) -> str:
-    """The context that wins: full over every windowed one, or a windowed one over full, by intervals that exclude 1."""
+    """The context that wins: full over all three windowed ones, or a windowed one over full; intervals exclude 1."""
     if label == "1xW" or summary.get(f"ratio_ci_low_at_{label}") is None:
         return "-"
     bounds = {
@@ -50,7 +50,7 @@ def _better(summary: dict[str, Any], label: str) -> str:
         for context, prefix in (("sw", ""), ("sw_aligned", "sw_aligned_"), ("reset", "reset_"))
     }
     known = {context: bound for context, bound in bounds.items() if None not in bound}
-    if all(low > 1 for low, _ in known.values()):
+    if len(known) == len(bounds) and all(low > 1 for low, _ in known.values()):
         return "[ok]full[/]"
     winners = [context for context, (_, high) in known.items() if high < 1]
     return ", ".join(winners) or "no difference found"
