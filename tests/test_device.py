@@ -18,22 +18,22 @@ if {prepared}:
 for _ in range(3):
     torch.zeros(1 << 24) + 1
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(4):
+for _ in range(16):
     torch.zeros(1 << 24) + 1
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
 def test_large_arrays_are_reused():
-    """64 MB eight times over are 131,072 pages when each is asked of the system anew."""
+    """64 MB 32 times over are 2 GB of pages when asked of the system anew; a heap may still grow once or twice."""
     found = {}
     for prepared in (False, True):
         script = _FAULTS.format(prepared=prepared)
         result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
         found[prepared] = int(result.stdout) * resource.getpagesize()
-    if found[False] < 1 << 28:
+    if found[False] < 1 << 30:
         pytest.skip("this C library keeps its memory by itself, or its pages are huge")
-    assert found[True] < found[False] / 10
+    assert found[True] < found[False] / 4
 
 
 def test_denormals_and_threads():
