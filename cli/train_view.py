@@ -115,8 +115,9 @@ class TrainView:
             return
         self._last_line, self._last_step = time.monotonic(), step
         eta = event["eta_seconds"]
+        window = f" window={event['window']}" if "window" in event else ""
         self._say(
-            f"time={datetime.now().astimezone().isoformat(timespec='seconds')} step={step}/{max_steps} "
+            f"time={datetime.now().astimezone().isoformat(timespec='seconds')} step={step}/{max_steps}{window} "
             f"loss={event['loss']:.4f} ppl={event['ppl']:.2f} lr={event['lr']:.3e} grad_norm={event['grad_norm']:.3f} "
             f"tokens_per_second={event['tokens_per_second']:.0f} eta_seconds={'-' if eta is None else round(eta)}"
         )
