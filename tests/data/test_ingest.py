@@ -122,8 +122,8 @@ def test_an_interrupted_preparation_goes_on_from_its_whole_shards(
         source = [str(tmp_path / "text.txt")]
         return prepare_dataset(source, tmp_path / out, str(tokenizer_json), progress=progress, **arguments)
 
-    def interrupt(num_bytes, _total, _tokens):
-        if num_bytes > 700_000:
+    def interrupt(prepared):
+        if prepared.num_bytes > 700_000:
             raise _Interrupted
 
     with pytest.raises(_Interrupted):
@@ -147,8 +147,8 @@ def test_another_request_starts_clean(tmp_path, tokenizer_json, monkeypatch):
     monkeypatch.setattr(prepare, "RUN_BYTES", 1 << 18)
     (tmp_path / "text.txt").write_text("".join(TEXTS) * 3_000)
 
-    def interrupt(num_bytes, _total, _tokens):
-        if num_bytes > 400_000:
+    def interrupt(prepared):
+        if prepared.num_bytes > 400_000:
             raise _Interrupted
 
     def run(out, shard_tokens, progress=None):

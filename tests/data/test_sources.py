@@ -10,8 +10,10 @@ from pathlib import Path
 
 import datasets
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tttkit.data.sources import Reading, expand, iter_documents, signature, total_bytes
+from tttkit.data.sources import Reading, expand, iter_documents, signature, total_bytes, walk
 from tttkit.data.text import Decoder
 from tttkit.errors import DataError, UsageError
 
@@ -30,6 +32,40 @@ def test_files_directories_and_globs_give_the_same_documents_sorted_bytewise(tex
     assert read(folder) == read(f"{folder}/*.txt") == expected
     assert read(*sorted(folder.glob("*.txt"), key=os.fsencode)) == expected
     assert total_bytes([str(folder)]) == sum(len(text.encode()) for text in expected)
+
+
+NAMES = st.text("a.b-/!0 é\uffff", min_size=1, max_size=8).filter(
+    lambda name: not set(name.split("/")) & {"", ".", ".."}
+)
+
+
+@given(paths=st.sets(NAMES, max_size=25))
+@settings(max_examples=60, deadline=None)
+def test_a_tree_is_walked_in_the_order_of_its_sorted_paths(tmp_path_factory, paths):
+    """Names with characters below and above the slash, in files and in directories."""
+    root = tmp_path_factory.mktemp("tree")
+    for path in sorted(paths):
+        try:
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).touch()
+        except OSError:
+            continue  # a directory of this name is there, or a file where a directory would have to be
+    expected = [path for path in root.rglob("*") if path.is_file()]
+    assert list(walk(root, lambda _: True)) == sorted(expected, key=os.fsencode)
+    kept = [path for path in expected if "b" not in path.relative_to(root).parts[:-1] and "a" in path.name]
+    assert list(walk(root, lambda name: "a" in name, skipped={"b"})) == sorted(kept, key=os.fsencode)
+
+
+def test_a_tree_keeps_links_to_files_and_leaves_links_to_directories(text_files):
+    folder = text_files[0].parent
+    (folder / "loop").symlink_to(folder)
+    (folder / "link.txt").symlink_to(text_files[0])
+    (folder / "dangling.txt").symlink_to(folder / "nothing")
+    (folder / b"latin-\xe9.txt".decode(errors="surrogateescape")).write_text("a name that is not UTF-8")
+    found = list(expand(str(folder)))
+    assert [os.fsencode(path.name) for path in found] == [
+        b"0.txt", b"1.txt", b"2.txt", b"latin-\xe9.txt", b"link.txt",
+    ]  # fmt: skip
 
 
 def test_stdin_is_read_once(monkeypatch):
@@ -84,7 +120,7 @@ def test_hub_name_without_a_network_is_one_clear_error(monkeypatch):
 
 
 def test_standard_library_is_this_interpreters_and_leaves_tests_out():
-    found = expand("stdlib")
+    found = list(expand("stdlib"))
     assert Path(json.__file__) in found
     assert not any("test" in path.parts or "site-packages" in path.parts for path in found)
     assert found == sorted(found, key=os.fsencode)

@@ -43,8 +43,20 @@ BATCH_PATHS = 1024
 RUN_BYTES = 16 << 20
 """Text between two reports of progress."""
 
-Progress = Callable[[int, int | None, int], None]
-"""Called with bytes done, bytes in all if known, tokens written."""
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """How far a preparation has come, both splits together."""
+
+    num_bytes: int
+    """UTF-8 bytes of text."""
+    total_bytes: int | None
+    """Bytes in all, where that is known beforehand."""
+    num_documents: int
+    num_tokens: int
+
+
+Progress = Callable[[Prepared], None]
 
 
 def prepare_dataset(
@@ -254,9 +266,14 @@ class _Run:
                 self._claim.record(name, digest)
         if self._job.progress:
             counts = self._ingest.counts()
-            done = sum(num_bytes for _, _, num_bytes, _ in counts)
-            tokens = self._kept_tokens + sum(num_tokens for _, num_tokens, _, _ in counts)
-            self._job.progress(done, done if at_end else self._total, tokens)
+            num_documents, num_tokens, num_bytes, _ = map(sum, zip(*counts, strict=True))
+            prepared = Prepared(
+                num_bytes=num_bytes,
+                total_bytes=num_bytes if at_end else self._total,
+                num_documents=num_documents,
+                num_tokens=self._kept_tokens + num_tokens,
+            )
+            self._job.progress(prepared)
 
 
 def _batches(texts: Iterator[Path | str]) -> Iterator[list[str]]:

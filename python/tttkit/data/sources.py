@@ -9,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 import glob
 import hashlib
+import itertools
 import json
 import os
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,27 +81,73 @@ def iter_inputs(
                 yield from file_documents(path, reading, decoder)
 
 
-def expand(source: str) -> list[Path]:
-    """Files of one source, sorted bytewise. Raises UsageError when there are none."""
+def expand(source: str) -> Iterator[Path]:
+    """Files of one source, sorted bytewise by path. Raises UsageError when there are none.
+
+    Of a directory tree no more than the names in one directory and in those above it are in memory.
+    """
     if source == "stdlib":
         return _standard_library()
     path = Path(source)
     if path.is_dir():
-        suffixes = TEXT_SUFFIXES + RECORD_SUFFIXES
-        found = [entry for entry in path.rglob("*") if inner_suffix(entry) in suffixes and entry.is_file()]
-        if not found:
-            raise UsageError(
-                f"no text in directory {path}", hint=f"it is searched for {', '.join(suffixes)} (also .gz, .xz, .zst)"
-            )
-    elif path.exists():
-        found = [path]
-    elif glob.has_magic(source):
-        found = [Path(name) for name in glob.glob(source, recursive=True) if Path(name).is_file()]  # noqa: PTH207
-        if not found:
-            raise UsageError(f"no file matches {source}")
-    else:
+        return _directory(path)
+    if path.exists():
+        return iter([path])
+    if not glob.has_magic(source):
         raise UsageError(f"no such source: {source}", hint="a file, directory, glob, -, hf:NAME[:CONFIG] or stdlib")
-    return sorted(found, key=os.fsencode)
+    found = sorted(filter(os.path.isfile, glob.iglob(source, recursive=True)), key=os.fsencode)  # noqa: PTH207
+    if not found:
+        raise UsageError(f"no file matches {source}")
+    return map(Path, found)
+
+
+def _directory(root: Path) -> Iterator[Path]:
+    suffixes = TEXT_SUFFIXES + RECORD_SUFFIXES
+    is_empty = True
+    for path in walk(root, lambda name: inner_suffix(Path(name)) in suffixes):
+        is_empty = False
+        yield path
+    if is_empty:
+        raise UsageError(
+            f"no text in directory {root}", hint=f"it is searched for {', '.join(suffixes)} (also .gz, .xz, .zst)"
+        )
+
+
+def walk(root: Path, is_wanted: Callable[[str], bool], skipped: Container[str] = ()) -> Iterator[Path]:
+    """Files below `root` whose names are wanted, sorted bytewise by path, links to directories not followed.
+
+    A directory sorts by its name with a slash, as it stands in the paths of what it holds: `a-b` comes before `a/c`.
+    Directories whose names are in `skipped` are left out. Raises UsageError for one that cannot be read.
+    """
+    levels = [(root, _names(root, is_wanted, skipped))]
+    while levels:
+        folder, names = levels[-1]
+        if not names:
+            levels.pop()
+            continue
+        name = os.fsdecode(names.pop())
+        if name.endswith("/"):
+            below = folder / name
+            levels.append((below, _names(below, is_wanted, skipped)))
+        else:
+            yield folder / name
+
+
+def _names(folder: Path, is_wanted: Callable[[str], bool], skipped: Container[str]) -> list[bytes]:
+    """What is wanted in a directory, the last by path first, directories with a slash."""
+    names = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    if entry.name not in skipped:
+                        names.append(os.fsencode(entry.name) + b"/")
+                elif is_wanted(entry.name) and entry.is_file():
+                    names.append(os.fsencode(entry.name))
+    except OSError as error:
+        raise UsageError(f"cannot read {folder}: {error.strerror}") from error
+    names.sort(reverse=True)
+    return names
 
 
 def inner_suffix(path: Path) -> str:
@@ -135,13 +182,14 @@ def signature(sources: Iterable[str]) -> str | None:
     return digest.hexdigest()
 
 
-def _standard_library() -> list[Path]:
+def _standard_library() -> Iterator[Path]:
     """Every module of this interpreter's library, its tests left out."""
     root = Path(sysconfig.get_path("stdlib"))
-    found = [path for path in root.rglob("*.py") if not _NOT_STDLIB.intersection(path.relative_to(root).parts)]
-    if not found:
+    found = walk(root, lambda name: name.endswith(".py"), skipped=_NOT_STDLIB)
+    first = next(found, None)
+    if first is None:
         raise UsageError(f"the source of the Python library is not in {root}", hint="name a text file or directory")
-    return sorted(found, key=os.fsencode)
+    return itertools.chain([first], found)
 
 
 def file_documents(path: Path, reading: Reading, decoder: Decoder) -> Iterator[str]:
