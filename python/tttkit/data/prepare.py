@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tttkit import files
-from tttkit._rust import Encoder, Ingest
+from tttkit._rust import Ingest
 from tttkit.data.claim import MARKER_NAME, Claim, claimed, refuse_foreign
 from tttkit.data.encode import dtype_for
 from tttkit.data.manifest import (
@@ -191,14 +191,14 @@ class _Run:
         self._job, self._total, self._claim = job, total, claim
         self._names = ("train", "validation")[: 1 + (job.validation is not None or job.validation_fraction > 0)]
         self._ingest = Ingest(
-            Encoder(loaded.json, job.num_threads),
+            loaded.encoder,
             job.out,
-            vocab_size=loaded.vocab_size,
             eos_id=loaded.eos_id,
             shard_tokens=job.shard_tokens,
             documents=job.reading.documents,
             validation_fraction=0.0 if job.validation is not None else job.validation_fraction,
             kept=[claim.kept("train"), claim.kept("validation")],
+            num_threads=job.num_threads,
         )
         kept = [shard for shards in self._ingest.finished() for shard in shards]
         self._kept_tokens = sum(shard[1] for shard in kept)

@@ -1,7 +1,8 @@
 //! Merging a word's bytes into tokens: the pair with the lowest rank first, the leftmost of equals, until none is left.
 //!
 //! Short words are merged on a small array; from `HEAP_FROM` bytes on a heap keeps the cost at n log n, so that a megabyte
-//! without a space takes no longer than its share.
+//! without a space takes no longer than its share. Every word begins as single bytes, so pairs of those have a table of
+//! their own, read without hashing.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -9,6 +10,8 @@ use std::collections::BinaryHeap;
 use super::hash::mix;
 
 const HEAP_FROM: usize = 256;
+/// Most words are no longer; the array of their pairs is quickly cleared.
+const USUAL: usize = 32;
 const NONE: u64 = u64::MAX;
 const GONE: u32 = u32::MAX;
 
@@ -23,6 +26,8 @@ struct Pair {
 /// Which pairs of tokens merge, how early, and into what: a table with linear probing, less than half full.
 pub struct Merges {
     byte_ids: [u32; 256],
+    /// What becomes of bytes l and r, at 256 l + r.
+    byte_pairs: Box<[u64]>,
     pairs: Box<[Pair]>,
     shift: u32,
 }
@@ -35,6 +40,7 @@ impl Merges {
         let empty = Pair { key: NONE, merge: NONE };
         let mut table = Self {
             byte_ids: *byte_ids,
+            byte_pairs: Box::default(),
             pairs: vec![empty; 1 << bits].into_boxed_slice(),
             shift: u64::BITS - bits,
         };
@@ -44,25 +50,35 @@ impl Merges {
             let merge = (rank as u64) << 32 | u64::from(merged);
             table.pairs[place] = Pair { key, merge };
         }
+        let byte_pair = |at: usize| table.look_up(byte_ids[at >> 8], byte_ids[at & 0xFF]);
+        table.byte_pairs = (0..1 << 16).map(byte_pair).collect();
         table
     }
 
     /// Append the tokens of one word.
     pub fn encode(&self, word: &[u8], ids: &mut Vec<u32>) {
-        if word.len() >= HEAP_FROM {
-            self.encode_long(word, ids);
-            return;
+        match word.len() {
+            0..=USUAL => self.encode_short::<USUAL>(word, ids),
+            ..HEAP_FROM => self.encode_short::<HEAP_FROM>(word, ids),
+            _ => self.encode_long(word, ids),
         }
-        let start = ids.len();
-        ids.extend(word.iter().map(|&byte| self.byte_ids[usize::from(byte)]));
-        let mut all = [NONE; HEAP_FROM];
-        for (merge, pair) in all.iter_mut().zip(ids[start..].windows(2)) {
-            *merge = self.look_up(pair[0], pair[1]);
+    }
+
+    /// As `encode`, for words up to `N` bytes. Nothing moves: a token that has merged with the one before it is passed over.
+    fn encode_short<const N: usize>(&self, word: &[u8], ids: &mut Vec<u32>) {
+        let len = word.len();
+        let (mut tokens, mut merges) = ([0; N], [NONE; N]);
+        let (mut next, mut previous) = ([0_u16; N], [0_u16; N]);
+        for (at, &byte) in word.iter().enumerate() {
+            tokens[at] = self.byte_ids[usize::from(byte)];
+            (next[at], previous[at]) = (at as u16 + 1, (at as u16).wrapping_sub(1));
         }
-        let mut len = word.len();
-        while len > 1 {
+        for (merge, pair) in merges.iter_mut().zip(word.windows(2)) {
+            *merge = self.byte_pairs[usize::from(pair[0]) << 8 | usize::from(pair[1])];
+        }
+        loop {
             let (mut at, mut lowest) = (0, NONE);
-            for (index, &merge) in all[..len - 1].iter().enumerate() {
+            for (index, &merge) in merges[..len].iter().enumerate() {
                 if merge < lowest {
                     (at, lowest) = (index, merge);
                 }
@@ -70,20 +86,25 @@ impl Merges {
             if lowest == NONE {
                 break;
             }
-            let tokens = &mut ids[start..start + len];
             let merged = lowest as u32;
+            let gone = usize::from(next[at]);
+            let (right, left) = (usize::from(next[gone]), usize::from(previous[at]));
             tokens[at] = merged;
-            tokens.copy_within(at + 2.., at + 1);
-            all.copy_within(at + 1..len - 1, at);
-            len -= 1;
-            if at > 0 {
-                all[at - 1] = self.look_up(tokens[at - 1], merged);
+            (merges[at], merges[gone]) = (NONE, NONE);
+            next[at] = next[gone];
+            if right < len {
+                previous[right] = at as u16;
+                merges[at] = self.look_up(merged, tokens[right]);
             }
-            if at + 1 < len {
-                all[at] = self.look_up(merged, tokens[at + 1]);
+            if at > 0 {
+                merges[left] = self.look_up(tokens[left], merged);
             }
         }
-        ids.truncate(start + len);
+        let mut at = 0;
+        while at < len {
+            ids.push(tokens[at]);
+            at = usize::from(next[at]);
+        }
     }
 
     /// As `encode`, with the tokens in a linked list and the candidate pairs in a heap.
