@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 
 import pytest
 
 from tests.cli.conftest import tttkit
+from tttkit.data.benchmark import machine, measure_preparation
 from tttkit.data.peers import PEERS, is_byte_level
 
 
@@ -44,6 +46,19 @@ def test_peers_agree_on_the_number_of_tokens(tiny_data, tmp_path):
         if peer.is_installed and peer.package != "datasets"
     }
     assert len(set(counts.values())) == 1, counts
+
+
+def test_every_set_of_instructions_is_measured(tiny_data, tmp_path, monkeypatch):
+    """By its name, with the same tokens, and the choice of the environment is there again afterwards."""
+    (tmp_path / "text.txt").write_text("the cat sat on a mat\n" * 50)
+    monkeypatch.setenv("TTTKIT_SIMD", "scalar")
+    rows = measure_preparation([tmp_path / "text.txt"], tiny_data / "tokenizer.json", rounds=1, every_simd=True)
+    ours = {row.engine: row.num_tokens for row in rows if row.engine.startswith("tttkit")}
+    assert "tttkit data prepare, 1 thread, scalar" in ours
+    features = {name.rstrip("bwf") for name in machine()["features"]}
+    assert {name.rpartition(", ")[2] for name in ours} - {"1 thread", "scalar"} == features & {"avx2", "avx512"}
+    assert len(set(ours.values())) == 1
+    assert os.environ["TTTKIT_SIMD"] == "scalar"
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,9 @@ def test_an_interrupted_preparation_goes_on_from_its_whole_shards(
     if damage:
         damaged = tmp_path / "again" / whole[0]
         damaged.write_bytes(damaged.read_bytes()[:-1] + b"\xff")
-    manifest = run("again")
+    seen = []
+    manifest = run("again", seen.append)
+    assert seen[-1].num_tokens == sum(split.num_tokens for split in manifest.splits.values())
     assert manifest.splits == run("whole").splits
     assert digests(tmp_path / "again") == digests(tmp_path / "whole")
     assert not (tmp_path / "again" / MARKER_NAME).exists()

@@ -13,7 +13,8 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,13 @@ from tttkit import files
 from tttkit.data.peers import PEERS
 from tttkit.data.prepare import prepare_dataset
 from tttkit.data.sources import COMPRESSIONS, RECORD_SUFFIXES, expand
+from tttkit.data.tokenizer import load_tokenizer
 from tttkit.errors import UsageError
 
 SAMPLE_BYTES = 2 << 20
 """Peers that take minutes for what others do in a second are given this much."""
+_SIMD = ("avx512", "avx2", "scalar")
+_SIMD_VARIABLE = "TTTKIT_SIMD"
 _FEATURES = ("avx2", "avx512f", "avx512bw", "avx512_vbmi", "asimd")
 
 
@@ -78,21 +82,32 @@ def missing_peers() -> list[str]:
 
 
 def measure_preparation(
-    paths: Sequence[Path], tokenizer: Path, *, threads: Sequence[int] = (1,), rounds: int = 3
+    paths: Sequence[Path],
+    tokenizer: Path,
+    *,
+    threads: Sequence[int] = (1,),
+    rounds: int = 3,
+    every_simd: bool = False,
 ) -> list[Measurement]:
     """Time `data prepare` on `paths` with each number of threads, and every peer that is installed, once per round.
 
-    Raises UsageError, DataError for a tokenizer or text that cannot be used.
+    With `every_simd` also on one thread with each set of vector instructions by name. Raises UsageError, DataError for
+    a tokenizer or text that cannot be used.
     """
     num_bytes = sum(path.stat().st_size for path in paths)
     with tempfile.TemporaryDirectory() as folder:
-        sample = _sample(paths, Path(folder) / "sample.txt")
+        root = Path(folder)
+        sample = _sample(paths, root / "sample.txt")
         engines: dict[str, tuple[int, Callable[[], int]]] = {
             f"tttkit data prepare, {count} thread{'s' * (count > 1)}": (
-                num_bytes, partial(_prepare, paths, tokenizer, Path(folder), count)
+                num_bytes, partial(_prepare, paths, tokenizer, root, count)
             )
             for count in threads
         }  # fmt: skip
+        for simd in _simd_names(tokenizer) if every_simd else ():
+            engines[f"tttkit data prepare, 1 thread, {simd}"] = (
+                num_bytes, partial(_prepare, paths, tokenizer, root, 1, simd)
+            )  # fmt: skip
         for peer in PEERS:
             if not (peer.is_installed and peer.may(tokenizer)):
                 continue
@@ -101,6 +116,30 @@ def measure_preparation(
             else:
                 engines[f"{peer.name} (sample)"] = sample.stat().st_size, partial(peer.engine, [sample], tokenizer)
         return _run(engines, rounds)
+
+
+@contextmanager
+def _held_to(simd: str | None) -> Iterator[None]:
+    """Tokenizers that are loaded meanwhile use these instructions; None leaves the choice as it is."""
+    before = os.environ.get(_SIMD_VARIABLE)
+    if simd is not None:
+        os.environ[_SIMD_VARIABLE] = simd
+    try:
+        yield
+    finally:
+        if simd is not None:
+            os.environ.pop(_SIMD_VARIABLE)
+        if before is not None:
+            os.environ[_SIMD_VARIABLE] = before
+
+
+def _simd_names(tokenizer: Path) -> list[str]:
+    """The sets of instructions that this processor has, of those that make a difference for the tokenizer."""
+    names = []
+    for name in _SIMD if load_tokenizer(str(tokenizer)).encoder.is_byte_level_bpe else ():
+        with _held_to(name), suppress(ValueError):
+            names.append(load_tokenizer(str(tokenizer)).encoder.simd)
+    return names
 
 
 def _run(engines: dict[str, tuple[int, Callable[[], int]]], rounds: int) -> list[Measurement]:
@@ -141,8 +180,8 @@ def _sample(paths: Sequence[Path], target: Path) -> Path:
     return target
 
 
-def _prepare(paths: Sequence[Path], tokenizer: Path, root: Path, threads: int) -> int:
-    with tempfile.TemporaryDirectory(dir=root) as out:
+def _prepare(paths: Sequence[Path], tokenizer: Path, root: Path, threads: int, simd: str | None = None) -> int:
+    with tempfile.TemporaryDirectory(dir=root) as out, _held_to(simd):
         manifest = prepare_dataset(
             [str(path) for path in paths], Path(out) / "data", str(tokenizer), validation_fraction=0, threads=threads
         )

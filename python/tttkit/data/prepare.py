@@ -225,7 +225,7 @@ class _Run:
             )
         }
         _refuse_empty(self._job, splits)
-        self._report(at_end=True)
+        self._report(sum(split.num_tokens for split in splits.values()))
         return splits
 
     def _feed(self, sources: list[str], split: str) -> None:
@@ -260,18 +260,20 @@ class _Run:
             for _ in file_documents(Path(name), self._job.reading, self._job.decoder):
                 pass
 
-    def _report(self, *, at_end: bool = False) -> None:
+    def _report(self, num_tokens: int | None = None) -> None:
+        """Record what is whole, and say how far it is; the number of tokens is given at the end."""
         for shards in self._ingest.finished():
             for name, _, _, _, digest in shards:
                 self._claim.record(name, digest)
         if self._job.progress:
             counts = self._ingest.counts()
-            num_documents, num_tokens, num_bytes, _ = map(sum, zip(*counts, strict=True))
+            num_documents, num_new, num_bytes, _ = map(sum, zip(*counts, strict=True))
+            # what a kept shard holds of a document that goes on after it is counted twice until the end
             prepared = Prepared(
                 num_bytes=num_bytes,
-                total_bytes=num_bytes if at_end else self._total,
+                total_bytes=self._total if num_tokens is None else num_bytes,
                 num_documents=num_documents,
-                num_tokens=self._kept_tokens + num_tokens,
+                num_tokens=self._kept_tokens + num_new if num_tokens is None else num_tokens,
             )
             self._job.progress(prepared)
 
