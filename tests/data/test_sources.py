@@ -9,9 +9,11 @@ import types
 from pathlib import Path
 
 import datasets
+import pyarrow
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from tttkit.data.sources import Reading, expand, iter_documents, signature, total_bytes, walk
 from tttkit.data.text import Decoder
@@ -84,6 +86,12 @@ def test_jsonl(tmp_path):
     path.write_text('{"text": "a"}\n{broken\n')
     with pytest.raises(DataError, match="records.jsonl: line 2 is not JSON"):
         read(path)
+    path.write_text('{"text": "a"}\n[1]\n')
+    with pytest.raises(DataError, match=r"records\.jsonl: line 2 is no JSON object"):
+        read(path)
+    path.write_text('{"text": null}\n')
+    with pytest.raises(DataError, match=r"records\.jsonl: line 1: field `text` holds no text but null"):
+        read(path)
 
 
 def test_parquet_and_data_sets_on_disk(tmp_path):
@@ -94,8 +102,34 @@ def test_parquet_and_data_sets_on_disk(tmp_path):
     assert read(tmp_path / "texts.parquet") == TEXTS
     assert read(f"hf:{tmp_path / 'one'}") == TEXTS
     assert read(f"hf:{tmp_path / 'splits'}", split="validation") == [TEXTS[1]]
-    with pytest.raises(DataError, match="has no text field `body`; it has text, length"):
+    with pytest.raises(DataError, match=r"texts\.parquet has no text field `body`; it has text, length"):
         read(tmp_path / "texts.parquet", text_field="body")
+    with pytest.raises(DataError, match=r"texts\.parquet: row 1: field `length` holds no text but int"):
+        read(tmp_path / "texts.parquet", text_field="length")
+    with pytest.raises(DataError, match=r"one: record 1 has no text field `body`; it has text, length"):
+        read(f"hf:{tmp_path / 'one'}", text_field="body")
+
+
+def test_records_without_text_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("tttkit.data.records._PARQUET_ROWS", 2)
+    path = tmp_path / "texts.parquet"
+    parquet.write_table(pyarrow.table({"text": ["a", "", "b", None]}), path)
+    with pytest.raises(DataError, match=r"texts\.parquet: row 4: field `text` holds no text but null"):
+        read(path)
+    parquet.write_table(pyarrow.table({"text": ["a", "", "b", "c", "d"]}), path)
+    assert read(path) == ["a", "b", "c", "d"]
+    parquet.write_table(pyarrow.table({"text": pyarrow.array([], pyarrow.string())}), path)
+    assert read(path) == []
+    for content in (b"", b"PAR1 and no more"):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"texts\.parquet is damaged"):
+            read(path)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.jsonl").write_text('{"text": "a"}\n{"text": \n')
+    with pytest.raises((DataError, UsageError), match="broken"):
+        read(f"hf:{tmp_path / 'broken'}")
+    with pytest.raises(UsageError, match="`hf:` names no data set"):
+        read("hf:")
 
 
 def test_wikitext_rule_cuts_the_lines_of_a_data_set_into_articles(tmp_path):

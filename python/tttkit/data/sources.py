@@ -10,7 +10,6 @@ import dataclasses
 import glob
 import hashlib
 import itertools
-import json
 import os
 import sys
 import sysconfig
@@ -19,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from tttkit.data.documents import RULES, compile_pattern, cut_lines
-from tttkit.data.hub import stay_offline_if_unreachable
+from tttkit.data.records import data_set_texts, jsonl_texts, parquet_texts
 from tttkit.data.text import Decoder, damage_named, open_binary, read_file, read_lines
-from tttkit.errors import DataError, UsageError
+from tttkit.errors import UsageError
 
 TEXT_SUFFIXES = (".txt", ".text", ".md", ".raw", ".tokens")
 RECORD_SUFFIXES = (".jsonl", ".parquet")
@@ -59,7 +58,7 @@ def iter_documents(
         if source == "-":
             yield from _cut_file(sys.stdin.buffer, "stdin", reading, decoder)
         elif source.startswith("hf:"):
-            yield from _hub_documents(source, reading, split)
+            yield from _data_set_documents(source, reading, split)
         else:
             for path in expand(source):
                 yield from file_documents(path, reading, decoder)
@@ -196,10 +195,11 @@ def file_documents(path: Path, reading: Reading, decoder: Decoder) -> Iterator[s
     """Documents of one file, by its suffix. Raises UsageError, DataError."""
     suffix = inner_suffix(path)
     if suffix == ".parquet":
-        yield from _records_text(_load_dataset("parquet", data_files=str(path)), reading.text_field, str(path))
+        with open_binary(path) as file, damage_named(path):
+            yield from parquet_texts(file, str(path), reading.text_field)
     elif suffix == ".jsonl":
         with open_binary(path) as file, damage_named(path):
-            yield from _jsonl_documents(read_lines(file, str(path), decoder), str(path), reading.text_field)
+            yield from jsonl_texts(read_lines(file, str(path), decoder), str(path), reading.text_field)
     elif reading.documents == "file" and reading.document_pattern is None:
         text = read_file(path, decoder)
         if text:
@@ -214,53 +214,10 @@ def _cut_file(file: Any, name: str, reading: Reading, decoder: Decoder) -> Itera
     return (text for text in cut_lines(lines, reading.documents, reading.document_pattern) if text)
 
 
-def _jsonl_documents(lines: Iterator[tuple[int, str]], name: str, field: str) -> Iterator[str]:
-    for number, line in lines:
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{name}: line {number} is not JSON: {error}") from error
-        if not isinstance(record, dict) or not isinstance(record.get(field), str):
-            raise DataError(f"{name}: line {number} has no text field `{field}`", hint="name it with --text-field")
-        yield record[field]
-
-
-def _hub_documents(source: str, reading: Reading, split: str) -> Iterator[str]:
-    """Records of a data set, from a local folder or the hub; cut by the document rule when it is not `file`."""
-    name, _, config = source.removeprefix("hf:").partition(":")
-    dataset = _load_dataset(name, *([config] if config else []), split=split)
-    texts = _records_text(dataset, reading.text_field, source)
+def _data_set_documents(source: str, reading: Reading, split: str) -> Iterator[str]:
+    """Records of a data set; cut by the document rule when it is not `file`."""
+    texts = data_set_texts(source, reading.text_field, split)
     if reading.documents == "file" and reading.document_pattern is None:
         return texts
     lines = (text if text.endswith("\n") else f"{text}\n" for text in texts)
     return cut_lines(lines, reading.documents, reading.document_pattern)
-
-
-def _load_dataset(name: str, *config: str, split: str = "train", **options: Any) -> Iterable[dict[str, Any]]:
-    import datasets
-
-    datasets.disable_progress_bars()
-    if not options and not Path(name).exists():
-        stay_offline_if_unreachable()
-    try:
-        if (Path(name) / "dataset_info.json").exists() or (Path(name) / "dataset_dict.json").exists():
-            loaded = datasets.load_from_disk(name)
-            return loaded[split] if isinstance(loaded, datasets.DatasetDict) else loaded  # type: ignore[no-any-return]
-        return datasets.load_dataset(name, *config, split=split, streaming=True, **options)  # type: ignore[no-any-return]
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UsageError(
-            f"cannot load data set {name}: {reason}",
-            hint="a name needs the network; a local folder made by save_to_disk, or holding jsonl or parquet, does not",
-        ) from error
-
-
-def _records_text(records: Iterable[dict[str, Any]], field: str, name: str) -> Iterator[str]:
-    for record in records:
-        if not isinstance(record.get(field), str):
-            known = ", ".join(record)
-            raise DataError(f"{name} has no text field `{field}`; it has {known}", hint="name it with --text-field")
-        if record[field]:
-            yield record[field]
