@@ -6,6 +6,7 @@
 //! code, live in a map that is emptied when it is full.
 
 use super::hash::{WordMap, mix_both};
+use super::large;
 
 /// A token id as it is stored: u16 for vocabularies that fit, else u32.
 pub trait Id: Copy + Default + Ord + Send + Sync + 'static {
@@ -110,7 +111,7 @@ impl<T: Id> WordCache<T> {
             ids: T::Inline::default(),
         };
         Self {
-            lines: vec![Line([empty; 2]); 1 << (bits - 1)].into_boxed_slice(),
+            lines: large::table(Line([empty; 2]), 1 << (bits - 1)),
             shift: u64::BITS - (bits - 1),
             long: WordMap::default(),
         }

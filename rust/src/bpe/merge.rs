@@ -8,10 +8,13 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::hash::mix;
+use super::large;
 
 const HEAP_FROM: usize = 256;
 /// Most words are no longer; the array of their pairs is quickly cleared.
 const USUAL: usize = 32;
+/// Bits that tell hashes apart, per place of the table of pairs.
+const HASHES_PER_PLACE: usize = 8;
 const NONE: u64 = u64::MAX;
 const GONE: u32 = u32::MAX;
 
@@ -23,13 +26,17 @@ struct Pair {
     merge: u64,
 }
 
-/// Which pairs of tokens merge, how early, and into what: a table with linear probing, less than half full.
+/// Which pairs of tokens merge, how early, and into what: a table with linear probing, less than half full. Most pairs that
+/// are asked for merge into nothing; a bit per hash, in a table that stays in the cache, answers for nearly all of those.
 pub struct Merges {
     byte_ids: [u32; 256],
     /// What becomes of bytes l and r, at 256 l + r.
     byte_pairs: Box<[u64]>,
     pairs: Box<[Pair]>,
     shift: u32,
+    /// Bit h % 64 of entry h / 64 is set when the hash of some pair begins with h.
+    hashes: Box<[u64]>,
+    hashes_shift: u32,
 }
 
 impl Merges {
@@ -37,16 +44,21 @@ impl Merges {
     /// the `tokenizers` crate.
     pub fn new(byte_ids: &[u32; 256], merges: &[(u32, u32, u32)]) -> Self {
         let bits = (2 * merges.len() + 2).next_power_of_two().ilog2();
+        let hash_bits = bits + HASHES_PER_PLACE.ilog2();
         let empty = Pair { key: NONE, merge: NONE };
         let mut table = Self {
             byte_ids: *byte_ids,
             byte_pairs: Box::default(),
-            pairs: vec![empty; 1 << bits].into_boxed_slice(),
+            pairs: large::table(empty, 1 << bits),
             shift: u64::BITS - bits,
+            hashes: vec![0; (1 << hash_bits) / 64].into_boxed_slice(),
+            hashes_shift: u64::BITS - hash_bits,
         };
         for (rank, &(left, right, merged)) in merges.iter().enumerate() {
             let key = key(left, right);
-            let place = table.place(key);
+            let hash = mix(key);
+            let (place, bit) = (table.place(key, hash), hash >> table.hashes_shift);
+            table.hashes[bit as usize / 64] |= 1 << (bit % 64);
             let merge = (rank as u64) << 32 | u64::from(merged);
             table.pairs[place] = Pair { key, merge };
         }
@@ -144,13 +156,19 @@ impl Merges {
 
     #[inline]
     fn look_up(&self, left: u32, right: u32) -> u64 {
-        self.pairs[self.place(key(left, right))].merge
+        let key = key(left, right);
+        let hash = mix(key);
+        let bit = hash >> self.hashes_shift;
+        if self.hashes[bit as usize / 64] >> (bit % 64) & 1 == 0 {
+            return NONE;
+        }
+        self.pairs[self.place(key, hash)].merge
     }
 
     /// Where the pair is, or would be.
     #[inline]
-    fn place(&self, key: u64) -> usize {
-        let mut place = (mix(key) >> self.shift) as usize;
+    fn place(&self, key: u64, hash: u64) -> usize {
+        let mut place = (hash >> self.shift) as usize;
         while self.pairs[place].key != key && self.pairs[place].key != NONE {
             place = (place + 1) & (self.pairs.len() - 1);
         }

@@ -11,6 +11,7 @@
 mod cache;
 mod classes;
 mod hash;
+mod large;
 mod masks;
 mod merge;
 mod spec;
