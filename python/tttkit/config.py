@@ -31,6 +31,8 @@ class DataConfig:
     """Tokenizer of `tttkit data prepare`, used when `path` is not given."""
     validation: str | None = None
     """Source of the validation split, used when `path` is not given; for `hf:` its own validation split."""
+    io: Literal["mmap", "pread"] = "mmap"
+    """How shards are read: mapped, or by position for network file systems, where a file that shrinks is an error."""
     documents: str = "file"
     """Document rule of `tttkit data prepare`, used when `path` is not given."""
     validation_fraction: float = Field(default=0.05, gt=0, lt=1)

@@ -17,6 +17,7 @@ from tttkit.train.carry import with_decay
 from tttkit.train.curriculum import stages_of
 
 _FREE_KEYS = {
+    "data.io",
     "train.save_every",
     "train.log_every",
     "train.inner_loss_every",

@@ -124,7 +124,7 @@ def _set_up(run: RunDirectory, old: dict[str, Any] | None, request: Request, sig
             metadata.end_segment(0, "preempted")
         raise
     config = resolve(config, manifest, explicit_vocab_size=request.values.get("model", {}).get("vocab_size"))
-    splits = {name: open_split(data_path, name) for name in ("train", "validation")}
+    splits = {name: open_split(data_path, name, io=config.data.io) for name in ("train", "validation")}
     check_splits(config, splits)
     accepted = refuse_other_run(old, config, splits, run, request.allowed) if old else []
     if old and old.get("result", {}).get("reason") in _ENDED:
