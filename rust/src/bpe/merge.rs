@@ -44,7 +44,7 @@ impl Merges {
     /// the `tokenizers` crate.
     pub fn new(byte_ids: &[u32; 256], merges: &[(u32, u32, u32)]) -> Self {
         let bits = (2 * merges.len() + 2).next_power_of_two().ilog2();
-        let hash_bits = bits + HASHES_PER_PLACE.ilog2();
+        let hash_bits = (bits + HASHES_PER_PLACE.ilog2()).max(u64::BITS.ilog2()); // one entry at least
         let empty = Pair { key: NONE, merge: NONE };
         let mut table = Self {
             byte_ids: *byte_ids,
