@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -15,6 +16,7 @@ from rich.table import Table
 from tttkit.errors import DataError, UsageError
 
 from .console import err, out, print_json, print_table, progress_bar
+from .stopping import stoppable
 
 data_app = typer.Typer(no_args_is_help=False, help="Text to packed token shards.")
 
@@ -60,7 +62,7 @@ def prepare(
 
     _check_choice("--bad-utf8", bad_utf8, "strict", "replace", "skip")
     _check_choice("--io", io, "mmap", "pread")
-    with _PrepareView() as view:
+    with stoppable() as poll, _PrepareView(poll) as view:
         manifest = prepare_dataset(
             sources,
             output,
@@ -164,8 +166,9 @@ def _check_choice(option: str, value: str, *choices: str) -> None:
 class _PrepareView:
     """Progress with MB/s and ETA: a bar on a terminal, a line every ten seconds elsewhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, poll: Callable[[], None]) -> None:
         self.started = False
+        self._poll = poll
         self._progress = progress_bar(
             TextColumn("preparing"), BarColumn(), TextColumn("{task.fields[figures]}"), TimeRemainingColumn()
         )
@@ -180,6 +183,7 @@ class _PrepareView:
         self._progress.stop()
 
     def update(self, num_bytes: int, total_bytes: int | None, num_tokens: int) -> None:
+        self._poll()
         self.started = True
         seconds = max(1e-9, time.monotonic() - self._begun)
         figures = f"{num_bytes / 1e6:,.1f} MB, {num_bytes / 1e6 / seconds:.1f} MB/s, {num_tokens:,} tokens"

@@ -7,14 +7,13 @@ import fcntl
 import json
 import os
 import re
-import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tttkit import files
+from tttkit import files, processes
 from tttkit.errors import DataError, RunLockedError, UsageError
 
 SCHEMA_VERSION = 1
@@ -164,12 +163,12 @@ def exclusive(run: RunDirectory) -> Iterator[None]:
         except (BlockingIOError, PermissionError) as error:
             holder = os.pread(descriptor, 256, 0).decode(errors="replace").strip() or "an unknown process"
             raise RunLockedError(
-                f"{run.path} is in use by {holder}",
+                f"{run.path} is in use by {holder.partition(', started')[0]}",
                 hint=f"look at it with `tttkit status {run.path}`, or choose another --out",
             ) from error
         with suppress(OSError):  # on a full disk the name of the holder is missing, the lock holds all the same
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"host {socket.gethostname()}, pid {os.getpid()}\n".encode(), 0)
+            os.pwrite(descriptor, f"{processes.describe(processes.identity())}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)

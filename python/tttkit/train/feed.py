@@ -25,7 +25,7 @@ _MIN_COMPILED_FLOP = 5e13
 
 
 class Feed:
-    """Windows of each update and their logits. Use: `windows`, `logits` for its parts in order, then `settle`."""
+    """Windows of each update and their logits. Use: `windows`, `logits` for its parts in order, `settle`."""
 
     def __init__(self, model: LanguageModel, split: Split, config: TrainConfig) -> None:
         """The model is on its device. Raises DataError where the text is too short."""
@@ -58,6 +58,10 @@ class Feed:
             return self._lanes.logits(inputs)
         logits: Tensor = self._run(inputs)
         return logits
+
+    def is_finite(self) -> bool:
+        """Whether what the update leaves to the next one is: fast weights may blow up where no loss does."""
+        return self._lanes is None or not self._reads_lanes or self._lanes.is_finite()
 
     def settle(self, *, applied: bool) -> None:
         """The update is over: lanes go on from where they are, or afresh where it was left out as not finite."""
