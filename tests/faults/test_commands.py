@@ -17,7 +17,9 @@ from tests.faults import trials
 from tests.faults.conftest import assert_no_leftovers, run_trial
 from tests.faults.disks import KilledAt, Touching
 from tests.faults.test_phases import results_of
+from tttkit.data import prepare_dataset
 from tttkit.files import sha256_of
+from tttkit.train.signals import StopRequestedError
 
 STOPPING = [signal.SIGTERM, signal.SIGINT]
 
@@ -90,12 +92,10 @@ def _digests(directory) -> dict[str, str]:
     return {path.name: sha256_of(path) for path in directory.iterdir()}
 
 
-def test_d1_finished_shards_of_a_stopped_preparation_are_kept(texts, tmp_path):
-    from tttkit.data import prepare_dataset
-    from tttkit.train.signals import StopRequestedError
-
+def test_d1_finished_shards_of_a_stopped_preparation_are_kept(texts, tiny_data, tmp_path):
     def prepare(out, progress=None):
-        return prepare_dataset([str(texts)], out, "bpe:300", shard_tokens=1 << 19, progress=progress)
+        tokenizer = str(tiny_data / "tokenizer.json")
+        return prepare_dataset([str(texts)], out, tokenizer, shard_tokens=1 << 19, progress=progress)
 
     def stop(_done, _total, num_tokens):
         if num_tokens > 3 << 19:
@@ -103,7 +103,8 @@ def test_d1_finished_shards_of_a_stopped_preparation_are_kept(texts, tmp_path):
 
     with pytest.raises(StopRequestedError):
         prepare(tmp_path / "out", stop)
-    kept = {path.name: path.stat().st_ino for path in (tmp_path / "out").glob("train-*.tok")}
-    assert kept
+    *finished, _last = sorted((tmp_path / "out").glob("train-*.tok"))
+    inodes = {path: path.stat().st_ino for path in finished}
+    assert inodes
     assert prepare(tmp_path / "out").fingerprint == prepare(tmp_path / "whole").fingerprint
-    assert all((tmp_path / "out" / name).stat().st_ino == inode for name, inode in kept.items())
+    assert {path: path.stat().st_ino for path in finished} == inodes
