@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional
 
 from tttkit import filesystem
+from tttkit.data import open_split
 from tttkit.errors import TttkitError
 from tttkit.rundir import RunDirectory, exclusive
 from tttkit.train import checkpoint, start, trainer
@@ -135,3 +136,10 @@ def stuck(grace: float, ready: str) -> None:
         Path(ready).touch()
         while True:
             time.sleep(0.01)
+
+
+def read_cut_shard(data: str, size: int) -> None:
+    """Map a split, then read what was cut off behind its back."""
+    split = open_split(Path(data), "train")
+    os.truncate(Path(data) / "train-00000.tok", size)
+    split.tokens(split.num_tokens - 100, split.num_tokens)
