@@ -36,7 +36,7 @@ from tttkit.train.signals import StopSignals
 from tttkit.train.trainer import Trainer
 
 ROUNDS = 4
-NUM_STEPS = 100
+NUM_STEPS = 50
 NUM_REFERENCE_STEPS = 3
 _WRITES = ("metrics", "write", "heartbeat")
 """Methods of the log that write."""

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -86,7 +87,10 @@ class RunDirectory:
         return summaries
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """metrics.jsonl without a torn last line; lines that a resumed run wrote again count once, the later one."""
+        """metrics.jsonl without a torn last line; lines that a resumed run wrote again count once, the later one.
+
+        Raises DataError when it is no plain file.
+        """
         by_step: dict[int, dict[str, Any]] = {}
         for line in self.metric_lines():
             try:
@@ -109,8 +113,11 @@ class RunDirectory:
         return beat if isinstance(beat, dict) else None
 
     def tail_log(self, num_lines: int) -> list[str]:
-        """Last lines of training.log."""
-        return _whole_lines(self.training_log)[-num_lines:]
+        """Last lines of training.log; none where it is no plain file."""
+        try:
+            return _whole_lines(self.training_log)[-num_lines:]
+        except DataError:
+            return []
 
     def _file(self, name: str) -> Path:
         return self.path / (name if self.results is None else f"{self.results.name}.{name}")
@@ -190,7 +197,7 @@ def is_locked(run: RunDirectory) -> bool:
 
 def _whole_lines(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = files.read_limited(path, sys.maxsize).decode(errors="replace")
     except FileNotFoundError:
         return []
     return text[: text.rfind("\n") + 1].splitlines()

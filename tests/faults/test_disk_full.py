@@ -7,6 +7,7 @@ import os
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -18,7 +19,7 @@ import pytest
 
 from tests.faults import trials
 from tests.faults.conftest import assert_equal_runs, run_trial
-from tests.faults.disks import CALLS, failing_at
+from tests.faults.disks import CALLS, KilledAt, failing_at
 from tttkit import commits, files, filesystem
 from tttkit.report.status import read_status
 from tttkit.rundir import RunDirectory
@@ -125,7 +126,10 @@ class _Limited:
         return filesystem.FileSystem()
 
 
-@pytest.mark.parametrize("size", [1_000, 20_000, 60_000])
+@pytest.mark.parametrize(
+    "size",
+    [1_000, 20_000, 60_000, *(pytest.param(size, marks=pytest.mark.faults) for size in range(2_000, 70_000, 9_000))],
+)
 def test_c2_file_size_limit(values, tmp_path, size):
     run = RunDirectory(tmp_path / "run")
     assert run_trial(trials.train, values, str(run.path), disk=_Limited(size), log=str(tmp_path / "log")) == 6
@@ -153,6 +157,17 @@ class _FullLog:
                 return super().open_append(path)
 
         return Disk()
+
+
+def test_c2_a_log_that_is_a_full_device(values, reference, tmp_path):
+    """The kernel's own error, of a file that cannot be cut either."""
+    run = RunDirectory(tmp_path / "run")
+    run.path.mkdir()
+    assert run_trial(trials.train, values, str(run.path), disk=KilledAt(60)) == -signal.SIGKILL
+    run.training_log.unlink(missing_ok=True)
+    run.training_log.symlink_to("/dev/full")
+    assert run_trial(trials.train, values, str(run.path), log=str(tmp_path / "log")) == 0
+    assert_equal_runs(run, reference)
 
 
 def session(root, done: list[str]) -> None:
