@@ -14,6 +14,7 @@ from tttkit.rundir import RunDirectory, exclusive, find_run
 
 from .console import err, print_json, print_table
 from .eval_model import Request, evaluate
+from .stopping import stoppable
 from .tables import evaluation_table, whole_split_table
 
 eval_app = typer.Typer(no_args_is_help=False, help="Perplexity by position, in every context.")
@@ -59,12 +60,13 @@ def checkpoint(
     Example: `tttkit eval checkpoint runs/quick/best_model`
     """
     summaries = []
-    for path in paths:
-        request = Request(path, data, split, num_sequences, max_length, window, sw_mode, device)
-        target = output if len(paths) == 1 and output else (output / path.name if output else path.parent)
-        summary, written = evaluate(request, target / f"eval_{path.name}" if output is None else target)
-        summaries.append(summary)
-        _say_written(path, written)
+    with stoppable() as poll:
+        for path in paths:
+            request = Request(path, data, split, num_sequences, max_length, window, sw_mode, device)
+            target = output if len(paths) == 1 and output else (output / path.name if output else path.parent)
+            summary, written = evaluate(request, target / f"eval_{path.name}" if output is None else target, poll)
+            summaries.append(summary)
+            _say_written(path, written)
     _show(summaries, json_output=json_output)
 
 
@@ -83,7 +85,7 @@ def run(
     Example: `tttkit eval run runs/quick`
     """
     directory = find_run(path)
-    with exclusive(directory):
+    with exclusive(directory), stoppable() as poll:
         jobs = _missing(directory, device)
         if not jobs:
             raise UsageError(
@@ -92,7 +94,7 @@ def run(
             )
         summaries = []
         for request, target in jobs:
-            summary, written = evaluate(request, target)
+            summary, written = evaluate(request, target, poll)
             summaries.append(summary)
             _say_written(request.path, written)
         _add_to_list(directory)
