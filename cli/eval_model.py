@@ -14,7 +14,7 @@ from tttkit.errors import DataError, UsageError
 
 from .console import progress_bar
 
-SCHEMA = 1
+SCHEMA = 2
 """Counts up when equal weights, data and protocol would give other files."""
 
 
