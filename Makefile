@@ -62,6 +62,7 @@ bench: setup ## measure beside the peers
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/statistics_speed.py
+	$(BIN)/python benchmarks/overhead.py
 
 wheel: setup ## build the wheel into dist/
 	$(BIN)/maturin build -q --release --out dist

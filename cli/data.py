@@ -13,6 +13,7 @@ from tttkit.errors import DataError, UsageError
 
 from .console import err, out, print_json, print_rows, print_table
 from .data_view import PrepareView, inspection_rows, length_table, reading_bar, split_table
+from .stopping import stoppable
 
 data_app = typer.Typer(no_args_is_help=False, help="Text to packed token shards.")
 
@@ -57,7 +58,7 @@ def prepare(
 
     _check_choice("--bad-utf8", bad_utf8, "strict", "replace", "skip")
     _check_choice("--io", io, "mmap", "pread")
-    with PrepareView(json_events=json_output) as view:
+    with stoppable() as poll, PrepareView(poll, json_events=json_output) as view:
         manifest = prepare_dataset(
             sources,
             output,

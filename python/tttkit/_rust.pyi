@@ -87,6 +87,7 @@ def bootstrap_means(
 def paired_bootstrap(
     a: NDArray[np.float32],
     b: NDArray[np.float32],
+    groups: NDArray[np.uint32] | None = None,
     *,
     chunk_size: int,
     chunk_stride: int,

@@ -115,6 +115,11 @@ class Lanes:
         # positions repeat, so that compiled code sees one only; of the text, a TTT layer counts the place in a window
         self._state = ModelState(position=self._window, layers=joined.layers)
 
+    def is_finite(self) -> bool:
+        """Whether the fast weights that the next windows would start from are."""
+        tensors = [tensor for state in self._after for layer in state.layers for tensor in layer.values()]
+        return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+
     def forget(self) -> None:
         """The update was left out, its numbers were not finite: all lanes start afresh."""
         self._state = None

@@ -72,6 +72,10 @@ class Feed:
         logits: Tensor = self._run(inputs)
         return logits
 
+    def is_finite(self) -> bool:
+        """Whether what the update leaves to the next one is: fast weights may blow up where no loss does."""
+        return self._lanes is None or self._lanes.is_finite()
+
     def settle(self, *, applied: bool) -> None:
         """The update is over: lanes go on from where they are, or afresh where it was left out as not finite."""
         if self._lanes is None:

@@ -143,7 +143,8 @@ class Trainer:
         self.progress.count(update.loss, applied=update.applied)
         self._step_seconds.append(time.perf_counter() - started)
         if not update.applied:
-            self.log.write(f"update {step} skipped: loss {update.loss}, gradient norm {update.grad_norm}")
+            what = ", carried fast weights not finite" if math.isfinite(update.loss + update.grad_norm) else ""
+            self.log.write(f"update {step} skipped: loss {update.loss}, gradient norm {update.grad_norm}{what}")
         if step % self.config.train.log_every == 0 or step in (1, self.config.train.max_steps):
             self._log_step(update, rate)
         divergence = self.progress.divergence()
@@ -305,7 +306,8 @@ class Trainer:
     def _weights_are_finite(self) -> bool:
         """Whether weights, learned fast weights among them, and moments may be saved."""
         moments = (value for state in self.optimizer.state.values() for value in state.values())
-        return all(bool(torch.isfinite(tensor).all()) for tensor in (*self.model.parameters(), *moments))
+        carried = self.updater.feed.tensors().values()
+        return all(bool(torch.isfinite(tensor).all()) for tensor in (*self.model.parameters(), *moments, *carried))
 
     def _write_evaluation(self, evaluation: Evaluation, index: int, seconds: float) -> dict[str, Any]:
         """The checkpoint's files and the list of all summaries, now or once there is room."""

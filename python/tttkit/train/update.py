@@ -61,7 +61,7 @@ class Updater:
         set_learning_rate(self._optimizer, rate)
         limit = self._config.optimizer.max_grad_norm or math.inf
         grad_norm = float(torch.nn.utils.clip_grad_norm_(self._model.parameters(), limit))
-        applied = math.isfinite(loss) and math.isfinite(grad_norm)
+        applied = math.isfinite(loss) and math.isfinite(grad_norm) and self.feed.is_finite()
         self.feed.settle(applied=applied)
         if applied:
             self._optimizer.step()
