@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from tttkit.data.sources import Reading, expand, iter_documents, signature, total_bytes, walk
+from tttkit.data.sources import Reading, Survey, expand, iter_documents, survey, walk
 from tttkit.data.text import Decoder
 from tttkit.errors import DataError, UsageError
 
@@ -33,7 +33,7 @@ def test_files_directories_and_globs_give_the_same_documents_sorted_bytewise(tex
     expected = [*TEXTS, "upper case comes first\n"]
     assert read(folder) == read(f"{folder}/*.txt") == expected
     assert read(*sorted(folder.glob("*.txt"), key=os.fsencode)) == expected
-    assert total_bytes([str(folder)]) == sum(len(text.encode()) for text in expected)
+    assert survey([str(folder)]).total_bytes == sum(len(text.encode()) for text in expected)
 
 
 NAMES = st.text("a.b-/!0 é\uffff", min_size=1, max_size=8).filter(
@@ -73,8 +73,7 @@ def test_a_tree_keeps_links_to_files_and_leaves_links_to_directories(text_files)
 def test_stdin_is_read_once(monkeypatch):
     monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(b"a\nb\n")))
     assert read("-", documents="line") == ["a", "b"]
-    assert total_bytes(["-"]) is None
-    assert signature(["-"]) is None
+    assert survey(["-"]) == Survey(signature=None, total_bytes=None)
 
 
 def test_jsonl(tmp_path):
@@ -197,7 +196,16 @@ def test_byte_order_mark_is_dropped_and_empty_files_hold_no_document(tmp_path):
     assert read(tmp_path, documents="line") == ["hello"]
 
 
-def test_signature_follows_the_files(text_files):
-    before = signature([str(text_files[0].parent)])
+def test_a_survey_follows_the_files(text_files):
+    folder = str(text_files[0].parent)
+    before = survey([folder])
+    assert survey([folder]) == before
     text_files[0].write_text("changed")
-    assert signature([str(text_files[0].parent)]) != before
+    assert survey([folder]).signature != before.signature
+    assert survey([folder, "hf:name"]).total_bytes is None
+    assert survey([folder, "hf:name"]).signature is not None
+    assert survey([folder, "-"]).signature is None
+    with pytest.raises(UsageError, match="no such source: nowhere"):
+        survey(["-", "nowhere"])
+    (text_files[0].parent / "packed.txt.gz").write_bytes(b"x")
+    assert survey([folder]).total_bytes is None

@@ -8,6 +8,7 @@ shards to the same bytes.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -31,7 +32,7 @@ from tttkit.data.manifest import (
     load_manifest,
     save_manifest,
 )
-from tttkit.data.sources import Reading, file_documents, iter_documents, iter_inputs, signature, total_bytes
+from tttkit.data.sources import Reading, Survey, file_documents, iter_documents, iter_inputs, survey
 from tttkit.data.text import BadUtf8, Decoder
 from tttkit.data.tokenizer import LoadedTokenizer, load_tokenizer
 from tttkit.errors import DataError, UsageError
@@ -96,10 +97,9 @@ def prepare_dataset(
     if (job.out / MANIFEST_NAME).exists():
         return _keep(job.out, request)
     refuse_foreign(job.out, Path(job.tokenizer))
-    total = total_bytes([*job.sources, *(job.validation or [])])
     loaded = load_tokenizer(job.tokenizer, job.training_texts)  # whatever fails here leaves `out` alone
     with files.disk_full_named(job.out), claimed(job.out, _digest(request, loaded)) as claim:
-        manifest = job.run(request, loaded, total, claim)
+        manifest = job.run(request, loaded, claim)
         save_manifest(job.out, manifest)
     return manifest
 
@@ -127,6 +127,11 @@ class _Job:
                 f"`{self.tokenizer}` reads its source twice, and stdin can be read once", hint="use a file"
             )
 
+    @functools.cached_property
+    def survey(self) -> Survey:
+        """What is known of the sources before they are read."""
+        return survey([*self.sources, *(self.validation or [])])
+
     def request(self) -> dict[str, Any]:
         """What the data set is made from, to tell whether one that is there is this one."""
         reading = dataclasses.asdict(self.reading)
@@ -138,14 +143,14 @@ class _Job:
             **reading,
             "bad_utf8": self.decoder.bad_utf8,
             "shard_tokens": self.shard_tokens,
-            "signature": signature([*self.sources, *(self.validation or [])]),
+            "signature": self.survey.signature,
         }
 
-    def run(self, request: dict[str, Any], loaded: LoadedTokenizer, total: int | None, claim: Claim) -> Manifest:
+    def run(self, request: dict[str, Any], loaded: LoadedTokenizer, claim: Claim) -> Manifest:
         """Write the tokenizer and both splits; the manifest is returned, not yet written."""
         self.decoder.num_mended = 0  # a tokenizer trained here has read the text once already
         files.write_text(self.out / TOKENIZER_NAME, loaded.json)
-        splits = _Run(self, loaded, total, claim).splits()
+        splits = _Run(self, loaded, claim).splits()
         return Manifest(
             schema_version=SCHEMA_VERSION,
             tokenizer_sha256=loaded.sha256,
@@ -187,8 +192,8 @@ def _digest(request: dict[str, Any], loaded: LoadedTokenizer) -> str | None:
 class _Run:
     """Hands the sources to Rust in order, and records each shard that is whole."""
 
-    def __init__(self, job: _Job, loaded: LoadedTokenizer, total: int | None, claim: Claim) -> None:
-        self._job, self._total, self._claim = job, total, claim
+    def __init__(self, job: _Job, loaded: LoadedTokenizer, claim: Claim) -> None:
+        self._job, self._claim = job, claim
         self._names = ("train", "validation")[: 1 + (job.validation is not None or job.validation_fraction > 0)]
         self._ingest = Ingest(
             loaded.encoder,
@@ -271,7 +276,7 @@ class _Run:
             # what a kept shard holds of a document that goes on after it is counted twice until the end
             prepared = Prepared(
                 num_bytes=num_bytes,
-                total_bytes=self._total if num_tokens is None else num_bytes,
+                total_bytes=self._job.survey.total_bytes if num_tokens is None else num_bytes,
                 num_documents=num_documents,
                 num_tokens=self._kept_tokens + num_new if num_tokens is None else num_tokens,
             )

@@ -154,31 +154,31 @@ def inner_suffix(path: Path) -> str:
     return Path(path.stem).suffix.lower() if path.suffix.lower() in COMPRESSIONS else path.suffix.lower()
 
 
-def total_bytes(sources: Iterable[str]) -> int | None:
-    """Bytes of all files of the sources, or None when that cannot be known beforehand."""
-    total = 0
-    for source in sources:
-        if source == "-" or source.startswith("hf:"):
-            return None
-        for path in expand(source):
-            if path.suffix.lower() in (*COMPRESSIONS, ".parquet"):
-                return None
-            total += path.stat().st_size
-    return total
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Survey:
+    """What is known of sources before they are read."""
+
+    signature: str | None
+    """Digest of names, sizes and times of all files; None with stdin, which cannot be read twice."""
+    total_bytes: int | None
+    """Bytes of text, or None where only reading tells."""
 
 
-def signature(sources: Iterable[str]) -> str | None:
-    """Digest of names, sizes and times of all files, or None for stdin, which cannot be read twice."""
-    digest = hashlib.sha256()
+def survey(sources: Iterable[str]) -> Survey:
+    """Look at every file of the sources once, without reading it. Raises UsageError for a source that is missing."""
+    digest, total = hashlib.sha256(), 0
+    is_known, is_repeatable = True, True
     for source in sources:
-        if source == "-":
-            return None
         digest.update(f"{source}\0".encode(errors="surrogateescape"))
-        if not source.startswith("hf:"):
-            for path in expand(source):
-                status = path.stat()
-                digest.update(os.fsencode(path) + f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
-    return digest.hexdigest()
+        if source == "-" or source.startswith("hf:"):
+            is_known, is_repeatable = False, is_repeatable and source != "-"
+            continue
+        for path in expand(source):
+            status = path.stat()
+            digest.update(os.fsencode(path) + f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+            total += status.st_size
+            is_known = is_known and path.suffix.lower() not in (*COMPRESSIONS, ".parquet")
+    return Survey(signature=digest.hexdigest() if is_repeatable else None, total_bytes=total if is_known else None)
 
 
 def _standard_library() -> Iterator[Path]:
