@@ -57,7 +57,7 @@ class Feed:
         """All windows of update `step` (from 1), int64 (windows, W + 1)."""
         source = self._at(step)
         if source is not self._source and self._source.lanes is not None:
-            self._source.lanes.forget()
+            self._source.lanes.forget()  # the memory of a stage that is over
         self._source = source
         self._windows, resets = self._ahead.get(step)
         self._lanes = source.lanes if resets is not None else None
