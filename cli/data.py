@@ -60,9 +60,7 @@ def prepare(
     _check_choice("--io", io, "mmap", "pread")
     with stoppable() as poll, PrepareView(poll, json_events=json_output) as view:
         manifest = prepare_dataset(
-            sources,
-            output,
-            tokenizer,
+            sources, output, tokenizer,
             validation=validation,
             validation_fraction=validation_fraction,
             threads=threads,
@@ -71,7 +69,7 @@ def prepare(
             text_field=text_field,
             bad_utf8=bad_utf8,  # type: ignore[arg-type]
             progress=view.update,
-        )
+        )  # fmt: skip
     for name in manifest.splits:  # what is on disk must be what was written
         open_split(output, name, io=io)  # type: ignore[arg-type]
     shown = escape(str(output))
@@ -79,10 +77,7 @@ def prepare(
         err.print(f"[path]{shown}[/] is there already, made from the same sources; kept", soft_wrap=True)
     if manifest.num_mended:
         err.print(f"[warning]warning:[/] invalid UTF-8 in {manifest.num_mended:,} files or lines ({bad_utf8})")
-    if json_output:
-        print_json({"event": "end", **dataclasses.asdict(manifest)}, indent=None)
-    else:
-        print_table(split_table(manifest))
+    view.finished(manifest)
     err.print(f"[ok]ready[/] [path]{shown}[/]; next: tttkit train --data {shown}", soft_wrap=True)
 
 

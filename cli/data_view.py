@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .console import err, print_json, progress_bar
+from .console import err, print_json, print_table, progress_bar
 from .units import duration
 
 if TYPE_CHECKING:
@@ -66,6 +67,13 @@ class PrepareView:
         elif now - self._last_line >= _LINE_SECONDS:
             self._last_line = now
             err.print(f"preparing: {figures}, {prepared.num_documents:,} documents, {_left(left)}")
+
+    def finished(self, manifest: Manifest) -> None:
+        """Print what is there now, the last event or a table."""
+        if self._json_events:
+            print_json({"event": "end", **dataclasses.asdict(manifest)}, indent=None)
+        else:
+            print_table(split_table(manifest))
 
     def _print_event(self, prepared: Prepared, rate: float, left: float | None) -> None:
         event = {
