@@ -6,6 +6,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.train.test_feed import CrashError, results, run_training
 from tttkit.config import TrainConfig, build_config
@@ -33,6 +35,19 @@ def test_where_stages_begin():
     assert [stage.num_windows for stage in stages_of(TrainConfig(batch_size=3, grad_accumulation=2))] == [6]
     stages = stages_of(TrainConfig(max_steps=10, stages=[{"share": 0.3, "window": 32}, {"share": 0.7, "window": 64}]))
     assert [stage_index(stages, step) for step in (0, 1, 3, 4, 10, 11)] == [0, 0, 0, 1, 1, 1]
+
+
+@given(parts=st.lists(st.integers(1, 50), min_size=1, max_size=6), max_steps=st.integers(1, 500))
+def test_stages_share_the_steps_out_in_order_and_leave_none_over(parts, max_steps):
+    stages = [{"share": part / sum(parts), "window": 2**index} for index, part in enumerate(parts)]
+    config = TrainConfig(window=64, batch_size=2, max_steps=max_steps, stages=stages)
+    found = stages_of(config)
+    windows = [found[stage_index(found, step)].window for step in range(1, max_steps + 1)]
+    assert windows == sorted(windows)
+    assert {stage.window for stage in found} == set(windows)
+    assert all(stage.num_windows * stage.window == 128 for stage in found)
+    for stage in stages:
+        assert windows.count(stage["window"]) == pytest.approx(stage["share"] * max_steps, abs=1)
 
 
 @pytest.mark.parametrize("train_values", [{}, LANES, {**LANES, "carry_decay": 0.7}], ids=["fresh", "lanes", "decay"])
