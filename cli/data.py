@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -62,7 +61,7 @@ def prepare(
 
     _check_choice("--bad-utf8", bad_utf8, "strict", "replace", "skip")
     _check_choice("--io", io, "mmap", "pread")
-    with stoppable() as poll, _PrepareView(poll) as view:
+    with stoppable(), _PrepareView() as view:
         manifest = prepare_dataset(
             sources,
             output,
@@ -166,9 +165,8 @@ def _check_choice(option: str, value: str, *choices: str) -> None:
 class _PrepareView:
     """Progress with MB/s and ETA: a bar on a terminal, a line every ten seconds elsewhere."""
 
-    def __init__(self, poll: Callable[[], None]) -> None:
+    def __init__(self) -> None:
         self.started = False
-        self._poll = poll
         self._progress = progress_bar(
             TextColumn("preparing"), BarColumn(), TextColumn("{task.fields[figures]}"), TimeRemainingColumn()
         )
@@ -183,7 +181,6 @@ class _PrepareView:
         self._progress.stop()
 
     def update(self, num_bytes: int, total_bytes: int | None, num_tokens: int) -> None:
-        self._poll()
         self.started = True
         seconds = max(1e-9, time.monotonic() - self._begun)
         figures = f"{num_bytes / 1e6:,.1f} MB, {num_bytes / 1e6 / seconds:.1f} MB/s, {num_tokens:,} tokens"

@@ -60,11 +60,11 @@ def checkpoint(
     Example: `tttkit eval checkpoint runs/quick/best_model`
     """
     summaries = []
-    with stoppable() as poll:
+    with stoppable():
         for path in paths:
             request = Request(path, data, split, num_sequences, max_length, window, sw_mode, device)
             target = output if len(paths) == 1 and output else (output / path.name if output else path.parent)
-            summary, written = evaluate(request, target / f"eval_{path.name}" if output is None else target, poll)
+            summary, written = evaluate(request, target / f"eval_{path.name}" if output is None else target)
             summaries.append(summary)
             _say_written(path, written)
     _show(summaries, json_output=json_output)
@@ -85,7 +85,7 @@ def run(
     Example: `tttkit eval run runs/quick`
     """
     directory = find_run(path)
-    with exclusive(directory), stoppable() as poll:
+    with exclusive(directory), stoppable():
         jobs = _missing(directory, device)
         if not jobs:
             raise UsageError(
@@ -94,7 +94,7 @@ def run(
             )
         summaries = []
         for request, target in jobs:
-            summary, written = evaluate(request, target, poll)
+            summary, written = evaluate(request, target)
             summaries.append(summary)
             _say_written(request.path, written)
         _add_to_list(directory)
