@@ -17,7 +17,7 @@ from tttkit.rundir import RunDirectory, exclusive
 
 from .console import progress_bar
 
-SCHEMA = 1
+SCHEMA = 2
 """Counts up when equal weights, data and protocol would give other files."""
 
 

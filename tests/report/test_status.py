@@ -185,7 +185,7 @@ def test_a_kill_for_want_of_memory_is_called_so(finished_run, tmp_path, monkeypa
     """The counter of the control group grew since the last heartbeat."""
     counter = tmp_path / "memory.events"
     counter.write_text("low 0\noom 1\noom_kill 4\n")
-    monkeypatch.setattr("tttkit.memory_events._own_cgroup", lambda: tmp_path)
+    monkeypatch.setattr("tttkit.memory_events.own_cgroup", lambda: tmp_path)
     metadata = finished_run.read_metadata()
     del metadata["result"]
     files.write_json(finished_run.metadata, metadata)

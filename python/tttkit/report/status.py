@@ -37,6 +37,8 @@ class RunStatus:
     step: int | None
     max_steps: int | None
     tokens_seen: int | None
+    window: int | None
+    """Training window at the last logged step of a run with stages."""
     loss: float | None
     ppl: float | None
     learning_rate: float | None
@@ -100,6 +102,7 @@ def read_status(run: RunDirectory, *, num_log_lines: int = 3) -> RunStatus:
         step=step,
         max_steps=max_steps,
         tokens_seen=last.get("tokens_seen"),
+        window=last.get("window"),
         loss=_number(last.get("loss")),
         ppl=_number(last.get("ppl")),
         learning_rate=last.get("lr"),

@@ -126,6 +126,8 @@ class Trainer:
                 f"out of memory at step {self.progress.step}, beside the update itself",
                 hint="lower --eval-num-sequences or --eval-max-length, or take a smaller model or --precision bf16",
             ) from error
+        finally:
+            self.updater.feed.close()
 
     def train_step(self) -> None:
         """One optimizer update: mean loss over all tokens of all micro-batches, clipped once."""
@@ -292,7 +294,7 @@ class Trainer:
 
     def _restore(self, state: state_files.LoadedState) -> None:
         state_files.restore(state, self.model, self.optimizer)
-        self.updater.feed.load(state.tensors)
+        self.updater.feed.load(state.tensors, state.step)
         self.progress = Progress(**state.values["progress"])
         self.updater.micro_batch = self.progress.micro_batch or self.config.train.batch_size
         self.early_stopping.load(state.values["early_stopping"])
@@ -330,6 +332,8 @@ class Trainer:
             "num_skipped": self.progress.num_skipped,
             "eta_seconds": self.eta_seconds(),
         }
+        if self.config.train.stages:
+            record["window"] = self.updater.feed.window
         if self.progress.step % self.config.train.inner_loss_every == 0:
             record |= self.updater.feed.inner_record()
         verified = self.proof.verified
