@@ -102,8 +102,8 @@ def test_d1_finished_shards_of_a_stopped_preparation_are_kept(texts, tiny_data, 
         tokenizer = str(tiny_data / "tokenizer.json")
         return prepare_dataset([str(texts)], out, tokenizer, shard_tokens=1 << 19, progress=progress)
 
-    def stop(_done, _total, num_tokens):
-        if num_tokens > 3 << 19:
+    def stop(prepared):
+        if prepared.num_tokens > 3 << 19:
             raise StopRequestedError
 
     with pytest.raises(StopRequestedError):
