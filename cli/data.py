@@ -58,7 +58,7 @@ def prepare(
 
     _check_choice("--bad-utf8", bad_utf8, "strict", "replace", "skip")
     _check_choice("--io", io, "mmap", "pread")
-    with stoppable() as poll, PrepareView(poll, json_events=json_output) as view:
+    with stoppable(), PrepareView(json_events=json_output) as view:
         manifest = prepare_dataset(
             sources, output, tokenizer,
             validation=validation,

@@ -27,10 +27,9 @@ _BAR_WIDTH = 30
 class PrepareView:
     """Progress with MB/s, tokens and ETA: a bar on a terminal, a line every ten seconds elsewhere."""
 
-    def __init__(self, poll: Callable[[], None], *, json_events: bool) -> None:
-        """`poll` is called at each update. `json_events`: also an event `progress` on stdout, about every second."""
+    def __init__(self, *, json_events: bool) -> None:
+        """`json_events`: also an event `progress` on stdout, about every second."""
         self.started = False
-        self._poll = poll
         self._json_events = json_events
         self._bar = progress_bar(
             TextColumn("preparing"), BarColumn(), TextColumn("{task.fields[figures]}"), TimeRemainingColumn()
@@ -48,8 +47,7 @@ class PrepareView:
         self._bar.stop()
 
     def update(self, prepared: Prepared) -> None:
-        """Show how far it is. Raises what `poll` raises."""
-        self._poll()
+        """Show how far it is."""
         self.started = True
         now = time.monotonic()
         rate = prepared.num_bytes / max(1e-9, now - self._begun)

@@ -64,12 +64,12 @@ def checkpoint(
     `tttkit eval checkpoint runs/ttt/best_model runs/sw/best_model runs/transformer/best_model --max-length 6400`
     """
     done = []
-    with stoppable() as poll:
+    with stoppable():
         for name, path in zip(_names(paths), paths, strict=True):
             request = Request(path, data, split, num_sequences, max_length, window, sw_mode, device)
             beside = path.parent / f"eval_{path.name}"
             target = beside if output is None else output if len(paths) == 1 else output / name.replace("/", "-")
-            summary, written = evaluate(request, target, poll)
+            summary, written = evaluate(request, target)
             done.append((name, summary, target))
             _say_written(path, written)
     if len(done) > 1:
@@ -90,7 +90,7 @@ def run(
     Example: `tttkit eval run runs/quick`
     """
     directory = find_run(path)
-    with exclusive(directory), stoppable() as poll:
+    with exclusive(directory), stoppable():
         jobs = _missing(directory, device)
         if not jobs:
             raise UsageError(
@@ -99,7 +99,7 @@ def run(
             )
         done = []
         for request, target in jobs:
-            summary, written = evaluate(request, target, poll)
+            summary, written = evaluate(request, target)
             done.append((request.path.name, summary, target))
             _say_written(request.path, written)
         _add_to_list(directory)

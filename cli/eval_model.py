@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -40,12 +39,11 @@ class Request:
     """Further keys of summary.json."""
 
 
-def evaluate(request: Request, directory: Path, poll: Callable[[], None]) -> tuple[dict[str, Any], list[Path]]:
+def evaluate(request: Request, directory: Path) -> tuple[dict[str, Any], list[Path]]:
     """Evaluate one model directory into `directory`; returns the summary and the files written.
 
     None are written where a summary of the same weights, data and protocol is there already. A killed evaluation goes
-    on where it was, and so does one that `poll` has stopped by raising. Raises RunLockedError while another one writes
-    to the same directory.
+    on where it was. Raises RunLockedError while another one writes to the same directory.
     """
     from tttkit.data import load_manifest, open_split
     from tttkit.device import prepare_cpu, resolve_device
@@ -79,7 +77,7 @@ def evaluate(request: Request, directory: Path, poll: Callable[[], None]) -> tup
     with exclusive(RunDirectory(directory)):
         sweep_temporaries(directory)
         if known is None:
-            return _measure(path, model, split, protocol, window, directory, extra, poll)
+            return _measure(path, model, split, protocol, window, directory, extra)
         NllBlocks.beside(directory, key).remove()  # a kill after the last of the results left them
         return known, []
 
@@ -92,7 +90,6 @@ def _measure(
     window: int,
     directory: Path,
     extra: dict[str, Any],
-    poll: Callable[[], None],
 ) -> tuple[dict[str, Any], list[Path]]:
     from tttkit.evaluate.blocks import NllBlocks
     from tttkit.evaluate.checkpoint import evaluate_model, write_checkpoint
@@ -101,9 +98,9 @@ def _measure(
 
     started = time.perf_counter()
     blocks = NllBlocks.beside(directory, extra["evaluation_key"])
-    with _EvalProgress(path, poll) as progress:
+    with _EvalProgress(path) as progress:
         evaluation = evaluate_model(model, split, protocol, window=window, progress=progress.update, blocks=blocks)
-        whole = score_split(model, split, stride=window, progress=lambda _: poll())
+        whole = score_split(model, split, stride=window)
     size = model.config.mini_batch_size
     extra |= {
         "eval_seconds": time.perf_counter() - started,
@@ -198,8 +195,7 @@ def _check_tokenizer(path: Path, config: dict[str, Any], manifest: Any) -> None:
 class _EvalProgress:
     """A bar on a terminal, nothing elsewhere."""
 
-    def __init__(self, path: Path, poll: Callable[[], None]) -> None:
-        self._poll = poll
+    def __init__(self, path: Path) -> None:
         self._progress = progress_bar(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
         self._task = self._progress.add_task(escape(f"evaluating {path}"), total=1.0)
 
@@ -211,5 +207,4 @@ class _EvalProgress:
         self._progress.stop()
 
     def update(self, share: float) -> None:
-        self._poll()
         self._progress.update(self._task, completed=share)

@@ -1,8 +1,8 @@
-"""Commands that take long and go on where they were: a signal stops them at a safe point, with exit code 75."""
+"""Commands that take long and go on where they were: a signal stops them, with exit code 75."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tttkit.errors import PreemptedError
@@ -14,12 +14,12 @@ _HINT = "run the same command again: it goes on from what is finished"
 
 
 @contextmanager
-def stoppable() -> Iterator[Callable[[], None]]:
-    """Gives what to call wherever the command may stop. Raises PreemptedError there after SIGTERM or SIGINT.
+def stoppable() -> Iterator[None]:
+    """Raises PreemptedError when SIGTERM or SIGINT comes: files are written whole, so that any moment will do.
 
-    A second signal leaves at once; so does the end of the grace period, in a long call that knows no such place.
+    A second signal leaves at once; so does the end of the grace period, in a long call that heeds no signal.
     """
-    with StopSignals() as signals:
+    with StopSignals(interrupt=True) as signals:
 
         def say() -> None:
             err.print(f"[error]error:[/] stopped by {signals.requested} in the middle of a long call")
@@ -27,6 +27,6 @@ def stoppable() -> Iterator[Callable[[], None]]:
 
         signals.before_leaving = say
         try:
-            yield signals.poll
+            yield
         except StopRequestedError as stop:
             raise PreemptedError(f"stopped by {stop}; what is finished is kept", hint=_HINT) from None

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
+import select
+import struct
 import subprocess
+import termios
 
 import pytest
 
-from tests.cli.conftest import COMMAND, train_options
+from tests.cli.conftest import COMMAND, start, train_options
+from tests.faults.conftest import LONGEST
 from tttkit.rundir import RunDirectory
 
 
@@ -45,3 +51,57 @@ def test_d3_training_reaches_its_end(tiny_data, tmp_path, monkeypatch, script, e
     monkeypatch.chdir(tmp_path)
     assert shell(script, train_options(tiny_data, tmp_path / "run"), **environment) == 0
     assert RunDirectory(tmp_path / "run").read_metadata()["result"]["reason"] == "finished"
+
+
+@pytest.fixture
+def terminal():
+    """Both ends of a terminal; what is still open is closed afterwards."""
+    ends = list(pty.openpty())
+    yield ends
+    for end in ends:
+        os.close(end)
+
+
+def _attach() -> None:
+    """The terminal on stdin becomes the one that controls the process."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def _on(terminal, options):
+    _, inner = terminal
+    return start(
+        *options, stdin=inner, stdout=inner, stderr=inner, start_new_session=True, preexec_fn=_attach,
+        env={"TERM": "xterm-256color"},
+    )  # fmt: skip
+
+
+@pytest.mark.faults
+def test_d3_a_terminal_that_is_resized_all_the_time(tiny_data, tmp_path, terminal):
+    shown, width = b"", 1
+    with _on(terminal, train_options(tiny_data, tmp_path / "run", "--max-steps", 60)) as process:
+        os.close(terminal.pop())
+        while process.poll() is None:
+            fcntl.ioctl(terminal[0], termios.TIOCSWINSZ, struct.pack("HHHH", 1 + width % 50, 1 + width % 200, 0, 0))
+            width += 37
+            if select.select([terminal[0]], [], [], 0.02)[0]:
+                try:
+                    shown += os.read(terminal[0], 1 << 16)
+                except OSError:  # the other end is closed
+                    break
+        assert process.wait(LONGEST) == 0, shown[-2000:]
+    assert b"\x1b[?25l" in shown, "the rows that are drawn again were on"
+    assert RunDirectory(tmp_path / "run").read_metadata()["result"]["reason"] == "finished"
+
+
+@pytest.mark.faults
+def test_d3_a_terminal_that_goes_away(tiny_data, tmp_path, terminal):
+    """As when the line to another machine breaks: SIGHUP, then errors of every write."""
+    run = RunDirectory(tmp_path / "run")
+    with _on(terminal, train_options(tiny_data, run.path, "--max-steps", 400)) as process:
+        os.close(terminal.pop())
+        while not run.metrics.exists() and process.poll() is None:
+            if select.select([terminal[0]], [], [], 0.02)[0]:
+                os.read(terminal[0], 1 << 16)
+        os.close(terminal.pop())
+        assert process.wait(LONGEST) == 0
+    assert run.read_metadata()["result"]["reason"] == "finished"

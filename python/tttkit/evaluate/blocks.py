@@ -54,7 +54,7 @@ class NllBlocks:
             part = _read(path, (rows.shape[0], rows.shape[1] - 1))
             if part is None:
                 part = compute(rows, progress=_share(progress, first / count, len(rows) / count))
-                files.write_bytes(path, save({"nll": part}))
+                files.write_bytes(path, save({"nll": part, "sha256": _digest(part)}))
             progress((first + len(rows)) / count)
             parts.append(part)
         return np.concatenate(parts)
@@ -75,10 +75,16 @@ _PREFIX = ".nll-"
 def _read(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
     """A block of the shape expected; None where it is missing or damaged, then it is computed again."""
     try:
-        part: NDArray[np.float32] = load_file(path)["nll"]
+        found = load_file(path)
+        part: NDArray[np.float32] = found["nll"]
+        is_whole = np.array_equal(found["sha256"], _digest(part))
     except (OSError, SafetensorError, KeyError):
         return None
-    return part if part.shape == shape and part.dtype == np.float32 else None
+    return part if is_whole and part.shape == shape and part.dtype == np.float32 else None
+
+
+def _digest(part: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.frombuffer(hashlib.sha256(part.tobytes()).digest(), dtype=np.uint8)
 
 
 def _share(progress: Callable[[float], None], start: float, width: float) -> Callable[[float], None]:

@@ -34,8 +34,9 @@ class StopSignals:
     main thread, where Python allows no handlers, this does nothing.
     """
 
-    def __init__(self, *, grace_seconds: float = GRACE_SECONDS) -> None:
-        """Nothing is requested yet."""
+    def __init__(self, *, grace_seconds: float = GRACE_SECONDS, interrupt: bool = False) -> None:
+        """Nothing is requested yet. With `interrupt` the first one raises StopRequestedError at once."""
+        self._interrupt = interrupt
         self.requested: str | None = None
         self.before_leaving: Callable[[], None] | None = None
         """Called, in another thread, when the grace period is over."""
@@ -54,7 +55,7 @@ class StopSignals:
         self._thread.start()
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         for number in (*_STOP, signal.SIGUSR1):
-            self._previous[number] = signal.signal(number, _nothing)
+            self._previous[number] = signal.signal(number, self._handle)
         self._previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         return self
 
@@ -80,6 +81,12 @@ class StopSignals:
         requested, self._save_requested = self._save_requested, False
         return requested
 
+    def _handle(self, number: int, _frame: object) -> None:
+        """Must be there for the number to reach the pipe."""
+        if self._interrupt and number in _STOP:
+            self._interrupt = False
+            raise StopRequestedError(signal.Signals(number).name)
+
     def _watch(self, reader: int) -> None:
         deadline = None
         while True:
@@ -104,7 +111,3 @@ class StopSignals:
             if self.before_leaving is not None:
                 self.before_leaving()
         os._exit(PreemptedError.exit_code)
-
-
-def _nothing(_number: int, _frame: object) -> None:
-    """A handler must be there for the number to reach the pipe."""
