@@ -7,7 +7,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from tttkit.analyze.contest import PREFIXES, contests_of_summary, judge
+from tttkit.analyze.contest import PREFIXES, contests_of_summary, judge, ratio_of
 
 from .units import sparkline
 
@@ -51,7 +51,7 @@ def _better(summary: dict[str, Any], label: str) -> str:
 
 
 def _ratio(summary: dict[str, Any], label: str) -> str:
-    ratio = summary.get(f"ratio_at_{label}")
+    ratio = ratio_of(summary, label)
     return "-" if ratio is None else f"{ratio:.3f}"
 
 
@@ -133,8 +133,8 @@ def _figure(value: float | None) -> str:
 def _interval(summary: dict[str, Any], label: str) -> str:
     if label == "1xW":
         return "equal by construction"
-    ratio = summary.get(f"ratio_at_{label}")
-    if ratio is None:
-        return "-"
-    low, high = summary[f"ratio_ci_low_at_{label}"], summary[f"ratio_ci_high_at_{label}"]
-    return f"{ratio:.3f} [{low:.3f}, {high:.3f}]"
+    low, high = (summary.get(f"ratio_ci_{end}_at_{label}") for end in ("low", "high"))
+    ratio = _ratio(summary, label)
+    if ratio == "-":
+        return ratio
+    return f"{ratio} (no interval)" if low is None or high is None else f"{ratio} [{low:.3f}, {high:.3f}]"

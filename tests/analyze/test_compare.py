@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save
 
 from tests.analyze.conftest import r1
 from tests.analyze.test_contexts import planted
 from tttkit.analyze.compare import compare
 from tttkit.analyze.record import load
+from tttkit.analyze.training import crossover_step
 from tttkit.errors import UsageError
 from tttkit.rundir import find_run
 
@@ -33,6 +35,25 @@ def test_a_difference_between_runs_is_paired_by_sequence(make_run):
     row = next(row for row in found.paired if (row["run"], row["context"]) == ("b", "full"))
     assert row["10xW"].startswith("0.951 [0.951, 0.951]")
     assert row["10xW"].endswith("<")
+
+
+def move(checkpoint, starts):
+    """Record where its sequences begin."""
+    path = checkpoint.directory / "chunk_nll.safetensors"
+    path.write_bytes(save({**load_file(path), "starts": np.asarray(starts, dtype=np.int64)}))
+
+
+def test_sequences_of_other_places_are_not_paired(make_run):
+    runs = [make_run([0, 100], level(0.2), name=name) for name in ("a", "b")]
+    places = 1281 * np.arange(64)
+    for run in runs:
+        for item in run.checkpoints:
+            move(item, places)
+    assert {row["run"] for row in compare(runs).paired} == {"a", "b"}
+    move(runs[1].checkpoints[1], places + 1281)
+    assert {row["run"] for row in compare(runs).paired} == {"a"}
+    found = crossover_step(runs[1])
+    assert (found.verdict, "different sequences" in found.statement) == ("unknown", True)
 
 
 @pytest.mark.parametrize(
