@@ -14,6 +14,7 @@ from tttkit.rundir import RunDirectory, exclusive, find_run
 
 from .console import err, print_json, print_table
 from .eval_model import Request, evaluate
+from .stopping import stoppable
 from .tables import evaluation_table, models_table, ratios_table, slots_table, whole_split_table
 
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N (default: the GPU, if any).", show_default=False)]
@@ -63,13 +64,14 @@ def checkpoint(
     `tttkit eval checkpoint runs/ttt/best_model runs/sw/best_model runs/transformer/best_model --max-length 6400`
     """
     done = []
-    for name, path in zip(_names(paths), paths, strict=True):
-        request = Request(path, data, split, num_sequences, max_length, window, sw_mode, device)
-        beside = path.parent / f"eval_{path.name}"
-        target = beside if output is None else output if len(paths) == 1 else output / name.replace("/", "-")
-        summary, written = evaluate(request, target)
-        done.append((name, summary, target))
-        _say_written(path, written)
+    with stoppable() as poll:
+        for name, path in zip(_names(paths), paths, strict=True):
+            request = Request(path, data, split, num_sequences, max_length, window, sw_mode, device)
+            beside = path.parent / f"eval_{path.name}"
+            target = beside if output is None else output if len(paths) == 1 else output / name.replace("/", "-")
+            summary, written = evaluate(request, target, poll)
+            done.append((name, summary, target))
+            _say_written(path, written)
     if len(done) > 1:
         err.print(f"wrote [path]{escape(str(_plot(done, output or paths[0].parent)))}[/]", soft_wrap=True)
     _show(done, json_output=json_output)
@@ -88,7 +90,7 @@ def run(
     Example: `tttkit eval run runs/quick`
     """
     directory = find_run(path)
-    with exclusive(directory):
+    with exclusive(directory), stoppable() as poll:
         jobs = _missing(directory, device)
         if not jobs:
             raise UsageError(
@@ -97,7 +99,7 @@ def run(
             )
         done = []
         for request, target in jobs:
-            summary, written = evaluate(request, target)
+            summary, written = evaluate(request, target, poll)
             done.append((request.path.name, summary, target))
             _say_written(request.path, written)
         _add_to_list(directory)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from tttkit.report.curves import LABELS, perplexity
-from tttkit.report.figure import CYCLE, GREY, LOOK, log_y, save, thousands
+from tttkit.report.figure import CYCLE, GREY, LOOK, USUAL, save, thousands, value_axis
 
 MODELS_NAME = "models"
 _WINDOWED = ("sw", "sw_aligned", "reset")
@@ -40,7 +40,7 @@ def plot_models(named: list[tuple[str, dict[str, Any]]], path: Path) -> Path:
         bottom.set_title(f"{name}: full context and the same weights under windows")
         longest = max(item["ends"][-1] for _, item in named)
         for axes in (top, bottom):
-            log_y(axes, subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
+            value_axis(axes, USUAL, subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
             axes.set_ylabel("perplexity")
             axes.grid(axis="y", color="0.9", linewidth=0.6)
             axes.set_axisbelow(True)
