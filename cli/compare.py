@@ -38,6 +38,7 @@ def compare(
         err.print("[warning]equal tokens: unknown, a run did not record its tokens[/]", soft_wrap=True)
     _print("at equal tokens", found.equal_tokens)
     _print("at the end", found.end)
+    _print("verdicts at equal tokens (95 %)" if found.equal_tokens else "verdicts at the end (95 %)", found.verdicts)
     _print(f"ratio to the full context of {found.runs[0]}, paired by sequence, 95 %", found.paired)
     _print("over seeds: geometric mean, 95 %", found.seeds)
     _print("protocols that differ", found.protocol_differences)

@@ -37,6 +37,25 @@ def test_a_difference_between_runs_is_paired_by_sequence(make_run):
     assert row["10xW"].endswith("<")
 
 
+def test_a_recipe_is_judged_against_every_context_of_the_fresh_state_model(make_run):
+    """Its full context beats that model's sw at 2 x W, yet not its reset; at 20 x W it beats all."""
+
+    def fresh(context, step, generator):
+        return planted(lambda c, _, chunk: -0.3 if chunk < 5 and c == "reset" else 0.3)(context, step, generator)
+
+    def recipe(context, step, generator):
+        return fresh(context, step, generator) - 0.1 * (context == "full")
+
+    found = compare([make_run([0, 100], recipe, name="lanes"), make_run([0, 100], fresh, name="fresh")])
+    (row,) = found.verdicts
+    assert row == {
+        "full of lanes against": "fresh", "1xW": "full of lanes better", "2xW": "reset of fresh better",
+        "5xW": "reset of fresh better", "10xW": "full of lanes better", "20xW": "full of lanes better",
+    }  # fmt: skip
+    (back,) = compare([make_run([0, 100], fresh, name="f"), make_run([0, 100], recipe, name="l")]).verdicts
+    assert (back["2xW"], back["20xW"]) == ("reset of l better", "full of l better")
+
+
 def move(checkpoint, starts):
     """Record where its sequences begin."""
     path = checkpoint.directory / "chunk_nll.safetensors"
@@ -62,13 +81,15 @@ def test_sequences_of_other_places_are_not_paired(make_run):
         ("data_fingerprint", "e" * 64, ["selection_ppl", "full 1xW", "best windowed 20xW"]),
         ("aggregate", "median", ["full 1xW", "best windowed 20xW"]),
         ("num_sequences", 99, []),
+        ("selection_windows", 7, ["selection_ppl"]),
     ],
 )
 def test_figures_of_differing_protocols_are_refused_by_name(make_run, key, value, refused):
     found = compare([make_run([100], level(0.1), name="a"), make_run([100], level(0.1), name="b", **{key: value})])
     assert [row["setting"] for row in found.protocol_differences] == [key]
     assert [name for name in refused if found.end[0][name] != "refused"] == []
-    assert (("refused" in found.end[0].values()), found.paired) == (bool(refused), ())
+    assert ("refused" in found.end[0].values()) == bool(refused)
+    assert bool(found.paired) == (key == "selection_windows")
 
 
 def test_seeds_give_a_band(make_run):

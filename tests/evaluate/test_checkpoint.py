@@ -26,6 +26,7 @@ EARLIER_SYSTEM_KEYS = {
 }  # fmt: skip
 OUR_KEYS = {
     "schema_version", "aggregate", "sw_mode", "tokens_per_chunk", "selection_ppl", "sequence_choice", "num_documents",
+    "selection_windows",
     *(f"{prefix}_ppl_corpus" for prefix in ("ttt", "sw", "sw_aligned", "reset")),
     *(f"{prefix}_ppl_at_{m}xW" for prefix in ("sw_aligned", "reset") for m in (1, 2, 5, 10, 20)),
     *(f"{prefix}ratio{which}_at_{m}xW" for prefix in ("", "sw_aligned_", "reset_")
@@ -110,6 +111,7 @@ def test_selection_ppl_is_the_perplexity_at_1xw_over_windows_spread_over_the_spl
     assert len(set(chosen)) == 20
     tokens = np.stack([validation_split.tokens(k * W, k * W + W + 1) for k in chosen]).astype(np.int64)
     nll = token_nll(text_model, tokens)[:, W - K :]
+    assert exact.summary()["selection_windows"] == 20
     assert exact.selection_ppl == pytest.approx(math.exp(nll.mean(dtype=np.float64)), rel=1e-6)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from tttkit.analyze import earlier_15k
 from tttkit.analyze.compare import Comparison
 from tttkit.analyze.finding import Finding, Findings
+from tttkit.analyze.paired import RULE
 from tttkit.analyze.record import Record, number
 
 REPORT_NAME = "CURRICULUM_RESULTS.md"
@@ -144,6 +145,7 @@ def _comparison(comparison: Comparison | None) -> str:
         _titled("At equal tokens", comparison.equal_tokens)
         or "Equal tokens: unknown, a run did not record its tokens.",
         _titled("At the end", comparison.end),
+        _titled(f"Verdicts: {RULE}", comparison.verdicts),
         _titled(
             f"Ratio to the full context of {comparison.runs[0]}, paired by sequence, 95 % (above 1: that context is "
             f"better; `>` and `<` where surely so)",
