@@ -20,11 +20,16 @@ def level(shift):
 
 
 def test_rows_at_equal_tokens_and_at_the_end(make_run):
-    long, short = make_run([0, 100, 200], level(0.1), name="long"), make_run([0, 90], level(0.1), name="short")
+    long, short = make_run([0, 100, 200], level(0.1), name="long"), make_run([0, 98], level(0.1), name="short")
     found = compare([long, short])
-    assert [row["tokens"] for row in found.equal_tokens] == [0, 90 * 2048]
-    assert [row["step"] for row in found.end] == [200, 90]
-    assert {"setting": "train.max_steps", "long": 200, "short": 90} in found.config_differences
+    assert [row["tokens"] for row in found.equal_tokens] == [100 * 2048, 98 * 2048]
+    assert [row["step"] for row in found.end] == [200, 98]
+    assert {"setting": "train.max_steps", "long": 200, "short": 98} in found.config_differences
+
+
+def test_step_0_and_evaluations_far_apart_are_no_equal_tokens(make_run):
+    long, short = make_run([0, 100, 200], level(0.1), name="long"), make_run([0, 50], level(0.1), name="short")
+    assert compare([long, short]).equal_tokens == ()
 
 
 def test_a_difference_between_runs_is_paired_by_sequence(make_run):

@@ -34,6 +34,9 @@ _LEGACY_KEYS = {
     "num_eval_checkpoints": "evaluation.num_checkpoints", "state_passing": "state_passing",
 }  # fmt: skip
 _REFUSED = "refused"
+_SAME_TOKENS = 0.05
+"""Two evaluations whose tokens differ by no larger share count as being at equal tokens."""
+NO_EQUAL_TOKENS = "Equal tokens: no evaluations of all runs lie within 5 % of the same tokens, or a run recorded none."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,7 +48,7 @@ class Comparison:
     protocol_differences: tuple[dict[str, Any], ...]
     """What differs in the protocol, which numbers that refuses, and why."""
     equal_tokens: tuple[dict[str, Any], ...]
-    """Every run at the last tokens that all of them reached; empty where tokens are unknown."""
+    """Every run at the most tokens at which all were evaluated; empty where there are none or tokens are unknown."""
     end: tuple[dict[str, Any], ...]
     paired: tuple[dict[str, Any], ...]
     """Every context of every run against the first run's full context: at equal tokens where they are known."""
@@ -129,11 +132,15 @@ def _short(value: Any) -> Any:
 
 
 def _at_equal_tokens(records: list[Record]) -> list[Checkpoint]:
-    """Of every run the last checkpoint within the tokens that all reached; none where tokens are unknown."""
+    """Of every run the evaluation at the most tokens at which all have one, step 0 apart; none where there is none."""
     if any(record.axis != "tokens" for record in records):
         return []
-    shared = min(record.checkpoints[-1].tokens or 0 for record in records)
-    return [[item for item in record.checkpoints if (item.tokens or 0) <= shared][-1] for record in records]
+    for reference in sorted(records[0].checkpoints, key=lambda item: -(item.tokens or 0)):
+        wanted = reference.tokens or 0
+        nearest = [min(record.checkpoints, key=lambda item: abs((item.tokens or 0) - wanted)) for record in records[1:]]
+        if wanted and all(abs((item.tokens or 0) - wanted) <= _SAME_TOKENS * wanted for item in nearest):
+            return [reference, *nearest]
+    return []
 
 
 def _row(name: str, record: Record, checkpoint: Checkpoint, refused: set[str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tttkit.analyze import earlier_15k
-from tttkit.analyze.compare import Comparison
+from tttkit.analyze.compare import NO_EQUAL_TOKENS, Comparison
 from tttkit.analyze.finding import Finding, Findings
 from tttkit.analyze.paired import RULE
 from tttkit.analyze.record import Record, number
@@ -33,7 +33,7 @@ def render(record: Record, findings: Findings, comparison: Comparison | None = N
     """The whole report as Markdown. `comparison` is with the runs of `--against`, this run first."""
     parts = [
         f"# Curriculum results: {record.name}",
-        _summary(record, findings),
+        _summary(record, findings, comparison),
         "## Research questions",
         *(_question(index, title, topics, findings) for index, (title, topics) in enumerate(QUESTIONS, start=1)),
         "## Success criteria",
@@ -100,7 +100,7 @@ def criteria(record: Record, findings: Findings) -> list[tuple[bool | None, str]
     return found
 
 
-def _summary(record: Record, findings: Findings) -> str:
+def _summary(record: Record, findings: Findings, comparison: Comparison | None) -> str:
     size = record.metadata.get("model", {})
     parameters = size.get("num_parameters") if isinstance(size, dict) else None
     facts = [
@@ -112,7 +112,13 @@ def _summary(record: Record, findings: Findings) -> str:
     ]  # fmt: skip
     head = table([{"fact": name, "value": value} for name, value in facts])
     topics = ("convergence", "winner", "crossover_step", "policy")
-    return head + "\n\n" + _bullets(findings[topic].statement for topic in topics)
+    verdicts = () if comparison is None else comparison.verdicts
+    at = "at equal tokens" if comparison is not None and comparison.equal_tokens else "at the end"
+    judged = [
+        f"{title} {run}, {at}: " + "; ".join(f"{label} {verdict}" for label, verdict in labels) + "."
+        for (title, run), *labels in (row.items() for row in verdicts)
+    ]
+    return head + "\n\n" + _bullets([*(findings[topic].statement for topic in topics), *judged])
 
 
 def _question(index: int, title: str, topics: tuple[str, ...], findings: Findings) -> str:
@@ -142,10 +148,9 @@ def _comparison(comparison: Comparison | None) -> str:
     ]
     parts = [
         _bullets(refused) if refused else "The protocols are the same, so every number may be compared.",
-        _titled("At equal tokens", comparison.equal_tokens)
-        or "Equal tokens: unknown, a run did not record its tokens.",
+        _titled("At equal tokens", comparison.equal_tokens) or NO_EQUAL_TOKENS,
         _titled("At the end", comparison.end),
-        _titled(f"Verdicts: {RULE}", comparison.verdicts),
+        _titled(f"Verdicts, 95 %: {RULE}", comparison.verdicts),
         _titled(
             f"Ratio to the full context of {comparison.runs[0]}, paired by sequence, 95 % (above 1: that context is "
             f"better; `>` and `<` where surely so)",
@@ -229,8 +234,8 @@ def _environment(record: Record) -> str:
 def _protocol(record: Record) -> str:
     summary = record.checkpoints[-1].summary
     names = (
-        "training_window", "eval_max_length", "chunk_size", "chunk_stride", "num_sequences", "tokens_per_chunk",
-        "aggregate", "sw_mode", "data_fingerprint",
+        "training_window", "eval_max_length", "chunk_size", "chunk_stride", "num_sequences", "sequence_choice",
+        "num_documents", "tokens_per_chunk", "selection_windows", "aggregate", "sw_mode", "data_fingerprint",
     )  # fmt: skip
     rows = [{"setting": name, "value": summary.get(name)} for name in names]
     data = record.metadata.get("data")
@@ -260,7 +265,7 @@ def _commands(record: Record, comparison: Comparison | None) -> str:
     lines = []
     if isinstance(command, list) and command:
         lines.append(" ".join(str(part) for part in command))
-    others = "" if comparison is None else " --against " + " ".join(comparison.runs[1:])
+    others = "" if comparison is None else "".join(f" --against {name}" for name in comparison.runs[1:])
     lines += [f"tttkit eval run {record.name}", f"tttkit plot {record.name}", f"tttkit report {record.name}{others}"]
     if record.is_legacy:
         lines = lines[-2:]
