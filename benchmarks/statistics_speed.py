@@ -68,28 +68,39 @@ def numpy_weights(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def numba_median():
-    """Difference of lower medians of the draws, compiled; None where numba is not installed."""
+    """Difference of lower medians of the draws, compiled, by counts over sorted values; None without numba."""
     try:
         import numba
     except ImportError:
         return None
 
+    @numba.njit
+    def lower_median(values, order, counts):
+        counted, half = 0, (len(counts) + 1) // 2
+        for row in order:
+            counted += counts[row]
+            if counted >= half:
+                return values[row]
+        return np.nan
+
     @numba.njit(parallel=True)
-    def bootstrap(a, b, draws):
-        count, columns = a.shape
+    def bootstrap(a, b, order_a, order_b, draws):
+        columns, count = a.shape
         found = np.empty((draws.shape[0], columns))
         for index in numba.prange(draws.shape[0]):
-            left, right = np.empty(count), np.empty(count)
+            counts = np.zeros(count, dtype=np.int64)
+            for row in draws[index]:
+                counts[row] += 1
             for column in range(columns):
-                for row in range(count):
-                    left[row], right[row] = a[draws[index, row], column], b[draws[index, row], column]
-                middle = (count - 1) // 2
-                found[index, column] = np.partition(right, middle)[middle] - np.partition(left, middle)[middle]
+                left = lower_median(a[column], order_a[column], counts)
+                found[index, column] = lower_median(b[column], order_b[column], counts) - left
         return found
 
     def run(a, b):
         draws = np.random.default_rng(0).integers(len(a), size=(NUM_RESAMPLES, len(a)))
-        return np.quantile(bootstrap(a, b, draws), [0.025, 0.975], axis=0)
+        a, b = (np.ascontiguousarray(values.T) for values in (a, b))
+        found = bootstrap(a, b, a.argsort(axis=1), b.argsort(axis=1), draws)
+        return np.quantile(found, [0.025, 0.975], axis=0)
 
     return run
 
