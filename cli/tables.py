@@ -113,15 +113,16 @@ def slots_table(summary: dict[str, Any]) -> Table | None:
     title = f"NLL by slot of {size} beyond W{' less sw' if known else ''}, nats"
     table = Table(title=title, title_justify="left")
     table.add_column("context")
-    for head in ("first slot", "last slot", "last - first"):
+    for head in ("first slot", "best slot", "last slot"):
         table.add_column(head, justify="right")
     table.add_column(f"slots 1 … {size}")
     for context, means in found.items():
         if None in means or not means or (known and context == "sw"):
             continue
         values = [mean - text[slot] if known else mean for slot, mean in enumerate(means)]
+        best = min(range(size), key=lambda slot: values[slot])
         table.add_row(
-            context, f"{values[0]:+.4f}", f"{values[-1]:+.4f}", f"{values[-1] - values[0]:+.4f}", sparkline(values)
+            context, f"{values[0]:+.4f}", f"{values[best]:+.4f} ({best + 1})", f"{values[-1]:+.4f}", sparkline(values)
         )
     return table
 
