@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from tests.models.small import small_model
 from tttkit.config import EvaluationConfig
 from tttkit.errors import DataError, UsageError
-from tttkit.evaluate import chunk_perplexity, evaluate_model, paired_bootstrap, token_nll
+from tttkit.evaluate import checkpoint, chunk_perplexity, evaluate_model, paired_bootstrap, token_nll
 from tttkit.evaluate.checkpoint import write_checkpoint
 from tttkit.evaluate.sequences import cut_sequences
 
@@ -102,6 +102,25 @@ def test_the_summarys_figures(exact):
         assert summary[f"{prefix}ratio_at_1xW"] == pytest.approx(1.0, abs=1e-5)
     expected = summary["sw_ppl_at_5xW"] - summary["ttt_ppl_at_5xW"]
     assert summary["improvement_at_5xW"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("sw_mode", ["positions", "exact"])
+def test_attention_has_its_windows_computed_once(validation_split, sequences, monkeypatch, sw_mode):
+    model = small_model(vocab_size=validation_split.vocab_size, architecture="transformer")
+    direct = token_nll(model, sequences, "sw", window=W)
+    asked = []
+
+    def watched(model, tokens, context="full", **options):
+        asked.append(context)
+        return token_nll(model, tokens, context, **options)
+
+    monkeypatch.setattr(checkpoint, "token_nll", watched)
+    found = evaluate_model(model, validation_split, protocol(sw_mode=sw_mode), window=W).nll["sw"]
+    assert asked == ["full", "full", "reset", "sw_aligned"]
+    known = np.isfinite(found)
+    assert known.all() == (sw_mode == "exact")
+    assert known[:, 20 * W - K : 20 * W].all()
+    np.testing.assert_allclose(found[known], direct[known], atol=1e-5)
 
 
 def test_selection_ppl_is_the_perplexity_at_1xw_over_windows_spread_over_the_split(exact, text_model, validation_split):

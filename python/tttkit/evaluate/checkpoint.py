@@ -212,7 +212,9 @@ def evaluate_model(
         stage = context
         positions = labelled_positions(protocol, window) if positions_only(protocol, context) else None
         compute = partial(token_nll, model, context=context, window=window, positions=positions)
-        if blocks is None:
+        if context == "sw" and model.config.mini_batch_size == 1:
+            nll[context] = _known_at(nll["sw_aligned"], positions)  # attention: the same windows
+        elif blocks is None:
             nll[context] = compute(sequences, progress=tick)
         else:
             nll[context] = blocks.fill(context, sequences, compute, tick)
@@ -249,6 +251,15 @@ def _selection_ppl(
     tokens = np.stack([split.tokens(start, start + window + 1) for start in starts.tolist()]).astype(np.int64)
     nll = token_nll(model, tokens, "full", window=window, progress=progress)
     return _perplexity(nll[:, window - protocol.chunk_size :]), count
+
+
+def _known_at(nll: NDArray[np.float32], positions: NDArray[np.int64] | None) -> NDArray[np.float32]:
+    """The same NLL, NaN but at `positions`; all of it for None."""
+    if positions is None:
+        return nll
+    known = np.full_like(nll, np.nan)
+    known[:, positions] = nll[:, positions]
+    return known
 
 
 def _perplexity(nll: NDArray[np.float32]) -> float:
