@@ -62,7 +62,7 @@ def _draw(axes: Axes, curves: dict[str, Any], context: str, **look: Any) -> None
     if ends.size > _MOST_POINTS:
         # Equal shares of the logarithm, as the axis has: the first positions keep a point each.
         edges = np.geomspace(ends[0], ends[-1], _MOST_POINTS)
-        _, groups = np.unique(np.digitize(ends, edges), return_inverse=True)
+        _, groups = np.unique(np.digitize(ends, edges[1:-1]), return_inverse=True)
         counts = np.bincount(groups)
         ends, values = (np.bincount(groups, weights=each) / counts for each in (ends, values))
     axes.plot(ends, np.exp(values), linewidth=1.4, **look)
