@@ -1,7 +1,8 @@
 """Chunk statistics and bootstrap beside torch, scipy, numpy and numba: ratios of interleaved medians.
 
 Run by `make bench`. numba is optional: its row is left out where it is not installed. Every round times all of a group
-once, in turn, on the same arrays; a ratio above 1 means that ours is faster.
+in turn on the same arrays, short calls many times; a ratio is the median over rounds of that round's ratio, above 1
+where ours is faster. Before that all of a group must agree.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import torch
 
 from tttkit.evaluate import chunk_perplexity, paired_bootstrap
 
-ROUNDS = 7
+ROUNDS = 15
+SECONDS = 0.02
+"""A call is repeated within a round until so much time has passed."""
 NUM_RESAMPLES = 10_000
 OURS = "tttkit"
 
@@ -46,12 +49,12 @@ def chunk_groups(rows: int, columns: int) -> dict[str, dict[str, Callable[[], ob
     where = f"chunks of [{rows}, {columns}]"
     return {
         f"{where}, median": {
-            OURS: lambda: chunk_perplexity(nll, aggregate="median"),
+            OURS: lambda: chunk_perplexity(nll, aggregate="median").perplexity,
             "torch reshape.mean.median": lambda: torch_median(tensor),
             "the earlier evaluator": lambda: earlier_median(tensor),
         },
         f"{where}, mean in float64": {
-            OURS: lambda: chunk_perplexity(nll),
+            OURS: lambda: chunk_perplexity(nll).perplexity,
             "torch reshape.double.mean": lambda: torch_mean(tensor),
         },
     }
@@ -65,28 +68,39 @@ def numpy_weights(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def numba_median():
-    """Difference of lower medians of the draws, compiled; None where numba is not installed."""
+    """Difference of lower medians of the draws, compiled, by counts over sorted values; None without numba."""
     try:
         import numba
     except ImportError:
         return None
 
+    @numba.njit
+    def lower_median(values, order, counts):
+        counted, half = 0, (len(counts) + 1) // 2
+        for row in order:
+            counted += counts[row]
+            if counted >= half:
+                return values[row]
+        return np.nan
+
     @numba.njit(parallel=True)
-    def bootstrap(a, b, draws):
-        count, columns = a.shape
+    def bootstrap(a, b, order_a, order_b, draws):
+        columns, count = a.shape
         found = np.empty((draws.shape[0], columns))
         for index in numba.prange(draws.shape[0]):
-            left, right = np.empty(count), np.empty(count)
+            counts = np.zeros(count, dtype=np.int64)
+            for row in draws[index]:
+                counts[row] += 1
             for column in range(columns):
-                for row in range(count):
-                    left[row], right[row] = a[draws[index, row], column], b[draws[index, row], column]
-                middle = (count - 1) // 2
-                found[index, column] = np.partition(right, middle)[middle] - np.partition(left, middle)[middle]
+                left = lower_median(a[column], order_a[column], counts)
+                found[index, column] = lower_median(b[column], order_b[column], counts) - left
         return found
 
     def run(a, b):
         draws = np.random.default_rng(0).integers(len(a), size=(NUM_RESAMPLES, len(a)))
-        return np.quantile(bootstrap(a, b, draws), [0.025, 0.975], axis=0)
+        a, b = (np.ascontiguousarray(values.T) for values in (a, b))
+        found = bootstrap(a, b, a.argsort(axis=1), b.argsort(axis=1), draws)
+        return np.quantile(found, [0.025, 0.975], axis=0)
 
     return run
 
@@ -111,17 +125,38 @@ def bootstrap_groups() -> dict[str, dict[str, Callable[[], object]]]:
     return {"bootstrap of the mean, 64 x 79": mean, "bootstrap of the median, 64 x 79": median}
 
 
-def measure(group: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Median milliseconds, one call of each in turn."""
-    for call in group.values():
+def check(group: dict[str, Callable[[], object]], tolerance: float) -> None:
+    """All of a group answer alike: the same chunks, within float32 or within Monte-Carlo error."""
+    values = {name: bounds(call()) for name, call in group.items()}
+    for name, value in values.items():
+        np.testing.assert_allclose(value, values[OURS], rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+def bounds(answer: object) -> np.ndarray:
+    """What every answer holds, whatever its class: figures of chunks, or low and high ends of intervals."""
+    interval = getattr(answer, "confidence_interval", None)
+    if interval is not None:
+        return np.stack([interval.low, interval.high])
+    if hasattr(answer, "difference_low"):
+        return np.stack([answer.difference_low, answer.difference_high])
+    return np.asarray(answer)
+
+
+def measure(group: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
+    """Milliseconds of a call in every round."""
+    loops = {}
+    for name, call in group.items():
+        started = time.perf_counter()
         call()
+        loops[name] = max(1, int(SECONDS / (time.perf_counter() - started)))
     times: dict[str, list[float]] = {name: [] for name in group}
     for _ in range(ROUNDS):
         for name, call in group.items():
             started = time.perf_counter()
-            call()
-            times[name].append(1e3 * (time.perf_counter() - started))
-    return {name: statistics.median(values) for name, values in times.items()}
+            for _ in range(loops[name]):
+                call()
+            times[name].append(1e3 * (time.perf_counter() - started) / loops[name])
+    return times
 
 
 def main() -> None:
@@ -131,11 +166,13 @@ def main() -> None:
     if "--small" not in sys.argv[1:]:
         groups |= chunk_groups(4096, 8191)
     for title, group in groups.items():
-        medians = measure(group)
+        check(group, 0.05 if "bootstrap" in title else 1e-4)
+        times = measure(group)
         print(title)
-        for name, value in medians.items():
-            ratio = "" if name == OURS else f"   {OURS} is {value / medians[OURS]:.2f}x as fast"
-            print(f"  {name:<28} {value:9.3f} ms{ratio}")
+        for name, values in times.items():
+            ratios = [value / ours for value, ours in zip(values, times[OURS], strict=True)]
+            ratio = "" if name == OURS else f"   {OURS} is {statistics.median(ratios):.2f}x as fast"
+            print(f"  {name:<28} {statistics.median(values):9.3f} ms{ratio}")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ def compare(
 
     Example: `tttkit compare runs/ttt runs/sw runs/transformer`
     """
+    from tttkit.analyze.compare import NO_EQUAL_TOKENS
     from tttkit.analyze.compare import compare as compare_records
     from tttkit.analyze.record import load
 
@@ -35,9 +36,10 @@ def compare(
         text = f"refused: {row['refused']} ({row['setting']}: {row['because']})"
         err.print(f"[warning]{escape(text)}[/]", soft_wrap=True)
     if not found.equal_tokens:
-        err.print("[warning]equal tokens: unknown, a run did not record its tokens[/]", soft_wrap=True)
+        err.print(f"[warning]{escape(NO_EQUAL_TOKENS)}[/]", soft_wrap=True)
     _print("at equal tokens", found.equal_tokens)
     _print("at the end", found.end)
+    _print("verdicts at equal tokens (95 %)" if found.equal_tokens else "verdicts at the end (95 %)", found.verdicts)
     _print(f"ratio to the full context of {found.runs[0]}, paired by sequence, 95 %", found.paired)
     _print("over seeds: geometric mean, 95 %", found.seeds)
     _print("protocols that differ", found.protocol_differences)

@@ -7,7 +7,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from tttkit.analyze.contest import PREFIXES, contests_of_summary, judge
+from tttkit.analyze.contest import PREFIXES, contests_of_summary, judge, ratio_of
 
 from .units import sparkline
 
@@ -51,7 +51,7 @@ def _better(summary: dict[str, Any], label: str) -> str:
 
 
 def _ratio(summary: dict[str, Any], label: str) -> str:
-    ratio = summary.get(f"ratio_at_{label}")
+    ratio = ratio_of(summary, label)
     return "-" if ratio is None else f"{ratio:.3f}"
 
 
@@ -113,15 +113,16 @@ def slots_table(summary: dict[str, Any]) -> Table | None:
     title = f"NLL by slot of {size} beyond W{' less sw' if known else ''}, nats"
     table = Table(title=title, title_justify="left")
     table.add_column("context")
-    for head in ("first slot", "last slot", "last - first"):
+    for head in ("first slot", "best slot", "last slot"):
         table.add_column(head, justify="right")
     table.add_column(f"slots 1 … {size}")
     for context, means in found.items():
         if None in means or not means or (known and context == "sw"):
             continue
         values = [mean - text[slot] if known else mean for slot, mean in enumerate(means)]
+        best = min(range(size), key=lambda slot: values[slot])
         table.add_row(
-            context, f"{values[0]:+.4f}", f"{values[-1]:+.4f}", f"{values[-1] - values[0]:+.4f}", sparkline(values)
+            context, f"{values[0]:+.4f}", f"{values[best]:+.4f} ({best + 1})", f"{values[-1]:+.4f}", sparkline(values)
         )
     return table
 
@@ -133,8 +134,8 @@ def _figure(value: float | None) -> str:
 def _interval(summary: dict[str, Any], label: str) -> str:
     if label == "1xW":
         return "equal by construction"
-    ratio = summary.get(f"ratio_at_{label}")
-    if ratio is None:
-        return "-"
-    low, high = summary[f"ratio_ci_low_at_{label}"], summary[f"ratio_ci_high_at_{label}"]
-    return f"{ratio:.3f} [{low:.3f}, {high:.3f}]"
+    low, high = (summary.get(f"ratio_ci_{end}_at_{label}") for end in ("low", "high"))
+    ratio = _ratio(summary, label)
+    if ratio == "-":
+        return ratio
+    return f"{ratio} (no interval)" if low is None or high is None else f"{ratio} [{low:.3f}, {high:.3f}]"

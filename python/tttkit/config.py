@@ -194,6 +194,10 @@ class Config:
             raise ValueError(
                 f"evaluation.max_length must be at least train.window, got {self.evaluation.max_length} and {window}"
             )
+        if self.evaluation.num_checkpoints and self.evaluation.chunk_size > window:
+            raise ValueError(
+                f"evaluation.chunk_size must be at most train.window, got {self.evaluation.chunk_size} and {window}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """All sections as plain values, ready for JSON or TOML."""

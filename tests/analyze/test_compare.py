@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save
 
 from tests.analyze.conftest import r1
 from tests.analyze.test_contexts import planted
 from tttkit.analyze.compare import compare
 from tttkit.analyze.record import load
+from tttkit.analyze.training import crossover_step
 from tttkit.errors import UsageError
 from tttkit.rundir import find_run
 
@@ -18,11 +20,16 @@ def level(shift):
 
 
 def test_rows_at_equal_tokens_and_at_the_end(make_run):
-    long, short = make_run([0, 100, 200], level(0.1), name="long"), make_run([0, 90], level(0.1), name="short")
+    long, short = make_run([0, 100, 200], level(0.1), name="long"), make_run([0, 98], level(0.1), name="short")
     found = compare([long, short])
-    assert [row["tokens"] for row in found.equal_tokens] == [0, 90 * 2048]
-    assert [row["step"] for row in found.end] == [200, 90]
-    assert {"setting": "train.max_steps", "long": 200, "short": 90} in found.config_differences
+    assert [row["tokens"] for row in found.equal_tokens] == [100 * 2048, 98 * 2048]
+    assert [row["step"] for row in found.end] == [200, 98]
+    assert {"setting": "train.max_steps", "long": 200, "short": 98} in found.config_differences
+
+
+def test_step_0_and_evaluations_far_apart_are_no_equal_tokens(make_run):
+    long, short = make_run([0, 100, 200], level(0.1), name="long"), make_run([0, 50], level(0.1), name="short")
+    assert compare([long, short]).equal_tokens == ()
 
 
 def test_a_difference_between_runs_is_paired_by_sequence(make_run):
@@ -35,19 +42,59 @@ def test_a_difference_between_runs_is_paired_by_sequence(make_run):
     assert row["10xW"].endswith("<")
 
 
+def test_a_recipe_is_judged_against_every_context_of_the_fresh_state_model(make_run):
+    """Its full context beats that model's sw at 2 x W, yet not its reset; at 20 x W it beats all."""
+
+    def fresh(context, step, generator):
+        return planted(lambda c, _, chunk: -0.3 if chunk < 5 and c == "reset" else 0.3)(context, step, generator)
+
+    def recipe(context, step, generator):
+        return fresh(context, step, generator) - 0.1 * (context == "full")
+
+    found = compare([make_run([0, 100], recipe, name="lanes"), make_run([0, 100], fresh, name="fresh")])
+    (row,) = found.verdicts
+    assert row == {
+        "full of lanes against": "fresh", "1xW": "full of lanes better", "2xW": "reset of fresh better",
+        "5xW": "reset of fresh better", "10xW": "full of lanes better", "20xW": "full of lanes better",
+    }  # fmt: skip
+    (back,) = compare([make_run([0, 100], fresh, name="f"), make_run([0, 100], recipe, name="l")]).verdicts
+    assert (back["2xW"], back["20xW"]) == ("reset of l better", "full of l better")
+
+
+def move(checkpoint, starts):
+    """Record where its sequences begin."""
+    path = checkpoint.directory / "chunk_nll.safetensors"
+    path.write_bytes(save({**load_file(path), "starts": np.asarray(starts, dtype=np.int64)}))
+
+
+def test_sequences_of_other_places_are_not_paired(make_run):
+    runs = [make_run([0, 100], level(0.2), name=name) for name in ("a", "b")]
+    places = 1281 * np.arange(64)
+    for run in runs:
+        for item in run.checkpoints:
+            move(item, places)
+    assert {row["run"] for row in compare(runs).paired} == {"a", "b"}
+    move(runs[1].checkpoints[1], places + 1281)
+    assert {row["run"] for row in compare(runs).paired} == {"a"}
+    found = crossover_step(runs[1])
+    assert (found.verdict, "different sequences" in found.statement) == ("unknown", True)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "refused"),
     [
         ("data_fingerprint", "e" * 64, ["selection_ppl", "full 1xW", "best windowed 20xW"]),
         ("aggregate", "median", ["full 1xW", "best windowed 20xW"]),
         ("num_sequences", 99, []),
+        ("selection_windows", 7, ["selection_ppl"]),
     ],
 )
 def test_figures_of_differing_protocols_are_refused_by_name(make_run, key, value, refused):
     found = compare([make_run([100], level(0.1), name="a"), make_run([100], level(0.1), name="b", **{key: value})])
     assert [row["setting"] for row in found.protocol_differences] == [key]
     assert [name for name in refused if found.end[0][name] != "refused"] == []
-    assert (("refused" in found.end[0].values()), found.paired) == (bool(refused), ())
+    assert ("refused" in found.end[0].values()) == bool(refused)
+    assert bool(found.paired) == (key == "selection_windows")
 
 
 def test_seeds_give_a_band(make_run):

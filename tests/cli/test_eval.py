@@ -33,6 +33,21 @@ def test_a_model_is_evaluated_once_for_its_weights_data_and_protocol(copy):
     assert not list(copy.glob("eval_best_model/.nll-*"))
 
 
+def test_other_weights_in_the_same_place_are_evaluated_anew(copy):
+    from safetensors.numpy import load_file, save_file
+
+    best = copy / "best_model"
+    before = json.loads(tttkit("eval", "checkpoint", best, *SMALL, "--json").out)
+    weights = load_file(best / "model.safetensors")
+    weights["model.norm.weight"] = weights["model.norm.weight"] * 1.5
+    save_file(weights, best / "model.safetensors")
+    again = tttkit("eval", "checkpoint", best, *SMALL, "--json")
+    assert "evaluated before" not in again.err
+    after = json.loads(again.out)
+    assert after["evaluation_key"] != before["evaluation_key"]
+    assert after["ttt_ppl_at_5xW"] != before["ttt_ppl_at_5xW"]
+
+
 def test_a_killed_evaluation_goes_on_with_the_blocks_it_finished(copy, monkeypatch):
     from tttkit.evaluate import checkpoint
 
@@ -146,8 +161,13 @@ def test_bad_requests(copy, tmp_path):
         "weights": tttkit("eval", "checkpoint", shutil.copytree(copy / "checkpoint_000", tmp_path / "bare",
                                                                 ignore=shutil.ignore_patterns("model"))),
         "run": tttkit("eval", "checkpoint", copy),
+        "window": tttkit("eval", "checkpoint", best, "--window", 7),
+        "split": tttkit("eval", "checkpoint", best, "--split", "test"),
     }  # fmt: skip
-    assert {name: answer.code for name, answer in answers.items()} == {"many": 2, "long": 65, "weights": 2, "run": 2}
+    assert {name: answer.code for name, answer in answers.items()} == {
+        "many": 2, "long": 65, "weights": 2, "run": 2, "window": 2, "split": 65,
+    }  # fmt: skip
+    assert "at least one inner mini-batch" in answers["window"].error
     assert "the split holds" in answers["many"].error
     assert "results but no weights" in answers["weights"].error
     assert "tttkit eval" in answers["run"].error or "best_model" in answers["run"].error

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from tests.models.small import small_model
 from tttkit.config import EvaluationConfig
 from tttkit.errors import DataError, UsageError
-from tttkit.evaluate import chunk_perplexity, evaluate_model, paired_bootstrap, token_nll
+from tttkit.evaluate import checkpoint, chunk_perplexity, evaluate_model, paired_bootstrap, token_nll
 from tttkit.evaluate.checkpoint import write_checkpoint
 from tttkit.evaluate.sequences import cut_sequences
 
@@ -26,6 +26,7 @@ EARLIER_SYSTEM_KEYS = {
 }  # fmt: skip
 OUR_KEYS = {
     "schema_version", "aggregate", "sw_mode", "tokens_per_chunk", "selection_ppl", "sequence_choice", "num_documents",
+    "selection_windows",
     *(f"{prefix}_ppl_corpus" for prefix in ("ttt", "sw", "sw_aligned", "reset")),
     *(f"{prefix}_ppl_at_{m}xW" for prefix in ("sw_aligned", "reset") for m in (1, 2, 5, 10, 20)),
     *(f"{prefix}ratio{which}_at_{m}xW" for prefix in ("", "sw_aligned_", "reset_")
@@ -103,6 +104,25 @@ def test_the_summarys_figures(exact):
     assert summary["improvement_at_5xW"] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("sw_mode", ["positions", "exact"])
+def test_attention_has_its_windows_computed_once(validation_split, sequences, monkeypatch, sw_mode):
+    model = small_model(vocab_size=validation_split.vocab_size, architecture="transformer")
+    direct = token_nll(model, sequences, "sw", window=W)
+    asked = []
+
+    def watched(model, tokens, context="full", **options):
+        asked.append(context)
+        return token_nll(model, tokens, context, **options)
+
+    monkeypatch.setattr(checkpoint, "token_nll", watched)
+    found = evaluate_model(model, validation_split, protocol(sw_mode=sw_mode), window=W).nll["sw"]
+    assert asked == ["full", "full", "reset", "sw_aligned"]
+    known = np.isfinite(found)
+    assert known.all() == (sw_mode == "exact")
+    assert known[:, 20 * W - K : 20 * W].all()
+    np.testing.assert_allclose(found[known], direct[known], atol=1e-5)
+
+
 def test_selection_ppl_is_the_perplexity_at_1xw_over_windows_spread_over_the_split(exact, text_model, validation_split):
     num_windows = (validation_split.num_tokens - 1) // W
     assert num_windows > 20
@@ -110,6 +130,7 @@ def test_selection_ppl_is_the_perplexity_at_1xw_over_windows_spread_over_the_spl
     assert len(set(chosen)) == 20
     tokens = np.stack([validation_split.tokens(k * W, k * W + W + 1) for k in chosen]).astype(np.int64)
     nll = token_nll(text_model, tokens)[:, W - K :]
+    assert exact.summary()["selection_windows"] == 20
     assert exact.selection_ppl == pytest.approx(math.exp(nll.mean(dtype=np.float64)), rel=1e-6)
 
 

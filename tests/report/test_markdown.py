@@ -60,6 +60,14 @@ def test_comparison_is_in_the_report(make_run):  # noqa: F811
     assert "tttkit report a --against b" in text
 
 
+def test_verdicts_stand_in_the_summary_and_every_run_has_its_option(make_run):  # noqa: F811
+    runs = [make_run([0, 100], planted(lambda *_: 0.5), name=name) for name in ("a", "b", "c")]
+    text = render(runs[0], find(runs[0]), compare(runs))
+    summary = text.split("## Research questions")[0]
+    assert "- full of a against b, at equal tokens: 1xW no difference found; 2xW no difference found;" in summary
+    assert "tttkit report a --against b --against c" in text
+
+
 def test_tables_and_bars():
     assert table([{"a_b": None, "c": 0.5}, {"c": "x|y"}]) == "| a b | c |\n|---|---|\n| – | 0.5 |\n| – | x\\|y |"
     assert table([]) == ""

@@ -44,7 +44,8 @@ def evaluation_at(share: float, *, exact: bool = False, num_sequences: int = 4) 
     )
     arrays = {context: values.astype(np.float32) for context, values in nll.items()}
     return Evaluation(
-        protocol=protocol, window=W, nll=arrays, selection_ppl=math.exp(level), starts=(T + 1) * np.arange(4),
+        protocol=protocol, window=W, nll=arrays, selection_ppl=math.exp(level), selection_windows=9,
+        starts=(T + 1) * np.arange(4),
         documents=np.arange(4),
     )  # fmt: skip
 

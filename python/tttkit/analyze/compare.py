@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from tttkit.analyze.contest import WINDOWED
-from tttkit.analyze.contexts import contest
-from tttkit.analyze.legacy import LABELS
-from tttkit.analyze.record import Checkpoint, Record, SequenceNll, number
+from tttkit.analyze.paired import Pairs, pair, ratio_rows, verdict_rows
+from tttkit.analyze.record import Checkpoint, Record, number
 from tttkit.analyze.trend import t_quantile
 from tttkit.errors import UsageError
 
@@ -21,6 +20,7 @@ _PROTOCOL = {
     "chunk_size": ("perplexities at m x W and selection_ppl", "they average over other positions"),
     "chunk_stride": ("perplexities at m x W", "the chunk that stands for m x W is another"),
     "eval_max_length": ("paired intervals", "the sequences are cut elsewhere"),
+    "selection_windows": ("selection_ppl", "it rests on other windows"),
     "num_sequences": ("paired intervals", "the sequences are not the same"),
     "sequence_choice": ("paired intervals", "the sequences are not the same"),
     "training_window": ("paired intervals and selection_ppl", "m x W is another position"),
@@ -34,6 +34,9 @@ _LEGACY_KEYS = {
     "num_eval_checkpoints": "evaluation.num_checkpoints", "state_passing": "state_passing",
 }  # fmt: skip
 _REFUSED = "refused"
+_SAME_TOKENS = 0.05
+"""Two evaluations whose tokens differ by no larger share count as being at equal tokens."""
+NO_EQUAL_TOKENS = "Equal tokens: no evaluations of all runs lie within 5 % of the same tokens, or a run recorded none."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,10 +48,12 @@ class Comparison:
     protocol_differences: tuple[dict[str, Any], ...]
     """What differs in the protocol, which numbers that refuses, and why."""
     equal_tokens: tuple[dict[str, Any], ...]
-    """Every run at the last tokens that all of them reached; empty where tokens are unknown."""
+    """Every run at the most tokens at which all were evaluated; empty where there are none or tokens are unknown."""
     end: tuple[dict[str, Any], ...]
     paired: tuple[dict[str, Any], ...]
-    """Full context of each further run, and windowed contexts of the first, against the first run's full context."""
+    """Every context of every run against the first run's full context: at equal tokens where they are known."""
+    verdicts: tuple[dict[str, Any], ...]
+    """Whether the first run's full context is better than every context of each further run, at each label."""
     seeds: tuple[dict[str, Any], ...]
     """Runs that differ in their seed only: mean and 95 % band of each figure."""
 
@@ -66,6 +71,7 @@ def compare(records: list[Record]) -> Comparison:
     refused = {row["setting"] for row in protocol}
     last = [record.checkpoints[-1] for record in records]
     equal = _at_equal_tokens(records)
+    pairs = _pairs(records, names, equal or last, refused)
     tables = [
         tuple(_row(*item, refused) for item in zip(names, records, chosen, strict=True))
         for chosen in (equal, last)
@@ -77,7 +83,8 @@ def compare(records: list[Record]) -> Comparison:
         protocol_differences=protocol,
         equal_tokens=tables[0] if equal else (),
         end=tables[-1],
-        paired=_paired(records, names, equal or last, refused),
+        paired=tuple(ratio_rows(pairs)),
+        verdicts=tuple(verdict_rows(pairs, names[0])),
         seeds=_seeds(records, names),
     )
 
@@ -125,17 +132,21 @@ def _short(value: Any) -> Any:
 
 
 def _at_equal_tokens(records: list[Record]) -> list[Checkpoint]:
-    """Of every run the last checkpoint within the tokens that all reached; none where tokens are unknown."""
+    """Of every run the evaluation at the most tokens at which all have one, step 0 apart; none where there is none."""
     if any(record.axis != "tokens" for record in records):
         return []
-    shared = min(record.checkpoints[-1].tokens or 0 for record in records)
-    return [[item for item in record.checkpoints if (item.tokens or 0) <= shared][-1] for record in records]
+    for reference in sorted(records[0].checkpoints, key=lambda item: -(item.tokens or 0)):
+        wanted = reference.tokens or 0
+        nearest = [min(record.checkpoints, key=lambda item: abs((item.tokens or 0) - wanted)) for record in records[1:]]
+        if wanted and all(abs((item.tokens or 0) - wanted) <= _SAME_TOKENS * wanted for item in nearest):
+            return [reference, *nearest]
+    return []
 
 
 def _row(name: str, record: Record, checkpoint: Checkpoint, refused: set[str]) -> dict[str, Any]:
     """Figures of one checkpoint; those that the protocols do not allow to compare say so."""
     no_labels = bool(refused & {"data_fingerprint", "aggregate", "chunk_size", "chunk_stride"})
-    no_selection = bool(refused & {"data_fingerprint", "chunk_size", "training_window"})
+    no_selection = bool(refused & {"data_fingerprint", "chunk_size", "training_window", "selection_windows"})
     selection = number(checkpoint.summary.get("selection_ppl"))
     row: dict[str, Any] = {
         "run": name, "model": record.model, "W": record.window, "step": checkpoint.step, "tokens": checkpoint.tokens,
@@ -153,40 +164,12 @@ def _row(name: str, record: Record, checkpoint: Checkpoint, refused: set[str]) -
     return row
 
 
-def _paired(
-    records: list[Record], names: tuple[str, ...], chosen: list[Checkpoint], refused: set[str]
-) -> tuple[dict[str, Any], ...]:
-    """Ratio of perplexities to the first run's full context at each label, paired by sequence."""
-    if refused or any(record.window is None for record in records):
-        return ()
-    loaded = [checkpoint.sequences() for checkpoint in chosen]
-    first, window = loaded[0], records[0].window
-    if first is None or window is None:
-        return ()
-    rows = []
-    for name, found in zip(names, loaded, strict=True):
-        if found is None or not found.same_text(first):
-            continue
-        rows += [
-            {"run": name, "context": context, **ratios(first, found, context, window)}
-            for context in found.contexts
-            if (name, context) != (names[0], "full")
-        ]
-    return tuple(rows)
-
-
-def ratios(first: SequenceNll, found: SequenceNll, context: str, window: int) -> dict[str, str | None]:
-    """PPL(found, context) / PPL(first, full) per label, with intervals; above 1 the first's full context is better."""
-    cells: dict[str, str | None] = {}
-    for multiple in LABELS:
-        column = first.column(window, multiple)
-        if column is None:
-            continue
-        differences = found.contexts[context][:, column] - first.contexts["full"][:, column]
-        each = contest(context, differences, first.documents)
-        mark = "" if each is None else {1: " >", -1: " <"}.get(each.sign, "")
-        cells[f"{multiple}xW"] = None if each is None else each.text() + mark
-    return cells
+def _pairs(records: list[Record], names: tuple[str, ...], chosen: list[Checkpoint], refused: set[str]) -> Pairs:
+    """Every run's contexts against the first run's full context, where the protocols allow pairs."""
+    window = records[0].window
+    if refused - {"selection_windows"} or window is None:
+        return {}
+    return pair(dict(zip(names, (checkpoint.sequences() for checkpoint in chosen), strict=True)), window)
 
 
 def _seeds(records: list[Record], names: tuple[str, ...]) -> tuple[dict[str, Any], ...]:

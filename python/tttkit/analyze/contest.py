@@ -82,6 +82,14 @@ def contests_of_summary(summary: dict[str, Any], multiple: int) -> list[Contest]
     return found
 
 
+def ratio_of(summary: dict[str, Any], label: str) -> float | None:
+    """SW/full at a label such as `20xW`; of the earlier system's figures, which have no interval, their quotient."""
+    ratio, full, windowed = (_finite(summary.get(f"{name}_at_{label}")) for name in ("ratio", "ttt_ppl", "sw_ppl"))
+    if ratio is not None or full is None or windowed is None:
+        return ratio
+    return windowed / full if full > 0 else None
+
+
 def _finite(value: Any) -> float | None:
     """A finite number; JSON has null and strings where there is none."""
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tttkit.analyze.contest import RULE, WINDOWED, Contest, contests_of_summary, judge
+from tttkit.analyze.contest import LEAST_DOCUMENTS, RULE, WINDOWED, Contest, contests_of_summary, judge
 from tttkit.analyze.finding import Finding
 from tttkit.analyze.intervals import Intervals, bootstrap
 from tttkit.analyze.record import Checkpoint, Record, SequenceNll
@@ -61,8 +61,12 @@ def winners(record: Record, checkpoint: Checkpoint | None = None) -> Finding:
             statement="No winner can be named: NLL by sequence was not kept, so no figure has an interval.",
         )  # fmt: skip
     verdict = ", ".join(f"{multiple}xW {name}" for multiple, name in verdicts.items())
+    statement = _say(verdicts, _count(checkpoint, sequences))
+    documents = _documents(checkpoint, sequences)
+    if documents and documents < LEAST_DOCUMENTS:
+        statement += f" The sequences are of {documents} documents only, too few to speak for other text."
     return Finding(
-        topic="winner", verdict=verdict, statement=_say(verdicts, _count(checkpoint, sequences)), rule=RULE,
+        topic="winner", verdict=verdict, statement=statement, rule=RULE,
         evidence=_counted(checkpoint, sequences), rows=tuple(rows),
     )  # fmt: skip
 
@@ -126,8 +130,10 @@ def policy(record: Record) -> Finding:
         rows.append({"position": row["position"], "use": choice, "gain_percent": gain})
         if not choices or choices[-1][1] != choice:
             choices.append((row["position"], choice))
-    texts = [f"from {position} on {choice}" for position, choice in choices[1:]]
-    statement = f"Use {choices[0][1]} up to the window" + "".join(f", {text}" for text in texts) + "."
+    texts = [f", {choice} from {position} on" for position, choice in choices[1:]]
+    changes = [index for index, row in enumerate(rows) if row["use"] != rows[0]["use"]]
+    reach = f"up to {rows[changes[0] - 1]['position']}" if changes else "at every position"
+    statement = f"Use {choices[0][1]} {reach}{''.join(texts)}."
     return Finding(
         topic="policy", verdict=", ".join(f"{position}: {choice}" for position, choice in choices), rule=rule,
         statement=statement, evidence=found.evidence, rows=tuple(rows),
@@ -198,10 +204,16 @@ def _count(checkpoint: Checkpoint, sequences: SequenceNll | None) -> Any:
     return "unknown" if known is None else known
 
 
+def _documents(checkpoint: Checkpoint, sequences: SequenceNll | None) -> int:
+    """How many documents the sequences begin in; 0 where that is not known."""
+    known = checkpoint.summary.get("num_documents") if sequences is None else np.unique(sequences.documents).size
+    return int(known or 0)
+
+
 def _counted(checkpoint: Checkpoint, sequences: SequenceNll | None) -> str:
     """What the figures rest on."""
     count, size = _count(checkpoint, sequences), checkpoint.summary.get("chunk_size")
-    documents = np.unique(sequences.documents).size if sequences else checkpoint.summary.get("num_documents")
+    documents = _documents(checkpoint, sequences)
     parts = [f"n = {count} sequences" + (f" of {documents} documents" if documents else "")]
     if isinstance(count, int) and isinstance(size, int):
         parts.append(f"{count * size:,} tokens a figure")

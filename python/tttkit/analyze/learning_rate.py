@@ -65,5 +65,5 @@ def _row(name: str, tokens: Floats, loss: Floats, rate: Floats, num_phases: int)
     return {
         "phase": name, "records": int(tokens.size), "rate_mean": float(rate.mean()),
         "slope": slope.value if np.isfinite(slope.value) else None, "low": slope.low if known else None,
-        "high": slope.high if known else None, "sure": known and (slope.high < 0 or slope.low > 0),
+        "high": slope.high if known else None, "sure": known and bool(slope.high < 0 or slope.low > 0),
     }  # fmt: skip

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tttkit.analyze.compare import ratios
-from tttkit.analyze.contest import PREFIXES, WINDOWED
+from tttkit.analyze.contest import PREFIXES
 from tttkit.analyze.legacy import LABELS
+from tttkit.analyze.paired import pair, ratio_rows
 from tttkit.analyze.record import number, read_sequences
 
 _SAME = ("data_fingerprint", "split", "training_window", "chunk_size", "chunk_stride", "aggregate")
@@ -38,20 +38,12 @@ def paired(named: list[tuple[str, dict[str, Any]]], directories: list[Path]) -> 
 
     Raises DataError when a file is damaged.
     """
-    loaded = [read_sequences(directory) for directory in directories]
-    first, reference = loaded[0], named[0][1]
-    if first is None:
-        return []
-    rows = []
-    for index, ((name, summary), found) in enumerate(zip(named, loaded, strict=True)):
-        if found is None or differences(reference, summary) or not found.same_text(first):
-            continue
-        rows += [
-            {"model": name, "context": context, **ratios(first, found, context, int(reference["training_window"]))}
-            for context in contexts_of(summary)
-            if (index, context) != (0, "full") and context in ("full", *WINDOWED)
-        ]
-    return rows
+    reference = named[0][1]
+    alike = [(name, summary, path) for (name, summary), path in zip(named, directories, strict=True)
+             if not differences(reference, summary)]  # fmt: skip
+    pairs = pair({name: read_sequences(path) for name, _, path in alike}, int(reference["training_window"]))
+    shown = {(name, context) for name, summary, _ in alike for context in contexts_of(summary)}
+    return ratio_rows({key: found for key, found in pairs.items() if key in shown})
 
 
 def differences(reference: dict[str, Any], summary: dict[str, Any]) -> list[str]:

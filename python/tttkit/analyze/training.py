@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -128,7 +129,11 @@ def _from_scatter(record: Record) -> Finding:
         values = np.log([b / a for a, b in zip(full, windowed, strict=True) if a and b])
         signs, centres = _block_signs(steps[known], values, NUM_BLOCKS * len(multiples))
         by_curve["sw", multiple] = signs
-    return _conclude(by_curve, centres, rule, f"{len(steps)} checkpoints in {NUM_BLOCKS} blocks, one set of sequences")
+    evidence = f"{len(steps)} checkpoints in {NUM_BLOCKS} blocks, one set of sequences"
+    found = _conclude(by_curve, centres, rule, evidence)
+    return dataclasses.replace(
+        found, statement=f"On the sequences evaluated, which stand for no others: {found.statement}"
+    )
 
 
 def _block_signs(steps: Any, values: Floats, num_looked_at: int) -> tuple[Any, list[int]]:

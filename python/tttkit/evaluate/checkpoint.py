@@ -20,8 +20,9 @@ from tttkit.data.split import Split
 from tttkit.errors import DataError
 from tttkit.evaluate.blocks import NllBlocks
 from tttkit.evaluate.bootstrap import PairedBootstrap, paired_bootstrap
-from tttkit.evaluate.chunks import LABELS, ChunkPerplexity, chunk_perplexity
+from tttkit.evaluate.chunks import ChunkPerplexity, chunk_perplexity
 from tttkit.evaluate.nll import Context, token_nll
+from tttkit.evaluate.plan import costs, labelled_positions, labels, positions_only
 from tttkit.evaluate.sequences import SEQUENCE_CHOICE, check_sizes, check_vocabulary, cut_sequences, spread
 from tttkit.models import LanguageModel
 
@@ -41,6 +42,8 @@ class Evaluation:
     nll: dict[Context, NDArray[np.float32]]
     selection_ppl: float
     """exp of the mean NLL of positions W-K+1 … W over many disjoint windows: what best model and patience go by."""
+    selection_windows: int
+    """How many windows that were."""
     starts: NDArray[np.int64]
     """Where each sequence begins in the split, (sequences,)."""
     documents: NDArray[np.int64]
@@ -95,6 +98,7 @@ class Evaluation:
             "sw_mode": protocol.sw_mode,
             "tokens_per_chunk": num_sequences * protocol.chunk_size,
             "selection_ppl": self.selection_ppl,
+            "selection_windows": self.selection_windows,
         }
         chunks = {context: self.chunks(context) for context in self.nll}
         for context, found in chunks.items():
@@ -174,11 +178,6 @@ class Evaluation:
         return values
 
 
-def labels(window: int, max_length: int) -> list[int]:
-    """Multiples m of the window with m W <= T."""
-    return [multiple for multiple in LABELS if multiple * window <= max_length]
-
-
 def evaluate_model(
     model: LanguageModel,
     split: Split,
@@ -198,30 +197,33 @@ def evaluate_model(
     check_vocabulary(model, split)
     check_sizes(protocol, window, model.config.mini_batch_size)
     sequences, starts = cut_sequences(split, protocol.num_sequences, protocol.max_length)
-    costs = _costs(protocol, window, model.config.mini_batch_size)
-    total, done = sum(costs.values()), 0.0
+    shares = costs(protocol, window, model.config.mini_batch_size)
+    total, done = sum(shares.values()), 0.0
 
     def tick(share: float) -> None:
         if progress is not None:
-            progress((done + share * costs[stage]) / total)
+            progress((done + share * shares[stage]) / total)
 
     stage = "selection"
-    selection_ppl = _selection_ppl(model, split, protocol, window, tick)
-    done = costs[stage]
+    selection_ppl, selection_windows = _selection_ppl(model, split, protocol, window, tick)
+    done = shares[stage]
     nll: dict[Context, NDArray[np.float32]] = {}
     for context in CONTEXTS:
         stage = context
-        positions = _labelled_positions(protocol, window) if _positions_only(protocol, context) else None
+        positions = labelled_positions(protocol, window) if positions_only(protocol, context) else None
         compute = partial(token_nll, model, context=context, window=window, positions=positions)
-        if blocks is None:
+        if context == "sw" and model.config.mini_batch_size == 1:
+            nll[context] = _known_at(nll["sw_aligned"], positions)  # attention: the same windows
+        elif blocks is None:
             nll[context] = compute(sequences, progress=tick)
         else:
             nll[context] = blocks.fill(context, sequences, compute, tick)
-        done += costs[stage]
+        done += shares[stage]
     documents = np.searchsorted(split.document_ends, starts, side="right").astype(np.int64)
     return Evaluation(
-        protocol=protocol, window=window, nll=nll, selection_ppl=selection_ppl, starts=starts, documents=documents
-    )
+        protocol=protocol, window=window, nll=nll, selection_ppl=selection_ppl, selection_windows=selection_windows,
+        starts=starts, documents=documents,
+    )  # fmt: skip
 
 
 def write_checkpoint(directory: Path, evaluation: Evaluation, extra: dict[str, Any]) -> dict[str, Any]:
@@ -239,7 +241,8 @@ def write_checkpoint(directory: Path, evaluation: Evaluation, extra: dict[str, A
 
 def _selection_ppl(
     model: LanguageModel, split: Split, protocol: EvaluationConfig, window: int, progress: Callable[[float], None]
-) -> float:
+) -> tuple[float, int]:
+    """selection_ppl and the number of windows it rests on."""
     num_windows = (split.num_tokens - 1) // window
     if num_windows == 0:
         raise DataError(f"the split has {split.num_tokens} tokens, one window of W={window} needs {window + 1}")
@@ -247,37 +250,16 @@ def _selection_ppl(
     starts = spread(num_windows, count) * window
     tokens = np.stack([split.tokens(start, start + window + 1) for start in starts.tolist()]).astype(np.int64)
     nll = token_nll(model, tokens, "full", window=window, progress=progress)
-    return _perplexity(nll[:, window - protocol.chunk_size :])
+    return _perplexity(nll[:, window - protocol.chunk_size :]), count
 
 
-def _positions_only(protocol: EvaluationConfig, context: Context) -> bool:
-    return context == "sw" and protocol.sw_mode == "positions"
-
-
-def _labelled_positions(protocol: EvaluationConfig, window: int) -> NDArray[np.int64]:
-    """Positions of the chunks at the labels, and all before W, which cost one pass."""
-    size, stride = protocol.chunk_size, protocol.chunk_stride
-    wanted = [np.arange(min(window, protocol.max_length))]
-    for multiple in labels(window, protocol.max_length):
-        last = (multiple * window - size) // stride * stride
-        wanted.append(np.arange(last, last + size))
-    return np.unique(np.concatenate(wanted))
-
-
-def _costs(protocol: EvaluationConfig, window: int, mini_batch_size: int) -> dict[str, float]:
-    """Tokens each stage runs through the model, for the progress bar."""
-    length, rows = protocol.max_length, protocol.num_sequences
-    beyond = max(0, length - window)
-    num_sw = beyond
-    if protocol.sw_mode == "positions":
-        num_sw = int((_labelled_positions(protocol, window) >= window).sum())
-    return {
-        "selection": protocol.selection_windows * window,
-        "full": rows * length,
-        "reset": rows * length,
-        "sw_aligned": rows * (window + beyond * window / mini_batch_size),
-        "sw": rows * window * (1 + num_sw),
-    }
+def _known_at(nll: NDArray[np.float32], positions: NDArray[np.int64] | None) -> NDArray[np.float32]:
+    """The same NLL, NaN but at `positions`; all of it for None."""
+    if positions is None:
+        return nll
+    known = np.full_like(nll, np.nan)
+    known[:, positions] = nll[:, positions]
+    return known
 
 
 def _perplexity(nll: NDArray[np.float32]) -> float:

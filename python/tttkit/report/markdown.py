@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from tttkit.analyze import earlier_15k
-from tttkit.analyze.compare import Comparison
+from tttkit.analyze.compare import NO_EQUAL_TOKENS, Comparison
 from tttkit.analyze.finding import Finding, Findings
+from tttkit.analyze.paired import RULE
 from tttkit.analyze.record import Record, number
 
 REPORT_NAME = "CURRICULUM_RESULTS.md"
@@ -32,7 +33,7 @@ def render(record: Record, findings: Findings, comparison: Comparison | None = N
     """The whole report as Markdown. `comparison` is with the runs of `--against`, this run first."""
     parts = [
         f"# Curriculum results: {record.name}",
-        _summary(record, findings),
+        _summary(record, findings, comparison),
         "## Research questions",
         *(_question(index, title, topics, findings) for index, (title, topics) in enumerate(QUESTIONS, start=1)),
         "## Success criteria",
@@ -84,10 +85,11 @@ def criteria(record: Record, findings: Findings) -> list[tuple[bool | None, str]
     plateau = findings["convergence"]
     known = plateau.verdict not in ("unknown", "undecided")
     found.append((plateau.verdict == "plateau" if known else None, f"Plateau reached: {plateau.statement}"))
-    best = [value for item in record.checkpoints if (value := item.perplexity("full", 1)) is not None]
+    key = record.criterion()  # of many windows where it was measured: the least of many small samples is mostly luck
+    values = record.series(key)[1].tolist() if key != "ttt_ppl_mean" else []
     for threshold in THRESHOLDS:
-        text = f"PPL@1xW under {threshold}: " + (f"best {min(best):,.2f}" if best else "not measured")
-        found.append((min(best) < threshold if best else None, text))
+        figures = f"best {min(values):,.2f}, last {values[-1]:,.2f} ({key})" if values else "not measured"
+        found.append((min(values) < threshold if values else None, f"PPL@1xW under {threshold}: {figures}"))
     stopping = findings["early_stopping"]
     reason = record.metadata.get("result", {}).get("reason")
     natural = {"early-stopped": True, "finished": False}.get(str(reason))
@@ -98,18 +100,25 @@ def criteria(record: Record, findings: Findings) -> list[tuple[bool | None, str]
     return found
 
 
-def _summary(record: Record, findings: Findings) -> str:
+def _summary(record: Record, findings: Findings, comparison: Comparison | None) -> str:
     size = record.metadata.get("model", {})
     parameters = size.get("num_parameters") if isinstance(size, dict) else None
     facts = [
         ("model", record.model), ("parameters", parameters), ("window W", record.window),
-        ("last step", findings.last_step), ("tokens seen", findings.last_tokens),
+        ("last step", findings.last_step),
+        ("tokens seen, at most" if record.is_legacy else "tokens seen", findings.last_tokens),
         ("evaluations", findings.num_checkpoints),
         ("written by", "the earlier system" if record.is_legacy else "tttkit"),
     ]  # fmt: skip
     head = table([{"fact": name, "value": value} for name, value in facts])
     topics = ("convergence", "winner", "crossover_step", "policy")
-    return head + "\n\n" + _bullets(findings[topic].statement for topic in topics)
+    verdicts = () if comparison is None else comparison.verdicts
+    at = "at equal tokens" if comparison is not None and comparison.equal_tokens else "at the end"
+    judged = [
+        f"{title} {run}, {at}: " + "; ".join(f"{label} {verdict}" for label, verdict in labels) + "."
+        for (title, run), *labels in (row.items() for row in verdicts)
+    ]
+    return head + "\n\n" + _bullets([*(findings[topic].statement for topic in topics), *judged])
 
 
 def _question(index: int, title: str, topics: tuple[str, ...], findings: Findings) -> str:
@@ -139,9 +148,9 @@ def _comparison(comparison: Comparison | None) -> str:
     ]
     parts = [
         _bullets(refused) if refused else "The protocols are the same, so every number may be compared.",
-        _titled("At equal tokens", comparison.equal_tokens)
-        or "Equal tokens: unknown, a run did not record its tokens.",
+        _titled("At equal tokens", comparison.equal_tokens) or NO_EQUAL_TOKENS,
         _titled("At the end", comparison.end),
+        _titled(f"Verdicts, 95 %: {RULE}", comparison.verdicts),
         _titled(
             f"Ratio to the full context of {comparison.runs[0]}, paired by sequence, 95 % (above 1: that context is "
             f"better; `>` and `<` where surely so)",
@@ -203,11 +212,12 @@ def _plots(record: Record) -> str:
         _, values = record.series(name)
         if values.size > 1:
             span = f"{values[0]:,.1f} to {values[-1]:,.1f}, least {values.min():,.1f}"
-            lines.append(f"{name:<18} {sparkline([float(value) for value in values])}  {span}")
+            lines.append(f"{name:<18} {sparkline([math.log(value) for value in values])}  {span}")
     losses = [value for item in record.metrics if (value := number(item.get("loss"))) is not None]
     if losses:
         lines.append(f"{'training loss':<18} {sparkline(losses)}  {losses[0]:.3f} to {losses[-1]:.3f}")
-    text = "```\n" + "\n".join(lines) + "\n```" if lines else "No curve was kept."
+    axes = f"From left to right over {record.axis}; heights of perplexities are logarithmic."
+    text = f"{axes}\n\n```\n" + "\n".join(lines) + "\n```" if lines else "No curve was kept."
     image = "curriculum_length_gen_evolution.png"
     drawn = record.path.is_dir() and (record.path / image).exists()
     return text + (f"\n\n![Evolution of length generalization]({image})" if drawn else "")
@@ -224,8 +234,8 @@ def _environment(record: Record) -> str:
 def _protocol(record: Record) -> str:
     summary = record.checkpoints[-1].summary
     names = (
-        "training_window", "eval_max_length", "chunk_size", "chunk_stride", "num_sequences", "tokens_per_chunk",
-        "aggregate", "sw_mode", "data_fingerprint",
+        "training_window", "eval_max_length", "chunk_size", "chunk_stride", "num_sequences", "sequence_choice",
+        "num_documents", "tokens_per_chunk", "selection_windows", "aggregate", "sw_mode", "data_fingerprint",
     )  # fmt: skip
     rows = [{"setting": name, "value": summary.get(name)} for name in names]
     data = record.metadata.get("data")
@@ -255,7 +265,7 @@ def _commands(record: Record, comparison: Comparison | None) -> str:
     lines = []
     if isinstance(command, list) and command:
         lines.append(" ".join(str(part) for part in command))
-    others = "" if comparison is None else " --against " + " ".join(comparison.runs[1:])
+    others = "" if comparison is None else "".join(f" --against {name}" for name in comparison.runs[1:])
     lines += [f"tttkit eval run {record.name}", f"tttkit plot {record.name}", f"tttkit report {record.name}{others}"]
     if record.is_legacy:
         lines = lines[-2:]
@@ -282,7 +292,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
-        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+        return f"{value:,}"
     if isinstance(value, float):
         return _figure(value)
     return str(value).replace("|", "\\|").replace("\n", " ")

@@ -74,7 +74,7 @@ def plot_means(summaries: list[dict[str, Any]], path: Path, scales: Scales = USU
 def plot_chunk_eval(curves: dict[str, Any], path: Path) -> Path:
     """All contexts of one checkpoint over positions, and below their ratios to full with intervals. Returns `path`."""
     with style.context(["default", LOOK]):
-        figure = Figure(figsize=(6, 5.6), layout="constrained")
+        figure = Figure(figsize=(6, 6.1), layout="constrained")
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         ends = np.asarray(curves["ends"])
         for context, (colour, line, label) in STYLES.items():
@@ -92,7 +92,7 @@ def plot_chunk_eval(curves: dict[str, Any], path: Path) -> Path:
         _dress_x(bottom, curves, USUAL)
         _mark_multiples(top, curves, USUAL)
         bottom.set_xlabel(_describe_x(curves))
-        figure.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        figure.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=1)
         return save(figure, path)
 
 

@@ -9,19 +9,18 @@ import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from tttkit.report.curves import LABELS, perplexity
-from tttkit.report.figure import CYCLE, GREY, LOOK, USUAL, save, thousands, value_axis
+from tttkit.report.figure import CYCLE, GREY, LOOK, STYLES, USUAL, save, thousands, value_axis
 
 MODELS_NAME = "models"
-_WINDOWED = ("sw", "sw_aligned", "reset")
 _MOST_POINTS = 160
 """More points of a long curve are averaged, since neighbouring chunks of few sequences are mostly noise."""
 
 
 def plot_models(named: list[tuple[str, dict[str, Any]]], path: Path) -> Path:
-    """Full context of every model (top), windowed contexts of every one that learns as it reads (bottom).
+    """Full context of every model (top), the first one's own windowed contexts (bottom).
 
     `named` are names with chunk_eval.json of the evaluations; PNG or SVG by the suffix of `path`. Returns it.
     """
@@ -32,9 +31,7 @@ def plot_models(named: list[tuple[str, dict[str, Any]]], path: Path) -> Path:
             colour, line = CYCLE[index % len(CYCLE)]
             _draw(top, curves, "full", label=name, color=colour, linestyle=line)
         name, curves = named[0]
-        _draw(bottom, curves, "full", label="full", color=CYCLE[0][0], linestyle=CYCLE[0][1])
-        for index, context in enumerate(_WINDOWED, start=1):
-            colour, line = CYCLE[index]
+        for context, (colour, line, _) in STYLES.items():
             _draw(bottom, curves, context, label=context, color=colour, linestyle=line)
         top.set_title("Full context of every model", pad=16)
         bottom.set_title(f"{name}: full context and the same weights under windows")
@@ -44,7 +41,7 @@ def plot_models(named: list[tuple[str, dict[str, Any]]], path: Path) -> Path:
             axes.set_ylabel("perplexity")
             axes.grid(axis="y", color="0.9", linewidth=0.6)
             axes.set_axisbelow(True)
-            axes.legend(loc="upper right", ncols=2)
+            axes.legend(loc="best")
             _mark(axes, int(curves["training_window"]), longest, names=axes is top)
         bottom.set_xlabel(
             f"position in the sequence (tokens, logarithmic; W = {curves['training_window']}, "
@@ -63,10 +60,9 @@ def _draw(axes: Axes, curves: dict[str, Any], context: str, **look: Any) -> None
         axes.plot(ends[known], np.exp(values[known]), "o", markersize=4, color=look["color"], label=look["label"])
         return
     if ends.size > _MOST_POINTS:
-        # Equal shares of the logarithm: the first positions, where curves fall, keep all their points.
-        groups = np.unique(
-            np.linspace(0, _MOST_POINTS, ends.size, endpoint=False).astype(np.int64), return_inverse=True
-        )[1]
+        # Equal shares of the logarithm, as the axis has: the first positions keep a point each.
+        edges = np.geomspace(ends[0], ends[-1], _MOST_POINTS)
+        _, groups = np.unique(np.digitize(ends, edges[1:-1]), return_inverse=True)
         counts = np.bincount(groups)
         ends, values = (np.bincount(groups, weights=each) / counts for each in (ends, values))
     axes.plot(ends, np.exp(values), linewidth=1.4, **look)
@@ -77,7 +73,7 @@ def _mark(axes: Axes, window: int, longest: int, *, names: bool) -> None:
     axes.set_xscale("log")
     marked = [multiple for multiple in LABELS if multiple * window <= longest]
     axes.xaxis.set_major_locator(FixedLocator([multiple * window for multiple in marked]))
-    axes.xaxis.set_major_formatter(thousands if marked else FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_formatter(thousands)
     axes.xaxis.set_minor_locator(NullLocator())
     for multiple in marked:
         axes.axvline(multiple * window, color=GREY, linewidth=0.6, linestyle=(0, (2, 3)), zorder=0)
