@@ -97,7 +97,8 @@ def _exit_code(error: OSError) -> int:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return DiskFullError.exit_code
     by_path = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
-    return UsageError.exit_code if isinstance(error, by_path) else _BUG
+    is_path = isinstance(error, by_path) or error.errno in (errno.ELOOP, errno.ENAMETOOLONG)
+    return UsageError.exit_code if is_path else _BUG
 
 
 def _explain(message: str, hint: str | None, exit_code: int, *, debug: bool) -> int:

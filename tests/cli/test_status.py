@@ -242,6 +242,23 @@ def test_every_living_state_says_who_and_how_to_watch(finished, run, phase):
     assert f"next: {run}: tttkit status {run} --loop" in several.err
 
 
+def test_a_silent_run_and_one_of_another_host(run):
+    forget_result(run)
+    with exclusive(RunDirectory(run)):
+        RunLog(RunDirectory(run)).heartbeat("training", 5)
+        beat = json.loads((run / "heartbeat.json").read_text())
+        (run / "heartbeat.json").write_text(json.dumps({**beat, "monotonic": beat["monotonic"] - 200}))
+        silent = tttkit("status", run, "--check")
+    assert silent.code == 3
+    assert "stalled: alive, but silent for 200 s while running" in " ".join(silent.out.split())
+    assert f"next: kill {beat['pid']}; tttkit resume {run}" in silent.err
+    (run / "heartbeat.json").write_text(json.dumps({**beat, "host": "elsewhere", "boot_id": "another"}))
+    foreign = tttkit("status", run, "--check")
+    assert foreign.code == 0
+    assert "unknown: host elsewhere" in foreign.out
+    assert f"next: ssh elsewhere tttkit status {run}" in foreign.err
+
+
 def test_loop_on_a_terminal_uses_the_alternate_screen(finished):
     ours, theirs = pty.openpty()
     streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}

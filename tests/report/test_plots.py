@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -42,7 +43,10 @@ def evaluation_at(share: float, *, exact: bool = False, num_sequences: int = 4) 
         max_length=T, num_sequences=num_sequences, num_resamples=100, sw_mode="exact" if exact else "positions"
     )
     arrays = {context: values.astype(np.float32) for context, values in nll.items()}
-    return Evaluation(protocol=protocol, window=W, nll=arrays, selection_ppl=math.exp(level), documents=np.arange(4))
+    return Evaluation(
+        protocol=protocol, window=W, nll=arrays, selection_ppl=math.exp(level), starts=(T + 1) * np.arange(4),
+        documents=np.arange(4),
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -148,9 +152,7 @@ def test_names_of_marks_that_would_touch_are_left_out(make_run, tmp_path):
 def test_figures_of_a_hopeless_model_are_drawn(tmp_path):
     evaluation = evaluation_at(0.5)
     wild = {context: values * np.float32(200) for context, values in evaluation.nll.items()}
-    hopeless = Evaluation(
-        protocol=evaluation.protocol, window=W, nll=wild, selection_ppl=math.inf, documents=np.arange(4)
-    )
+    hopeless = dataclasses.replace(evaluation, nll=wild, selection_ppl=math.inf)
     curves = hopeless.curves()
     assert plot_chunk_eval(curves, tmp_path / "chunks.png").read_bytes().startswith(PNG)
     assert plot_evolution([{**curves, "step": 0}], tmp_path / "evolution.png").read_bytes().startswith(PNG)

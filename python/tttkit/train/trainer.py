@@ -131,6 +131,8 @@ class Trainer:
                 f"out of memory at step {self.progress.step}, beside the update itself",
                 hint="lower --eval-num-sequences or --eval-max-length, or take a smaller model or --precision bf16",
             ) from error
+        finally:
+            self.updater.feed.close()
 
     def train_step(self) -> None:
         """One optimizer update: mean loss over all tokens of all micro-batches, clipped once."""
@@ -146,7 +148,8 @@ class Trainer:
         self.progress.count(update.loss, applied=update.applied)
         self._step_seconds.append(time.perf_counter() - started)
         if not update.applied:
-            self.log.write(f"update {step} skipped: loss {update.loss}, gradient norm {update.grad_norm}")
+            what = ", carried fast weights not finite" if math.isfinite(update.loss + update.grad_norm) else ""
+            self.log.write(f"update {step} skipped: loss {update.loss}, gradient norm {update.grad_norm}{what}")
         if step % self.config.train.log_every == 0 or step in (1, self.config.train.max_steps):
             self._log_step(update, rate)
         divergence = self.progress.divergence()
@@ -296,7 +299,7 @@ class Trainer:
 
     def _restore(self, state: state_files.LoadedState) -> None:
         state_files.restore(state, self.model, self.optimizer)
-        self.updater.feed.load(state.tensors)
+        self.updater.feed.load(state.tensors, state.step)
         self.progress = Progress(**state.values["progress"])
         self.updater.micro_batch = self.progress.micro_batch or self.config.train.batch_size
         self.early_stopping.load(state.values["early_stopping"])
@@ -308,7 +311,8 @@ class Trainer:
     def _weights_are_finite(self) -> bool:
         """Whether weights, learned fast weights among them, and moments may be saved."""
         moments = (value for state in self.optimizer.state.values() for value in state.values())
-        return all(bool(torch.isfinite(tensor).all()) for tensor in (*self.model.parameters(), *moments))
+        carried = self.updater.feed.tensors().values()
+        return all(bool(torch.isfinite(tensor).all()) for tensor in (*self.model.parameters(), *moments, *carried))
 
     def _write_evaluation(self, evaluation: Evaluation, index: int, seconds: float) -> dict[str, Any]:
         """The checkpoint's files and the list of all summaries, now or once there is room."""
@@ -334,6 +338,8 @@ class Trainer:
             "eta_seconds": self.eta_seconds(),
             **self._utilization.record(median(self._step_seconds)),
         }
+        if self.config.train.stages:
+            record["window"] = self.updater.feed.window
         if self.progress.step % self.config.train.inner_loss_every == 0:
             record |= self.updater.feed.inner_record()
         verified = self.proof.verified

@@ -61,7 +61,7 @@ class Updater:
         set_learning_rate(self._optimizer, rate)
         limit = self._config.optimizer.max_grad_norm or math.inf
         grad_norm = float(torch.nn.utils.clip_grad_norm_(self._model.parameters(), limit))
-        applied = math.isfinite(loss) and math.isfinite(grad_norm)
+        applied = math.isfinite(loss) and math.isfinite(grad_norm) and self.feed.is_finite()
         self.feed.settle(applied=applied)
         if applied:
             self._optimizer.step()
@@ -89,10 +89,11 @@ class Updater:
     def _accumulate(self, step: int, between: Callable[[], None]) -> float:
         train = self._config.train
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
-        for batch in self.feed.windows(step).chunk(train.grad_accumulation):  # (B, W+1)
-            for part in torch.split(batch, self.micro_batch):
+        windows = self.feed.windows(step)
+        for batch in windows.chunk(train.grad_accumulation):  # (B, W+1)
+            for part in torch.split(batch, self._windows_at_once()):
                 between()
-                share = len(part) / (train.batch_size * train.grad_accumulation)
+                share = len(part) / len(windows)
                 loss += self._backward(part.to(self._device, non_blocking=True), share)
         return float(loss)
 
@@ -104,9 +105,13 @@ class Updater:
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach().double()
 
+    def _windows_at_once(self) -> int:
+        """As many tokens as a micro-batch of windows of train.window, in windows of this stage."""
+        return max(1, self.micro_batch * self._config.train.window // self.feed.window)
+
     def _memory_error(self, step: int) -> DeviceMemoryError:
         train = self._config.train
-        size = f"{self.micro_batch} windows of W={train.window}"
+        size = f"{self._windows_at_once()} windows of W={self.feed.window}"
         half, double = max(1, train.batch_size // 2), 2 * train.grad_accumulation
         options = [f"--batch-size {half} --grad-accumulation {double} (the same update)", "--auto-microbatch"]
         if train.precision != "bf16":
