@@ -51,7 +51,7 @@ def _print(title: str, rows: Iterable[dict[str, Any]]) -> None:
     if not rows:
         return
     table = Table(title=escape(title), title_justify="left")
-    heads = list(dict.fromkeys(key for row in rows for key in row))
+    heads = list(dict.fromkeys(key for row in rows for key, value in row.items() if value is not None))
     for head in heads:
         numeric = all(isinstance(row.get(head), int | float | None) for row in rows)
         table.add_column(escape(head), justify="right" if numeric else "left")

@@ -70,5 +70,6 @@ def changes(before: Look | None, item: RunStatus) -> str:
 
 def _file(item: RunStatus) -> Path:
     root = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    name = hashlib.sha256(str(Path(item.run).absolute()).encode()).hexdigest()[:24]
+    # With its identity: another run at the same path is no change of this one.
+    name = hashlib.sha256(f"{Path(item.run).absolute()} {item.run_id}".encode()).hexdigest()[:24]
     return Path(root) / "tttkit" / "looks" / f"{name}.json"

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from tttkit.errors import UsageError
 from tttkit.files import json_safe
-from tttkit.report.status import RunStatus, read_status
+from tttkit.report.status import LIVE_STATES, RunStatus, read_status
 from tttkit.rundir import RunDirectory, find_run
 
 from .console import err, out, print_json, print_table, stdout_is_gone
@@ -86,7 +86,7 @@ def _watch(directories: list[RunDirectory], interval: float, _json_output: bool)
             found, looked = [read_status(directory) for directory in directories], time.monotonic()
             while (elapsed := time.monotonic() - looked) < interval and not stdout_is_gone():
                 note = f"looked {duration(elapsed)} ago, again in {duration(interval - elapsed)}; Ctrl-C ends"
-                live.update(screen(_parts(found, before), f"{_next(found)}[dim]{note}[/]"), refresh=True)
+                live.update(screen(_parts(found, before), f"{_next(found, watching=True)}[dim]{note}[/]"), refresh=True)
                 time.sleep(min(_REDRAW_SECONDS, interval))
             for item in found:
                 remember(item)
@@ -104,15 +104,16 @@ def _print(found: list[RunStatus], before: list[Look | None], *, json_output: bo
             print_table(part)
         else:
             out.print(part, soft_wrap=not isinstance(part, Table))
-    if commands := _next(found):
-        err.print(commands, end="", soft_wrap=True)
+    err.print(_next(found), end="", soft_wrap=True)
 
 
-def _next(found: list[RunStatus]) -> str:
-    """A line (markup) with the next command of each run that has one."""
-    names = [f"{escape(item.run)}: " if len(found) > 1 else "" for item in found]
-    pairs = [(name, item.next_command) for name, item in zip(names, found, strict=True) if item.next_command]
-    return "".join(f"[hint]next:[/] {name}{escape(command)}\n" for name, command in pairs)
+def _next(found: list[RunStatus], *, watching: bool = False) -> str:
+    """A line (markup) with the next command of each run; where a run is watched already, of those that need one."""
+    return "".join(
+        f"[hint]next:[/] {f'{escape(item.run)}: ' if len(found) > 1 else ''}{escape(item.next_command)}\n"
+        for item in found
+        if not (watching and item.state in LIVE_STATES)
+    )
 
 
 def _parts(found: list[RunStatus], before: list[Look | None]) -> list[RenderableType]:

@@ -16,7 +16,7 @@ from .units import duration, finish_time, perplexity, size, sparkline, speed
 
 _COLOURS = {
     "running": "ok", "evaluating": "ok", "saving": "ok", "starting": "ok", "finished": "ok", "early-stopped": "ok",
-    "preempted": "warning", "stalled": "warning", "disk-full": "warning",
+    "preempted": "warning", "stalled": "warning", "disk-full": "warning", "unknown": "warning",
 }  # fmt: skip
 _BAR_WIDTH = 20
 

@@ -76,7 +76,7 @@ class LiveRows(Progress):
         smoothed = self._loss / self._weight if self._weight else math.nan
         self._figures = [
             f"loss {loss:.3f} ({smoothed:.3f} smoothed)", f"ppl {perplexity(event['ppl'])}",
-            f"lr {event['lr']:.1e}", speed(event["tokens_per_second"]), f"gnorm {event['grad_norm']:.2f}",
+            f"lr {event['lr']:.1e}", speed(event["tokens_per_second"]), f"gnorm {event['grad_norm']:.2f}", *_gpu(event),
             f"ETA {finish_time(event['eta_seconds'])}",
         ]  # fmt: skip
         if event["num_skipped"]:
@@ -88,6 +88,15 @@ class LiveRows(Progress):
         yield self.make_tasks_table(self.tasks)
         if self._figures:
             yield Text("\n".join(_fill(self._figures, self.console.width)), no_wrap=True, overflow="ellipsis")
+
+
+def _gpu(event: dict[str, Any]) -> list[str]:
+    """`MFU 31 %` and `GPU 71 % 38/80 GB`, as far as they are known."""
+    if "mfu" not in event:
+        return []
+    busy = f"{event['gpu_utilization']:.0%} ".replace("%", " %") if "gpu_utilization" in event else ""
+    memory = f"{event['gpu_memory_used'] / 1e9:.0f}/{event['gpu_memory_total'] / 1e9:.0f} GB"
+    return [f"MFU {100 * event['mfu']:.0f} %", f"GPU {busy}{memory}"]
 
 
 def _fill(parts: list[str], width: int) -> list[str]:

@@ -23,6 +23,7 @@ def first_screen(plan: dict[str, Any], environment: Mapping[str, str]) -> list[t
     whole = f"{steps * tokens:,} tokens to go, {share:.2f} times the training split in all"
     rows = [
         ("model", f"{plan['model']}, {plan['num_parameters']:,} parameters, W={plan['window']}, seed {plan['seed']}"),
+        ("code", _code(plan)),
         ("device", f"{plan['device']}, {plan['precision']}, {plan['num_threads']} threads"),
         ("data", f"{data}, vocabulary {plan['vocab_size']:,}"),
         ("plan", f"steps {plan['step']:,} to {plan['max_steps']:,} of {tokens:,} tokens: {whole}"),
@@ -53,6 +54,16 @@ def last_screen(plan: dict[str, Any], result: dict[str, Any], run: str, seconds:
     if evaluated:
         commands += [f"tttkit plot {path}", f"tttkit eval checkpoint {path}/best_model"]
     return [*rows, ("next", "\n".join(commands))]
+
+
+def _code(plan: dict[str, Any]) -> str:
+    """Version and, of a checkout, its commit; `-dirty` is git's mark of changes that are not committed."""
+    commit = plan["git_commit"]
+    if commit is None:
+        return f"tttkit {plan['version']}"
+    dirty = commit.endswith("-dirty")
+    text = f"tttkit {plan['version']}, commit {escape(commit.removesuffix('-dirty'))}"
+    return f"{text}, [warning]with changes that are not committed[/]" if dirty else text
 
 
 def _stages(plan: dict[str, Any]) -> str:

@@ -138,7 +138,7 @@ class TrainView:
             f"selection_ppl={summary['selection_ppl']:.2f}{best} patience={event['num_waiting']}/{event['patience']} "
             f"eval_seconds={summary['eval_seconds']:.1f}"
         )
-        if not self.quiet:
+        if not self.quiet and (self.json_events or not event["is_last"]):  # the last one is the result: `finished`
             print_table(evaluation_table(summary, narrow=_is_narrow()), err)
         if self._rows:
             self._rows.at_step(summary["step"])

@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import shutil
 import signal
 import socket
@@ -20,12 +21,18 @@ import pytest
 
 from tests.cli.conftest import start, train_options, tttkit, wait_until
 from tttkit.rundir import RunDirectory, exclusive
+from tttkit.train.metrics import RunLog
 
 
 @pytest.fixture
 def run(finished, tmp_path) -> Path:
-    """A copy of the finished run, to be changed."""
-    return Path(shutil.copytree(finished, tmp_path / "run"))
+    """A copy of the finished run, to be changed, as the command line would have made it."""
+    copied = Path(shutil.copytree(finished, tmp_path / "run"))
+    metadata = json.loads((copied / "metadata.json").read_text())
+    (copied / "metadata.json").write_text(
+        json.dumps({**metadata, "command": ["tttkit", "train", "--out", str(copied)]})
+    )
+    return copied
 
 
 def look(run) -> dict:
@@ -143,6 +150,13 @@ def test_what_changed_since_the_last_look(run):
     assert "nothing has changed" in tttkit("status", run).out
 
 
+def test_another_run_at_the_same_path_is_not_compared(run):
+    tttkit("status", run)
+    metadata = json.loads((run / "metadata.json").read_text())
+    (run / "metadata.json").write_text(json.dumps({**metadata, "run_id": "another"}))
+    assert "since then" not in tttkit("status", run).out
+
+
 def test_a_state_folder_that_cannot_be_written(run, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", "/dev/null")
     assert tttkit("status", run).code == 0
@@ -178,6 +192,71 @@ def test_several_runs_in_one_table(finished, run):
     assert "crashed" in table[1]
     assert f"{run}: crashed: its process" in result.out, "the reason of what is not well"
     assert result.err.count("next: ") == 2
+
+
+ENDS = {
+    "finished": (0, "tttkit plot"), "early-stopped": (0, "tttkit plot"), "preempted": (0, "tttkit train"),
+    "nan-stopped": (5, "tttkit train"), "disk-full": (6, "tttkit train"), "crashed": (4, "tttkit train"),
+}  # fmt: skip
+PHASES = {"starting": "starting", "training": "running", "evaluating": "evaluating", "saving": "saving"}
+
+
+def end_as(run, reason):
+    metadata = json.loads((run / "metadata.json").read_text())
+    metadata["result"] |= {"reason": reason}
+    (run / "metadata.json").write_text(json.dumps(metadata))
+
+
+@pytest.mark.parametrize("state", ENDS)
+def test_every_end_has_a_reason_a_next_command_and_a_code(finished, run, state):
+    forget_result(run) if state == "crashed" else end_as(run, state)
+    code, command = ENDS[state]
+    values, alone = look(run), tttkit("status", run, "--check")
+    assert values["state"] == state
+    assert values["reason"]
+    assert (alone.code, f"{state}: {values['reason']}" in " ".join(alone.out.split())) == (code, True)
+    assert f"next: {command}" in alone.err
+    several = tttkit("status", finished, run, "--check")
+    assert several.code == code
+    assert f"next: {run}: {command}" in several.err
+    if state not in ("finished", "early-stopped"):
+        assert f"{run}: {state}: {values['reason']}" in several.out
+
+
+def test_the_command_after_nan_takes_half_the_rate_in_another_run(run):
+    end_as(run, "nan-stopped")
+    command = shlex.split(look(run)["next_command"])
+    assert command[-4:] == ["--learning-rate", "0.0015", "--out", f"{run}-lower-rate"]
+    assert tttkit(*command[1:], "--dry-run").code == 0
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_every_living_state_says_who_and_how_to_watch(finished, run, phase):
+    with exclusive(RunDirectory(run)):
+        RunLog(RunDirectory(run)).heartbeat(phase, 5)
+        several = tttkit("status", finished, run, "--check")
+    assert several.code == 0
+    assert f" {PHASES[phase]} " in next(
+        line for line in several.out.splitlines() if line.startswith("│") and str(run) in line
+    )
+    assert f"next: {run}: tttkit status {run} --loop" in several.err
+
+
+def test_a_silent_run_and_one_of_another_host(run):
+    forget_result(run)
+    with exclusive(RunDirectory(run)):
+        RunLog(RunDirectory(run)).heartbeat("training", 5)
+        beat = json.loads((run / "heartbeat.json").read_text())
+        (run / "heartbeat.json").write_text(json.dumps({**beat, "monotonic": beat["monotonic"] - 200}))
+        silent = tttkit("status", run, "--check")
+    assert silent.code == 3
+    assert "stalled: alive, but silent for 200 s while running" in " ".join(silent.out.split())
+    assert f"next: kill {beat['pid']}; tttkit resume {run}" in silent.err
+    (run / "heartbeat.json").write_text(json.dumps({**beat, "host": "elsewhere", "boot_id": "another"}))
+    foreign = tttkit("status", run, "--check")
+    assert foreign.code == 0
+    assert "unknown: host elsewhere" in foreign.out
+    assert f"next: ssh elsewhere tttkit status {run}" in foreign.err
 
 
 def test_loop_on_a_terminal_uses_the_alternate_screen(finished):

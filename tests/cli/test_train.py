@@ -24,6 +24,7 @@ PLAN = {
     "max_steps": 100, "tokens_per_step": 1024,
     "evaluation_steps": [0, 50, 100], "num_evaluations_ahead": 3, "eval_max_length": 1280, "eval_num_sequences": 16,
     "device": "cpu", "precision": "fp32", "num_threads": 2, "seed": 42, "resumed": False, "state_bytes": 12_000_000,
+    "version": "0.1.0", "git_commit": "0123abcd-dirty",
     "planned_bytes": 48_000_000, "free_bytes": 412_000_000_000,
 }  # fmt: skip
 STEP = {
@@ -111,12 +112,15 @@ def test_the_first_and_the_last_screen(trained):
 
 def test_a_table_after_each_evaluation_and_the_last_on_stdout(trained):
     run, result = trained
-    for summary in json.loads((run / "all_summaries.json").read_text()):
-        shown = result.err[result.err.index(f"perplexity by context at step {summary['step']},") :]
+    summaries = json.loads((run / "all_summaries.json").read_text())
+    for summary in summaries:
+        text = result.out if summary is summaries[-1] else result.err
+        shown = text[text.index(f"perplexity by context at step {summary['step']},") :]
         row = next(line for line in shown.splitlines() if "20 x W" in line)
         for key in ("ttt_ppl_at_20xW", "sw_ppl_at_20xW", "sw_aligned_ppl_at_20xW", "reset_ppl_at_20xW"):
             assert f"{summary[key]:,.2f}" in row
     assert result.out.count("perplexity by context") == 1
+    assert result.err.count("perplexity by context") == len(summaries) - 1, "each table once"
 
 
 def test_piped_lines_are_keys_and_values(trained):

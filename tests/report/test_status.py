@@ -15,12 +15,10 @@ import pytest
 
 from tttkit import files
 from tttkit.errors import DataError
-from tttkit.report.status import read_status
+from tttkit.report.status import LIVE_STATES, read_status
 from tttkit.rundir import RunDirectory, exclusive
 from tttkit.train.metrics import RunLog
 from tttkit.train.start import train
-
-LIVE_STATES = {"starting", "running", "evaluating", "saving"}
 
 
 def train_here(values, out):
@@ -86,7 +84,7 @@ def test_a_run_from_its_start_to_a_signal_and_its_end(tiny_values, tmp_path, tra
         assert 0 < found.step < 3000
         assert 0 < found.eta_seconds < 3600
         assert found.num_evaluations >= 1
-        assert found.next_command is None
+        assert found.next_command == f"tttkit status {out} --loop"
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 75
     found = read_status(run)

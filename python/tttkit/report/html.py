@@ -119,7 +119,11 @@ def _curves(data: dict[str, Any]) -> str:
                 "Perplexity by position",
                 "Dots: computed at the labelled positions only. Faint: the last checkpoint.",
             ),
-            _figure("ratios", "Ratio to the full context, with 95 % intervals", "Above 1 the full context is better."),
+            _figure(
+                "ratios",
+                "Ratio to the full context",
+                "Above 1 the full context is better. Bands and bars: 95 % intervals.",
+            ),
             _figure("evolution", "Perplexity over training, full context", "A line for each labelled position."),
             _figure("training", "Training loss", "Smoothed, over the losses as logged."),
             "</div>",

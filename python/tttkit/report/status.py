@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import shlex
 from contextlib import suppress
 from typing import Any
 
@@ -19,6 +20,7 @@ from tttkit.rundir import RunDirectory, is_locked
 SCHEMA_VERSION = 1
 STALLED_SECONDS = 120.0
 _PHASES = {"starting": "starting", "training": "running", "evaluating": "evaluating", "saving": "saving"}
+LIVE_STATES = frozenset(_PHASES.values())
 _ENDS = ("finished", "early-stopped", "preempted", "nan-stopped", "disk-full")
 
 
@@ -28,11 +30,13 @@ class RunStatus:
 
     schema_version: int
     run: str
+    run_id: str | None
+    """What tells this run from another at the same path."""
     state: str
     """starting, running, evaluating, saving, stalled, disk-full, preempted, finished, early-stopped, nan-stopped,
     crashed or unknown."""
     reason: str
-    next_command: str | None
+    next_command: str
     model: str | None
     step: int | None
     max_steps: int | None
@@ -90,11 +94,12 @@ def read_status(run: RunDirectory, *, num_log_lines: int = 3) -> RunStatus:
     stopping = metadata.get("early_stopping", {})
     best = stopping.get("best_checkpoint")
     best_steps = [item.get("step") for item in summaries if best is not None and item.get("checkpoint_idx") == best]
-    running = state in _PHASES.values()
+    running = state in LIVE_STATES
     saved, (used, free) = vitals.newest_state(run), vitals.disk(run.path)
     return RunStatus(
         schema_version=SCHEMA_VERSION,
         run=str(run.results or run.path),
+        run_id=metadata.get("run_id"),
         state=state,
         reason=reason,
         next_command=_next_command(state, run, metadata),
@@ -204,15 +209,26 @@ def _reason_of_end(reason: str, result: dict[str, Any], metadata: dict[str, Any]
     return f"all steps done, at step {step}"
 
 
-def _next_command(state: str, run: RunDirectory, metadata: dict[str, Any]) -> str | None:
-    if state in ("preempted", "crashed") or (state == "disk-full" and not is_locked(run)):
-        command = " ".join(metadata.get("command", [])) or f"tttkit train --out {run.path}"
-        return f"{command}  (goes on from the last saved state)"
-    if state in ("finished", "early-stopped", "unknown"):
-        return f"tttkit plot {run.results or run.path}"
+def _next_command(state: str, run: RunDirectory, metadata: dict[str, Any]) -> str:
+    """What to do with a run in this state, as a command."""
+    heartbeat = run.read_heartbeat() or {}
+    again = shlex.join(metadata.get("command", [])) or f"tttkit train --out {run.path}"
+    if state in LIVE_STATES:
+        return f"tttkit status {run.path} --loop"
+    if state == "stalled" and processes.is_stopped(heartbeat):
+        return f"kill -CONT {heartbeat['pid']}"
+    if state == "stalled":
+        return f"kill {heartbeat.get('pid', 'PID')}; tttkit resume {run.path}  (unless it goes on by itself)"
+    if state == "disk-full" and is_locked(run):
+        return f"tttkit doctor {run.path}  (says how much room it needs)"
+    if state in ("preempted", "crashed", "disk-full"):
+        return f"{again}  (goes on from the last saved state)"
     if state == "nan-stopped":
-        return "train with a lower optimizer.learning_rate in another --out"
-    return None
+        rate = metadata.get("config", {}).get("optimizer", {}).get("learning_rate", 0.0)
+        return f"{again} --learning-rate {rate / 2:g} --out {run.path}-lower-rate"
+    if state == "unknown" and "config" in metadata:
+        return f"ssh {heartbeat.get('host', 'HOST')} tttkit status {run.path.absolute()}"
+    return f"tttkit plot {run.results or run.path}"
 
 
 def _latest_step(

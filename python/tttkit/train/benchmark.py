@@ -27,8 +27,7 @@ from tttkit.model_config import ModelConfig
 from tttkit.models import LanguageModel, build_model, compiled, to_official
 from tttkit.models.convert import official_config
 from tttkit.train.optim import build_optimizer
-
-_PEAK_SIZE = 2048
+from tttkit.train.utilization import flop_per_token, peak_flop_per_second, synchronize
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,29 +122,11 @@ def measure_training(
         parts=_parts(runners[0], ids, precision, rounds, device),
         tokens_per_step=batch_size * window,
         flop_per_step=batch_size * window * flop_per_token(config, window),
-        peak_flop_per_second=_peak(device, precision, rounds),
+        peak_flop_per_second=peak_flop_per_second(device, precision, rounds=rounds),
         peak_memory_bytes=_peak_memory(device),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         num_threads=torch.get_num_threads(),
     )
-
-
-def flop_per_token(config: ModelConfig, window: int) -> float:
-    """Floating-point operations of forward and backward for one token: 6 per weight of a matrix, and the mixing.
-
-    Norms, embeddings and pointwise work are left out. Mixing is attention over half a window, or the products of the
-    inner loop: with C tokens in a mini-batch and head width d, 3 d^2 + 2 C d of multiply-adds per head and layer
-    for TTT-Linear; for TTT-MLP, whose layers are 4 d wide, 16 times the first and 5 times the second.
-    """
-    width, layers, heads, d = config.hidden_size, config.num_hidden_layers, config.num_attention_heads, config.head_dim
-    projections = 4 - config.share_qk + config.use_gate
-    matrices = layers * (projections * width * width + 3 * width * config.intermediate_size) + config.vocab_size * width
-    if config.architecture == "ttt":
-        outer, inner = (3, 2) if config.ttt_layer_type == "linear" else (24, 5)
-        mixing = layers * heads * (outer * d * d + inner * config.mini_batch_size * d)
-    else:
-        mixing = layers * width * window
-    return 6.0 * (matrices + mixing)
 
 
 def _ours(name: str, model: LanguageModel, *, compile_blocks: bool) -> _Runner:
@@ -213,24 +194,11 @@ def _parts(runner: _Runner, ids: Tensor, precision: str, rounds: int, device: to
 
 
 def _clock(action: Callable[[], Any], device: torch.device) -> float:
-    _synchronize(device)
+    synchronize(device)
     started = time.perf_counter()
     action()
-    _synchronize(device)
+    synchronize(device)
     return time.perf_counter() - started
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _peak(device: torch.device, precision: str, rounds: int) -> float:
-    """FLOP per second of a square product."""
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    a, b = torch.randn(2, _PEAK_SIZE, _PEAK_SIZE, device=device, dtype=dtype).unbind()
-    times = [_clock(lambda: a @ b, device) for _ in range(rounds + 1)][1:]
-    return 2.0 * _PEAK_SIZE**3 / min(times)
 
 
 def _peak_memory(device: torch.device) -> int:

@@ -62,6 +62,8 @@ def plan_event(trainer: Trainer, *, resumed: bool) -> dict[str, Any]:
         "precision": config.train.precision,
         "num_threads": torch.get_num_threads(),
         "seed": config.train.seed,
+        "version": trainer.metadata.values["environment"]["tttkit"],
+        "git_commit": trainer.metadata.values["environment"]["git_commit"],
         "resumed": resumed,
         "state_bytes": _STATE_COPIES * _BYTES_PER_PARAMETER * num_parameters,
         "planned_bytes": planned_bytes(config, num_parameters, len(ahead)),

@@ -36,6 +36,7 @@ from tttkit.train.resume_proof import ResumeProof
 from tttkit.train.schedule import default_save_every, evaluation_steps, learning_rate
 from tttkit.train.signals import StopRequestedError, StopSignals
 from tttkit.train.update import Update, Updater, is_out_of_memory
+from tttkit.train.utilization import Utilization
 
 Report = Callable[[dict[str, Any]], None]
 MAX_SAVING_SHARE = 0.02
@@ -77,6 +78,10 @@ class Trainer:
         self.progress = Progress()
         self.proof = ResumeProof([], 0)
         self.tokens_per_step = config.train.window * config.train.batch_size * config.train.grad_accumulation
+        self._utilization = Utilization(
+            config.model, window=config.train.window, tokens_per_step=self.tokens_per_step,
+            precision=config.train.precision, device=device,
+        )  # fmt: skip
         self._save_every = config.train.save_every or default_save_every(config.train.max_steps)
         self._saved: tuple[int, int, int] | None = None
         self._last_save = time.monotonic()
@@ -331,6 +336,7 @@ class Trainer:
             "tokens_per_second": self.tokens_per_step / median(self._step_seconds),
             "num_skipped": self.progress.num_skipped,
             "eta_seconds": self.eta_seconds(),
+            **self._utilization.record(median(self._step_seconds)),
         }
         if self.config.train.stages:
             record["window"] = self.updater.feed.window
@@ -366,8 +372,10 @@ class Trainer:
             f"selection_ppl {summary['selection_ppl']:.3f}"
             f"{' (best)' if is_best else ''}, patience {stopping.num_waiting}/{stopping.config.patience}"
         )
-        patience = {"num_waiting": stopping.num_waiting, "patience": stopping.config.patience}
-        self.report({"event": "evaluation", "is_best": is_best, **patience, "summary": summary})
+        step = summary["step"]
+        is_last = step == self.config.train.max_steps or stopping.should_stop(step)
+        found = {"is_best": is_best, "is_last": is_last, "num_waiting": stopping.num_waiting}
+        self.report({"event": "evaluation", **found, "patience": stopping.config.patience, "summary": summary})
 
     def _export(self, name: str) -> None:
         """Write the weights as a model, now or, from a copy in memory, once there is room."""
