@@ -12,6 +12,7 @@ pub mod error;
 pub mod ingest;
 pub mod lane;
 pub mod pack;
+pub mod sampler;
 pub mod shard;
 pub mod split;
 pub mod window;
