@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUST_SOURCES := $(shell find rust -name '*.rs' -o -name 'Cargo.toml') Cargo.toml Cargo.lock
 
-.PHONY: help quickstart setup build format lint test test-faults all bench wheel clean
+.PHONY: help quickstart setup build format lint test test-faults all bench bench-rust wheel clean
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -63,6 +63,9 @@ bench: setup ## measure beside the peers
 	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/statistics_speed.py
 	$(BIN)/python benchmarks/overhead.py
+
+bench-rust: setup ## measure the inner loops of the data engine
+	cargo bench -q -p tttkit-core
 
 wheel: setup ## build the wheel into dist/
 	$(BIN)/maturin build -q --release --out dist

@@ -13,6 +13,7 @@ pub mod ingest;
 pub mod lane;
 mod median;
 pub mod pack;
+pub mod sampler;
 pub mod shard;
 pub mod split;
 pub mod window;

@@ -10,7 +10,7 @@ use crate::lane::LaneWindow;
 use crate::shard::Shard;
 
 /// Rows between asking for a window's memory and reading it.
-const ROWS_AHEAD: usize = 8;
+const ROWS_AHEAD: usize = 16;
 
 /// Shards in order, with the position of each in the stream.
 pub struct TokenSplit {
@@ -114,13 +114,14 @@ impl TokenSplit {
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "compiled once for each set of instructions")]
     fn gather_rows(&self, windows: &[u64], len: usize, target: &mut [MaybeUninit<i64>]) -> Result<()> {
-        let first = |index: u64| index.saturating_mul(len as u64 - 1);
+        let window = len as u64 - 1;
+        let first = |index: u64| index.saturating_mul(window);
         for &index in windows.iter().take(ROWS_AHEAD) {
-            self.prefetch(first(index), len);
+            self.prefetch(index, window);
         }
         for (number, (row, &index)) in target.chunks_exact_mut(len).zip(windows).enumerate() {
             if let Some(&ahead) = windows.get(number + ROWS_AHEAD) {
-                self.prefetch(first(ahead), len);
+                self.prefetch(ahead, window);
             }
             let at = self.shard_at(first(index));
             let shard = self.shards.get(at);
@@ -151,12 +152,13 @@ impl TokenSplit {
         after.saturating_sub(1).min(self.shards.len().saturating_sub(1))
     }
 
-    /// Ask for tokens before they are needed.
+    /// Ask for the memory of a window before it is needed.
     #[inline]
-    fn prefetch(&self, start: u64, len: usize) {
-        let index = self.shard_at(start);
-        if let Some(shard) = self.shards.get(index) {
-            shard.prefetch(start - self.starts[index], len);
+    pub fn prefetch(&self, index: u64, window: u64) {
+        let start = index.saturating_mul(window);
+        let at = self.shard_at(start);
+        if let Some(shard) = self.shards.get(at) {
+            shard.prefetch(start - self.starts[at], window as usize + 1);
         }
     }
 

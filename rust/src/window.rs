@@ -10,7 +10,7 @@ const NUM_ROUNDS: usize = 8;
 /// Values that are permuted side by side.
 const LANES: usize = 8;
 /// Windows of one walk.
-const MANY: usize = 64;
+const MANY: usize = 256;
 
 /// The order of `num_windows` windows in one epoch.
 pub struct EpochOrder {
@@ -123,17 +123,42 @@ impl Sampling {
     /// # Errors
     /// When the split has no window, or the step lies beyond what 64 bits can count.
     pub fn windows(&self, step: u64) -> Result<Vec<u64>> {
+        self.windows_of_steps(step, 1)
+    }
+
+    /// As `windows`, of `num_steps` steps one after another. Many cost less together than one by one.
+    ///
+    /// # Errors
+    /// As `windows`, for any of the steps.
+    pub fn windows_of_steps(&self, step: u64, num_steps: u64) -> Result<Vec<u64>> {
         if self.num_windows == 0 {
             return Err(Error::Value("the split holds no full window".into()));
         }
-        let first = step
-            .checked_mul(self.world_size)
-            .and_then(|steps| steps.checked_add(self.rank))
-            .and_then(|batches| batches.checked_mul(self.batch_size))
-            .filter(|first| first.checked_add(self.batch_size).is_some())
-            .ok_or_else(|| Error::Value(format!("step {step} is out of range")))?;
-        let mut windows = vec![0; self.batch_size as usize];
-        let (mut rest, mut sample) = (windows.as_mut_slice(), first);
+        let out_of_range = || Error::Value(format!("step {step} is out of range"));
+        let count = self.batch_size.checked_mul(num_steps).ok_or_else(out_of_range)?;
+        let mut windows = vec![0; count as usize];
+        // One rank draws its steps without a gap.
+        let stretch = if self.world_size == 1 { count } else { self.batch_size };
+        for (index, part) in windows.chunks_mut(stretch.max(1) as usize).enumerate() {
+            let first = self
+                .first_sample(step.saturating_add(index as u64))
+                .ok_or_else(out_of_range)?;
+            first.checked_add(part.len() as u64).ok_or_else(out_of_range)?;
+            self.draw(first, part);
+        }
+        Ok(windows)
+    }
+
+    /// How many samples all ranks draw before those of this rank at `step`.
+    fn first_sample(&self, step: u64) -> Option<u64> {
+        step.checked_mul(self.world_size)?
+            .checked_add(self.rank)?
+            .checked_mul(self.batch_size)
+    }
+
+    /// The windows of the samples from `first` on.
+    fn draw(&self, first: u64, target: &mut [u64]) {
+        let (mut rest, mut sample) = (target, first);
         while !rest.is_empty() {
             let (epoch, position) = (sample / self.num_windows, sample % self.num_windows);
             let count = (self.num_windows - position).min(rest.len() as u64);
@@ -141,7 +166,6 @@ impl Sampling {
             EpochOrder::new(self.num_windows, self.seed, epoch).windows(position, head);
             (rest, sample) = (tail, sample + count);
         }
-        Ok(windows)
     }
 }
 
@@ -174,6 +198,11 @@ mod tests {
                     let sampling = Sampling { num_windows, batch_size, seed, rank, world_size };
                     drawn.extend(sampling.windows(step).unwrap());
                 }
+            }
+            for rank in 0..world_size {
+                let sampling = Sampling { num_windows, batch_size, seed, rank, world_size };
+                let one_by_one = (3..8).flat_map(|step| sampling.windows(step).unwrap()).collect::<Vec<_>>();
+                prop_assert_eq!(sampling.windows_of_steps(3, 5).unwrap(), one_by_one);
             }
             for epoch in 0..2 {
                 let mut windows = drawn[(epoch * num_windows) as usize..((epoch + 1) * num_windows) as usize].to_vec();

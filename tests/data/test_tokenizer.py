@@ -54,6 +54,81 @@ def test_vocab_and_merges_without_a_tokenizer_json(tmp_path, tokenizer_json):
     assert ids.tolist() == encode_documents(TEXTS, tokenizer=tokenizer_json)[0].tolist()
 
 
+def as_the_library_writes_it(path):
+    return Tokenizer.from_file(str(path)).to_str(pretty=False)
+
+
+@pytest.mark.parametrize("name", ["trained", "gpt2"])
+def test_tokenizer_json_is_kept_as_the_library_would_write_it(request, tmp_path, tokenizer_json, name):
+    """Read and described without the library, so that the digest of a tokenizer does not depend on who wrote it."""
+    source = tokenizer_json
+    if name == "gpt2":
+        source = request.getfixturevalue("shared") / "data" / "gpt2" / "tokenizer.json"
+        for file in ("vocab.json", "merges.txt"):
+            (tmp_path / file).write_bytes((source.parent / file).read_bytes())
+    library = Tokenizer.from_file(str(source))
+    loaded = load_tokenizer(str(source))
+    assert loaded.json == library.to_str(pretty=False)
+    assert loaded.vocab_size == library.get_vocab_size(with_added_tokens=True)
+    assert loaded.eos_id == library.token_to_id("<|endoftext|>")
+    (tmp_path / "spread.json").write_text(json.dumps(json.loads(source.read_text()), indent=3))
+    escaped = load_tokenizer(str(tmp_path / "spread.json"))
+    assert json.loads(escaped.json) == json.loads(loaded.json)
+    assert escaped.encoder.is_byte_level_bpe
+    assert np.array_equal(escaped.encoder.encode(TEXTS)[0], loaded.encoder.encode(TEXTS)[0])
+    if name == "gpt2":
+        assert load_tokenizer(str(tmp_path)) == loaded
+
+
+def test_limits_of_length_are_left_out(tmp_path, tokenizer_json):
+    limited = Tokenizer.from_file(str(tokenizer_json))
+    limited.enable_truncation(5)
+    limited.enable_padding(length=7)
+    limited.save(str(tmp_path / "limited.json"))
+    loaded = load_tokenizer(str(tmp_path / "limited.json"))
+    assert loaded.json == as_the_library_writes_it(tokenizer_json)
+    assert encode_documents(TEXTS, tmp_path / "limited.json")[0].size > 7 * len(TEXTS)
+
+
+def test_any_other_kind_is_read_by_the_library(tmp_path):
+    content = {"version": "1.0", "model": {"type": "WordLevel", "vocab": {"a": 0, "</s>": 9}, "unk_token": "a"}}
+    (tmp_path / "words.json").write_text(json.dumps(content))
+    loaded = load_tokenizer(str(tmp_path / "words.json"))
+    assert (loaded.vocab_size, loaded.eos_id) == (10, 9)
+    assert loaded.json == as_the_library_writes_it(tmp_path / "words.json")
+
+
+@pytest.mark.parametrize(
+    ("vocab", "merges"),
+    [
+        ("[]", ""),
+        ("{", ""),
+        ('{"a": "b", "c": 1}', ""),
+        ('{"a": 0}', "a b c\n"),
+        ('{"</s>": 0}', "a b\n"),
+        ("\xff", ""),
+    ],
+)
+def test_damaged_vocab_and_merges_are_named(tmp_path, vocab, merges):
+    (tmp_path / "vocab.json").write_bytes(vocab.encode("latin-1"))
+    (tmp_path / "merges.txt").write_text(merges)
+    with pytest.raises(DataError, match=r"holds no readable vocab\.json and merges\.txt"):
+        load_tokenizer(str(tmp_path))
+
+
+def test_instructions_are_chosen_by_name(tokenizer_json, monkeypatch):
+    expected, _ = encode_documents(TEXTS, tokenizer=tokenizer_json)
+    monkeypatch.setenv("TTTKIT_SIMD", "sse9")
+    with pytest.raises(ValueError, match="TTTKIT_SIMD is `sse9`, this processor has .*scalar") as caught:
+        load_tokenizer(str(tokenizer_json))
+    available = str(caught.value).rpartition("has ")[2].split(", ")
+    for name in available:
+        monkeypatch.setenv("TTTKIT_SIMD", name)
+        encoder = load_tokenizer(str(tokenizer_json)).encoder
+        assert encoder.simd == name
+        assert np.array_equal(encoder.encode(TEXTS)[0], expected)
+
+
 def test_threads_change_nothing(tokenizer_json):
     texts = standard_library(10)
     one, two = (encode_documents(texts, tokenizer=tokenizer_json, threads=count)[0] for count in (1, 2))

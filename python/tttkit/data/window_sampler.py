@@ -15,6 +15,8 @@ from tttkit.data.split import Split
 from tttkit.errors import DataError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -58,7 +60,9 @@ class WindowSampler:
         self._sampler = Sampler(
             split.rust, window=window, batch_size=batch_size, seed=seed, rank=rank, world_size=world_size
         )
-        self._draw = _pinned_draw(self._sampler, batch_size, window) or _plain_draw(self._sampler)
+        self._pinned = _pinned_batch(self._sampler, batch_size, window)
+        self._batch = self._sampler.batch
+        self._from_numpy = _from_numpy()
 
     @property
     def windows_per_epoch(self) -> int:
@@ -67,20 +71,19 @@ class WindowSampler:
 
     def batch(self, step: int) -> Tensor:
         """Windows of this rank at `step` (from 0), int64 `(batch_size, W + 1)`. Raises ValueError below 0."""
-        if step < 0:
-            raise ValueError(f"step must be at least 0, got {step}")
-        return self._draw(step)
+        if self._pinned is not None:
+            return self._pinned(step)
+        return self._from_numpy(self._batch(step))
 
 
-def _plain_draw(sampler: Sampler) -> Callable[[int], Tensor]:
-    """Draws a step into an array that Rust makes, which costs less than a tensor that is made to be filled."""
+def _from_numpy() -> Callable[[NDArray[np.int64]], Tensor]:
+    """A tensor of an array that Rust makes costs less than a tensor that is made to be filled."""
     from torch import from_numpy
 
-    batch = sampler.batch
-    return lambda step: from_numpy(batch(step))
+    return from_numpy
 
 
-def _pinned_draw(sampler: Sampler, batch_size: int, window: int) -> Callable[[int], Tensor] | None:
+def _pinned_batch(sampler: Sampler, batch_size: int, window: int) -> Callable[[int], Tensor] | None:
     """Draws a step into pinned memory; None where there is no GPU to copy it to."""
     import torch
 
@@ -88,9 +91,9 @@ def _pinned_draw(sampler: Sampler, batch_size: int, window: int) -> Callable[[in
         return None
     new_batch = batch_maker(batch_size, window)
 
-    def draw(step: int) -> Tensor:
+    def batch(step: int) -> Tensor:
         tokens = new_batch()
         sampler.fill(tokens.numpy(), step)
         return tokens
 
-    return draw
+    return batch

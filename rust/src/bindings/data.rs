@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use super::run;
 use crate::error::Result;
 use crate::window::Sampling;
-use crate::{encode, lane, split};
+use crate::{encode, lane, sampler, split};
 
 /// Encodes documents on all threads.
 #[pyclass(frozen, module = "tttkit._rust")]
@@ -139,11 +139,7 @@ impl TokenSplit {
 
 /// The windows of one rank, step by step.
 #[pyclass(frozen, module = "tttkit._rust")]
-pub struct Sampler {
-    split: Arc<split::TokenSplit>,
-    window: u64,
-    sampling: Sampling,
-}
+pub struct Sampler(sampler::Sampler);
 
 #[pymethods]
 impl Sampler {
@@ -157,16 +153,12 @@ impl Sampler {
             rank,
             world_size,
         };
-        Self {
-            split: Arc::clone(&split.0),
-            window,
-            sampling,
-        }
+        Self(sampler::Sampler::new(Arc::clone(&split.0), window, sampling))
     }
 
     /// The windows of a step in the order of the permutation, int64 `(batch_size, window + 1)`.
-    fn batch<'py>(&self, py: Python<'py>, step: u64) -> PyResult<Bound<'py, PyArray2<i64>>> {
-        let shape = [self.sampling.batch_size as usize, self.window as usize + 1];
+    fn batch<'py>(&self, py: Python<'py>, step: i64) -> PyResult<Bound<'py, PyArray2<i64>>> {
+        let shape = self.shape();
         let Some(len) = shape[0].checked_mul(shape[1]).filter(|&len| fits_memory(len)) else {
             return Err(PyMemoryError::new_err(format!("a batch of {shape:?} is too large")));
         };
@@ -176,14 +168,16 @@ impl Sampler {
             let places = array.data().cast::<MaybeUninit<i64>>();
             (array, std::slice::from_raw_parts_mut(places, len))
         };
-        run(py, || self.gather(step, target))?;
+        let step = not_negative(step)?;
+        run(py, || self.0.gather(step, target))?;
         Ok(array)
     }
 
     /// Fill `target`, `(batch_size, window + 1)`, with what `batch` would return.
-    fn fill(&self, py: Python<'_>, mut target: PyReadwriteArray2<'_, i64>, step: u64) -> PyResult<()> {
+    fn fill(&self, py: Python<'_>, mut target: PyReadwriteArray2<'_, i64>, step: i64) -> PyResult<()> {
         let target = self.rows(&mut target)?;
-        run(py, || self.gather(step, target))
+        let step = not_negative(step)?;
+        run(py, || self.0.gather(step, target))
     }
 
     /// Fill `target` with the windows of a step of contiguous lanes. Returns which rows start afresh.
@@ -194,12 +188,13 @@ impl Sampler {
         step: u64,
     ) -> PyResult<Bound<'py, PyArray1<bool>>> {
         let target = self.rows(&mut target)?;
+        let (split, window) = (self.0.split(), self.0.window());
         let resets = run(py, || {
-            let rows = lane::windows(&self.sampling, step)?;
+            let rows = lane::windows(self.0.sampling(), step)?;
             let windows: Vec<u64> = rows.iter().map(|row| row.window).collect();
-            self.split.gather(&windows, self.window, target)?;
+            split.gather(&windows, window, target)?;
             rows.iter()
-                .map(|&row| self.split.resets(row, self.window))
+                .map(|&row| split.resets(row, window))
                 .collect::<Result<Vec<bool>>>()
         })?;
         Ok(resets.into_pyarray(py))
@@ -207,20 +202,24 @@ impl Sampler {
 }
 
 impl Sampler {
-    fn gather(&self, step: u64, target: &mut [MaybeUninit<i64>]) -> Result<()> {
-        let windows = self.sampling.windows(step)?;
-        self.split.gather(&windows, self.window, target)
+    /// (batch size, window + 1).
+    fn shape(&self) -> [usize; 2] {
+        [self.0.sampling().batch_size as usize, self.0.window() as usize + 1]
     }
 
     fn rows<'a>(&self, target: &'a mut PyReadwriteArray2<'_, i64>) -> PyResult<&'a mut [MaybeUninit<i64>]> {
         let shape = target.as_array().dim();
-        if shape != (self.sampling.batch_size as usize, self.window as usize + 1) {
+        if shape != self.shape().into() {
             return Err(PyValueError::new_err(format!("a batch is no array of shape {shape:?}")));
         }
         let places = target.as_slice_mut()?;
         // SAFETY: the same places; `gather` writes nothing but numbers to them.
         Ok(unsafe { &mut *(std::ptr::from_mut(places) as *mut [MaybeUninit<i64>]) })
     }
+}
+
+fn not_negative(step: i64) -> PyResult<u64> {
+    u64::try_from(step).map_err(|_| PyValueError::new_err(format!("step must be at least 0, got {step}")))
 }
 
 /// Whether the system would give memory for so many int64: numpy does not say why when it would not.

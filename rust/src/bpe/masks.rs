@@ -31,8 +31,8 @@ impl Simd {
         let Some(name) = std::env::var_os(VARIABLE).filter(|name| !name.is_empty()) else {
             return Ok(available[0]);
         };
-        let named = available.iter().find(|simd| name == simd.name());
-        named.copied().ok_or_else(|| {
+        let found = available.iter().find(|simd| name == simd.name());
+        found.copied().ok_or_else(|| {
             let names: Vec<_> = available.iter().map(|simd| simd.name()).collect();
             Error::Value(format!(
                 "{VARIABLE} is `{}`, this processor has {}",

@@ -1,6 +1,6 @@
 //! Merging a word's bytes into tokens: the pair with the lowest rank first, the leftmost of equals, until none is left.
 //!
-//! Short words are merged on a small array; from `HEAP_FROM` bytes on a heap keeps the cost at n log n, so that a megabyte
+//! Short words are merged on a small array; above `HEAP_FROM` bytes a heap keeps the cost at n log n, so that a megabyte
 //! without a space takes no longer than its share. Every word begins as single bytes, so pairs of those have a table of
 //! their own, read without hashing.
 
@@ -69,28 +69,30 @@ impl Merges {
 
     /// Append the tokens of one word.
     pub fn encode(&self, word: &[u8], ids: &mut Vec<u32>) {
-        match word.len() {
-            0..=USUAL => self.encode_short::<USUAL>(word, ids),
-            ..HEAP_FROM => self.encode_short::<HEAP_FROM>(word, ids),
-            _ => self.encode_long(word, ids),
+        if word.len() <= USUAL {
+            self.encode_short::<USUAL>(word, ids);
+        } else if word.len() <= HEAP_FROM {
+            self.encode_short::<HEAP_FROM>(word, ids);
+        } else {
+            self.encode_long(word, ids);
         }
     }
 
     /// As `encode`, for words up to `N` bytes. Nothing moves: a token that has merged with the one before it is passed over.
     fn encode_short<const N: usize>(&self, word: &[u8], ids: &mut Vec<u32>) {
         let len = word.len();
-        let (mut tokens, mut merges) = ([0; N], [NONE; N]);
+        let (mut tokens, mut candidates) = ([0; N], [NONE; N]);
         let (mut next, mut previous) = ([0_u16; N], [0_u16; N]);
         for (at, &byte) in word.iter().enumerate() {
             tokens[at] = self.byte_ids[usize::from(byte)];
             (next[at], previous[at]) = (at as u16 + 1, (at as u16).wrapping_sub(1));
         }
-        for (merge, pair) in merges.iter_mut().zip(word.windows(2)) {
+        for (merge, pair) in candidates.iter_mut().zip(word.windows(2)) {
             *merge = self.byte_pairs[usize::from(pair[0]) << 8 | usize::from(pair[1])];
         }
         loop {
             let (mut at, mut lowest) = (0, NONE);
-            for (index, &merge) in merges[..len].iter().enumerate() {
+            for (index, &merge) in candidates[..len].iter().enumerate() {
                 if merge < lowest {
                     (at, lowest) = (index, merge);
                 }
@@ -102,14 +104,14 @@ impl Merges {
             let gone = usize::from(next[at]);
             let (right, left) = (usize::from(next[gone]), usize::from(previous[at]));
             tokens[at] = merged;
-            (merges[at], merges[gone]) = (NONE, NONE);
+            (candidates[at], candidates[gone]) = (NONE, NONE);
             next[at] = next[gone];
             if right < len {
                 previous[right] = at as u16;
-                merges[at] = self.look_up(merged, tokens[right]);
+                candidates[at] = self.look_up(merged, tokens[right]);
             }
             if at > 0 {
-                merges[left] = self.look_up(tokens[left], merged);
+                candidates[left] = self.look_up(tokens[left], merged);
             }
         }
         let mut at = 0;

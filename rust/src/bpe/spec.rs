@@ -226,7 +226,8 @@ pub fn compact(json: &str) -> String {
         inside ^= byte == b'"' && !escaped;
         escaped = inside && byte == b'\\' && !escaped;
     }
-    String::from_utf8(kept).expect("only ASCII was left out")
+    // Only ASCII was left out.
+    String::from_utf8(kept).unwrap_or_else(|_| json.to_owned())
 }
 
 /// The printable character that stands for each byte in a byte-level vocabulary (GPT-2, `encoder.py`, `bytes_to_unicode`).

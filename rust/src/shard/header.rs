@@ -84,7 +84,7 @@ impl Header {
             return Err("not a token shard (wrong magic bytes)".into());
         }
         let version = u16::from_le_bytes([bytes[8], bytes[9]]);
-        if version > VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(format!("shard version {version}, this tttkit reads up to {VERSION}"));
         }
         let mut unsigned = *bytes;

@@ -1,0 +1,149 @@
+//! What is fuzzed: by cargo-fuzz from bytes that it learns (`cargo +nightly fuzz run bpe`), and by the proptests of
+//! `tests/hostile.rs` from bytes they make up, so that the same checks run on a stable toolchain.
+
+#![allow(dead_code, reason = "every user takes some of these")]
+
+use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
+
+use _rust::bpe::{Bpe, Scratch, Simd};
+use _rust::encode::Encoder;
+use _rust::shard::{HEADER_LEN, Header, Shard};
+
+/// Bytes as a shard: refused, or read to its end without a panic. Returns whether it was taken for a shard.
+pub fn shard(bytes: &[u8]) -> bool {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.as_file().write_all_at(bytes, 0).expect("writable");
+    read_shard(file.path())
+}
+
+/// As `shard`, of a file.
+pub fn read_shard(path: &std::path::Path) -> bool {
+    let [mapped, read] = [true, false].map(|mapped| Shard::open(path, mapped).ok());
+    let (Some(mapped), Some(read)) = (mapped, read) else {
+        return false;
+    };
+    assert_eq!(mapped.header(), read.header());
+    let count = mapped.header().num_tokens.min(1 << 12);
+    let (mut first, mut second) = (vec![0_u32; count as usize], vec![0_u32; count as usize]);
+    for start in [0, mapped.header().num_tokens - count] {
+        mapped.read(start, &mut first).expect("inside");
+        read.read(start, &mut second).expect("inside");
+        assert_eq!(first, second);
+    }
+    assert!(mapped.read(u64::MAX, &mut [0_u32]).is_err());
+    assert!(mapped.read(mapped.header().num_tokens, &mut [0_u32]).is_err());
+    assert_eq!(mapped.document_ends().ok(), read.document_ends().ok());
+    let _ = (mapped.has_end(0, u64::MAX), mapped.verify(""));
+    true
+}
+
+/// A header for a file of this length: refused, or what it says is what it holds.
+pub fn header(bytes: &[u8], file_len: u64) -> bool {
+    let Ok(header) = Header::decode(bytes, file_len) else {
+        return false;
+    };
+    assert!(header.num_documents <= header.num_tokens && header.num_tokens <= file_len);
+    let again = header.encode().expect("it fits a file");
+    assert_eq!(again[..], bytes[..HEADER_LEN]);
+    true
+}
+
+/// Text with and without the slow way: every set of instructions, whole and in parts, against the `tokenizers` crate.
+pub fn bpe(bytes: &[u8]) {
+    static ENCODERS: OnceLock<(tokenizers::Tokenizer, Vec<Bpe>)> = OnceLock::new();
+    let (library, ours) = ENCODERS.get_or_init(|| {
+        let json = tokenizer_json();
+        let new = |simd| Bpe::new(&json, simd).expect("tables").expect("a byte-level BPE");
+        (
+            json.parse().expect("valid"),
+            Simd::available().into_iter().map(new).collect(),
+        )
+    });
+    let text = String::from_utf8_lossy(bytes);
+    let expected = library.encode_fast(&*text, false).expect("any text");
+    for bpe in ours {
+        let mut scratch = Scratch::<u32>::new(2);
+        let (mut whole, mut parts) = (Vec::new(), Vec::new());
+        bpe.encode(&text, &mut scratch, &mut whole);
+        assert_eq!(whole, expected.get_ids(), "{text:?}");
+        for part in bpe.parts(&text, 16) {
+            bpe.encode(part, &mut scratch, &mut parts);
+        }
+        assert_eq!(parts, expected.get_ids(), "in parts: {text:?}");
+    }
+}
+
+/// Bytes as a tokenizer.json: refused, or it encodes, and its short form is the same tokenizer.
+pub fn tokenizer(bytes: &[u8]) {
+    let Ok(json) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let simd = Simd::choose().expect("TTTKIT_SIMD names what there is");
+    if !matches!(Bpe::new(json, simd), Ok(Some(_))) {
+        return;
+    }
+    let Ok(encoder) = Encoder::new(json) else {
+        return;
+    };
+    let again = Encoder::new(encoder.json()).expect("the short form of what was valid");
+    assert_eq!(again.json(), encoder.json());
+    assert_eq!(again.vocab_size(), encoder.vocab_size());
+    let text = ["It's 12 o'clock  \u{3000}\u{e9}!\n<|endoftext|>".to_owned()];
+    assert_eq!(again.encode(&text, 1).ok(), encoder.encode(&text, 1).ok());
+}
+
+/// A byte-level BPE with a few merges, some of which overlap, and two added tokens, one inside the other.
+pub fn tokenizer_json() -> String {
+    let mut shifted = 0x100;
+    let mut vocab: Vec<String> = (0_u32..256)
+        .map(|byte| {
+            let printable = matches!(byte, 0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF);
+            shifted += u32::from(!printable);
+            let code = if printable { byte } else { shifted - 1 };
+            char::from_u32(code).expect("a character").to_string()
+        })
+        .collect();
+    let merges = [
+        "Ġ t",
+        "h e",
+        "Ġt he",
+        "i n",
+        "r e",
+        "a b",
+        "b a",
+        "ab ab",
+        "a a",
+        "aa aa",
+        "Ġ Ġ",
+        "ĠĠ ĠĠ",
+        "' s",
+        "Ã ©",
+        "Ċ Ċ",
+        "1 2",
+        "! !",
+        "in g",
+        "Ġ a",
+        "l l",
+    ];
+    vocab.extend(merges.iter().map(|merge| merge.replace(' ', "")));
+    let ids: serde_json::Map<String, serde_json::Value> = vocab
+        .into_iter()
+        .enumerate()
+        .map(|(id, token)| (token, id.into()))
+        .collect();
+    let added = |id: usize, content: &str| {
+        serde_json::json!({
+            "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true,
+        })
+    };
+    let byte_level = serde_json::json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true});
+    serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "post_processor": null,
+        "added_tokens": [added(ids.len(), "<|endoftext|>"), added(ids.len() + 1, "<|")],
+        "pre_tokenizer": byte_level, "decoder": byte_level,
+        "model": {"type": "BPE", "vocab": ids, "merges": merges},
+    })
+    .to_string()
+}

@@ -1,0 +1,8 @@
+//! Any text through `bpe`, against the `tokenizers` crate.
+
+#![no_main]
+
+#[path = "../bodies.rs"]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| bodies::bpe(bytes));

@@ -1,0 +1,155 @@
+//! Files that lie: headers, shards and tokenizers from hostile hands are refused without a panic and without much memory.
+//! The bodies are those of the fuzz targets.
+
+#[path = "../fuzz/bodies.rs"]
+mod bodies;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::os::unix::fs::FileExt;
+
+use _rust::shard::{HEADER_LEN, Header};
+use proptest::prelude::*;
+use proptest::test_runner::{RngAlgorithm, TestRng};
+use rand_core::RngCore;
+
+/// The system's, and it remembers the largest allocation of each thread.
+struct Watching;
+
+thread_local! {
+    static LARGEST: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: every call is passed on unchanged.
+unsafe impl GlobalAlloc for Watching {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = LARGEST.try_with(|largest| largest.set(largest.get().max(layout.size())));
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Watching = Watching;
+
+const MAX_BYTES: usize = 1 << 20;
+/// Length of the body that every hostile header stands before.
+const BODY_LEN: u64 = 512;
+
+fn largest_allocation(work: impl FnOnce()) -> usize {
+    LARGEST.with(|largest| largest.set(0));
+    work();
+    LARGEST.with(Cell::get)
+}
+
+#[test]
+fn the_allocator_sees_a_large_allocation() {
+    let seen = largest_allocation(|| drop(std::hint::black_box(vec![1_u8; 3 << 20])));
+    assert_eq!(seen, 3 << 20);
+}
+
+/// Writes a number that is often at a border into some bytes.
+fn spoil(bytes: &mut [u8], random: &mut TestRng) {
+    let value = match random.next_u32() % 6 {
+        0 => 0,
+        1 => u64::MAX,
+        2 => 1 << (random.next_u32() % 64),
+        3 => (BODY_LEN + HEADER_LEN as u64) / u64::from(1 + random.next_u32() % 16),
+        4 => u64::from(random.next_u32() % 300),
+        _ => random.next_u64(),
+    };
+    bytes.copy_from_slice(&value.to_le_bytes()[..bytes.len()]);
+}
+
+/// Mostly a header with a field or two spoiled and a right checksum over it, sometimes bytes without any sense.
+fn hostile_header(random: &mut TestRng) -> [u8; HEADER_LEN] {
+    let mut bytes = [0; HEADER_LEN];
+    if random.next_u32().is_multiple_of(8) {
+        random.fill_bytes(&mut bytes);
+        return bytes;
+    }
+    let num_documents = u64::from(random.next_u32() % 40);
+    let header = Header {
+        num_documents,
+        num_tokens: (BODY_LEN - 8 * num_documents) / 2,
+        max_token: random.next_u32() % 300,
+        ..Header::empty(300)
+    };
+    bytes = header.encode().expect("a small shard");
+    for _ in 0..random.next_u32() % 3 {
+        let fields = [8..10, 10..11, 11..12, 12..16, 16..24, 24..32, 32..40, 40..44, 48..56];
+        let field = fields[random.next_u32() as usize % fields.len()].clone();
+        spoil(&mut bytes[field], random);
+    }
+    if !random.next_u32().is_multiple_of(8) {
+        bytes[44..48].fill(0);
+        let checksum = crc32c::crc32c(&bytes);
+        bytes[44..48].copy_from_slice(&checksum.to_le_bytes());
+    }
+    bytes
+}
+
+#[test]
+fn a_hundred_thousand_hostile_headers() {
+    let mut random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let mut body = [0; BODY_LEN as usize];
+    random.fill_bytes(&mut body);
+    file.as_file().write_all_at(&body, HEADER_LEN as u64).expect("writable");
+    let mut taken = 0;
+    for number in 0..100_000 {
+        let bytes = hostile_header(&mut random);
+        file.as_file().write_all_at(&bytes, 0).expect("writable");
+        let largest = largest_allocation(|| {
+            let (as_header, as_file) = (
+                bodies::header(&bytes, HEADER_LEN as u64 + BODY_LEN),
+                bodies::read_shard(file.path()),
+            );
+            assert_eq!(as_header, as_file, "header {number}: {bytes:?}");
+            taken += u32::from(as_file);
+        });
+        assert!(
+            largest <= MAX_BYTES + HEADER_LEN,
+            "header {number} took {largest} bytes: {bytes:?}"
+        );
+    }
+    assert!((1_000..60_000).contains(&taken), "{taken} of the headers were sound");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn any_bytes_as_a_shard(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        prop_assert!(!bodies::shard(&bytes));
+    }
+
+    #[test]
+    fn any_text_has_the_ids_that_the_library_gives_it(
+        text in "[ab'st 12é\u{3000}\\n!<|]{0,80}|(<\\||<\\|endoftext\\|>|the|'s|  |abab| 12){0,20}|\\PC{0,60}",
+    ) {
+        bodies::bpe(text.as_bytes());
+    }
+
+    #[test]
+    fn any_bytes_have_them_too(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+        bodies::bpe(&bytes);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn a_changed_tokenizer_is_refused_or_sound(changes in prop::collection::vec((any::<usize>(), any::<u8>()), 0..4)) {
+        let mut json = bodies::tokenizer_json().into_bytes();
+        for (place, byte) in changes {
+            let place = place % json.len();
+            json[place] = byte;
+        }
+        bodies::tokenizer(&json);
+    }
+}
