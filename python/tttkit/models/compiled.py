@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils._triton import has_triton
 
 from tttkit.models.language_model import Block
+from tttkit.models.ttt_scan import fused_obstacle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +58,11 @@ def compiled(model: LanguageModel, *, enabled: bool | None = None) -> CompiledMo
         return CompiledModel(model, None, f"eager: {obstacle}")
     block = torch.compile(Block.forward, dynamic=False)
     layers = (layer for layer in model.model.layers if isinstance(layer, Block))
-    return CompiledModel(model, [partial(block, layer) for layer in layers], f"blocks compiled for {device}")
+    reason = f"blocks compiled for {device}"
+    if model.config.architecture == "ttt" and device == "cuda":
+        kernel = fused_obstacle(model.config, device, next(model.parameters()).dtype)
+        reason += ", inner loops in a Triton kernel" if kernel is None else f", inner loops too (kernel: {kernel})"
+    return CompiledModel(model, [partial(block, layer) for layer in layers], reason)
 
 
 def _obstacle(device: str) -> str | None:
