@@ -125,9 +125,9 @@ def test_h1_weights_that_overflow_are_not_saved(tiny_values, tmp_path, monkeypat
 def test_h1_more_than_one_percent_of_a_thousand_diverges():
     progress = Progress()
     for step in range(1, 3000):
-        progress.count(1.0, applied=step % 101 != 0)
+        progress.count(step, 1.0, applied=step % 101 != 0)
     assert progress.divergence() is None
     for step in range(2 * MAX_RECENTLY_SKIPPED + 2):
-        progress.count(1.0, applied=step % 2 == 0)
+        progress.count(3000 + step, 1.0, applied=step % 2 == 0)
     assert "of the last 1000" in progress.divergence()
     json.dumps(progress.recently_skipped)

@@ -84,6 +84,7 @@ class Trainer:
         self._evaluation_seconds: deque[float] = deque(maxlen=5)
         self._save_seconds: deque[float] = deque(maxlen=5)
         self._summaries: list[dict[str, Any]] = []
+        self._divergence: str | None = None
 
     def resume(self) -> state_files.LoadedState | None:
         """Go on from the newest valid state. Returns it, or None for a new run. Raises CheckpointError."""
@@ -129,28 +130,35 @@ class Trainer:
 
     def train_step(self) -> None:
         """One optimizer update: mean loss over all tokens of all micro-batches, clipped once."""
-        started = time.perf_counter()
         step, micro_batch = self.progress.step + 1, self.updater.micro_batch
         rate = learning_rate(step, self.config.optimizer, max_steps=self.config.train.max_steps)
         rate *= self.progress.lr_scale
-        update = self.updater.run(step, rate, self._between)
+        is_logged = step % self.config.train.log_every == 0 or step in (1, self.config.train.max_steps)
+        updates = self.updater.run(step, rate, self._between, read=is_logged)
+        self.progress.step = step
         if self.updater.micro_batch != micro_batch:
             self.progress.micro_batch = self.updater.micro_batch
             fewer = self.updater.micro_batch
             self._warn(f"out of memory with {micro_batch} windows, going on with {fewer} at once; same batch")
-        self.progress.count(update.loss, applied=update.applied)
-        self._step_seconds.append(time.perf_counter() - started)
-        if not update.applied:
-            self.log.write(f"update {step} skipped: loss {update.loss}, gradient norm {update.grad_norm}")
-        if step % self.config.train.log_every == 0 or step in (1, self.config.train.max_steps):
-            self._log_step(update, rate)
-        divergence = self.progress.divergence()
-        if divergence is not None:
-            self._roll_back(divergence)
+        self._count(updates)
+        if updates and is_logged:
+            self._log_step(updates[-1])
+        if self._divergence is not None:
+            self._roll_back(self._divergence)
+
+    def _count(self, updates: list[Update]) -> None:
+        """Take note of what updates came to."""
+        for update in updates:
+            self.progress.count(update.step, update.loss, applied=update.applied)
+            self._step_seconds.append(update.seconds)
+            if not update.applied:
+                self.log.write(f"update {update.step} skipped: loss {update.loss}, gradient norm {update.grad_norm}")
+            self._divergence = self._divergence or self.progress.divergence()
 
     def evaluate(self) -> dict[str, Any]:
         """Evaluate the current weights, keep them when they are the best, and write the checkpoint's files."""
         started = time.perf_counter()
+        self._count(self.updater.read())
         step, index = self.progress.step, self.schedule.index(self.progress.step)
 
         def tick(done: float) -> None:
@@ -186,6 +194,7 @@ class Trainer:
         reported, the last good state stays, training goes on and the save is tried again. Only where there is no state
         yet it raises DiskFullError, OSError.
         """
+        self._count(self.updater.read())
         if self._saved == self._position or not self._weights_are_finite():
             return
         step, started, writes = self.progress.step, time.monotonic(), self.log.writes
@@ -293,9 +302,9 @@ class Trainer:
         state_files.restore(state, self.model, self.optimizer)
         self.updater.feed.load(state.tensors)
         self.progress = Progress(**state.values["progress"])
-        self.updater.micro_batch = self.progress.micro_batch or self.config.train.batch_size
+        self.updater.restart(self.progress.micro_batch)
         self.early_stopping.load(state.values["early_stopping"])
-        self._saved = self._position
+        self._saved, self._divergence = self._position, None
         known = set(self.progress.evaluated)
         summaries = self._summaries or self.run_directory.read_summaries()  # those in memory may not be written yet
         self._summaries = [item for item in summaries if item["step"] in known]
@@ -316,12 +325,12 @@ class Trainer:
         )
         return summary
 
-    def _log_step(self, update: Update, rate: float) -> None:
+    def _log_step(self, update: Update) -> None:
         record = {
             "step": self.progress.step,
             "loss": update.loss,
             "ppl": math.exp(min(update.loss, 700.0)),
-            "lr": rate,
+            "lr": update.rate,
             "grad_norm": update.grad_norm,
             "tokens_seen": self.progress.step * self.tokens_per_step,
             "tokens_per_second": self.tokens_per_step / median(self._step_seconds),
