@@ -34,11 +34,19 @@ class CompiledModel(nn.Module):
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Logits (B, L, V) float32, as `LanguageModel.forward`."""
-        return self.model.head(self.model.hidden(input_ids, self.blocks))
+        return self.model.head(self.hidden(input_ids))
+
+    def hidden(self, input_ids: Tensor) -> Tensor:
+        """Final hidden states (B, L, D), as `LanguageModel.hidden`."""
+        return self.model.hidden(input_ids, self.blocks)
+
+    def advance(self, input_ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
+        """As `LanguageModel.advance`; every length and position that was not seen before is compiled anew."""
+        return self.model.advance(input_ids, state, self.blocks)
 
     def step(self, input_ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
-        """As `LanguageModel.step`; every length and position that was not seen before is compiled anew."""
-        hidden, after = self.model.advance(input_ids, state, self.blocks)
+        """As `LanguageModel.step`, through `advance`."""
+        hidden, after = self.advance(input_ids, state)
         return self.model.head(hidden), after
 
 

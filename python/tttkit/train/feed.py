@@ -25,7 +25,7 @@ _MIN_COMPILED_FLOP = 5e13
 
 
 class Feed:
-    """Windows of each update and their logits. Use: `windows`, `logits` for its parts in order, then `settle`."""
+    """Windows of each update, read by the model: `windows`, then `hidden` of their parts in order, then `settle`."""
 
     def __init__(self, model: LanguageModel, split: Split, config: TrainConfig) -> None:
         """The model is on its device. Raises DataError where the text is too short."""
@@ -52,12 +52,11 @@ class Feed:
             self._windows = torch.cat([self._sampler.batch(first + part) for part in range(self._num_parts)])
         return self._windows
 
-    def logits(self, inputs: Tensor) -> Tensor:
-        """Logits (b, W, V) of the next b windows of the update, given without their last token."""
+    def hidden(self, inputs: Tensor) -> Tensor:
+        """Final hidden states (b, W, D) of the next b windows of the update, given without their last token."""
         if self._lanes is not None and self._reads_lanes:
-            return self._lanes.logits(inputs)
-        logits: Tensor = self._run(inputs)
-        return logits
+            return self._lanes.hidden(inputs)
+        return self._run.hidden(inputs)
 
     def settle(self, *, applied: bool) -> None:
         """The update is over: lanes go on from where they are, or afresh where it was left out as not finite."""

@@ -14,7 +14,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 from tttkit.config import Config
 from tttkit.data.split import Split
@@ -155,8 +154,7 @@ class Updater:
     def _backward(self, batch: torch.Tensor, share: float) -> torch.Tensor:
         """Add the gradients of some windows (b, W+1); returns their share of the loss, float64, detached."""
         with self._autocast():
-            logits = self.feed.logits(batch[:, :-1])  # (b, W, V)
-        loss = functional.cross_entropy(logits.flatten(0, 1).float(), batch[:, 1:].flatten()) * share
+            loss = self._model.loss(self.feed.hidden(batch[:, :-1]), batch[:, 1:]) * share
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach().double()
 
