@@ -79,8 +79,8 @@ def test_divergence_is_seen_late_too(tiny_values, tmp_path, monkeypatch, late):
     assert "not finite in 3 updates in a row" in rollback["why"]
 
 
-def make_updater(tiny_data, tiny_values, device="cpu"):
-    config = build_config(tiny_values(train=GRADIENT))
+def make_updater(tiny_data, tiny_values, device="cpu", **options):
+    config = build_config(tiny_values(train={**GRADIENT, **options}))
     split = open_split(tiny_data, "train")
     model = build_model(config.model, seed=0).to(device)
     optimizer = build_optimizer(model, config.optimizer)
@@ -129,6 +129,20 @@ def test_an_update_that_is_not_finite_leaves_weights_and_moments_alone(tiny_data
     assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
     updater._apply(updater._accumulate(updater.feed.windows(3), lambda: None))
     assert not torch.equal(before[0], next(model.parameters()))
+
+
+def test_lanes_start_afresh_after_an_update_that_is_not_finite(tiny_data, tiny_values, monkeypatch):
+    updater, _ = make_updater(tiny_data, tiny_values, carry="lanes")
+    poison(monkeypatch, {2})
+    sizes = []
+    for step in (1, 2, 3):
+        (found,) = updater.run(step, 1e-3, lambda: None)
+        before = updater.feed._lanes._before.layers[0]["delta1"]
+        sizes.append(float(before.abs().sum()))
+        assert found.applied == (step != 2)
+    assert sizes[0] == 0
+    assert sizes[1] > 0
+    assert sizes[2] == 0
 
 
 @pytest.mark.gpu
