@@ -55,10 +55,14 @@ test-faults: setup ## the whole fault suite: kills, power failures, full disks, 
 all: lint test ## what CI checks in the clone
 
 bench: setup ## measure beside the peers
+	$(BIN)/pip install -q -c constraints.txt --group bench
+	$(BIN)/python benchmarks/data_text_to_shards.py
+	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/start_up.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/statistics_speed.py
+	$(BIN)/python benchmarks/overhead.py
 
 wheel: setup ## build the wheel into dist/
 	$(BIN)/maturin build -q --release --out dist

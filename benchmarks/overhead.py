@@ -1,50 +1,63 @@
 """What it costs that training cannot lose work: states, logs and heartbeat, as a share of the training time.
 
-Run by `python benchmarks/overhead.py`. Both sides train the `quick` model for as many steps; one writes as a run does,
-with a state every hundredth of a run of the reference's proportions, the other writes nothing at all. Rounds alternate
-(A B B A …), and the table gives medians, their ratio, and the time that the writing side spent inside its writes.
+Run by `make bench`; `--reference` measures the reference model instead (152.6M parameters, 7 GB of memory, minutes).
+
+Both sides train the `quick` model for as many steps; one writes as a run does, with a state every 50 steps, the least
+that `train.save_every` is by default; the other writes nothing at all. Rounds alternate (A B B A …); the table gives
+medians, the median of the ratios of neighbours, and the share of its time that the writing side spends inside writes.
+Of the reference model a state is timed beside the steps: there is one per thousand. The goal is 2 % at most.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import random
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from tttkit import filesystem
-from tttkit.config import build_config
-from tttkit.data import open_split, prepare_dataset
+from tttkit.config import Config, build_config
+from tttkit.data import Manifest, open_split, prepare_dataset
+from tttkit.device import prepare_cpu
 from tttkit.models import build_model
 from tttkit.presets import preset_values
 from tttkit.rundir import RunDirectory
 from tttkit.train.checks import resolve
 from tttkit.train.metadata import Metadata
 from tttkit.train.metrics import RunLog
+from tttkit.train.schedule import default_save_every
 from tttkit.train.signals import StopSignals
 from tttkit.train.trainer import Trainer
 
-ROUNDS = 6
-NUM_STEPS = 100
-SAVE_EVERY = 50
-"""The least of `train.save_every` by default: a hundredth of the run, at least 50 steps."""
+ROUNDS = 4
+NUM_STEPS = 50
+NUM_REFERENCE_STEPS = 3
+_WRITES = ("metrics", "write", "heartbeat")
+"""Methods of the log that write."""
 
 
-def build_trainer(path: Path, data: Path) -> Trainer:
-    """A trainer of the quick preset in a new run directory."""
-    values = preset_values("quick")
+def resolved(preset: str, data: Path, manifest: Manifest, save_every: int | None) -> Config:
+    """The configuration of a preset on the data made here, without evaluations."""
+    values = preset_values(preset)
     values["data"] = {"path": str(data)}
-    values["train"] |= {"save_every": SAVE_EVERY, "num_threads": 2, "device": "cpu"}
-    values["evaluation"]["num_checkpoints"] = 0
-    splits = {name: open_split(data, name) for name in ("train", "validation")}
-    config = resolve(build_config(values), splits["train"]._manifest)  # noqa: SLF001
+    values["train"] |= {"save_every": save_every, "device": "cpu"}
+    values["evaluation"] = {"num_checkpoints": 0}
+    return resolve(build_config(values), manifest)
+
+
+def build_trainer(path: Path, config: Config) -> Trainer:
+    """A trainer in a new run directory."""
     run = RunDirectory(path)
     path.mkdir()
     log = RunLog(run)
     torch.manual_seed(0)
+    splits = {name: open_split(config.data.path, name) for name in ("train", "validation")}
     return Trainer(
         run, config, build_model(config.model), splits, device=torch.device("cpu"),
         metadata=Metadata.new(run, config, [], log.writes), log=log, report=_nothing, signals=StopSignals(),
@@ -54,7 +67,7 @@ def build_trainer(path: Path, data: Path) -> Trainer:
 def silence(trainer: Trainer) -> None:
     """Let a trainer write nothing."""
     trainer.save = _nothing
-    for name in ("metrics", "write", "heartbeat"):
+    for name in _WRITES:
         setattr(trainer.log, name, _nothing)
 
 
@@ -63,20 +76,21 @@ def _nothing(*_: object) -> None:
 
 
 class Clocked:
-    """Adds up the seconds spent in calls of a function; calls within a call count once."""
+    """Adds up the seconds spent in calls of functions; calls within a call count once."""
 
-    def __init__(self) -> None:
+    def __init__(self, trainer: Trainer) -> None:
         self.seconds = 0.0
         self._depth = 0
+        trainer.save = self._wrap(trainer.save)
+        for name in _WRITES:
+            setattr(trainer.log, name, self._wrap(getattr(trainer.log, name)))
 
-    def wrap(self, function):
-        """The function, its time counted."""
-
-        def call(*arguments):
+    def _wrap(self, function: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: object) -> None:
             self._depth += 1
             started = time.perf_counter()
             try:
-                return function(*arguments)
+                function(*arguments)
             finally:
                 self._depth -= 1
                 if self._depth == 0:
@@ -85,44 +99,76 @@ class Clocked:
         return call
 
 
-def train(trainer: Trainer) -> float:
-    """Seconds of NUM_STEPS steps with what comes between them."""
+def train(trainer: Trainer, num_steps: int) -> float:
+    """Seconds of some steps with what comes between them."""
     started = time.perf_counter()
-    for _ in range(NUM_STEPS):
+    for _ in range(num_steps):
         trainer._before_step()  # noqa: SLF001
         trainer.train_step()
     return time.perf_counter() - started
 
 
+def _state_bytes(trainer: Trainer) -> int:
+    newest = max(trainer.run_directory.states.iterdir(), key=lambda path: int(path.name.partition("_")[2]))
+    return sum(file.stat().st_size for file in newest.iterdir())
+
+
+def quick(folder: Path, data: Path, manifest: Manifest) -> None:
+    """The small model, writing and silent."""
+    every = default_save_every(NUM_STEPS)
+    config = resolved("quick", data, manifest, every)
+    times: dict[str, list[float]] = {"writing": [], "silent": []}
+    shares, num_bytes = [], 0
+    for index in range(ROUNDS):
+        for kind in ("writing", "silent")[:: (-1) ** index]:
+            trainer = build_trainer(folder / f"{kind}_{index}", config)
+            if kind == "silent":
+                silence(trainer)
+                times[kind].append(train(trainer, NUM_STEPS))
+                continue
+            clock = Clocked(trainer)
+            times[kind].append(train(trainer, NUM_STEPS))
+            shares.append(clock.seconds / times[kind][-1])
+            num_bytes = _state_bytes(trainer)
+    ratios = [left / right for left, right in zip(times["writing"], times["silent"], strict=True)]
+    print(f"quick: {NUM_STEPS} steps, a state of {num_bytes / 1e6:.1f} MB every {every}")
+    for kind, seconds in times.items():
+        print(f"  {kind:28} {statistics.median(seconds):8.2f} s")
+    print(f"  {'ratio, median of pairs':28} {statistics.median(ratios):8.4f}")
+    print(f"  {'share inside of writes':28} {statistics.median(shares):8.2%}")
+
+
+def reference(folder: Path, data: Path, manifest: Manifest) -> None:
+    """The reference model with its vocabulary: seconds of a step, seconds of a state, and the share at its rate."""
+    config = resolved("curriculum-100k", data, manifest, None)
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, vocab_size=50_257))
+    trainer = build_trainer(folder / "reference", config)
+    trainer.save()
+    steps, saves = [], []
+    for _ in range(NUM_REFERENCE_STEPS):
+        started = time.perf_counter()
+        trainer.train_step()
+        steps.append(time.perf_counter() - started)
+        started = time.perf_counter()
+        trainer.save()
+        saves.append(time.perf_counter() - started)
+    step, save, every = statistics.median(steps), statistics.median(saves), default_save_every(config.train.max_steps)
+    print(f"curriculum-100k: a state of {_state_bytes(trainer) / 1e9:.2f} GB every {every} steps")
+    print(f"  {'step':28} {step:8.2f} s\n  {'state':28} {save:8.2f} s")
+    print(f"  {'share of the time':28} {save / (every * step + save):8.2%}")
+    print(f"  {'least step at 2 %':28} {save / every * 49 * 1e3:8.1f} ms")
+
+
 def main() -> None:
-    """Measure and print the table."""
-    print(f"{type(filesystem.current).__name__}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    writing, silent, inside, num_bytes = [], [], [], 0
+    """Measure and print."""
+    prepare_cpu(len(os.sched_getaffinity(0)))
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
     with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / "data"
-        library = str(Path(sys.modules["asyncio" if "asyncio" in sys.modules else "json"].__file__).parent)
-        prepare_dataset([library], data, tokenizer="bpe:2048", validation_fraction=0.2)
-        for index in range(ROUNDS):
-            for kind in ("AB", "BA")[index % 2]:
-                trainer = build_trainer(Path(folder) / f"{index}{kind}", data)
-                if kind == "B":
-                    silence(trainer)
-                    silent.append(train(trainer))
-                    continue
-                clock = Clocked()
-                trainer.save = clock.wrap(trainer.save)
-                for name in ("metrics", "write", "heartbeat"):
-                    setattr(trainer.log, name, clock.wrap(getattr(trainer.log, name)))
-                writing.append(train(trainer))
-                inside.append(clock.seconds / writing[-1])
-                num_bytes = sum(file.stat().st_size for file in trainer.run_directory.states.rglob("*")) // 2
-    ratios = [left / right for left, right in zip(writing, silent, strict=True)]
-    print(
-        f"{'writing':24} {statistics.median(writing):8.2f} s for {NUM_STEPS} steps, a state of {num_bytes / 1e6:.1f} MB"
-    )
-    print(f"{'silent':24} {statistics.median(silent):8.2f} s")
-    print(f"{'ratio, median of pairs':24} {statistics.median(ratios):8.4f}")
-    print(f"{'share inside of writes':24} {statistics.median(inside):8.2%}")
+        data, text = Path(folder) / "data", Path(folder) / "text.txt"
+        generator = random.Random(0)  # what the text says changes no time
+        text.write_text("\n".join(" ".join(generator.choices("abcdefgh", k=60)) for _ in range(20_000)))
+        manifest = prepare_dataset([str(text)], data, tokenizer="bpe:280", validation_fraction=0.05, documents="line")
+        (reference if "--reference" in sys.argv[1:] else quick)(Path(folder), data, manifest)
 
 
 if __name__ == "__main__":

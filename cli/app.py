@@ -1,11 +1,10 @@
-"""The `tttkit` command: registers every verb and turns errors into one line, a hint and an exit code."""
+"""The `tttkit` command: calls a verb and turns errors into one line, a hint and an exit code."""
 
 from __future__ import annotations
 
 import errno
 import signal
 import sys
-import traceback
 from typing import Annotated, NoReturn
 
 import typer
@@ -13,8 +12,8 @@ import typer
 from tttkit import __version__
 from tttkit.errors import DiskFullError, TttkitError, UsageError
 
-from . import bench, compare, config, convert, data, doctor, eval, generate, plot, report, resume, status, train
 from .console import err, mend_streams, out
+from .verbs import Verbs
 
 _BUG = 1
 _INTERRUPTED = 128 + signal.SIGINT
@@ -36,23 +35,11 @@ def _normalize(name: str) -> str:
 
 app = typer.Typer(
     name="tttkit",
+    cls=Verbs,
     help="Train Test-Time-Training language models and measure how far past their training window they hold up.",
     pretty_exceptions_enable=False,
     context_settings={"token_normalize_func": _normalize, "help_option_names": ["-h", "--help"]},
 )
-app.add_typer(data.data_app, name="data")
-app.add_typer(bench.bench_app, name="bench")
-app.command("train")(train.train)
-app.command("resume")(resume.resume)
-app.command("status")(status.status)
-app.add_typer(eval.eval_app, name="eval")
-app.command("plot")(plot.plot)
-app.command("generate")(generate.generate)
-app.command("convert")(convert.convert)
-app.command("doctor")(doctor.doctor)
-app.command("compare")(compare.compare)
-app.command("report")(report.report)
-app.add_typer(config.config_app, name="config")
 
 
 def _print_version(wanted: bool) -> None:
@@ -110,12 +97,15 @@ def _exit_code(error: OSError) -> int:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return DiskFullError.exit_code
     by_path = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
-    return UsageError.exit_code if isinstance(error, by_path) else _BUG
+    is_path = isinstance(error, by_path) or error.errno in (errno.ELOOP, errno.ENAMETOOLONG)
+    return UsageError.exit_code if is_path else _BUG
 
 
 def _explain(message: str, hint: str | None, exit_code: int, *, debug: bool) -> int:
     """Print an error as one line and its hint; the traceback above it on request."""
     if debug:
+        import traceback
+
         err.print(traceback.format_exc(), markup=False, soft_wrap=True)
     err.print(f"[error]error:[/] {_escape(message)}", soft_wrap=True)
     if hint:

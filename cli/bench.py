@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from tttkit.errors import UsageError
+from tttkit.files import write_text
 
 from .console import err, out, print_json, print_table
 
 if TYPE_CHECKING:
+    from tttkit.data.benchmark import Measurement
     from tttkit.model_config import ModelConfig
     from tttkit.train.benchmark import TrainSpeed
 
@@ -22,8 +25,8 @@ bench_app = typer.Typer(no_args_is_help=False, help="Measure this machine, besid
 
 @bench_app.command()
 def data(
-    files: Annotated[list[Path], typer.Argument(help="Text files.", metavar="FILE…")],
-    tokenizer: Annotated[Path, typer.Option(help="tokenizer.json to encode with.")],
+    sources: Annotated[list[str], typer.Argument(help="Text files, directories or globs.", metavar="SOURCE…")],
+    tokenizer: Annotated[str, typer.Option(help="Tokenizer of `data prepare`, bpe:N excepted.")],
     threads: Annotated[
         list[int] | None, typer.Option(help="Threads; may be repeated.", min=1, show_default="1")
     ] = None,
@@ -32,24 +35,37 @@ def data(
 ) -> None:
     """Time text to token shards on your own files.
 
-    Example: `tttkit bench data corpus.txt --tokenizer gpt2/tokenizer.json --threads 1 --threads 8`
+    Example: `tttkit bench data corpus/ --tokenizer gpt2/tokenizer.json --threads 1 --threads 8`
     """
-    from tttkit.data.benchmark import measure_preparation
+    from tttkit.data.benchmark import machine, measure_preparation, missing_peers, text_files
+    from tttkit.data.tokenizer import load_tokenizer
 
-    rows = measure_preparation(files, tokenizer, threads=threads or [1], rounds=rounds)
+    loaded, paths = load_tokenizer(tokenizer), text_files(sources)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tokenizer.json"
+        write_text(path, loaded.json)
+        rows = measure_preparation(paths, path, threads=threads or [1], rounds=rounds)
+    missing = missing_peers()
     if json_output:
-        print_json([dataclasses.asdict(row) for row in rows])
-        return
-    first = rows[0].num_bytes / rows[0].cpu_seconds
-    table = Table(title="text to tokens, medians")
-    for name in ("engine", "MB", "MB/s", "MB per CPU s", "first row is"):
+        print_json({"machine": machine(), "rows": [dataclasses.asdict(row) for row in rows], "missing": missing})
+    else:
+        print_table(preparation_table(rows, machine()))
+    if missing:
+        err.print(f"not installed, so not measured: {', '.join(missing)}; pip install {' '.join(missing)}")
+
+
+def preparation_table(rows: list[Measurement], machine: dict[str, Any]) -> Table:
+    """A row per engine: text, speed by the clock and by CPU time, and how the first compares."""
+    where = f"{machine['processor']}, {machine['num_cores']} cores, {' '.join(machine['features'])}"
+    table = Table(title=f"text to tokens, medians; {where}", title_justify="left")
+    for name in ("engine", "MB", "MB/s", "MB per CPU s", "first row is", "by CPU time"):
         table.add_column(name, justify="left" if name == "engine" else "right")
     for row in rows:
-        rate = row.num_bytes / row.cpu_seconds
-        speeds = (row.num_bytes / 1e6, row.num_bytes / 1e6 / row.seconds, rate / 1e6)
-        table.add_row(row.engine, *(f"{speed:,.1f}" for speed in speeds), f"{first / rate:,.2f}x")
-    print_table(table)
-    err.print("peers are measured where they are installed: pip install gigatoken")
+        megabytes = row.num_bytes / 1e6
+        speeds = (megabytes, megabytes / row.seconds, megabytes / row.cpu_seconds)
+        ratios = (row.first_is, row.first_is_by_cpu)
+        table.add_row(row.engine, *(f"{speed:,.1f}" for speed in speeds), *(f"{ratio:,.2f}x" for ratio in ratios))
+    return table
 
 
 @bench_app.command()

@@ -12,13 +12,15 @@ import os
 import shutil
 import sys
 from contextlib import suppress
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from rich.console import Console
 from rich.measure import Measurement
-from rich.progress import Progress, ProgressColumn
 from rich.table import Table
 from rich.theme import Theme
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
 PIPED_WIDTH = 120
 THEME = Theme({"error": "bold red", "hint": "cyan", "ok": "green", "warning": "yellow", "path": "cyan"})
@@ -116,6 +118,8 @@ def mend_streams() -> None:
 
 def progress_bar(*columns: str | ProgressColumn, disable: bool = False, expand: bool = False) -> Progress:
     """A bar on the terminal's stderr that leaves nothing behind; nothing at all where that is no terminal."""
+    from rich.progress import Progress
+
     return Progress(
         *columns,
         console=err,

@@ -14,7 +14,11 @@ from tttkit.rundir import RunDirectory, exclusive, find_run
 
 from .console import err, print_json, print_table
 from .eval_model import Request, evaluate
-from .tables import evaluation_table, whole_split_table
+from .stopping import stoppable
+from .tables import evaluation_table, models_table, ratios_table, slots_table, whole_split_table
+
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N (default: the GPU, if any).", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print the summaries as JSON.")]
 
 eval_app = typer.Typer(no_args_is_help=False, help="Perplexity by position, in every context.")
 
@@ -49,23 +53,28 @@ def checkpoint(
     output: Annotated[
         Path | None, typer.Option("--out", help="Where to write (default: beside PATH).", show_default=False)
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:N (default: the GPU, if any).", show_default=False)
-    ] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the summaries as JSON.")] = False,
+    device: Device = None,
+    json_output: Json = False,
 ) -> None:
     """Evaluate weights in the contexts full, sw, sw_aligned and reset, with intervals; writes JSON and a plot.
 
-    Example: `tttkit eval checkpoint runs/quick/best_model`
+    Several models are set side by side too, in one table and one plot, `models.png`, in --out or beside the first.
+
+    Examples: `tttkit eval checkpoint runs/quick/best_model` ·
+    `tttkit eval checkpoint runs/ttt/best_model runs/sw/best_model runs/transformer/best_model --max-length 6400`
     """
-    summaries = []
-    for path in paths:
-        request = Request(path, data, split, num_sequences, max_length, window, sw_mode, device)
-        target = output if len(paths) == 1 and output else (output / path.name if output else path.parent)
-        summary, written = evaluate(request, target / f"eval_{path.name}" if output is None else target)
-        summaries.append(summary)
-        _say_written(path, written)
-    _show(summaries, json_output=json_output)
+    done = []
+    with stoppable() as poll:
+        for name, path in zip(_names(paths), paths, strict=True):
+            request = Request(path, data, split, num_sequences, max_length, window, sw_mode, device)
+            beside = path.parent / f"eval_{path.name}"
+            target = beside if output is None else output if len(paths) == 1 else output / name.replace("/", "-")
+            summary, written = evaluate(request, target, poll)
+            done.append((name, summary, target))
+            _say_written(path, written)
+    if len(done) > 1:
+        err.print(f"wrote [path]{escape(str(_plot(done, output or paths[0].parent)))}[/]", soft_wrap=True)
+    _show(done, json_output=json_output)
 
 
 @eval_app.command("run")
@@ -73,30 +82,28 @@ def run(
     path: Annotated[
         Path | None, typer.Argument(help="RUN directory (default: the newest under runs/).", metavar="RUN")
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:N (default: the GPU, if any).", show_default=False)
-    ] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the summaries as JSON.")] = False,
+    device: Device = None,
+    json_output: Json = False,
 ) -> None:
     """Evaluate what is missing: best_model and final_model in full, checkpoints that kept weights but have no result.
 
     Example: `tttkit eval run runs/quick`
     """
     directory = find_run(path)
-    with exclusive(directory):
+    with exclusive(directory), stoppable() as poll:
         jobs = _missing(directory, device)
         if not jobs:
             raise UsageError(
                 f"{directory.path} keeps no weights that could be evaluated",
                 hint="best_model appears with the first evaluation; --keep-weights keeps every checkpoint's",
             )
-        summaries = []
+        done = []
         for request, target in jobs:
-            summary, written = evaluate(request, target)
-            summaries.append(summary)
+            summary, written = evaluate(request, target, poll)
+            done.append((request.path.name, summary, target))
             _say_written(request.path, written)
         _add_to_list(directory)
-    _show(summaries, json_output=json_output)
+    _show(done, json_output=json_output)
 
 
 def _missing(run: RunDirectory, device: str | None) -> list[tuple[Request, Path]]:
@@ -144,10 +151,53 @@ def _say_written(path: Path, written: list[Path]) -> None:
         err.print(f"wrote [path]{escape(str(file))}[/]", soft_wrap=True)
 
 
-def _show(summaries: list[dict[str, Any]], *, json_output: bool) -> None:
+def _names(paths: list[Path]) -> list[str]:
+    """What models are called: their folder, with the one above it where two have the same. Raises UsageError."""
+    found = [path.absolute() for path in paths]
+    names = [path.name for path in found]
+    names = [
+        f"{path.parent.name}/{name}" if names.count(name) > 1 else name for path, name in zip(found, names, strict=True)
+    ]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"two models are both called {twice}", hint="name each once, or evaluate them one by one")
+    return names
+
+
+def _plot(done: list[tuple[str, dict[str, Any], Path]], directory: Path) -> Path:
+    """All models in one figure."""
+    from tttkit.files import read_json
+    from tttkit.report.plots_models import MODELS_NAME, plot_models
+
+    named = [(name, read_json(target / "chunk_eval.json")) for name, _, target in done]
+    return plot_models(named, directory / f"{MODELS_NAME}.png")
+
+
+def _show(done: list[tuple[str, dict[str, Any], Path]], *, json_output: bool) -> None:
+    summaries = [summary for _, summary, _ in done]
     if json_output:
         print_json(json_safe(summaries[0] if len(summaries) == 1 else summaries))
         return
     for summary in summaries:
         print_table(evaluation_table(summary))
+        slots = slots_table(summary)
+        if slots is not None:
+            print_table(slots)
     print_table(whole_split_table(summaries))
+    if len(done) > 1:
+        _show_side_by_side(done)
+
+
+def _show_side_by_side(done: list[tuple[str, dict[str, Any], Path]]) -> None:
+    from tttkit.analyze.models import differences, paired, side_by_side
+
+    named = [(name, summary) for name, summary, _ in done]
+    for name, summary in named[1:]:
+        other = differences(named[0][1], summary)
+        if other:
+            text = f"{name} cannot be compared with {named[0][0]}: {', '.join(other)} differ"
+            err.print(f"[warning]{escape(text)}[/]", soft_wrap=True)
+    print_table(models_table(side_by_side(named)))
+    rows = paired(named, [target for _, _, target in done])
+    if rows:
+        print_table(ratios_table(rows, named[0][0]))

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
 from rich.markup import escape
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
+from tttkit.commits import sweep_temporaries
 from tttkit.errors import DataError, UsageError
+from tttkit.files import make_directory
+from tttkit.rundir import RunDirectory, exclusive
 
 from .console import progress_bar
 
-SCHEMA = 1
+SCHEMA = 2
 """Counts up when equal weights, data and protocol would give other files."""
 
 
@@ -36,15 +40,16 @@ class Request:
     """Further keys of summary.json."""
 
 
-def evaluate(request: Request, directory: Path) -> tuple[dict[str, Any], list[Path]]:
+def evaluate(request: Request, directory: Path, poll: Callable[[], None]) -> tuple[dict[str, Any], list[Path]]:
     """Evaluate one model directory into `directory`; returns the summary and the files written.
 
     None are written where a summary of the same weights, data and protocol is there already. A killed evaluation goes
-    on where it was.
+    on where it was, and so does one that `poll` has stopped by raising. Raises RunLockedError while another one writes
+    to the same directory.
     """
     from tttkit.data import load_manifest, open_split
     from tttkit.device import prepare_cpu, resolve_device
-    from tttkit.evaluate.blocks import evaluation_key
+    from tttkit.evaluate.blocks import NllBlocks, evaluation_key
     from tttkit.models import load_model, read_model_config
     from tttkit.models.digest import weights_sha256
 
@@ -63,18 +68,31 @@ def evaluate(request: Request, directory: Path) -> tuple[dict[str, Any], list[Pa
         protocol=dataclasses.asdict(protocol),
     )  # fmt: skip
     known = _known_summary(directory, key)
-    if known is not None:
+    if known is not None and not any(entry.name.startswith(".") for entry in directory.iterdir()):
         return known, []
     extra = {
         "model": model.config.name, "path": str(request.path), "split": request.split,
         "data_fingerprint": split.fingerprint, "weights_sha256": weights, "evaluation_key": key, **request.extra,
     }  # fmt: skip
     model = model.to(resolve_device(request.device))
-    return _measure(path, model, split, protocol, window, directory, extra)
+    make_directory(directory)
+    with exclusive(RunDirectory(directory)):
+        sweep_temporaries(directory)
+        if known is None:
+            return _measure(path, model, split, protocol, window, directory, extra, poll)
+        NllBlocks.beside(directory, key).remove()  # a kill after the last of the results left them
+        return known, []
 
 
 def _measure(
-    path: Path, model: Any, split: Any, protocol: Any, window: int, directory: Path, extra: dict[str, Any]
+    path: Path,
+    model: Any,
+    split: Any,
+    protocol: Any,
+    window: int,
+    directory: Path,
+    extra: dict[str, Any],
+    poll: Callable[[], None],
 ) -> tuple[dict[str, Any], list[Path]]:
     from tttkit.evaluate.blocks import NllBlocks
     from tttkit.evaluate.checkpoint import evaluate_model, write_checkpoint
@@ -83,9 +101,9 @@ def _measure(
 
     started = time.perf_counter()
     blocks = NllBlocks.beside(directory, extra["evaluation_key"])
-    with _EvalProgress(path) as progress:
+    with _EvalProgress(path, poll) as progress:
         evaluation = evaluate_model(model, split, protocol, window=window, progress=progress.update, blocks=blocks)
-        whole = score_split(model, split, stride=window)
+        whole = score_split(model, split, stride=window, progress=lambda _: poll())
     size = model.config.mini_batch_size
     extra |= {
         "eval_seconds": time.perf_counter() - started,
@@ -93,8 +111,8 @@ def _measure(
         "whole_split": whole.to_dict(),
         "nll_by_slot": {context: nll_by_slot(nll, size, window) for context, nll in evaluation.nll.items()},
     }
-    summary = write_checkpoint(directory, evaluation, extra)
     plot = plot_chunk_eval(evaluation.curves(), directory / chunk_eval_name(evaluation.curves()))
+    summary = write_checkpoint(directory, evaluation, extra)  # its summary.json is the last: what makes all of it known
     blocks.remove()
     return summary, [directory / name for name in ("summary.json", "chunk_eval.json", "chunk_nll.safetensors")] + [plot]
 
@@ -150,8 +168,6 @@ def model_directory(path: Path) -> Path:
 
 def _data_of_run(path: Path) -> Path:
     """DATA of the run that owns a model directory. Raises UsageError when there is no such run."""
-    from tttkit.rundir import RunDirectory
-
     for parent in list(path.absolute().parents)[:3]:
         run = RunDirectory(parent)
         if run.metadata.exists():
@@ -182,7 +198,8 @@ def _check_tokenizer(path: Path, config: dict[str, Any], manifest: Any) -> None:
 class _EvalProgress:
     """A bar on a terminal, nothing elsewhere."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, poll: Callable[[], None]) -> None:
+        self._poll = poll
         self._progress = progress_bar(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
         self._task = self._progress.add_task(escape(f"evaluating {path}"), total=1.0)
 
@@ -194,4 +211,5 @@ class _EvalProgress:
         self._progress.stop()
 
     def update(self, share: float) -> None:
+        self._poll()
         self._progress.update(self._task, completed=share)

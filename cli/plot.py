@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from tttkit.errors import UsageError
 from tttkit.rundir import RunDirectory, find_run
 
 from .console import out, print_json
+
+if TYPE_CHECKING:
+    from tttkit.report.figure import Scales
 
 _PAGE = "html"
 _FORMATS = ("png", "svg", _PAGE)
@@ -30,16 +33,25 @@ def plot(
     formats: Annotated[
         str, typer.Option("--format", help="png, svg, html (one page to send around), or several: png,svg.")
     ] = "png",
+    log_x: Annotated[bool, typer.Option("--logx", help="Positions, steps and tokens on a logarithmic axis.")] = False,
+    log_y: Annotated[bool, typer.Option("--logy/--no-logy", help="Loss and perplexity on a logarithmic axis.")] = True,
+    smooth: Annotated[
+        float | None,
+        typer.Option(
+            help="Logged steps that the smoothed loss looks back over (default: 1 in 50).", min=1, show_default=False
+        ),
+    ] = None,
+    show: Annotated[bool, typer.Option("--open", help="Open what was drawn with the desktop's viewer.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the files written as JSON.")] = False,
 ) -> None:
-    """Draw the evolution of length generalization, the ratio SW/full, and the training loss of a run.
+    """Draw the evolution of length generalization, the ratio SW/full, the training loss and the inner loss of a run.
 
     Several runs are drawn each, and side by side on the token axis in `comparison`, in -o or the folder of the first.
 
     As html it is report.html, one file without network: criteria, interactive curves, tables, configuration.
 
     Examples: `tttkit plot runs/quick --format png,svg` · `tttkit plot runs/a runs/b -o figures` ·
-    `tttkit plot runs/quick --format html`
+    `tttkit plot runs/quick --format html --open`
     """
     kinds = list(dict.fromkeys(kind.strip() for kind in formats.split(",")))
     for kind in kinds:
@@ -47,27 +59,31 @@ def plot(
             raise UsageError(f"--format must be {', '.join(_FORMATS)}, or several: png,svg; got `{kind}`")
     paths = [*(runs or []), *([curriculum_dir] if curriculum_dir else [])]
     directories = [find_run(path) for path in paths] or [find_run(None)]
-    drawn = [kind for kind in kinds if kind != _PAGE]
-    written = []
-    for run in directories:
-        target = run.path if output is None else output if len(directories) == 1 else output / run.path.name
-        written += _figures(run, target, drawn) if drawn else []
-        if _PAGE in kinds:
-            written.append(_page(run, target, [other for other in directories if other != run]))
-    if len(directories) > 1 and drawn:
-        from tttkit.report.draw import draw_comparison
+    from tttkit.report.figure import Scales
 
-        written += draw_comparison(directories, output or directories[0].path.parent, drawn)
+    written = _draw(directories, output, kinds, Scales(log_x=log_x, log_y=log_y, smoothing=smooth))
     if json_output:
         print_json({"written": [str(path) for path in written]})
     for path in () if json_output else written:
         out.print(str(path), markup=False, soft_wrap=True)
+    for path in written if show else ():
+        typer.launch(str(path))
 
 
-def _figures(run: RunDirectory, target: Path, kinds: list[str]) -> list[Path]:
-    from tttkit.report.draw import draw_run
+def _draw(directories: list[RunDirectory], output: Path | None, kinds: list[str], scales: Scales) -> list[Path]:
+    """Everything asked for; returns the files written."""
+    from tttkit.report.draw import draw_comparison, draw_run
 
-    return draw_run(run, target, kinds)
+    drawn = [kind for kind in kinds if kind != _PAGE]
+    written = []
+    for run in directories:
+        target = run.path if output is None else output if len(directories) == 1 else output / run.path.name
+        written += draw_run(run, target, drawn, scales) if drawn else []
+        if _PAGE in kinds:
+            written.append(_page(run, target, [other for other in directories if other != run]))
+    if len(directories) > 1 and drawn:
+        written += draw_comparison(directories, output or directories[0].path.parent, drawn, scales)
+    return written
 
 
 def _page(run: RunDirectory, target: Path, against: list[RunDirectory]) -> Path:

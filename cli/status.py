@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 from rich.console import RenderableType
-from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
@@ -79,6 +78,8 @@ def _repeat(directories: list[RunDirectory], interval: float, json_output: bool)
 
 def _watch(directories: list[RunDirectory], interval: float, _json_output: bool) -> None:
     """Show the looks on the terminal's alternate screen, which is drawn twice a second to follow its size."""
+    from rich.live import Live
+
     before = [recall(read_status(directory)) for directory in directories]
     with Live(console=out, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as live:
         while not stdout_is_gone():

@@ -72,6 +72,7 @@ def _rows(item: RunStatus, before: Look | None) -> list[tuple[str, str]]:
         ("since then", escape(changes(before, item))),
         ("model", escape(item.model or "")),
         ("step", _progress(item)),
+        ("window", f"W={item.window:,} in this stage" if item.window else ""),
         ("loss", loss),
         ("evaluations", _evaluations(item)),
         ("SW/full", f"{_interval(item)} at {item.advantage['label'].replace('xW', ' x W')}" if item.advantage else ""),

@@ -7,8 +7,9 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-CONTEXTS = {"full": "ttt", "sw": "sw", "sw_aligned": "sw_aligned", "reset": "reset"}
-"""Context and the prefix of its keys in summary.json, where `full` keeps the earlier system's name."""
+from tttkit.analyze.contest import PREFIXES, contests_of_summary, judge
+
+from .units import sparkline
 
 
 def evaluation_table(summary: dict[str, Any], *, narrow: bool = False) -> Table:
@@ -23,7 +24,7 @@ def evaluation_table(summary: dict[str, Any], *, narrow: bool = False) -> Table:
     if summary.get("num_sequences"):  # the earlier system did not always count them
         where += f", n = {summary['num_sequences']} sequences"
     table = Table(title=escape(f"perplexity by context {where}"), title_justify="left")
-    contexts = ("full", "sw") if narrow else tuple(CONTEXTS)
+    contexts = ("full", "sw") if narrow else tuple(PREFIXES)
     table.add_column("position")
     for context in contexts:
         table.add_column(context, justify="right")
@@ -31,7 +32,7 @@ def evaluation_table(summary: dict[str, Any], *, narrow: bool = False) -> Table:
     if not narrow:
         table.add_column("better (95 %)")
     for label in labels:
-        figures = [_figure(summary.get(f"{CONTEXTS[context]}_ppl_at_{label}")) for context in contexts]
+        figures = [_figure(summary.get(f"{PREFIXES[context]}_ppl_at_{label}")) for context in contexts]
         cells = (
             [*figures, _ratio(summary, label)]
             if narrow
@@ -42,18 +43,11 @@ def evaluation_table(summary: dict[str, Any], *, narrow: bool = False) -> Table:
 
 
 def _better(summary: dict[str, Any], label: str) -> str:
-    """The context that wins: full over all three windowed ones, or a windowed one over full; intervals exclude 1."""
-    if label == "1xW" or summary.get(f"ratio_ci_low_at_{label}") is None:
+    """The context that wins by the rule of the protocol."""
+    found = [] if label == "1xW" else contests_of_summary(summary, int(label.removesuffix("xW")))
+    if not found:
         return "-"
-    bounds = {
-        context: (summary.get(f"{prefix}ratio_ci_low_at_{label}"), summary.get(f"{prefix}ratio_ci_high_at_{label}"))
-        for context, prefix in (("sw", ""), ("sw_aligned", "sw_aligned_"), ("reset", "reset_"))
-    }
-    known = {context: bound for context, bound in bounds.items() if None not in bound}
-    if len(known) == len(bounds) and all(low > 1 for low, _ in known.values()):
-        return "[ok]full[/]"
-    winners = [context for context, (_, high) in known.items() if high < 1]
-    return ", ".join(winners) or "no difference found"
+    return {"full": "[ok]full[/]", "none": "no difference found"}.get(winner := judge(found), winner)
 
 
 def _ratio(summary: dict[str, Any], label: str) -> str:
@@ -66,7 +60,7 @@ def whole_split_table(summaries: list[dict[str, Any]]) -> Table:
     table = Table(title="whole split, each token scored once with a fresh state every W tokens", title_justify="left")
     table.add_column("model")
     names = ("token PPL", "word PPL", "bits/byte", "tokens", "words", "bytes", "stride")
-    for name in (*names, *(f"{context} beyond W" for context in CONTEXTS)):
+    for name in (*names, *(f"{context} beyond W" for context in PREFIXES)):
         table.add_column(name, justify="right")
     for summary in summaries:
         whole = summary.get("whole_split")
@@ -74,9 +68,61 @@ def whole_split_table(summaries: list[dict[str, Any]]) -> Table:
             continue
         figures = [_figure(whole[key]) for key in ("token_ppl", "word_ppl")]
         counts = [f"{whole[key]:,}" for key in ("num_tokens", "num_words", "num_bytes", "stride")]
-        beyond = [_figure(summary.get(f"{prefix}_ppl_corpus")) for prefix in CONTEXTS.values()]
+        beyond = [_figure(summary.get(f"{prefix}_ppl_corpus")) for prefix in PREFIXES.values()]
         name = escape(f"{summary.get('model')} {summary.get('path', '')}")
         table.add_row(name, *figures, f"{whole['bits_per_byte']:.4f}", *counts, *beyond)
+    return table
+
+
+def models_table(rows: list[dict[str, Any]]) -> Table:
+    """Perplexity of several models in every context at every label."""
+    table = Table(title="perplexity by model, context and position", title_justify="left")
+    for head in rows[0]:
+        table.add_column(head, justify="left" if head in ("model", "context") else "right")
+    for row in rows:
+        name, context, *figures = row.values()
+        table.add_row(escape(name), context, *(_figure(value) for value in figures), end_section=context == "reset")
+    return table
+
+
+def ratios_table(rows: list[dict[str, Any]], first: str) -> Table:
+    """Ratios of perplexities to the full context of the first model, with intervals."""
+    title = (
+        f"ratio to the full context of {first}, paired by sequence, 95 % (above 1 {first} is better; > and <: surely)"
+    )
+    table = Table(title=escape(title), title_justify="left")
+    for head in rows[0]:
+        table.add_column(head.replace("xW", " x W"))
+    for row in rows:
+        name, context, *cells = row.values()
+        table.add_row(escape(name), context, *(cell or "-" for cell in cells), end_section=context == "reset")
+    return table
+
+
+def slots_table(summary: dict[str, Any]) -> Table | None:
+    """NLL beyond W by slot of the inner mini-batch: the phase bias. None for a model without inner mini-batches.
+
+    Exact `sw` scores the last slot always; what it shows over slots is the text alone, and is taken off the others.
+    """
+    found = summary.get("nll_by_slot")
+    size = summary.get("mini_batch_size") or 1
+    if not isinstance(found, dict) or size < 2:
+        return None
+    text = found.get("sw") or []
+    known = len(text) == size and None not in text
+    title = f"NLL by slot of {size} beyond W{' less sw' if known else ''}, nats"
+    table = Table(title=title, title_justify="left")
+    table.add_column("context")
+    for head in ("first slot", "last slot", "last - first"):
+        table.add_column(head, justify="right")
+    table.add_column(f"slots 1 … {size}")
+    for context, means in found.items():
+        if None in means or not means or (known and context == "sw"):
+            continue
+        values = [mean - text[slot] if known else mean for slot, mean in enumerate(means)]
+        table.add_row(
+            context, f"{values[0]:+.4f}", f"{values[-1]:+.4f}", f"{values[-1] - values[0]:+.4f}", sparkline(values)
+        )
     return table
 
 

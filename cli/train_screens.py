@@ -26,6 +26,7 @@ def first_screen(plan: dict[str, Any], environment: Mapping[str, str]) -> list[t
         ("device", f"{plan['device']}, {plan['precision']}, {plan['num_threads']} threads"),
         ("data", f"{data}, vocabulary {plan['vocab_size']:,}"),
         ("plan", f"steps {plan['step']:,} to {plan['max_steps']:,} of {tokens:,} tokens: {whole}"),
+        *([("stages", _stages(plan))] if plan["stages"] else []),
         ("evaluations", _evaluations(plan)),
         ("disk", _disk(plan)),
         ("ETA", "measured from the first steps on" if steps else "nothing left to train"),
@@ -52,6 +53,15 @@ def last_screen(plan: dict[str, Any], result: dict[str, Any], run: str, seconds:
     if evaluated:
         commands += [f"tttkit plot {path}", f"tttkit eval checkpoint {path}/best_model"]
     return [*rows, ("next", "\n".join(commands))]
+
+
+def _stages(plan: dict[str, Any]) -> str:
+    firsts = [stage["first_step"] for stage in plan["stages"]]
+    lasts = [*(first - 1 for first in firsts[1:]), plan["max_steps"]]
+    return ", ".join(
+        f"{stage['num_windows']:,} x W={stage['window']:,} to step {last:,}"
+        for stage, last in zip(plan["stages"], lasts, strict=True)
+    )
 
 
 def _evaluations(plan: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.markup import escape
 
@@ -18,6 +18,9 @@ from .console import err, out, print_json, print_rows, print_table
 from .tables import evaluation_table
 from .train_live import LiveRows
 from .train_screens import first_screen, last_screen
+
+if TYPE_CHECKING:
+    from tttkit.data.prepare import Prepared
 
 LINE_SECONDS = 10.0
 LINE_SHARE = 0.01
@@ -55,10 +58,11 @@ class TrainView:
         """Said before torch is loaded, which takes seconds."""
         self._say(f"run {escape(str(directory))}: loading")
 
-    def preparing(self, done: int, total: int | None, num_documents: int) -> None:
-        """Progress of the data preparation of a preset, in bytes."""
+    def preparing(self, prepared: Prepared) -> None:
+        """Progress of the data preparation of a preset."""
         if self._rows:
-            self._rows.preparing(done / total if total else None, f"{num_documents:,} documents")
+            share = prepared.num_bytes / prepared.total_bytes if prepared.total_bytes else None
+            self._rows.preparing(share, f"{prepared.num_documents:,} documents")
 
     def event(self, event: dict[str, Any]) -> None:
         """Show one event of the trainer."""
@@ -115,8 +119,9 @@ class TrainView:
             return
         self._last_line, self._last_step = time.monotonic(), step
         eta = event["eta_seconds"]
+        window = f" window={event['window']}" if "window" in event else ""
         self._say(
-            f"time={datetime.now().astimezone().isoformat(timespec='seconds')} step={step}/{max_steps} "
+            f"time={datetime.now().astimezone().isoformat(timespec='seconds')} step={step}/{max_steps}{window} "
             f"loss={event['loss']:.4f} ppl={event['ppl']:.2f} lr={event['lr']:.3e} grad_norm={event['grad_norm']:.3f} "
             f"tokens_per_second={event['tokens_per_second']:.0f} eta_seconds={'-' if eta is None else round(eta)}"
         )

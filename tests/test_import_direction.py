@@ -20,6 +20,7 @@ FOUNDATION = {
     "memory_events",
     "model_config",
     "presets",
+    "processes",
     "rundir",
 }
 ALLOWED = {

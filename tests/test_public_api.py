@@ -28,7 +28,7 @@ SURFACE = {
     "tttkit.evaluate": {
         "token_nll": "(model, tokens, context, *, window, positions, progress)",
         "chunk_perplexity": "(nll, window, chunk_size, chunk_stride, aggregate, legacy, x_axis)",
-        "paired_bootstrap": "(nll_full, nll_sw, chunk_size, chunk_stride, num_resamples, seed, statistic)",
+        "paired_bootstrap": "(nll_full, nll_sw, chunk_size, chunk_stride, num_resamples, seed, statistic, groups)",
     },
 }
 FUNCTIONS = [(module, name) for module, names in SURFACE.items() for name in names]

@@ -23,9 +23,21 @@ HEAVY = ("torch", "matplotlib", "datasets", "pandas", "scipy", "tokenizers")
     ],
 )
 def test_loads_nothing_heavy(action, tmp_path):
-    (tmp_path / "all_summaries.json").write_text("[]")
+    (tmp_path / "metadata.json").write_text("{}")
     script = (
         f"import sys\n{action}\nprint('loaded:', *[name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
+    )
+    result = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=True)
+    assert result.stderr.splitlines()[-1] == "loaded:"
+
+
+@pytest.mark.parametrize("arguments", ["'--help'", "'status', sys.argv[1]", "'status', '--interval=3', sys.argv[1]"])
+def test_answers_without_the_other_verbs_and_pydantic(arguments, tmp_path):
+    """Each of them takes longer to load than the answer."""
+    (tmp_path / "metadata.json").write_text("{}")
+    script = (
+        f"import sys\nfrom tttkit_cli.app import _run\nassert _run([{arguments}]) == 0\n"
+        "print('loaded:', *{'pydantic', 'tttkit_cli.train', 'tttkit_cli.eval'} & set(sys.modules), file=sys.stderr)"
     )
     result = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=True)
     assert result.stderr.splitlines()[-1] == "loaded:"

@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 from tttkit.errors import UsageError
 from tttkit.model_config import ModelConfig as ModelConfig
 
+_SHARE_TOLERANCE = 1e-6
 _STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
@@ -30,6 +31,8 @@ class DataConfig:
     """Tokenizer of `tttkit data prepare`, used when `path` is not given."""
     validation: str | None = None
     """Source of the validation split, used when `path` is not given; for `hf:` its own validation split."""
+    io: Literal["mmap", "pread"] = "mmap"
+    """How shards are read: mapped, or by position for network file systems, where a file that shrinks is an error."""
     documents: str = "file"
     """Document rule of `tttkit data prepare`, used when `path` is not given."""
     validation_fraction: float = Field(default=0.05, gt=0, lt=1)
@@ -56,6 +59,16 @@ class OptimizerConfig:
     """Added to the root of the second moment."""
     max_grad_norm: float = Field(default=1.0, ge=0)
     """Global gradient norm to clip to, once per step; 0 switches clipping off."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class StageConfig:
+    """A stretch of the run that trains on windows of its own length."""
+
+    share: float = Field(gt=0, le=1)
+    """Share of the run's tokens; the shares of all stages come to 1."""
+    window: int = Field(ge=1)
+    """Training window in tokens. An update keeps its tokens: it holds fewer windows where they are longer."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -98,6 +111,8 @@ class TrainConfig:
     """Probability that a lane starts a window afresh."""
     carry_fresh_share: float = Field(default=0.0, ge=0, le=1)
     """Share of the lanes that start every window afresh."""
+    stages: list[StageConfig] = dataclasses.field(default_factory=list)
+    """Length curriculum: stages in order; none: `window` throughout. Evaluations always go by `window`."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -162,16 +177,19 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuse sections that contradict each other."""
-        window, mini_batch = self.train.window, self.model.mini_batch_size
-        if window % mini_batch:
-            raise ValueError(
-                f"train.window must be a multiple of model.mini_batch_size, got {window} and {mini_batch}: the inner "
-                f"model learns once per mini-batch, so every window must hold whole ones"
-            )
+        window = self.train.window
+        for name, length in (("train.window", window), *_stage_windows(self.train)):
+            if length % self.model.mini_batch_size:
+                raise ValueError(
+                    f"{name} must be a multiple of model.mini_batch_size, got {length} and "
+                    f"{self.model.mini_batch_size}: the inner model learns once per mini-batch, so every window must "
+                    f"hold whole ones"
+                )
         if self.train.carry == "lanes" and self.model.architecture != "ttt":
             raise ValueError(f"train.carry lanes is for ttt models, got {self.model.name}: nothing else has a state")
         if self.train.carry == "none" and self.train.carry_decay != 1.0:
             raise ValueError("train.carry_decay needs train.carry lanes: within a window nothing decays")
+        _check_stages(self.train)
         if self.evaluation.num_checkpoints and self.evaluation.max_length < window:
             raise ValueError(
                 f"evaluation.max_length must be at least train.window, got {self.evaluation.max_length} and {window}"
@@ -180,6 +198,29 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         """All sections as plain values, ready for JSON or TOML."""
         return dataclasses.asdict(self)
+
+
+def _stage_windows(train: TrainConfig) -> list[tuple[str, int]]:
+    return [(f"train.stages[{index}].window", stage.window) for index, stage in enumerate(train.stages)]
+
+
+def _check_stages(train: TrainConfig) -> None:
+    """Refuse stages that do not fill the run, or whose windows do not fill a micro-batch."""
+    shares = sum(stage.share for stage in train.stages)
+    if train.stages and abs(shares - 1) > _SHARE_TOLERANCE:
+        raise ValueError(f"the shares of train.stages must come to 1, got {shares:.6g}")
+    num_tokens = train.batch_size * train.window
+    for name, length in _stage_windows(train):
+        if num_tokens % length:
+            raise ValueError(
+                f"{name} must divide the tokens of a micro-batch, train.batch_size x train.window = {num_tokens}, "
+                f"got {length}"
+            )
+        if train.carry_decay != 1.0 and length % train.window:
+            raise ValueError(
+                f"{name} must be a multiple of train.window ({train.window}) with train.carry_decay, got {length}: the "
+                f"state decays every train.window tokens"
+            )
 
 
 def build_config(values: dict[str, Any]) -> Config:

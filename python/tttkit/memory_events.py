@@ -14,7 +14,7 @@ def mark() -> dict[str, Any] | None:
 
     The counter is `oom_kill` of the process's own control group, or of the machine where there is no such group.
     """
-    for file in (_own_cgroup() / "memory.events", _WHOLE_MACHINE):
+    for file in (own_cgroup() / "memory.events", _WHOLE_MACHINE):
         count = _read(file)
         if count is not None:
             return {"file": str(file), "oom_kill": count}
@@ -29,7 +29,8 @@ def kills_since(marked: Any) -> int:
     return 0 if count is None else max(0, count - int(marked.get("oom_kill", count)))
 
 
-def _own_cgroup() -> Path:
+def own_cgroup() -> Path:
+    """Directory of the control group that this process is in; the root's where there is none of its own."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:

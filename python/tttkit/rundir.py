@@ -7,14 +7,14 @@ import fcntl
 import json
 import os
 import re
-import socket
 import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tttkit import files
+from tttkit import files, processes
 from tttkit.errors import DataError, RunLockedError, UsageError
 
 SCHEMA_VERSION = 1
@@ -87,7 +87,10 @@ class RunDirectory:
         return summaries
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """metrics.jsonl without a torn last line; lines that a resumed run wrote again count once, the later one."""
+        """metrics.jsonl without a torn last line; lines that a resumed run wrote again count once, the later one.
+
+        Raises DataError when it is no plain file.
+        """
         by_step: dict[int, dict[str, Any]] = {}
         for line in self.metric_lines():
             try:
@@ -110,8 +113,11 @@ class RunDirectory:
         return beat if isinstance(beat, dict) else None
 
     def tail_log(self, num_lines: int) -> list[str]:
-        """Last lines of training.log."""
-        return _whole_lines(self.training_log)[-num_lines:]
+        """Last lines of training.log; none where it is no plain file."""
+        try:
+            return _whole_lines(self.training_log)[-num_lines:]
+        except DataError:
+            return []
 
     def _file(self, name: str) -> Path:
         return self.path / (name if self.results is None else f"{self.results.name}.{name}")
@@ -164,12 +170,12 @@ def exclusive(run: RunDirectory) -> Iterator[None]:
         except (BlockingIOError, PermissionError) as error:
             holder = os.pread(descriptor, 256, 0).decode(errors="replace").strip() or "an unknown process"
             raise RunLockedError(
-                f"{run.path} is in use by {holder}",
+                f"{run.path} is in use by {holder.partition(', started')[0]}",
                 hint=f"look at it with `tttkit status {run.path}`, or choose another --out",
             ) from error
         with suppress(OSError):  # on a full disk the name of the holder is missing, the lock holds all the same
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"host {socket.gethostname()}, pid {os.getpid()}\n".encode(), 0)
+            os.pwrite(descriptor, f"{processes.describe(processes.identity())}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)
@@ -191,7 +197,7 @@ def is_locked(run: RunDirectory) -> bool:
 
 def _whole_lines(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = files.read_limited(path, sys.maxsize).decode(errors="replace")
     except FileNotFoundError:
         return []
     return text[: text.rfind("\n") + 1].splitlines()

@@ -3,9 +3,10 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokenizers::Tokenizer;
 
-use crate::bpe::{Bpe, Id, Scratch, Simd};
+use crate::bpe::{Bpe, Id, Scratch, Simd, compact};
 use crate::error::{Error, Result};
 
 /// A long document is encoded in parts of about this many bytes.
@@ -16,8 +17,9 @@ const CACHE_SLOTS: usize = 1 << 21;
 /// Encodes documents, without special tokens of the tokenizer's own.
 pub struct Encoder {
     kind: Kind,
-    pool: rayon::ThreadPool,
-    scratches: Mutex<Vec<Scratch<u32>>>,
+    json: String,
+    vocab_size: u32,
+    simd: Simd,
 }
 
 enum Kind {
@@ -26,24 +28,51 @@ enum Kind {
 }
 
 impl Encoder {
-    /// From the text of a tokenizer.json; `num_threads` 0 means all cores.
+    /// From the text of a tokenizer.json.
     ///
     /// # Errors
-    /// When the crate refuses the tokenizer.
-    pub fn new(tokenizer_json: &str, num_threads: usize) -> Result<Self> {
-        let kind = match Bpe::new(tokenizer_json, Simd::detect())? {
-            Some(bpe) => Kind::Bpe(Box::new(bpe)),
-            None => Kind::Any(Box::new(any_tokenizer(tokenizer_json)?)),
-        };
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(num_threads)
-            .build()
-            .map_err(|error| Error::Value(format!("cannot start {num_threads} threads: {error}")))?;
+    /// When the crate refuses the tokenizer, or `TTTKIT_SIMD` names what this processor lacks.
+    pub fn new(tokenizer_json: &str) -> Result<Self> {
+        let simd = Simd::choose()?;
+        let unlimited = |tokenizer: &Tokenizer| tokenizer.to_string(false).map_err(refused);
+        if let Some(bpe) = Bpe::new(tokenizer_json, simd)? {
+            return Ok(Self {
+                json: if bpe.has_limits() {
+                    unlimited(&any_tokenizer(tokenizer_json)?)?
+                } else {
+                    compact(tokenizer_json)
+                },
+                vocab_size: bpe.vocab_size(),
+                kind: Kind::Bpe(Box::new(bpe)),
+                simd,
+            });
+        }
+        let tokenizer = any_tokenizer(tokenizer_json)?;
+        let largest = tokenizer.get_vocab(true).into_values().max();
         Ok(Self {
-            kind,
-            pool,
-            scratches: Mutex::default(),
+            json: unlimited(&tokenizer)?,
+            vocab_size: largest.map_or(0, |largest| largest.saturating_add(1)),
+            kind: Kind::Any(Box::new(tokenizer)),
+            simd,
         })
+    }
+
+    /// The tokenizer.json, as short as it can be and without limits of length: what is kept beside the shards.
+    pub fn json(&self) -> &str {
+        &self.json
+    }
+
+    /// Every id is below it.
+    pub fn vocab_size(&self) -> u32 {
+        self.vocab_size
+    }
+
+    /// The id of a token of the vocabulary.
+    pub fn token_id(&self, token: &str) -> Option<u32> {
+        match &self.kind {
+            Kind::Bpe(bpe) => bpe.token_id(token),
+            Kind::Any(tokenizer) => tokenizer.token_to_id(token),
+        }
     }
 
     /// Whether the tokenizer is one that `bpe` encodes.
@@ -51,15 +80,15 @@ impl Encoder {
         matches!(self.kind, Kind::Bpe { .. })
     }
 
-    /// Run on every thread at once; the results in order of the threads.
-    pub fn on_all_threads<R: Send>(&self, work: impl Fn() -> R + Sync) -> Vec<R> {
-        self.pool.broadcast(|_| work())
+    /// The instructions in use.
+    pub fn simd(&self) -> Simd {
+        self.simd
     }
 
     /// What a thread keeps while it encodes.
     pub fn scratch<T: Id>(&self) -> Scratch<T> {
-        let slots = CACHE_SLOTS / self.pool.current_num_threads();
-        Scratch::new(slots.max(1 << 12).ilog2().min(17))
+        let slots = CACHE_SLOTS / rayon::current_num_threads();
+        Scratch::new(slots.max(1 << 12).ilog2().min(18))
     }
 
     /// The last place after byte `from` where `text` may be cut without a change of its ids.
@@ -86,30 +115,42 @@ impl Encoder {
         Ok(())
     }
 
-    /// Ids of every document, in order.
+    /// Ids of every document, in order; `num_threads` 0 means all cores.
     ///
     /// # Errors
-    /// When a document cannot be encoded.
-    pub fn encode(&self, documents: &[String]) -> Result<Vec<Vec<u32>>> {
-        self.pool
-            .install(|| documents.par_iter().map(|text| self.encode_one(text)).collect())
+    /// When a document cannot be encoded or the threads cannot start.
+    pub fn encode(&self, documents: &[String], num_threads: usize) -> Result<Vec<Vec<u32>>> {
+        let scratches = Mutex::default();
+        threads(num_threads)?.install(|| {
+            let encoded = documents.par_iter().map(|text| self.encode_one(text, &scratches));
+            encoded.collect()
+        })
     }
 
-    fn encode_one(&self, text: &str) -> Result<Vec<u32>> {
+    fn encode_one(&self, text: &str, scratches: &Mutex<Vec<Scratch<u32>>>) -> Result<Vec<u32>> {
         let parts = match &self.kind {
             Kind::Bpe(bpe) => bpe.parts(text, PART_BYTES),
             Kind::Any(_) => vec![text],
         };
         let encode_part = |part: &&str| {
-            let taken = lock(&self.scratches).pop();
+            let taken = lock(scratches).pop();
             let mut scratch = taken.unwrap_or_else(|| self.scratch());
             let mut ids = Vec::new();
             let result = self.encode_into(part, &mut scratch, &mut ids);
-            lock(&self.scratches).push(scratch);
+            lock(scratches).push(scratch);
             result.map(|()| ids)
         };
         Ok(parts.par_iter().map(encode_part).collect::<Result<Vec<_>>>()?.concat())
     }
+}
+
+/// So many threads, 0 for one per core.
+///
+/// # Errors
+/// When they cannot start.
+pub fn threads(num_threads: usize) -> Result<ThreadPool> {
+    let pool = ThreadPoolBuilder::new().num_threads(num_threads).build();
+    pool.map_err(|error| Error::Value(format!("cannot start {num_threads} threads: {error}")))
 }
 
 /// The lock of something that is whole at every moment, even when a thread has panicked.
@@ -118,12 +159,13 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn any_tokenizer(tokenizer_json: &str) -> Result<Tokenizer> {
-    let mut tokenizer: Tokenizer = tokenizer_json
-        .parse()
-        .map_err(|error: tokenizers::Error| Error::Tokenizer(error.to_string()))?;
+    let mut tokenizer: Tokenizer = tokenizer_json.parse().map_err(refused)?;
     tokenizer.with_padding(None);
-    tokenizer
-        .with_truncation(None)
-        .map_err(|error| Error::Tokenizer(error.to_string()))?;
+    tokenizer.with_truncation(None).map_err(refused)?;
     Ok(tokenizer)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn refused(error: tokenizers::Error) -> Error {
+    Error::Tokenizer(error.to_string())
 }

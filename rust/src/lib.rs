@@ -11,6 +11,7 @@ pub mod encode;
 pub mod error;
 pub mod ingest;
 pub mod lane;
+mod median;
 pub mod pack;
 pub mod shard;
 pub mod split;

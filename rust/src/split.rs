@@ -1,5 +1,6 @@
 //! All shards of one split, seen as one stream of tokens.
 
+use std::mem::MaybeUninit;
 use std::path::PathBuf;
 
 use rayon::prelude::*;
@@ -82,26 +83,80 @@ impl TokenSplit {
         Ok(())
     }
 
-    /// Copy windows of `window + 1` tokens, window `k` from token `k * window` on, row after row.
+    /// Copy windows of `window + 1` tokens, window `k` from token `k * window` on, row after row. Every place of `target`
+    /// is written, unless there is an error.
     ///
     /// # Errors
-    /// When a window leaves the split.
-    pub fn gather(&self, windows: &[u64], window: u64, target: &mut [i64]) -> Result<()> {
+    /// When a window leaves the split, or `target` is not one row per window.
+    pub fn gather(&self, windows: &[u64], window: u64, target: &mut [MaybeUninit<i64>]) -> Result<()> {
         let len = window as usize + 1;
+        if windows.len().checked_mul(len) != Some(target.len()) {
+            return Err(Error::Value(format!(
+                "{} windows of W={window} are not {} tokens",
+                windows.len(),
+                target.len()
+            )));
+        }
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has the instructions.
+            return unsafe { self.gather_avx2(windows, len, target) };
+        }
+        self.gather_rows(windows, len, target)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn gather_avx2(&self, windows: &[u64], len: usize, target: &mut [MaybeUninit<i64>]) -> Result<()> {
+        self.gather_rows(windows, len, target)
+    }
+
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "compiled once for each set of instructions")]
+    fn gather_rows(&self, windows: &[u64], len: usize, target: &mut [MaybeUninit<i64>]) -> Result<()> {
+        let first = |index: u64| index.saturating_mul(len as u64 - 1);
+        for &index in windows.iter().take(ROWS_AHEAD) {
+            self.prefetch(first(index), len);
+        }
         for (number, (row, &index)) in target.chunks_exact_mut(len).zip(windows).enumerate() {
-            if let Some(ahead) = windows.get(number + ROWS_AHEAD) {
-                self.prefetch(ahead * window, len);
+            if let Some(&ahead) = windows.get(number + ROWS_AHEAD) {
+                self.prefetch(first(ahead), len);
             }
-            self.read(index * window, row)?;
+            let at = self.shard_at(first(index));
+            let shard = self.shards.get(at);
+            match shard.and_then(|shard| shard.mapped(first(index) - self.starts[at], len)) {
+                Some(bytes) if bytes.len() == 2 * len => {
+                    for (slot, id) in row.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                        slot.write(u16::from_le_bytes(*id).into());
+                    }
+                }
+                Some(bytes) => {
+                    for (slot, id) in row.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                        slot.write(u32::from_le_bytes(*id).into());
+                    }
+                }
+                None => self.read(first(index), zeroed(row))?,
+            }
         }
         Ok(())
     }
 
+    /// Which shard holds the token at this position; the last one when none does.
+    #[inline]
+    fn shard_at(&self, position: u64) -> usize {
+        if self.shards.len() == 1 {
+            return 0;
+        }
+        let after = self.starts.partition_point(|&first| first <= position);
+        after.saturating_sub(1).min(self.shards.len().saturating_sub(1))
+    }
+
     /// Ask for tokens before they are needed.
+    #[inline]
     fn prefetch(&self, start: u64, len: usize) {
-        let index = self.starts.partition_point(|&first| first <= start).saturating_sub(1);
-        if let (Some(shard), Some(&first)) = (self.shards.get(index), self.starts.get(index)) {
-            shard.prefetch(start - first, len);
+        let index = self.shard_at(start);
+        if let Some(shard) = self.shards.get(index) {
+            shard.prefetch(start - self.starts[index], len);
         }
     }
 
@@ -154,4 +209,13 @@ impl TokenSplit {
             .zip(digests)
             .try_for_each(|(shard, digest)| shard.verify(digest))
     }
+}
+
+/// The same places with zeros in them.
+fn zeroed(row: &mut [MaybeUninit<i64>]) -> &mut [i64] {
+    for slot in row.iter_mut() {
+        slot.write(0);
+    }
+    // SAFETY: every place has just been written.
+    unsafe { &mut *(std::ptr::from_mut(row) as *mut [i64]) }
 }

@@ -100,6 +100,39 @@ def test_nothing_planted_gives_nothing_in_95_of_100_searches():
     assert sum(bool(each.sign(simultaneous=False).any()) for each in found) > 45
 
 
+@pytest.mark.parametrize("effect", [0.0, 0.3])
+def test_contexts_that_never_cross_are_not_said_to(make_run, effect):
+    """30 runs of five checkpoints, without a difference and with the same one everywhere."""
+    found = []
+    for seed in range(30):
+
+        def nll(context, step, _, seed=seed):
+            return planted(lambda *_: effect)(context, step, np.random.default_rng([seed, step, len(context)]))
+
+        record = make_run(STEPS, nll, name=f"run{seed}")
+        found.append((training.crossover_step(record).verdict, contexts.crossover_position(record).verdict))
+    assert sum(step != "none" for step, _ in found) <= 1
+    assert sum(position != "none" for _, position in found) <= 1
+
+
+def test_without_a_difference_a_winner_is_rarely_named_at_a_position(make_run):
+    """Of 40 x 4 positions without a difference: each windowed context is let in by 1 of 40, as 95 % intervals do."""
+    named = []
+    for seed in range(40):
+        record = make_run([100], planted(lambda *_: 0.0), name=f"run{seed}", seed=300 + seed)
+        named += [row["winner"] for row in contexts.winners(record).rows[1:]]
+    assert named.count("full") == 0
+    assert sum(winner != "no difference found" for winner in named) <= 0.12 * len(named)
+
+
+def test_the_gap_of_a_model_that_holds_up_has_no_trend(make_run):
+    def nll(context, step, generator):
+        return np.random.default_rng(step + 1).normal(4, 0.05, (16, 20)) + 0 * generator.random()
+
+    found = training.generalisation_gap(make_run(list(range(0, 4001, 100)), nll))
+    assert found.verdict == "steady or undecided"
+
+
 def test_the_gap_and_its_trend(make_run):
     def nll(context, step, generator):
         text = np.random.default_rng(7).normal(4, 0.2, (64, 1)) + np.random.default_rng(8).normal(0, 0.02, (64, 20))
@@ -118,3 +151,17 @@ def test_without_nll_by_sequence_no_winner_is_named(make_run):
     for finding in (contexts.winners(record), contexts.policy(record), training.crossover_step(record)):
         assert finding.verdict == "unknown"
     assert contexts.winners(record).rows[1]["sw/full"].endswith("[no interval]")
+
+
+def test_without_nll_by_sequence_the_intervals_of_the_summary_decide(make_run):
+    """They are all that is left where only the JSON files were kept."""
+    bounds = {"ci": (0.7, 0.8), "document_ci": (0.6, 0.9)}
+    kept = {f"reset_ratio_{which}_{end}_at_20xW": value for which, pair in bounds.items()
+            for end, value in zip(("low", "high"), pair, strict=True)}  # fmt: skip
+    record = make_run([100], planted(lambda *_: 0.0), num_documents=12, reset_ratio_at_20xW=0.75, **kept)
+    (record.checkpoints[0].directory / "chunk_nll.safetensors").unlink()
+    found = contexts.winners(record)
+    assert found.verdict == "20xW reset"
+    assert by_position(found)["10 x W"] == "unknown"
+    assert found.rows[-1]["reset/full"] == "0.750 [0.700, 0.800] docs [0.600, 0.900]"
+    assert contexts.policy(record).rows[-1]["use"] == "reset"

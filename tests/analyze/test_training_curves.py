@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from tttkit.analyze.convergence import convergence, early_stopping, plateau_start, stop_index, training_loss
 from tttkit.analyze.learning_rate import learning_rate
-from tttkit.analyze.record import load
+from tttkit.analyze.record import Checkpoint, Record, load
 from tttkit.analyze.transitions import SIGNIFICANCE, strongest_kink, transitions
 from tttkit.analyze.trend import fit_slope, t_quantile
 from tttkit.config import EarlyStoppingConfig
@@ -144,8 +146,70 @@ def test_slopes_cover_the_truth_also_when_neighbours_depend_on_each_other():
 
 def test_quantiles_of_student():
     scipy_stats = pytest.importorskip("scipy.stats")
-    for degrees in (1, 2, 5, 10, 11, 30, 200):
-        assert t_quantile(degrees) == pytest.approx(scipy_stats.t.ppf(0.975, degrees), rel=2e-3)
+    for degrees in (1, 2, 5, 10, 11, 30, 200, 10_000):
+        for tail in (0.025, 0.025 / 4):
+            expected = scipy_stats.t.ppf(1 - tail, degrees)
+            assert t_quantile(degrees, tail) == pytest.approx(expected, rel=2e-3), (degrees, tail)
+
+
+def bare_record(values, *, losses=(), name="selection_ppl"):
+    """A run without files: a validation figure every 100 steps, losses with a warm-up and a cosine every 10."""
+    checkpoints = tuple(
+        Checkpoint(step=100 * index, tokens=204_800 * index, summary={name: value}, directory=Path("none"))
+        for index, value in enumerate(values)
+    )
+    metrics = [
+        {"tokens_seen": 20_480 * step, "loss": loss, "lr": min(step / 25, 1) * (0.55 + 0.45 * np.cos(step / 160))}
+        for step, loss in enumerate(losses, start=1)
+    ]
+    return Record(
+        name="bare", path=Path("none"), is_legacy=False, model="ttt-linear", window=64, metadata={},
+        checkpoints=checkpoints, metrics=metrics, unknown=(),
+    )  # fmt: skip
+
+
+def share(verdicts):
+    return sum(verdicts) / len(verdicts)
+
+
+def test_curves_without_a_plateau_are_not_given_one():
+    """200 curves that fall by 3 % per tenth of the run to the end, under the noise of a small evaluation."""
+    generator = np.random.default_rng(12)
+    step = np.arange(51)
+    found = [convergence(bare_record(80 * np.exp(-0.03 * step / 5 + generator.normal(0, 0.01, 51)))).verdict
+             for _ in range(200)]  # fmt: skip
+    assert share([verdict == "plateau" for verdict in found]) < 0.05
+    assert share([verdict == "falling" for verdict in found]) > 0.5
+
+
+def test_a_plateau_among_noise_is_found_mostly():
+    generator = np.random.default_rng(13)
+    step = np.arange(51)
+    curve = np.log(80) + 2 * np.maximum(0, 1 - step / 15)
+    found = [convergence(bare_record(np.exp(curve + generator.normal(0, 0.003, 51)))).verdict for _ in range(50)]
+    assert share([verdict == "plateau" for verdict in found]) > 0.9
+
+
+def test_a_loss_without_direction_is_given_none():
+    generator = np.random.default_rng(14)
+    found = [training_loss(bare_record([9.0], losses=generator.normal(4, 0.1, 400))).verdict for _ in range(300)]
+    assert share([verdict == "falling" for verdict in found]) < 0.05
+    assert share([verdict == "rising" for verdict in found]) < 0.05
+
+
+def test_a_flat_loss_has_no_fastest_phase():
+    """Four phases are looked at: by intervals of single phases 15 of 100 flat losses have one."""
+    generator = np.random.default_rng(15)
+    found = [learning_rate(bare_record([9.0], losses=generator.normal(4, 0.1, 400))).verdict for _ in range(300)]
+    assert share([verdict != "undecided" for verdict in found]) < 0.05
+
+
+def test_the_phase_in_which_the_loss_falls_fastest_is_found():
+    generator = np.random.default_rng(16)
+    step = np.arange(1, 401)
+    planted = 6 - 1.5 * np.clip((step - 150) / 125, 0, 1)  # the second third of what follows the warm-up
+    found = [learning_rate(bare_record([9.0], losses=planted + generator.normal(0, 0.1, 400))) for _ in range(20)]
+    assert {finding.verdict for finding in found} == {"cosine 2/3"}
 
 
 def test_the_earlier_runs_stop_where_a_replay_of_fifty_checkpoints_says(shared):

@@ -21,7 +21,8 @@ COMMAND = [sys.executable, "-c", "from tttkit_cli.app import main; main()"]
 SMALL = [
     "--set=model.hidden_size=16", "--set=model.intermediate_size=32", "--set=model.num_hidden_layers=1",
     "--set=model.num_attention_heads=2", "--set=model.mini_batch_size=8", "--set=train.num_threads=1",
-    "--set=train.log_every=1", "--set=evaluation.selection_windows=16", "--set=evaluation.num_resamples=200",
+    "--set=train.log_every=1",
+    "--set=train.inner_loss_every=2", "--set=evaluation.selection_windows=16", "--set=evaluation.num_resamples=200",
     "--set=evaluation.chunk_size=8", "--set=evaluation.chunk_stride=8",
     "--window=16", "--batch-size=4", "--save-every=3", "--eval-max-length=320", "--eval-num-sequences=4",
     "--device=cpu",

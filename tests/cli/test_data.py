@@ -73,6 +73,35 @@ def test_json_of_all_three(prepare, text, tmp_path):
     assert checked["splits"] == ["train", "validation"]
 
 
+def test_progress_as_json_lines(prepare, text, monkeypatch):
+    """On stdout nothing else; what is for people goes to stderr."""
+    monkeypatch.setattr("tttkit_cli.data_view._EVENT_SECONDS", 0.0)
+    monkeypatch.setattr("tttkit_cli.data_view._LINE_SECONDS", 0.0)
+    result = prepare(text, "--validation-fraction", "0.34", "--json")
+    *events, end = map(json.loads, result.out.splitlines())
+    assert {event["event"] for event in events} == {"progress"}
+    last = events[-1]
+    splits = end["splits"].values()
+    for name in ("num_bytes", "num_documents", "num_tokens"):
+        assert last[name] == sum(split[name] for split in splits)
+    assert (end["event"], last["total_bytes"], last["eta_seconds"]) == ("end", last["num_bytes"], 0)
+    assert last["megabytes_per_second"] == pytest.approx(last["num_bytes"] / last["seconds"] / 1e6, rel=0.5)
+    assert "MB/s" in result.err
+    assert "3 documents, 0 s left" in result.err
+
+
+def test_inspect_tells_of_repeated_documents_and_of_those_in_both_splits(prepare, text, tmp_path):
+    for copy in ("3", "4"):
+        shutil.copy(text / "0.txt", text / f"{copy}.txt")
+    assert prepare(text, "--validation", text / "1.txt").code == 0
+    shown = tttkit("data", "inspect", tmp_path / "data", "--window", 16).out
+    assert "2 (40.00%) equal an earlier one, one occurs 3 times" in shown
+    assert "also in validation  1 documents" in shown
+    statistics = json.loads(tttkit("data", "inspect", tmp_path / "data", "--split", "validation", "--json").out)
+    found = statistics["statistics"]
+    assert (found["num_repeated"], found["num_also_in"]) == (0, {"train": 1})
+
+
 def test_stdin_is_a_source(tiny_data, tmp_path):
     result = subprocess.run(
         [*COMMAND, "data", "prepare", "-", "--documents", "line", "--validation_fraction", "0.5",

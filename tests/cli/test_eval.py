@@ -53,6 +53,66 @@ def test_a_killed_evaluation_goes_on_with_the_blocks_it_finished(copy, monkeypat
     assert calls[calls.index("again") + 1 :] == ["full", "sw"]
 
 
+def test_a_damaged_block_is_computed_again(copy, monkeypatch):
+    from tttkit.evaluate import blocks, checkpoint
+
+    compute = checkpoint.token_nll
+
+    def dies_in_sw_aligned(model, tokens, context="full", **options):
+        if context == "sw_aligned":
+            raise KeyboardInterrupt
+        return compute(model, tokens, context, **options)
+
+    monkeypatch.setattr(checkpoint, "token_nll", dies_in_sw_aligned)
+    assert tttkit("eval", "checkpoint", copy / "best_model", *SMALL).code == 130
+    monkeypatch.undo()
+    (whole,) = copy.glob("eval_best_model/.nll-*/full-*.safetensors")
+    whole.write_bytes(whole.read_bytes()[:-7])
+    was_there, read = [], blocks._read
+
+    def watched(path, shape):
+        part = read(path, shape)
+        was_there.append((path.name.split("-")[0], part is not None))
+        return part
+
+    monkeypatch.setattr(blocks, "_read", watched)
+    assert tttkit("eval", "checkpoint", copy / "best_model", *SMALL).code == 0
+    assert was_there == [("full", False), ("reset", True), ("sw_aligned", False), ("sw", False)]
+
+
+def test_several_models_in_one_table_and_one_plot(copy, finished):
+    answer = tttkit("eval", "checkpoint", copy / "best_model", copy / "final_model", *SMALL)
+    assert answer.code == 0
+    assert (copy / "models.png").read_bytes().startswith(b"\x89PNG")
+    joint = answer.out.split("perplexity by model, context and position")[1]
+    summary = json.loads((copy / "eval_final_model" / "summary.json").read_text())
+    row = next(line for line in joint.splitlines() if "final_model" in line and "reset" in line)
+    assert f"{summary['reset_ppl_at_5xW']:,.2f}" in row
+    assert f"{summary['reset_ppl_corpus']:,.2f}" in row
+    assert "ratio to the full context of best_model, paired by sequence" in joint
+    assert "NLL by slot of 8 beyond W less sw, nats" in answer.out
+
+
+def test_models_of_one_name_are_told_apart_and_kept_apart(copy, finished, tmp_path):
+    paths = (copy / "best_model", finished / "best_model")
+    answer = tttkit("eval", "checkpoint", *paths, *SMALL, "--out", tmp_path / "out", "--json")
+    assert answer.code == 0
+    assert len(json.loads(answer.out)) == 2
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "copy-best_model", "models.png", "small-best_model",
+    ]  # fmt: skip
+    twice = tttkit("eval", "checkpoint", copy / "best_model", copy / "best_model", *SMALL)
+    assert (twice.code, "both called copy/best_model" in twice.error) == (2, True)
+
+
+def test_labels_reach_as_far_as_the_sequences(copy, tiny_data):
+    answer = tttkit("eval", "checkpoint", copy / "best_model", "--num-sequences", 1, "--max-length", 1600, "--json")
+    assert answer.code == 0
+    summary = json.loads(answer.out)
+    assert [m for m in (1, 20, 50, 100) if summary.get(f"sw_ppl_at_{m}xW")] == [1, 20, 50, 100]
+    assert summary["x_pos_at_100xW"] == 1600 - 16 // 2
+
+
 def test_eval_run_does_what_is_missing_and_nothing_twice(copy):
     lost = copy / "checkpoint_001"
     before = json.loads((lost / "summary.json").read_text())

@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from tests.cli.conftest import run_process
-from tttkit_cli.app import app
+from tttkit_cli.verbs import VERBS, load
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
@@ -24,7 +24,7 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], 
     return found
 
 
-COMMANDS = commands(typer.main.get_command(app))
+COMMANDS = {path: command for name in VERBS for path, command in commands(load(name), (name,)).items()}
 
 
 def examples(command: Any) -> list[list[str]]:
@@ -55,3 +55,18 @@ def test_shells_complete(shell):
     result = run_process("--show-completion", shell)
     assert result.code == 0
     assert "tttkit" in result.out
+
+
+@pytest.mark.parametrize(
+    ("words", "completion"),
+    [("tttkit st", "status"), ("tttkit status --ch", "--check"), ("tttkit data ins", "inspect")],
+)
+def test_completes_verbs_and_options(words, completion):
+    environment = {
+        "_TTTKIT_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+    }
+    result = run_process(env=environment)
+    assert result.code == 0, result.err
+    assert result.out.split() == [completion]

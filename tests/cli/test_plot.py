@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import run_process, tttkit
 
-NAMES = {"curriculum_length_gen_evolution", "ratio_by_position", "ratio_by_step", "ratio_map", "training_loss"}
+RATIOS = {"ratio_by_position", "ratio_by_step", "ratio_map"}
+NAMES = RATIOS | {"curriculum_length_gen_evolution", "training_loss", "inner_loss"}
 
 
 @pytest.fixture
@@ -65,6 +67,41 @@ def test_one_page_with_the_other_runs_in_it(finished, run, tmp_path):
     assert (run / "ratio_map.svg").exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "changed"),
+    [
+        (["--logx"], NAMES - {"ratio_by_position", "ratio_map"}),
+        (["--no-logy"], {"curriculum_length_gen_evolution", "training_loss", "inner_loss"}),
+        (["--smooth", "3"], {"training_loss"}),
+    ],
+)
+def test_scales_change_the_figures_they_name(finished, tmp_path, option, changed):
+    for name, options in (("usual", []), ("other", option)):
+        assert tttkit("plot", finished, "-o", tmp_path / name, *options).code == 0
+    usual, other = (
+        {path.stem: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("usual", "other")
+    )
+    assert {name for name in NAMES if usual[name] != other[name]} == changed
+
+
+def test_what_was_drawn_is_opened(finished, tmp_path):
+    viewer = tmp_path / "xdg-open"
+    viewer.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/opened\n')
+    viewer.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    result = run_process("plot", finished, "-o", tmp_path / "a", "--open", env=environment)
+    assert result.code == 0
+    deadline = time.monotonic() + 30
+    while not (opened := tmp_path / "opened").exists() or len(opened.read_text().splitlines()) < len(NAMES):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert sorted(opened.read_text().splitlines()) == sorted(result.out.splitlines())
+
+
+def test_smoothing_over_nothing_is_refused(finished):
+    assert tttkit("plot", finished, "--smooth", "0").code == 2
+
+
 @pytest.mark.parametrize("formats", ["jpg", "", "png,pdf"])
 def test_wrong_format(finished, formats):
     result = tttkit("plot", finished, "--format", formats)
@@ -87,10 +124,10 @@ def test_a_target_that_is_a_file(finished, tmp_path):
     assert "Traceback" not in result.err
 
 
-def test_a_run_without_metrics_lacks_one_figure(run):
+def test_a_run_without_metrics_lacks_two_figures(run):
     (run / "metrics.jsonl").unlink()
     written = json.loads(tttkit("plot", run, "--json").out)["written"]
-    assert {Path(path).stem for path in written} == NAMES - {"training_loss"}
+    assert {Path(path).stem for path in written} == NAMES - {"training_loss", "inner_loss"}
 
 
 def test_the_evaluations_alone_are_enough(run):

@@ -31,12 +31,12 @@ PIECES = [
 def gpt2(shared):
     """Both encoders for GPT-2's vocabulary."""
     path = shared / "data" / "gpt2" / "tokenizer.json"
-    return Encoder(path.read_text(), 1), Tokenizer.from_file(str(path))
+    return Encoder(path.read_text()), Tokenizer.from_file(str(path))
 
 
 def assert_equal(encoders, texts):
     ours, library = encoders
-    ids, offsets = ours.encode(texts)
+    ids, offsets = ours.encode(texts, 1)
     for text, start, stop in zip(texts, offsets[:-1], offsets[1:], strict=True):
         assert ids[start:stop].tolist() == library.encode(text, add_special_tokens=False).ids, repr(text[:200])
 
@@ -102,7 +102,7 @@ def test_real_text(gpt2, shared):
 def with_added(tokenizer_json, *tokens):
     tokenizer = Tokenizer.from_file(str(tokenizer_json))
     tokenizer.add_tokens(list(tokens))
-    return Encoder(tokenizer.to_str(), 1), tokenizer
+    return Encoder(tokenizer.to_str()), tokenizer
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_only_the_gpt2_kind_is_taken_and_every_other_is_encoded_all_the_same(tok
     content = json.loads(tokenizer_json.read_text())
     if section:
         content[section].update(values)
-    encoders = Encoder(json.dumps(content), 1), Tokenizer.from_str(json.dumps(content))
+    encoders = Encoder(json.dumps(content)), Tokenizer.from_str(json.dumps(content))
     assert encoders[0].is_byte_level_bpe == fast
     assert_equal(encoders, ["The cat sat, didn't it? 1,234\n\n", "", f"x{END}y"])
 

@@ -122,8 +122,8 @@ def test_an_interrupted_preparation_goes_on_from_its_whole_shards(
         source = [str(tmp_path / "text.txt")]
         return prepare_dataset(source, tmp_path / out, str(tokenizer_json), progress=progress, **arguments)
 
-    def interrupt(num_bytes, _total, _tokens):
-        if num_bytes > 700_000:
+    def interrupt(prepared):
+        if prepared.num_bytes > 700_000:
             raise _Interrupted
 
     with pytest.raises(_Interrupted):
@@ -135,7 +135,9 @@ def test_an_interrupted_preparation_goes_on_from_its_whole_shards(
     if damage:
         damaged = tmp_path / "again" / whole[0]
         damaged.write_bytes(damaged.read_bytes()[:-1] + b"\xff")
-    manifest = run("again")
+    seen = []
+    manifest = run("again", seen.append)
+    assert seen[-1].num_tokens == sum(split.num_tokens for split in manifest.splits.values())
     assert manifest.splits == run("whole").splits
     assert digests(tmp_path / "again") == digests(tmp_path / "whole")
     assert not (tmp_path / "again" / MARKER_NAME).exists()
@@ -147,8 +149,8 @@ def test_another_request_starts_clean(tmp_path, tokenizer_json, monkeypatch):
     monkeypatch.setattr(prepare, "RUN_BYTES", 1 << 18)
     (tmp_path / "text.txt").write_text("".join(TEXTS) * 3_000)
 
-    def interrupt(num_bytes, _total, _tokens):
-        if num_bytes > 400_000:
+    def interrupt(prepared):
+        if prepared.num_bytes > 400_000:
             raise _Interrupted
 
     def run(out, shard_tokens, progress=None):

@@ -9,9 +9,13 @@ import types
 from pathlib import Path
 
 import datasets
+import pyarrow
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
 
-from tttkit.data.sources import Reading, expand, iter_documents, signature, total_bytes
+from tttkit.data.sources import Reading, expand, iter_documents, signature, total_bytes, walk
 from tttkit.data.text import Decoder
 from tttkit.errors import DataError, UsageError
 
@@ -32,6 +36,40 @@ def test_files_directories_and_globs_give_the_same_documents_sorted_bytewise(tex
     assert total_bytes([str(folder)]) == sum(len(text.encode()) for text in expected)
 
 
+NAMES = st.text("a.b-/!0 é\uffff", min_size=1, max_size=8).filter(
+    lambda name: not set(name.split("/")) & {"", ".", ".."}
+)
+
+
+@given(paths=st.sets(NAMES, max_size=25))
+@settings(max_examples=60, deadline=None)
+def test_a_tree_is_walked_in_the_order_of_its_sorted_paths(tmp_path_factory, paths):
+    """Names with characters below and above the slash, in files and in directories."""
+    root = tmp_path_factory.mktemp("tree")
+    for path in sorted(paths):
+        try:
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).touch()
+        except OSError:
+            continue  # a directory of this name is there, or a file where a directory would have to be
+    expected = [path for path in root.rglob("*") if path.is_file()]
+    assert list(walk(root, lambda _: True)) == sorted(expected, key=os.fsencode)
+    kept = [path for path in expected if "b" not in path.relative_to(root).parts[:-1] and "a" in path.name]
+    assert list(walk(root, lambda name: "a" in name, skipped={"b"})) == sorted(kept, key=os.fsencode)
+
+
+def test_a_tree_keeps_links_to_files_and_leaves_links_to_directories(text_files):
+    folder = text_files[0].parent
+    (folder / "loop").symlink_to(folder)
+    (folder / "link.txt").symlink_to(text_files[0])
+    (folder / "dangling.txt").symlink_to(folder / "nothing")
+    (folder / b"latin-\xe9.txt".decode(errors="surrogateescape")).write_text("a name that is not UTF-8")
+    found = list(expand(str(folder)))
+    assert [os.fsencode(path.name) for path in found] == [
+        b"0.txt", b"1.txt", b"2.txt", b"latin-\xe9.txt", b"link.txt",
+    ]  # fmt: skip
+
+
 def test_stdin_is_read_once(monkeypatch):
     monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(b"a\nb\n")))
     assert read("-", documents="line") == ["a", "b"]
@@ -48,6 +86,12 @@ def test_jsonl(tmp_path):
     path.write_text('{"text": "a"}\n{broken\n')
     with pytest.raises(DataError, match="records.jsonl: line 2 is not JSON"):
         read(path)
+    path.write_text('{"text": "a"}\n[1]\n')
+    with pytest.raises(DataError, match=r"records\.jsonl: line 2 is no JSON object"):
+        read(path)
+    path.write_text('{"text": null}\n')
+    with pytest.raises(DataError, match=r"records\.jsonl: line 1: field `text` holds no text but null"):
+        read(path)
 
 
 def test_parquet_and_data_sets_on_disk(tmp_path):
@@ -58,8 +102,34 @@ def test_parquet_and_data_sets_on_disk(tmp_path):
     assert read(tmp_path / "texts.parquet") == TEXTS
     assert read(f"hf:{tmp_path / 'one'}") == TEXTS
     assert read(f"hf:{tmp_path / 'splits'}", split="validation") == [TEXTS[1]]
-    with pytest.raises(DataError, match="has no text field `body`; it has text, length"):
+    with pytest.raises(DataError, match=r"texts\.parquet has no text field `body`; it has text, length"):
         read(tmp_path / "texts.parquet", text_field="body")
+    with pytest.raises(DataError, match=r"texts\.parquet: row 1: field `length` holds no text but int"):
+        read(tmp_path / "texts.parquet", text_field="length")
+    with pytest.raises(DataError, match=r"one: record 1 has no text field `body`; it has text, length"):
+        read(f"hf:{tmp_path / 'one'}", text_field="body")
+
+
+def test_records_without_text_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("tttkit.data.records._PARQUET_ROWS", 2)
+    path = tmp_path / "texts.parquet"
+    parquet.write_table(pyarrow.table({"text": ["a", "", "b", None]}), path)
+    with pytest.raises(DataError, match=r"texts\.parquet: row 4: field `text` holds no text but null"):
+        read(path)
+    parquet.write_table(pyarrow.table({"text": ["a", "", "b", "c", "d"]}), path)
+    assert read(path) == ["a", "b", "c", "d"]
+    parquet.write_table(pyarrow.table({"text": pyarrow.array([], pyarrow.string())}), path)
+    assert read(path) == []
+    for content in (b"", b"PAR1 and no more"):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"texts\.parquet is damaged"):
+            read(path)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.jsonl").write_text('{"text": "a"}\n{"text": \n')
+    with pytest.raises((DataError, UsageError), match="broken"):
+        read(f"hf:{tmp_path / 'broken'}")
+    with pytest.raises(UsageError, match="`hf:` names no data set"):
+        read("hf:")
 
 
 def test_wikitext_rule_cuts_the_lines_of_a_data_set_into_articles(tmp_path):
@@ -84,7 +154,7 @@ def test_hub_name_without_a_network_is_one_clear_error(monkeypatch):
 
 
 def test_standard_library_is_this_interpreters_and_leaves_tests_out():
-    found = expand("stdlib")
+    found = list(expand("stdlib"))
     assert Path(json.__file__) in found
     assert not any("test" in path.parts or "site-packages" in path.parts for path in found)
     assert found == sorted(found, key=os.fsencode)

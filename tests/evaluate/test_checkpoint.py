@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -14,6 +15,7 @@ from tttkit.config import EvaluationConfig
 from tttkit.errors import DataError, UsageError
 from tttkit.evaluate import chunk_perplexity, evaluate_model, paired_bootstrap, token_nll
 from tttkit.evaluate.checkpoint import write_checkpoint
+from tttkit.evaluate.sequences import cut_sequences
 
 W, K, T, B = 16, 8, 330, 3
 CONTEXTS = ("full", "sw", "sw_aligned", "reset")
@@ -23,11 +25,11 @@ EARLIER_SYSTEM_KEYS = {
     *(f"{name}_at_{m}xW" for name in ("ttt_ppl", "sw_ppl", "x_pos", "improvement") for m in (1, 2, 5, 10, 20)),
 }  # fmt: skip
 OUR_KEYS = {
-    "schema_version", "aggregate", "sw_mode", "tokens_per_chunk", "selection_ppl",
+    "schema_version", "aggregate", "sw_mode", "tokens_per_chunk", "selection_ppl", "sequence_choice", "num_documents",
     *(f"{prefix}_ppl_corpus" for prefix in ("ttt", "sw", "sw_aligned", "reset")),
     *(f"{prefix}_ppl_at_{m}xW" for prefix in ("sw_aligned", "reset") for m in (1, 2, 5, 10, 20)),
     *(f"{prefix}ratio{which}_at_{m}xW" for prefix in ("", "sw_aligned_", "reset_")
-      for which in ("", "_ci_low", "_ci_high") for m in (1, 2, 5, 10, 20)),
+      for which in ("", "_ci_low", "_ci_high", "_document_ci_low", "_document_ci_high") for m in (1, 2, 5, 10, 20)),
 }  # fmt: skip
 FROM_THE_CALLER = {"checkpoint_idx": 3, "step": 120, "training_loss": 2.5}
 
@@ -48,9 +50,15 @@ def at_labels(text_model, validation_split):
 
 
 @pytest.fixture(scope="module")
-def sequences(validation_split):
-    tokens = [validation_split.tokens(b * (T + 1), (b + 1) * (T + 1)) for b in range(B)]
-    return np.stack(tokens).astype(np.int64)
+def starts(validation_split):
+    """First, middle and last of the places on multiples of T+1."""
+    last = validation_split.num_tokens // (T + 1) - 1
+    return [0, last // 2 * (T + 1), last * (T + 1)]
+
+
+@pytest.fixture(scope="module")
+def sequences(validation_split, starts):
+    return np.stack([validation_split.tokens(start, start + T + 1) for start in starts]).astype(np.int64)
 
 
 def strict_json(path):
@@ -60,7 +68,7 @@ def strict_json(path):
     return json.loads(path.read_text(), parse_constant=refuse)
 
 
-def test_the_sequences_are_the_first_disjoint_ones_in_order(exact, text_model, sequences):
+def test_the_sequences_are_disjoint_in_order_and_spread_over_the_split(exact, text_model, sequences):
     for context in CONTEXTS:
         expected = token_nll(text_model, sequences, context, window=W)
         np.testing.assert_allclose(exact.nll[context], expected, atol=1e-5)
@@ -109,7 +117,7 @@ def test_the_labelled_positions_are_exact_and_the_rest_is_null(exact, at_labels,
     all_of_it, some = exact.summary(), at_labels.summary()
     unknown = {key for key, value in some.items() if value is None}
     assert unknown == {"sw_ppl_corpus", "sw_ppl_mean", "sw_ppl_min", "sw_ppl_max", "improvement_mean"}
-    for key in set(some) - unknown - {"sw_mode", "aggregate"}:
+    for key in set(some) - unknown - {"sw_mode", "aggregate", "sequence_choice"}:
         assert some[key] == pytest.approx(all_of_it[key], rel=1e-4), key
     write_checkpoint(tmp_path, at_labels, {})
     curve = strict_json(tmp_path / "chunk_eval.json")["sw_mean_nll"]
@@ -203,13 +211,44 @@ def test_sizes_that_do_not_fit_together(text_model, validation_split, values, wi
     assert caught.value.exit_code == 2
 
 
-def test_nll_by_sequence_is_what_the_figures_are_means_of(exact, validation_split, tmp_path):
+def test_some_sequences_are_among_all_and_all_are_the_whole_split(validation_split):
+    most = validation_split.num_tokens // (T + 1)
+    _, everywhere = cut_sequences(validation_split, most, T)
+    assert everywhere.tolist() == list(range(0, most * (T + 1), T + 1))
+    for count in range(1, most + 1):
+        starts = cut_sequences(validation_split, count, T)[1].tolist()
+        assert len(set(starts)) == count
+        assert starts == sorted(set(starts) & set(everywhere.tolist()))
+        assert (starts[0], starts[-1]) == (0, everywhere[-1] if count > 1 else 0)
+
+
+def test_intervals_over_documents_are_those_of_whole_documents(exact):
+    """Two sequences of one document and one of another: by hand."""
+    apart = dataclasses.replace(exact, documents=np.array([4, 4, 7]))
+    found = apart.document_intervals("reset")
+    last = (T - K) // K
+    window = slice(last * K, last * K + K)
+    nll = {context: exact.nll[context][:, window].mean(axis=1, dtype=np.float64) for context in ("full", "reset")}
+    difference = nll["reset"] - nll["full"]
+    ends = sorted([difference[:2].mean(), difference[2]])  # one document drawn twice: a quarter of resamples each
+    assert [found.difference_low[last], found.difference_high[last]] == pytest.approx(ends, rel=1e-6)
+    summary = apart.summary()
+    assert summary["num_documents"] == 2
+    at_20 = 20 * W // K - 1
+    assert summary["reset_ratio_document_ci_low_at_20xW"] == pytest.approx(found.ratio_low[at_20])
+    assert summary["ratio_document_ci_high_at_20xW"] == pytest.approx(apart.document_intervals("sw").ratio_high[at_20])
+    alone = dataclasses.replace(exact, documents=np.zeros(B, dtype=np.int64)).summary()
+    assert (alone["num_documents"], alone["ratio_document_ci_low_at_20xW"]) == (1, None)
+
+
+def test_nll_by_sequence_is_what_the_figures_are_means_of(exact, validation_split, starts, tmp_path):
     write_checkpoint(tmp_path, exact, FROM_THE_CALLER)
     arrays = load_file(tmp_path / "chunk_nll.safetensors")
-    assert set(arrays) == {*CONTEXTS, "ends", "documents"}
+    assert set(arrays) == {*CONTEXTS, "ends", "starts", "documents"}
     curves = strict_json(tmp_path / "chunk_eval.json")
     for context in CONTEXTS:
         assert arrays[context].shape == (B, len(curves["ends"]))
         np.testing.assert_allclose(arrays[context].mean(axis=0), curves[f"{context}_mean_nll"], rtol=1e-5)
     ends = validation_split.document_ends
-    assert [int(np.sum(ends <= b * (T + 1))) for b in range(B)] == arrays["documents"].tolist()
+    assert arrays["starts"].tolist() == starts
+    assert [int(np.sum(ends <= start)) for start in starts] == arrays["documents"].tolist()

@@ -98,11 +98,25 @@ def test_positions_save_the_other_windows():
     assert sum(num_tokens) == 2 * (W + 2 * W)
 
 
+@pytest.mark.parametrize(
+    ("context", "read", "scored"),
+    [("full", {25}, {25}), ("sw", {W}, {W, 1}), ("sw_aligned", {W, 5}, {W, 4, 1}), ("reset", {W, 1}, {W, 1})],
+)
+def test_the_last_feed_forward_sees_the_scored_positions_only(context, read, scored):
+    """The first window is scored whole in every context; at the end of the text a shorter one is left."""
+    model, tokens = small_model(), random_ids(2, 26)
+    lengths: list[set[int]] = [set() for _ in model.model.layers]
+    for layer, seen in zip(model.model.layers, lengths, strict=True):
+        layer.mlp.register_forward_pre_hook(lambda _, x, seen=seen: seen.add(x[0].shape[1]))
+    token_nll(model, tokens, context, window=W)
+    assert lengths == [read, scored]
+
+
 def test_batches_do_not_change_the_result(monkeypatch):
     model, tokens = small_model(), random_ids(5, 30)
     whole = {context: token_nll(model, tokens, context, window=W) for context in CONTEXTS}
-    monkeypatch.setattr("tttkit.evaluate.nll._BATCH_TOKENS", {"cpu": 3 * W})
-    monkeypatch.setattr("tttkit.evaluate.nll._MAX_LOGITS", 2 * VOCAB_SIZE)
+    monkeypatch.setattr("tttkit.evaluate.nll.batch_tokens", lambda *_: 3 * W)
+    monkeypatch.setattr("tttkit.evaluate.nll.batch_logits", lambda *_: 2)
     for context, expected in whole.items():
         np.testing.assert_allclose(token_nll(model, tokens, context, window=W), expected, atol=1e-5)
 
@@ -126,7 +140,7 @@ def test_the_models_mode_is_put_back_even_after_a_stop(training):
 
 @pytest.mark.parametrize("context", CONTEXTS)
 def test_progress_grows_to_one(context, monkeypatch):
-    monkeypatch.setattr("tttkit.evaluate.nll._BATCH_TOKENS", {"cpu": 4 * W})
+    monkeypatch.setattr("tttkit.evaluate.nll.batch_tokens", lambda *_: 4 * W)
     shares = []
     token_nll(small_model(), random_ids(3, 36), context, window=W, progress=shares.append)
     assert shares == sorted(set(shares))

@@ -3,12 +3,40 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.faults import trials
 from tttkit.rundir import RunDirectory
+
+LONGEST = 200
+"""Seconds that a trial may take on a machine that is busy with other things; one takes less than a second."""
+_MEMORY = Path("/dev/shm")
+
+
+@pytest.fixture
+def tmp_path(tmp_path_factory) -> Iterator[Path]:
+    """A folder in memory: thousands of syncs cost nothing there, and a killed process leaves the same files behind.
+
+    What a sync is good for is proved by simulated power failures; `disk_path` is on a disk.
+    """
+    if not os.access(_MEMORY, os.W_OK):
+        yield tmp_path_factory.mktemp("memory")
+        return
+    path = Path(tempfile.mkdtemp(prefix="tttkit-faults-", dir=_MEMORY))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def disk_path(tmp_path_factory) -> Path:
+    """A folder on a disk, for what shall be tested there as well."""
+    return tmp_path_factory.mktemp("disk")
 
 
 @pytest.fixture
@@ -26,7 +54,7 @@ def reference_of(tmp_path_factory):
         key = json.dumps(values, sort_keys=True)
         if key not in known:
             path = tmp_path_factory.mktemp("reference") / "run"
-            assert run_trial(trials.train, values, str(path)) == 0
+            assert run_trial(trials.train, values, str(path), log=f"{path}.log") == 0
             known[key] = RunDirectory(path)
         return known[key]
 
@@ -42,8 +70,10 @@ def run_trial(target, *arguments, **options) -> int:
     """Run a function of `trials` in a forked process; returns its exit code, negative for a signal."""
     process = trials.context.Process(target=target, args=arguments, kwargs=options)
     process.start()
-    process.join(120)
-    assert process.exitcode is not None, "it hangs"
+    process.join(LONGEST)
+    if process.exitcode is None:
+        process.kill()
+        raise AssertionError("it hangs")
     return process.exitcode
 
 

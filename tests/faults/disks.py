@@ -17,10 +17,14 @@ CALLS = (
 """The calls that can fail or be the last one; `close` loses nothing."""
 
 
-class Counted(FileSystem):
-    """Calls `at(n, name)` before the n-th call (from 1)."""
+Matches = Callable[[str, tuple], bool]
+"""Whether a call of this name with these arguments is meant."""
 
-    def __init__(self, at: Callable[[int, str], None]) -> None:
+
+class Counted(FileSystem):
+    """Calls `at(n, name, arguments)` before the n-th call (from 1)."""
+
+    def __init__(self, at: Callable[[int, str, tuple], None]) -> None:
         self.num_calls = 0
         self._at = at
 
@@ -30,7 +34,7 @@ def _counted(name: str):
 
     def call(self, *arguments):
         self.num_calls += 1
-        self._at(self.num_calls, name)
+        self._at(self.num_calls, name, arguments)
         return real(self, *arguments)
 
     return call
@@ -40,21 +44,47 @@ for _name in CALLS:
     setattr(Counted, _name, _counted(_name))
 
 
-def killed_at(number: int) -> Counted:
-    """SIGKILL before the n-th call."""
+def everything(_name: str, _arguments: tuple) -> bool:
+    return True
 
-    def at(count: int, _name: str) -> None:
-        if count == number:
-            os.kill(os.getpid(), signal.SIGKILL)
 
-    return Counted(at)
+class KilledAt:
+    """A signal before the n-th call of those that match. Made into a disk in the process that it is for."""
+
+    def __init__(self, number: int, matches: Matches = everything, by: signal.Signals = signal.SIGKILL) -> None:
+        self.number = number
+        self.matches = matches
+        self.by = by
+
+    def __call__(self) -> Counted:
+        seen = [0]
+
+        def at(_count: int, name: str, arguments: tuple) -> None:
+            if self.matches(name, arguments):
+                seen[0] += 1
+                if seen[0] == self.number:
+                    os.kill(os.getpid(), self.by)
+
+        return Counted(at)
+
+
+class Touching:
+    """Calls with a path in which a text occurs; with `removing` those that take something away."""
+
+    def __init__(self, text: str, *, removing: bool = False) -> None:
+        self.text = text
+        self.removing = removing
+
+    def __call__(self, name: str, arguments: tuple) -> bool:
+        paths = [str(argument) for argument in arguments if isinstance(argument, Path)]
+        return any(self.text in path for path in paths) and (not self.removing or name in ("unlink", "rmdir"))
 
 
 def failing_at(number: int, error: int, *, persistent: bool, only: str | None = None) -> Counted:
     """The n-th call (of kind `only`) fails with `error`; with `persistent` all later ones do too."""
     seen = [0]
 
-    def at(_count: int, name: str) -> None:
+    def at(_count: int, name: str, _arguments: tuple) -> None:
         if only is not None and name != only:
             return
         seen[0] += 1

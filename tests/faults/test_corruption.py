@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 
@@ -139,10 +140,53 @@ def _reopen(run: RunDirectory) -> None:
     files.write_json(run.metadata, metadata)
 
 
-def test_b3_all_corrupt_is_never_a_restart(values, reference, tmp_path):
+FILES = [
+    "MANIFEST.json", "state.json", "tensors.safetensors",
+]  # fmt: skip
+HARMS = {
+    "deleted": lambda path: path.unlink(),
+    "emptied": lambda path: path.write_bytes(b""),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-3]),
+    "longer": lambda path: path.write_bytes(path.read_bytes() + b"x"),
+    "zeroed": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "a directory": lambda path: (path.unlink(), path.mkdir()),
+    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+    "a link to itself": lambda path: (path.unlink(), path.symlink_to(path.name)),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("harm", HARMS)
+def test_b2_every_harm_to_every_file(run, name, harm):
+    HARMS[harm](run.states / "step_2" / name)
+    state = checkpoint.load_newest_state(run, run_id="ours")
+    assert state.step == 1
+    assert state.skipped[0].startswith("step_2.corrupt-0: ")
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("harm", HARMS)
+@pytest.mark.parametrize(
+    "name", ["metadata.json", "metrics.jsonl", "all_summaries.json", "checkpoint_001/summary.json", "heartbeat.json"]
+)
+def test_b2_no_harm_to_other_files_is_a_bug(values, reference, tmp_path, name, harm):
+    """Going on, or an error that says what is wrong; neither a traceback nor a start from zero."""
     run = RunDirectory(shutil.copytree(reference.path, tmp_path / "run"))
     _reopen(run)
-    for path in run.states.glob("step_*/state.json"):
+    HARMS[harm](run.path / name)
+    code = run_trial(trials.command, ["resume", str(run.path)], log=str(tmp_path / "log"))
+    said = (tmp_path / "log").read_text()
+    assert code in (0, 2, 65), said
+    assert "Traceback" not in said
+    assert (run.states / "step_12").is_dir()
+    assert "started at step 0" not in run.training_log.read_text().partition("finished at")[2]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_b3_all_corrupt_is_never_a_restart(values, reference, tmp_path, name):
+    run = RunDirectory(shutil.copytree(reference.path, tmp_path / "run"))
+    _reopen(run)
+    for path in run.states.glob(f"step_*/{name}"):
         path.write_bytes(path.read_bytes()[:-3])
     for _ in range(2):
         assert run_trial(trials.train, values, str(run.path), log=str(tmp_path / "log")) == 4

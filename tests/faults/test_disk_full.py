@@ -7,17 +7,19 @@ import os
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.faults import trials
 from tests.faults.conftest import assert_equal_runs, run_trial
-from tests.faults.disks import CALLS, failing_at
+from tests.faults.disks import CALLS, KilledAt, failing_at
 from tttkit import commits, files, filesystem
 from tttkit.report.status import read_status
 from tttkit.rundir import RunDirectory
@@ -124,7 +126,10 @@ class _Limited:
         return filesystem.FileSystem()
 
 
-@pytest.mark.parametrize("size", [1_000, 20_000, 60_000])
+@pytest.mark.parametrize(
+    "size",
+    [1_000, 20_000, 60_000, *(pytest.param(size, marks=pytest.mark.faults) for size in range(2_000, 70_000, 9_000))],
+)
 def test_c2_file_size_limit(values, tmp_path, size):
     run = RunDirectory(tmp_path / "run")
     assert run_trial(trials.train, values, str(run.path), disk=_Limited(size), log=str(tmp_path / "log")) == 6
@@ -138,10 +143,7 @@ def test_c2_log_that_cannot_be_written(values, reference, tmp_path):
     run = RunDirectory(tmp_path / "run")
     run.path.mkdir()
     (run.path / "data").mkdir()
-    process = trials.context.Process(target=trials.train, args=(values, str(run.path)), kwargs={"disk": _FullLog()})
-    process.start()
-    process.join(120)
-    assert process.exitcode == 0
+    assert run_trial(trials.train, values, str(run.path), disk=_FullLog()) == 0
     assert not run.training_log.exists()
     assert_equal_runs(run, reference)
 
@@ -157,10 +159,20 @@ class _FullLog:
         return Disk()
 
 
-def session(root) -> list[str]:
-    """What a run writes in two steps, as the trainer does it; returns what was reported as done."""
+def test_c2_a_log_that_is_a_full_device(values, reference, tmp_path):
+    """The kernel's own error, of a file that cannot be cut either."""
+    run = RunDirectory(tmp_path / "run")
+    run.path.mkdir()
+    assert run_trial(trials.train, values, str(run.path), disk=KilledAt(60)) == -signal.SIGKILL
+    run.training_log.unlink(missing_ok=True)
+    run.training_log.symlink_to("/dev/full")
+    assert run_trial(trials.train, values, str(run.path), log=str(tmp_path / "log")) == 0
+    assert_equal_runs(run, reference)
+
+
+def session(root, done: list[str]) -> None:
+    """What a run writes in two steps, as the trainer does it; `done` gets what was reported as done."""
     run, (model, optimizer) = RunDirectory(root / "run"), trials.small_model()
-    done = []
     files.make_directory(run.path)
     log = RunLog(run)
     for step in (1, 2):
@@ -175,30 +187,36 @@ def session(root) -> list[str]:
     with commits.commit_directory(run.best_model) as directory:
         files.write_new(directory / "model", [b"weights"])
     done.append("model")
-    return done
 
 
 def fail_session(root, disk, monkeypatch) -> None:
     """A session on a failing disk: no success that is none, the last good state stays, and it goes on afterwards."""
     done: list[str] = []
     monkeypatch.setattr(filesystem, "current", disk)
-    try:
-        done = session(root)
-    except OSError:
-        pass
-    finally:
-        monkeypatch.undo()
+    with suppress(OSError):
+        session(root, done)
+    monkeypatch.undo()
     run = RunDirectory(root / "run")
     valid = [step for step, path in checkpoint.states(run) if checkpoint.verify_state(path, step)]
-    if done:
-        assert valid[0] == max(int(item.split()[1]) for item in done if item.startswith("state"))
+    reported = {
+        name: [int(item.split()[1]) for item in done if item.startswith(name)] for name in ("state", "metadata")
+    }
+    assert max(valid, default=0) >= max(reported["state"], default=0)
+    assert [line["step"] for line in run.read_metrics()][: max(valid, default=0)] == list(
+        range(1, max(valid, default=0) + 1)
+    )
+    if reported["metadata"]:
+        assert run.read_metadata()["step"] >= max(reported["metadata"])
+    if "model" in done:
         assert (run.best_model / "model").read_bytes() == b"weights"
+    if run.best_model.exists():
         commits.verify_directory(run.best_model)
-        assert [line["step"] for line in run.read_metrics()] == [1, 2]
     for line in run.metrics.read_text().splitlines() if run.metrics.exists() else ():
         assert line.startswith("{"), "half a line"
         assert line.endswith("}"), "half a line"
-    assert session(root)[-1] == "model"
+    done = []
+    session(root, done)
+    assert done[-1] == "model"
     shutil.rmtree(root)
 
 

@@ -1,4 +1,4 @@
-"""A1, A2, A4, A5, E2: SIGKILL at random times, at every call of one save, during every phase; equal bits afterwards."""
+"""A1, A2, A5, E2: SIGKILL at random times and at every call of one save; equal bits afterwards."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 
 from tests.cli.conftest import start, train_options
 from tests.faults import trials
-from tests.faults.conftest import assert_equal_runs, assert_no_leftovers, run_trial
-from tests.faults.disks import killed_at
+from tests.faults.conftest import LONGEST, assert_equal_runs, assert_no_leftovers, run_trial
+from tests.faults.disks import KilledAt
 from tttkit import commits
 from tttkit.report.status import read_status
 from tttkit.rundir import RunDirectory, is_locked
@@ -62,15 +62,16 @@ def kill_until_finished(values, path, generator, duration: float, *, share_at_ca
     for num_kills in range(200):
         saving = trials.context.Value("b", 0)
         number = generator.randrange(1, 400) if generator.random() < share_at_call else None
-        disk = None if number is None else _KilledAt(number)
+        disk = None if number is None else KilledAt(number)
         process = trials.context.Process(
             target=trials.train, args=(values, str(path)), kwargs={"saving": saving, "disk": disk, "log": f"{path}.log"}
         )
         process.start()
-        process.join(None if number is not None else generator.uniform(0, duration))
+        process.join(LONGEST if number is not None else generator.uniform(0, duration))
         if process.exitcode is None:
+            assert number is None, "it hangs"
             process.kill()
-        process.join()
+        process.join(LONGEST)
         if process.exitcode == 0:
             return num_kills, num_saving
         with open(f"{path}.log") as log:
@@ -79,18 +80,8 @@ def kill_until_finished(values, path, generator, duration: float, *, share_at_ca
     raise AssertionError("the run never came to its end")
 
 
-class _KilledAt:
-    """A disk that kills at a call, made in the forked process."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def __call__(self):
-        return killed_at(self.number)
-
-
-def _kills(values, reference, tmp_path, *, at_least: int) -> tuple[int, int]:
-    generator = random.Random(at_least)
+def _kills(values, reference, tmp_path, *, at_least: int, seed: int) -> tuple[int, int]:
+    generator = random.Random(seed)
     started = time.monotonic()
     assert run_trial(trials.train, values, str(tmp_path / "timed")) == 0
     duration = time.monotonic() - started
@@ -110,14 +101,15 @@ def _kills(values, reference, tmp_path, *, at_least: int) -> tuple[int, int]:
 
 
 def test_a1_killed_runs_end_with_equal_bits(values, reference, tmp_path):
-    _kills(values, reference, tmp_path, at_least=8)
+    _kills(values, reference, tmp_path, at_least=8, seed=5)
 
 
 @pytest.mark.faults
-def test_a1_200_kills(values, reference, tmp_path):
-    num_kills, num_saving = _kills(values, reference, tmp_path, at_least=200)
-    print(f"A1: {num_kills} kills, {num_saving} inside a save")
-    assert num_saving >= 40
+@pytest.mark.parametrize("seed", range(5))
+def test_a1_200_kills(values, reference, tmp_path, seed):
+    """Forty of them each, at least eight inside a save: whoever kills only where it is easy proves nothing."""
+    _, num_saving = _kills(values, reference, tmp_path, at_least=40, seed=seed)
+    assert num_saving >= 8
 
 
 def test_a2_killed_at_every_call_of_a_save(tmp_path):
@@ -126,7 +118,7 @@ def test_a2_killed_at_every_call_of_a_save(tmp_path):
     while True:
         number += 1
         path = tmp_path / str(number)
-        code = run_trial(trials.save_twice, str(path), _KilledAt(number))
+        code = run_trial(trials.save_twice, str(path), KilledAt(number))
         assert code in (0, -signal.SIGKILL)
         state = checkpoint.load_newest_state(RunDirectory(path))
         assert state.skipped == []
@@ -175,26 +167,12 @@ def test_a2_killed_by_the_kernel_at_its_calls(tmp_path, call):
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("phase", ["evaluating", "saving", "resumed", "final_model"])
-def test_a4_killed_in_every_phase(values, reference, tmp_path, phase):
-    """Kills at the calls that a phase makes; best_model is whole or not there at any time."""
-    first = {"evaluating": 30, "saving": 120, "resumed": 1, "final_model": 500}[phase]
-    run = RunDirectory(tmp_path / "run")
-    for number in range(first, first + 13):
-        run_trial(trials.train, values, str(run.path), disk=_KilledAt(number), log=str(tmp_path / "log"))
-        if run.best_model.exists():
-            commits.verify_directory(run.best_model)
-    assert run_trial(trials.train, values, str(run.path)) == 0
-    assert_equal_runs(run, reference)
-
-
-@pytest.mark.faults
-def test_a5_real_processes(tiny_data, tmp_path):
+def test_a5_real_processes(tiny_data, disk_path):
     """The command itself, killed ten times: it goes on each time, and its lock is free at once."""
-    options = train_options(tiny_data, tmp_path / "whole", "--max-steps", 40)
+    options = train_options(tiny_data, disk_path / "whole", "--max-steps", 40)
     with start(*options, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         assert process.wait(120) == 0
-    run, generator = RunDirectory(tmp_path / "run"), random.Random(5)
+    run, generator = RunDirectory(disk_path / "run"), random.Random(5)
     options = train_options(tiny_data, run.path, "--max-steps", 40)
     for _ in range(10):
         with start(*options, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
@@ -207,14 +185,14 @@ def test_a5_real_processes(tiny_data, tmp_path):
             assert not is_locked(run)
     with start(*options, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         assert process.wait(120) == 0
-    assert_equal_runs(run, RunDirectory(tmp_path / "whole"))
+    assert_equal_runs(run, RunDirectory(disk_path / "whole"))
 
 
 @pytest.mark.parametrize("mutant", ["rng not saved", "position off by one"])
 def test_mutants_do_not_survive_a_kill(values, reference, tmp_path, mutant):
     """The suite has teeth: what the state leaves out or gets wrong shows in the bits."""
     path = str(tmp_path / "run")
-    assert run_trial(trials.train, values, path, disk=_KilledAt(250), mutant=mutant) == -signal.SIGKILL
+    assert run_trial(trials.train, values, path, disk=KilledAt(250), mutant=mutant) == -signal.SIGKILL
     run_trial(trials.train, values, path, mutant=mutant)
     with pytest.raises((AssertionError, FileNotFoundError)):
         assert_equal_runs(RunDirectory(tmp_path / "run"), reference)
@@ -222,6 +200,6 @@ def test_mutants_do_not_survive_a_kill(values, reference, tmp_path, mutant):
 
 def test_the_same_kill_without_a_mutant_is_survived(values, reference, tmp_path):
     path = str(tmp_path / "run")
-    assert run_trial(trials.train, values, path, disk=_KilledAt(250)) == -signal.SIGKILL
+    assert run_trial(trials.train, values, path, disk=KilledAt(250)) == -signal.SIGKILL
     assert run_trial(trials.train, values, path) == 0
     assert_equal_runs(RunDirectory(tmp_path / "run"), reference)

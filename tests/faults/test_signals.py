@@ -10,8 +10,11 @@ import time
 
 import pytest
 
+from tests.cli.conftest import run_process, start, train_options, tttkit
 from tests.faults import trials
-from tests.faults.conftest import assert_equal_runs, run_trial
+from tests.faults.conftest import LONGEST, assert_equal_runs, run_trial
+from tests.faults.disks import KilledAt, Touching
+from tttkit.report.status import read_status
 from tttkit.rundir import RunDirectory
 from tttkit.train import checkpoint
 
@@ -99,6 +102,83 @@ def test_d1_first_compile(tiny_values, tmp_path):
     process.join(30)
     assert process.exitcode in (0, 75)
     assert time.monotonic() - started < 10
+
+
+PLACES = {
+    "start-up": (Touching("metadata.json"), 1),
+    "first state": (Touching("state"), 1),
+    "evaluation": (Touching("checkpoint_001"), 3),
+    "best model": (Touching("best_model"), 20),
+    "save": (Touching("state/.tmp-step_5"), 4),
+    "retention": (Touching("state/.tmp-step_", removing=True), 2),
+    "final model": (Touching("final_model"), 5),
+}
+"""Where a signal comes: before which of which calls."""
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_d1_stops_in_the_middle_of_anything(values, reference, tmp_path, place, number):
+    """Half of what was begun is done, then the run stops, and goes on with equal bits."""
+    matches, count = PLACES[place]
+    run, log = RunDirectory(tmp_path / "run"), tmp_path / "log"
+    code = run_trial(trials.train, values, str(run.path), disk=KilledAt(count, matches, number), log=str(log))
+    assert code == (0 if place == "final model" else 75), log.read_text()[-2000:]
+    if code == 75:
+        assert run.read_metadata()["result"]["reason"] == "preempted"
+        assert read_status(run).state == "preempted"
+    assert run_trial(trials.train, values, str(run.path)) == 0
+    assert_equal_runs(run, reference)
+
+
+@pytest.mark.faults
+def test_d1_a_command_that_is_just_starting(tiny_data, tmp_path, trained_here):
+    """From the first moment of the process on. Before Python heeds signals it leaves nothing behind."""
+    run, seen = RunDirectory(tmp_path / "run"), set()
+    for index in range(12):
+        with start(*train_options(tiny_data, run.path, "--max-steps", 40)) as process:
+            time.sleep(0.02 + 0.25 * index)
+            process.terminate()
+            _, err = process.communicate(timeout=LONGEST)
+        seen.add(process.returncode)
+        assert process.returncode in (75, 143, -signal.SIGTERM), err
+        assert "Traceback" not in err
+        if process.returncode != 75 and index == 0:
+            assert not run.path.exists()
+    assert 75 in seen
+    assert tttkit(*train_options(tiny_data, run.path, "--max-steps", 40)).code == 0
+    assert_equal_runs(run, trained_here)
+
+
+@pytest.fixture
+def trained_here(tiny_data, tmp_path) -> RunDirectory:
+    assert run_process(*train_options(tiny_data, tmp_path / "whole", "--max-steps", 40)).code == 0
+    return RunDirectory(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("place", ["first state", "evaluation", "save", "final model"])
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP])
+def test_d2_usr1_and_hup_change_no_bit(values, reference, tmp_path, place, number):
+    matches, count = PLACES[place]
+    run = RunDirectory(tmp_path / "run")
+    assert run_trial(trials.train, values, str(run.path), disk=KilledAt(count, matches, number)) == 0
+    assert_equal_runs(run, reference)
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_d2_the_second_signal_leaves_at_once(tmp_path, first, second):
+    """Also where the main thread never comes to a safe point."""
+    process = trials.context.Process(target=trials.stuck, args=(1000.0, str(tmp_path / "ready")))
+    process.start()
+    while not (tmp_path / "ready").exists():
+        time.sleep(0.01)
+    os.kill(process.pid, first)
+    process.join(0.2)
+    assert process.exitcode is None
+    os.kill(process.pid, second)
+    process.join(30)
+    assert process.exitcode == 128 + second
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

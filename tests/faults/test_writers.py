@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import os
+import re
 import shutil
 import signal
 import socket
@@ -12,8 +14,10 @@ import pytest
 
 from tests.faults import trials
 from tests.faults.test_signals import start_run, wait_for
-from tttkit.report.status import read_status
-from tttkit.rundir import RunDirectory, is_locked
+from tttkit import files
+from tttkit.report.status import STALLED_SECONDS, read_status
+from tttkit.rundir import RunDirectory, exclusive, is_locked
+from tttkit.train.metrics import RunLog
 
 
 def race(path, num_processes: int) -> None:
@@ -77,3 +81,68 @@ def test_e3_a_copy_of_a_living_run_is_not_alive(endless, tmp_path):
     copied = RunDirectory(shutil.copytree(run.path, tmp_path / "copy", ignore=shutil.ignore_patterns(".tmp-*")))
     assert read_status(copied).state == "crashed"
     assert read_status(run).state == "running"
+
+
+def test_e3_a_stopped_trainer_is_stalled_until_it_goes_on(endless):
+    run, process = endless
+    os.kill(process.pid, signal.SIGSTOP)
+    _wait_for_state(run, "stalled")
+    assert f"kill -CONT {process.pid}" in read_status(run).reason
+    os.kill(process.pid, signal.SIGCONT)
+    _wait_for_state(run, "running")
+
+
+def _wait_for_state(run: RunDirectory, state: str) -> None:
+    deadline = time.monotonic() + 10
+    while read_status(run).state != state:
+        assert time.monotonic() < deadline
+
+
+@pytest.fixture
+def broken_off(reference, tmp_path) -> RunDirectory:
+    """A run of this machine that did not come to its end, and whose process is gone."""
+    run = RunDirectory(shutil.copytree(reference.path, tmp_path / "run"))
+    metadata = run.read_metadata()
+    del metadata["result"]
+    files.write_json(run.metadata, metadata)
+    assert read_status(run).state == "crashed"
+    return run
+
+
+def alter_heartbeat(run: RunDirectory, **values) -> None:
+    files.write_json(run.heartbeat, {**run.read_heartbeat(), **values})
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+def test_e3_no_wall_clock_decides(broken_off, days):
+    """Set by a day, it makes a living run neither silent nor a silent one lively."""
+    wrong = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)).isoformat()
+    with exclusive(broken_off):
+        RunLog(broken_off).heartbeat("training", 5)
+        alter_heartbeat(broken_off, time=wrong)
+        assert read_status(broken_off).state == "running"
+        alter_heartbeat(broken_off, monotonic=time.monotonic() - STALLED_SECONDS - 1)
+        assert read_status(broken_off).state == "stalled"
+    assert read_status(broken_off).state == "crashed"
+    assert re.search(r", 1\d\d s ago", read_status(broken_off).reason)
+
+
+def test_e3_a_pid_that_came_again_is_another_process(broken_off):
+    alter_heartbeat(broken_off, pid=os.getpid())  # it lives, but it is not the trainer
+    assert read_status(broken_off).state == "crashed"
+    with exclusive(broken_off):  # the next trainer, in a container of the same pid, before its first sign of life
+        assert read_status(broken_off).state == "starting"
+
+
+def test_e3_of_another_host_nothing_is_known(broken_off, reference, tmp_path):
+    alter_heartbeat(broken_off, host="elsewhere", boot_id="other")
+    found = read_status(broken_off)
+    assert (found.state, found.reason.partition(":")[0]) == ("unknown", "host elsewhere")
+    finished = RunDirectory(shutil.copytree(reference.path, tmp_path / "finished"))
+    alter_heartbeat(finished, host="elsewhere", boot_id="other")
+    assert read_status(finished).state == "finished"
+
+
+def test_e3_a_machine_that_started_again_has_no_old_trainer(broken_off):
+    alter_heartbeat(broken_off, boot_id="an earlier one")
+    assert read_status(broken_off).state == "crashed"

@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional
 
 from tttkit import filesystem
+from tttkit.data import open_split
 from tttkit.errors import TttkitError
 from tttkit.rundir import RunDirectory, exclusive
 from tttkit.train import checkpoint, start, trainer
@@ -56,10 +57,7 @@ def break_code(mutant: str | None) -> None:
 
 def train(values: dict, out: str, *, disk=None, saving=None, mutant=None, log=None, grace: float = 10.0) -> None:
     """Train; exits with the code that the command line would give. `saving` is a shared flag: a save is under way."""
-    if log is not None:
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(descriptor, 1)
-        os.dup2(descriptor, 2)
+    say_into(log)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what the signals restore at the end, when there is nothing to stop
     add_dropout()
     break_code(mutant)
@@ -80,6 +78,24 @@ def train(values: dict, out: str, *, disk=None, saving=None, mutant=None, log=No
     except TttkitError as error:
         print(f"error: {error}", flush=True)
         sys.exit(error.exit_code)
+
+
+def say_into(log: str | None) -> None:
+    """Both streams of this process go to the end of a file."""
+    if log is not None:
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+
+
+def command(arguments: list[str], *, disk=None, log=None) -> None:
+    """A command other than training; exits with its code."""
+    from tttkit_cli.app import _run
+
+    say_into(log)
+    if disk is not None:
+        filesystem.current = disk()
+    sys.exit(_run(arguments))
 
 
 def race(path: str, begin, everyone_tried, winners, refusals) -> None:
@@ -120,3 +136,10 @@ def stuck(grace: float, ready: str) -> None:
         Path(ready).touch()
         while True:
             time.sleep(0.01)
+
+
+def read_cut_shard(data: str, size: int) -> None:
+    """Map a split, then read what was cut off behind its back."""
+    split = open_split(Path(data), "train")
+    os.truncate(Path(data) / "train-00000.tok", size)
+    split.tokens(split.num_tokens - 100, split.num_tokens)

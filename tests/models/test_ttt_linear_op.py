@@ -189,7 +189,7 @@ def test_nothing_is_kept_without_gradients(fused):
 def test_a_compiled_block_runs_the_kernels(fused):
     model = small_model(num_hidden_layers=1).to(DEVICE)
     block = model.model.layers[0]
-    x = torch.randn(1, 5, 16, generator=torch.Generator().manual_seed(5)).to(DEVICE).requires_grad_()
+    x = torch.randn(1, 9, 16, generator=torch.Generator().manual_seed(5)).to(DEVICE).requires_grad_()
     compiled = torch.compile(Block.forward, dynamic=False, fullgraph=True, backend="aot_eager")
     found = []
     for run in (Block.forward, compiled):

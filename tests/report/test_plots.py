@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -16,7 +17,9 @@ from tttkit.errors import DataError, UsageError
 from tttkit.evaluate import Evaluation
 from tttkit.evaluate.checkpoint import write_checkpoint
 from tttkit.report.curves import load_curves
+from tttkit.report.draw import draw_run
 from tttkit.report.plots import chunk_eval_name, plot_chunk_eval, plot_evolution
+from tttkit.report.plots_inner import plot_inner_loss
 from tttkit.rundir import RunDirectory
 
 W, T = 64, 1280
@@ -40,7 +43,10 @@ def evaluation_at(share: float, *, exact: bool = False, num_sequences: int = 4) 
         max_length=T, num_sequences=num_sequences, num_resamples=100, sw_mode="exact" if exact else "positions"
     )
     arrays = {context: values.astype(np.float32) for context, values in nll.items()}
-    return Evaluation(protocol=protocol, window=W, nll=arrays, selection_ppl=math.exp(level), documents=np.arange(4))
+    return Evaluation(
+        protocol=protocol, window=W, nll=arrays, selection_ppl=math.exp(level), starts=(T + 1) * np.arange(4),
+        documents=np.arange(4),
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -146,9 +152,7 @@ def test_names_of_marks_that_would_touch_are_left_out(make_run, tmp_path):
 def test_figures_of_a_hopeless_model_are_drawn(tmp_path):
     evaluation = evaluation_at(0.5)
     wild = {context: values * np.float32(200) for context, values in evaluation.nll.items()}
-    hopeless = Evaluation(
-        protocol=evaluation.protocol, window=W, nll=wild, selection_ppl=math.inf, documents=np.arange(4)
-    )
+    hopeless = dataclasses.replace(evaluation, nll=wild, selection_ppl=math.inf)
     curves = hopeless.curves()
     assert plot_chunk_eval(curves, tmp_path / "chunks.png").read_bytes().startswith(PNG)
     assert plot_evolution([{**curves, "step": 0}], tmp_path / "evolution.png").read_bytes().startswith(PNG)
@@ -191,8 +195,44 @@ def test_a_damaged_file_is_named(make_run):
             load_curves(run)
 
 
+def inner_records(steps, length=48):
+    """Made-up inner losses: each mini-batch of 16 starts from what the ones before learned."""
+    records = []
+    for step in steps:
+        before = 0.5 * (1 + np.arange(length) // 16) ** -0.5
+        after = before / (1 + 0.01 * step)
+        records.append({"step": step, "inner_loss_before": before.tolist(), "inner_loss_after": after.tolist()})
+    return records
+
+
+@pytest.mark.parametrize("steps", [[100], range(100, 5001, 100)])
+def test_inner_loss_has_a_line_per_record_and_equal_bytes(tmp_path, steps):
+    metrics = [{"step": 1, "loss": 3.0}, *inner_records(steps)]  # most steps are logged without the inner loss
+    one, other = (plot_inner_loss(metrics, tmp_path / f"{name}.svg", mini_batch=16) for name in ("one", "other"))
+    assert one.read_bytes() == other.read_bytes()
+    assert len(line_colours(one)) == 2 + len(steps), "after and its legend, a gain per record; before is dashed"
+    words = texts(one)
+    assert f"Inner loss ½|f(k) − v|² at step {max(steps):,}, mean of heads and layers" in words
+    assert "position in the window (tokens; dotted: inner mini-batches of 16)" in words
+    assert ("training step" in words) == (len(steps) > 1)
+
+
+def test_gain_is_the_share_that_learning_takes_off(tmp_path):
+    """One half of the loss is taken off everywhere: the axis of the gain ends there."""
+    record = {"step": 100, "inner_loss_before": [2.0, 4.0, "NaN", 0.0], "inner_loss_after": [1.0, 2.0, 1.0, 0.0]}
+    words = texts(plot_inner_loss([record], tmp_path / "inner.svg"))
+    assert {"0 %", "50 %"} <= set(words)
+    assert "60 %" not in words
+
+
+def test_a_model_without_an_inner_loop_has_no_such_figure(tmp_path):
+    assert plot_inner_loss([{"step": 100, "loss": 3.0}], tmp_path / "inner.png") is None
+
+
 def test_the_earlier_systems_run_of_501_checkpoints(shared, tmp_path):
     run = RunDirectory(shared / "data" / "legacy_runs" / "length_gen_study_w64_500ckpt_no_sp")
-    curves = load_curves(run)
-    assert len(curves) == 501
-    assert plot_evolution(curves, tmp_path / "evolution.png").read_bytes().startswith(PNG)
+    assert len(load_curves(run)) == 501
+    drawn = {path.stem: path for path in draw_run(run, tmp_path, ["svg"])}
+    assert set(drawn) == {"curriculum_length_gen_evolution", "ratio_by_position", "ratio_by_step", "ratio_map"}
+    assert {"1W", "2W", "5W", "10W", "20W"} <= set(texts(drawn["ratio_map"]))
+    assert "Ratio over training at each position" in texts(drawn["ratio_by_step"]), "without intervals: it kept none"

@@ -157,8 +157,7 @@ def test_what_a_living_process_does_and_when_it_falls_silent(finished_run, phase
         RunLog(finished_run).heartbeat(phase, 5)
         assert read_status(finished_run).state == state
         beat = finished_run.read_heartbeat()
-        earlier = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=200)
-        files.write_json(finished_run.heartbeat, {**beat, "time": earlier.isoformat()})
+        files.write_json(finished_run.heartbeat, {**beat, "monotonic": beat["monotonic"] - 200})
         found = read_status(finished_run)
         assert found.state == "stalled"
         assert f"silent for 200 s while {state}" in found.reason
@@ -186,7 +185,7 @@ def test_a_kill_for_want_of_memory_is_called_so(finished_run, tmp_path, monkeypa
     """The counter of the control group grew since the last heartbeat."""
     counter = tmp_path / "memory.events"
     counter.write_text("low 0\noom 1\noom_kill 4\n")
-    monkeypatch.setattr("tttkit.memory_events._own_cgroup", lambda: tmp_path)
+    monkeypatch.setattr("tttkit.memory_events.own_cgroup", lambda: tmp_path)
     metadata = finished_run.read_metadata()
     del metadata["result"]
     files.write_json(finished_run.metadata, metadata)

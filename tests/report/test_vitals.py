@@ -35,7 +35,7 @@ def test_no_gpu_is_silent(tmp_path, monkeypatch):
 def test_kills_are_counted_from_a_mark(tmp_path, monkeypatch):
     counter = tmp_path / "memory.events"
     counter.write_text("oom 3\noom_kill 2\n")
-    monkeypatch.setattr(memory_events, "_own_cgroup", lambda: tmp_path)
+    monkeypatch.setattr(memory_events, "own_cgroup", lambda: tmp_path)
     marked = memory_events.mark()
     assert marked == {"file": str(counter), "oom_kill": 2}
     assert memory_events.kills_since(marked) == 0

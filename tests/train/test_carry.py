@@ -12,6 +12,7 @@ from tttkit.config import TrainConfig, build_config
 from tttkit.data import open_split
 from tttkit.errors import UsageError
 from tttkit.train.carry import Lanes, first_lane_step, with_decay
+from tttkit.train.curriculum import stages_of
 
 WINDOW = 16
 VARIANTS = {
@@ -29,13 +30,19 @@ def lanes_of(tiny_data):
     def build(fields=None, **options):
         model = small_model(vocab_size=300, mini_batch_size=8, **(fields or {}))
         train = TrainConfig(**{"window": WINDOW, "batch_size": 3, "carry": "lanes", "seed": 1, **options})
-        return model, Lanes(model, model, open_split(tiny_data, "train"), train)
+        return model, Lanes(model, model, open_split(tiny_data, "train"), train, stages_of(train)[0])
 
     return build
 
 
 def logits_of(lanes, inputs):
     return lanes._model.head(lanes.hidden(inputs))
+
+
+def begin(lanes, step):
+    tokens, resets = lanes.read(step)
+    lanes.begin(resets)
+    return tokens
 
 
 def loss_of(lanes, tokens):
@@ -50,7 +57,7 @@ def test_logits_of_a_lane_equal_one_long_pass(lanes_of, tiny_data, fields):
     windows, parts = [], []
     with torch.no_grad():
         for step in range(1, 9):
-            tokens = lanes.windows(step)
+            tokens = begin(lanes, step)
             windows.append(tokens[:, :-1])
             parts.append(logits_of(lanes, tokens[:, :-1]))
             lanes.commit()
@@ -69,7 +76,7 @@ def test_initial_fast_weights_receive_a_gradient_at_every_step(lanes_of, fields)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     names = ["W1", "b1"] + ["W2", "b2"] * (model.config.ttt_layer_type == "mlp")
     for step in range(1, 6):
-        loss_of(lanes, lanes.windows(step)).backward()
+        loss_of(lanes, begin(lanes, step)).backward()
         lanes.commit()
         for layer in model.model.layers:
             block = layer.seq_modeling_block
@@ -85,7 +92,7 @@ def test_initial_fast_weights_receive_a_gradient_at_every_step(lanes_of, fields)
 
 def read(lanes, step):
     """One committed step: logits, and the size of each lane's state before it."""
-    tokens = lanes.windows(step)
+    tokens = begin(lanes, step)
     sizes = lanes._before.layers[0]["delta1"].flatten(1).abs().sum(1)
     with torch.no_grad():
         logits = logits_of(lanes, tokens[:, :-1])
@@ -123,7 +130,7 @@ def test_accumulation_reads_the_lanes_that_one_batch_reads(lanes_of):
     _, parts = lanes_of(batch_size=2, grad_accumulation=2)
     for step in range(1, 4):
         expected, _ = read(whole, step)
-        tokens = parts.windows(step)
+        tokens = begin(parts, step)
         with torch.no_grad():
             found = torch.cat([logits_of(parts, part[:, :-1]) for part in tokens.split([1, 3])])
         parts.commit()
@@ -136,7 +143,7 @@ def test_an_attempt_that_was_not_committed_leaves_no_trace(lanes_of):
     for each in (lanes, other):
         read(each, 1)
     with torch.no_grad():
-        lanes.hidden(lanes.windows(2)[:2, :-1])  # memory ran out after two lanes, say
+        lanes.hidden(begin(lanes, 2)[:2, :-1])  # memory ran out after two lanes, say
     assert torch.equal(read(lanes, 2)[0], read(other, 2)[0])
     lanes.forget()
     assert (read(lanes, 3)[1] == 0).all()

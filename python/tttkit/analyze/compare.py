@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from tttkit.analyze.contexts import LEAST_DOCUMENTS
-from tttkit.analyze.intervals import bootstrap
-from tttkit.analyze.record import WINDOWED, Checkpoint, Record, SequenceNll, number
+from tttkit.analyze.contest import WINDOWED
+from tttkit.analyze.contexts import contest
+from tttkit.analyze.legacy import LABELS
+from tttkit.analyze.record import Checkpoint, Record, SequenceNll, number
 from tttkit.analyze.trend import t_quantile
 from tttkit.errors import UsageError
 
@@ -21,6 +22,7 @@ _PROTOCOL = {
     "chunk_stride": ("perplexities at m x W", "the chunk that stands for m x W is another"),
     "eval_max_length": ("paired intervals", "the sequences are cut elsewhere"),
     "num_sequences": ("paired intervals", "the sequences are not the same"),
+    "sequence_choice": ("paired intervals", "the sequences are not the same"),
     "training_window": ("paired intervals and selection_ppl", "m x W is another position"),
 }
 """Key of summary.json to the numbers that a difference makes incomparable, and why."""
@@ -163,40 +165,28 @@ def _paired(
         return ()
     rows = []
     for name, found in zip(names, loaded, strict=True):
-        if found is None or found.contexts["full"].shape != first.contexts["full"].shape:
+        if found is None or not found.same_text(first):
             continue
         rows += [
-            {"run": name, "context": context, **_ratios(first, found, context, window)}
+            {"run": name, "context": context, **ratios(first, found, context, window)}
             for context in found.contexts
             if (name, context) != (names[0], "full")
         ]
     return tuple(rows)
 
 
-def _ratios(first: SequenceNll, found: SequenceNll, context: str, window: int) -> dict[str, str | None]:
-    """PPL(run, context) / PPL(first, full) per label; above 1 the first run's full context is better."""
+def ratios(first: SequenceNll, found: SequenceNll, context: str, window: int) -> dict[str, str | None]:
+    """PPL(found, context) / PPL(first, full) per label, with intervals; above 1 the first's full context is better."""
     cells: dict[str, str | None] = {}
-    for multiple in (1, 2, 5, 10, 20):
+    for multiple in LABELS:
         column = first.column(window, multiple)
         if column is None:
             continue
-        differences = (found.contexts[context][:, column] - first.contexts["full"][:, column])[:, None]
-        cells[f"{multiple}xW"] = _cell(differences, first.documents)
+        differences = found.contexts[context][:, column] - first.contexts["full"][:, column]
+        each = contest(context, differences, first.documents)
+        mark = "" if each is None else {1: " >", -1: " <"}.get(each.sign, "")
+        cells[f"{multiple}xW"] = None if each is None else each.text() + mark
     return cells
-
-
-def _cell(differences: Any, documents: Any) -> str | None:
-    """Ratio with its interval, and a mark where it surely is not 1."""
-    by_sequence = bootstrap(differences)
-    if not np.isfinite(by_sequence.observed[0]):
-        return None
-    signs = {int(by_sequence.sign(simultaneous=False)[0])}
-    groups = np.unique(documents, return_inverse=True)[1].astype(np.uint32)
-    if groups.max() + 1 >= LEAST_DOCUMENTS:
-        signs.add(int(bootstrap(differences, groups).sign(simultaneous=False)[0]))
-    ratio, low, high = (float(np.exp(each[0])) for each in (by_sequence.observed, by_sequence.low, by_sequence.high))
-    mark = {1: " >", -1: " <"}.get(signs.pop(), "") if len(signs) == 1 else ""
-    return f"{ratio:.3f} [{low:.3f}, {high:.3f}]{mark}"
 
 
 def _seeds(records: list[Record], names: tuple[str, ...]) -> tuple[dict[str, Any], ...]:

@@ -2,111 +2,69 @@
 
 from __future__ import annotations
 
-import dataclasses
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from tttkit.analyze.contest import RULE, WINDOWED, Contest, contests_of_summary, judge
 from tttkit.analyze.finding import Finding
 from tttkit.analyze.intervals import Intervals, bootstrap
-from tttkit.analyze.record import WINDOWED, Checkpoint, Record, SequenceNll
+from tttkit.analyze.record import Checkpoint, Record, SequenceNll
 from tttkit.analyze.trend import Floats
 
-LEAST_DOCUMENTS = 10
-"""Below so many documents the interval over documents is shown but decides nothing."""
-RULE = (
-    "full wins at m x W where it is below sw, sw_aligned and reset, each with a 95 % interval of the ratio that "
-    "excludes 1 (paired bootstrap over sequences; over documents too where there are at least 10). A windowed context "
-    "wins where its interval is wholly below 1. Else no difference was found. 1 x W is equal by construction, and at a "
-    "label sw_aligned and reset see the same window where a chunk is one inner mini-batch."
-)
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Contest:
-    """One windowed context against `full` at one position: ratio of perplexities with both intervals."""
-
-    context: str
-    ratio: float
-    low: float
-    high: float
-    document_low: float | None
-    document_high: float | None
-    num_documents: int
-
-    @property
-    def sign(self) -> int:
-        """+1 where `full` is surely better, -1 where the windowed context is, else 0."""
-        by_sequence = 1 if self.low > 1 else -1 if self.high < 1 else 0
-        if self.num_documents < LEAST_DOCUMENTS or self.document_low is None or self.document_high is None:
-            return by_sequence
-        by_document = 1 if self.document_low > 1 else -1 if self.document_high < 1 else 0
-        return by_sequence if by_sequence == by_document else 0
-
-    def text(self) -> str:
-        """ratio [low, high], with the interval over documents where there are several."""
-        text = f"{self.ratio:.3f} [{self.low:.3f}, {self.high:.3f}]"
-        if self.document_low is not None and self.document_high is not None:
-            text += f" docs [{self.document_low:.3f}, {self.document_high:.3f}]"
-        return text
+def contest(context: str, differences: Floats, documents: Any) -> Contest | None:
+    """One comparison, from windowed minus full in nats by sequence, (sequences); None where it was not computed."""
+    columns = differences[:, None]
+    by_sequence = bootstrap(columns)
+    if not np.isfinite(by_sequence.observed[0]):
+        return None
+    names, groups = np.unique(documents, return_inverse=True)
+    by_document = bootstrap(columns, groups.astype(np.uint32)) if names.size > 1 else None
+    return Contest(
+        context=context,
+        ratio=float(np.exp(by_sequence.observed[0])),
+        low=float(np.exp(by_sequence.low[0])),
+        high=float(np.exp(by_sequence.high[0])),
+        document_low=None if by_document is None else float(np.exp(by_document.low[0])),
+        document_high=None if by_document is None else float(np.exp(by_document.high[0])),
+        num_documents=names.size,
+    )
 
 
 def contests(sequences: SequenceNll, column: int) -> list[Contest]:
     """All windowed contexts against `full` at one chunk, as far as they were computed."""
     names = [name for name in WINDOWED if name in sequences.contexts]
-    differences = np.stack([_difference(sequences, name)[:, column] for name in names], axis=1)
-    by_sequence = bootstrap(differences)
-    num_documents = np.unique(sequences.documents).size
-    by_document = bootstrap(differences, _number(sequences)) if num_documents > 1 else None
-    return [
-        Contest(
-            context=name,
-            ratio=float(np.exp(by_sequence.observed[index])),
-            low=float(np.exp(by_sequence.low[index])),
-            high=float(np.exp(by_sequence.high[index])),
-            document_low=None if by_document is None else float(np.exp(by_document.low[index])),
-            document_high=None if by_document is None else float(np.exp(by_document.high[index])),
-            num_documents=num_documents,
-        )
-        for index, name in enumerate(names)
-        if np.isfinite(by_sequence.observed[index])
-    ]
-
-
-def judge(found: list[Contest]) -> str:
-    """`full`, the name of the best windowed context that surely beats it, or `none`: no difference found."""
-    ahead = [contest for contest in found if contest.sign < 0]
-    if ahead:
-        # reset and sw_aligned are the same windows at the labels; the cheaper is named.
-        return min(reversed(ahead), key=lambda contest: contest.ratio).context
-    complete = {contest.context for contest in found} == set(WINDOWED)
-    return "full" if complete and all(contest.sign > 0 for contest in found) else "none"
+    found = [contest(name, _difference(sequences, name)[:, column], sequences.documents) for name in names]
+    return [each for each in found if each is not None]
 
 
 def winners(record: Record, checkpoint: Checkpoint | None = None) -> Finding:
-    """Winner per position at a checkpoint, by default the last."""
+    """Winner per position at a checkpoint, by default the last; without NLL by sequence by its summary's intervals."""
     checkpoint = checkpoint or record.checkpoints[-1]
     sequences = checkpoint.sequences()
-    if sequences is None or record.window is None:
-        return _without_sequences(record, checkpoint)
     rows, verdicts = [], {}
     for multiple in record.multiples():
-        column = sequences.column(record.window, multiple)
-        if multiple == 1 or column is None:
-            rows.append({**_figures(checkpoint, multiple), **dict.fromkeys(_RATIOS), "winner": "equal by construction"})
-            continue
-        found = contests(sequences, column)
-        verdicts[multiple] = judge(found)
-        texts = {f"{contest.context}/full": contest.text() for contest in found}
+        found = [] if multiple == 1 else _contests_at(record, checkpoint, sequences, multiple)
+        texts = {f"{contest.context}/full": contest.text() for contest in found} or _without_interval(
+            checkpoint, multiple
+        )
+        winner = "equal by construction" if multiple == 1 else judge(found) if found else "unknown"
+        if found:
+            verdicts[multiple] = winner
         row = {**_figures(checkpoint, multiple), **dict.fromkeys(_RATIOS), **texts}
-        rows.append({**row, "winner": verdicts[multiple].replace("none", "no difference found")})
-    count = sequences.documents.size
-    documents = np.unique(sequences.documents).size
-    evidence = f"n = {count} sequences of {documents} documents at {_where(checkpoint)}"
-    statement = _say(verdicts, count)
-    verdict = ", ".join(f"{multiple}xW {name}" for multiple, name in verdicts.items()) or "unknown"
-    return Finding(topic="winner", verdict=verdict, statement=statement, rule=RULE, evidence=evidence, rows=tuple(rows))
+        rows.append({**row, "winner": winner.replace("none", "no difference found")})
+    if not verdicts:
+        return Finding(
+            topic="winner", verdict="unknown", rule=RULE, rows=tuple(rows), evidence=_counted(checkpoint, sequences),
+            statement="No winner can be named: NLL by sequence was not kept, so no figure has an interval.",
+        )  # fmt: skip
+    verdict = ", ".join(f"{multiple}xW {name}" for multiple, name in verdicts.items())
+    return Finding(
+        topic="winner", verdict=verdict, statement=_say(verdicts, _count(checkpoint, sequences)), rule=RULE,
+        evidence=_counted(checkpoint, sequences), rows=tuple(rows),
+    )  # fmt: skip
 
 
 def crossover_position(record: Record) -> Finding:
@@ -193,11 +151,6 @@ def _bands(sequences: SequenceNll, names: list[str], beyond: Any) -> Intervals:
     return bootstrap(np.concatenate([_difference(sequences, name)[:, beyond] for name in names], axis=1))
 
 
-def _number(sequences: SequenceNll) -> Any:
-    """Groups counted from 0 without gaps."""
-    return np.unique(sequences.documents, return_inverse=True)[1].astype(np.uint32)
-
-
 def _figures(checkpoint: Checkpoint, multiple: int) -> dict[str, Any]:
     figures = {context: checkpoint.perplexity(context, multiple) for context in ("full", *WINDOWED)}
     return {"position": f"{multiple} x W", **figures}
@@ -207,7 +160,7 @@ def _where(checkpoint: Checkpoint) -> str:
     return "an unknown step" if checkpoint.step is None else f"step {checkpoint.step:,}"
 
 
-def _say(verdicts: dict[int, str], count: int) -> str:
+def _say(verdicts: dict[int, str], count: Any) -> str:
     groups: dict[str, list[str]] = {}
     for multiple, name in verdicts.items():
         groups.setdefault(name, []).append(f"{multiple} x W")
@@ -224,22 +177,35 @@ def _say(verdicts: dict[int, str], count: int) -> str:
     return text[0].upper() + text[1:] + "."
 
 
-def _without_sequences(record: Record, checkpoint: Checkpoint) -> Finding:
-    """Figures without a winner: what an earlier result file allows."""
-    rows = []
-    for multiple in record.multiples():
-        figures = _figures(checkpoint, multiple)
-        ratio = figures["sw"] / figures["full"] if figures["sw"] and figures["full"] and multiple > 1 else None
-        texts = {**dict.fromkeys(_RATIOS), "sw/full": None if ratio is None else f"{ratio:.3f} [no interval]"}
-        rows.append({**figures, **texts, "winner": "equal by construction" if multiple == 1 else "unknown"})
-    count = checkpoint.summary.get("num_sequences")
-    size = checkpoint.summary.get("chunk_size")
-    tokens = f"{count * size:,} tokens a figure" if isinstance(count, int) and isinstance(size, int) else "size unknown"
-    return Finding(
-        topic="winner", verdict="unknown", rule=RULE, rows=tuple(rows),
-        statement="No winner can be named: NLL by sequence was not kept, so no figure has an interval.",
-        evidence=f"{tokens}, at {_where(checkpoint)}",
-    )  # fmt: skip
+def _contests_at(record: Record, checkpoint: Checkpoint, sequences: SequenceNll | None, multiple: int) -> list[Contest]:
+    """All windowed contexts against `full` at one label; of an evaluation without NLL by sequence, its summary's."""
+    if sequences is None or record.window is None:
+        return contests_of_summary(checkpoint.summary, multiple)
+    column = sequences.column(record.window, multiple)
+    return [] if column is None else contests(sequences, column)
+
+
+def _without_interval(checkpoint: Checkpoint, multiple: int) -> dict[str, str]:
+    """The ratio alone: what an earlier result file allows."""
+    figures = _figures(checkpoint, multiple)
+    if multiple == 1 or not figures["sw"] or not figures["full"]:
+        return {}
+    return {"sw/full": f"{figures['sw'] / figures['full']:.3f} [no interval]"}
+
+
+def _count(checkpoint: Checkpoint, sequences: SequenceNll | None) -> Any:
+    known = checkpoint.summary.get("num_sequences") if sequences is None else sequences.documents.size
+    return "unknown" if known is None else known
+
+
+def _counted(checkpoint: Checkpoint, sequences: SequenceNll | None) -> str:
+    """What the figures rest on."""
+    count, size = _count(checkpoint, sequences), checkpoint.summary.get("chunk_size")
+    documents = np.unique(sequences.documents).size if sequences else checkpoint.summary.get("num_documents")
+    parts = [f"n = {count} sequences" + (f" of {documents} documents" if documents else "")]
+    if isinstance(count, int) and isinstance(size, int):
+        parts.append(f"{count * size:,} tokens a figure")
+    return f"{', '.join(parts)}, at {_where(checkpoint)}"
 
 
 def _spans(ends: Any) -> str | None:

@@ -17,7 +17,8 @@ def learning_rate(record: Record) -> Finding:
     """Slope of the training loss in the warm-up and in thirds of the cosine, with intervals."""
     rule = (
         "A line through the training loss over log tokens in each phase of the schedule: nats per e-fold of tokens, "
-        "with a 95 % interval. After the warm-up the rate is a function of the step, so one run cannot tell the effect "
+        "with intervals that hold for all phases together in 95 % of runs. After the warm-up the rate is a function of "
+        "the step, so one run cannot tell the effect "
         "of the rate from that of time; only runs of several rates can."
     )
     names = ("tokens_seen", "loss", "lr")
@@ -29,13 +30,15 @@ def learning_rate(record: Record) -> Finding:
             statement="Learning rate and loss were not logged together.",
         )  # fmt: skip
     tokens, loss, rate = (np.array([point[axis] for point in known], dtype=np.float64) for axis in range(3))
-    rows = [_row(name, tokens[part], loss[part], rate[part]) for name, part in _phases(rate)]
+    phases = _phases(rate)
+    rows = [_row(name, tokens[part], loss[part], rate[part], len(phases)) for name, part in phases]
     sure = [row for row in rows if row["sure"]]
     fastest = min(sure, key=lambda row: row["slope"], default=None)
     statement = "In no phase is a slope of the loss shown."
     if fastest is not None:
+        verb = "falls fastest" if fastest["slope"] < 0 else "rises least"
         statement = (
-            f"The loss falls fastest in the phase `{fastest['phase']}`: {fastest['slope']:+.3f} nats per e-fold of "
+            f"The loss {verb} in the phase `{fastest['phase']}`: {fastest['slope']:+.3f} nats per e-fold of "
             f"tokens [{fastest['low']:+.3f}, {fastest['high']:+.3f}]."
         )
         last = rows[-1]
@@ -56,8 +59,8 @@ def _phases(rate: Floats) -> list[tuple[str, Any]]:
     return [(name, part) for name, part in phases if part.size]
 
 
-def _row(name: str, tokens: Floats, loss: Floats, rate: Floats) -> dict[str, Any]:
-    slope = fit_slope(np.log(tokens), loss)
+def _row(name: str, tokens: Floats, loss: Floats, rate: Floats, num_phases: int) -> dict[str, Any]:
+    slope = fit_slope(np.log(tokens), loss, num_phases)
     known = bool(np.isfinite(slope.low))
     return {
         "phase": name, "records": int(tokens.size), "rate_mean": float(rate.mean()),

@@ -12,12 +12,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from tttkit.analyze import legacy
+from tttkit.analyze.contest import PREFIXES
 from tttkit.errors import DataError, UsageError
 from tttkit.rundir import RunDirectory
 
-PREFIXES = {"full": "ttt", "sw": "sw", "sw_aligned": "sw_aligned", "reset": "reset"}
-"""Context and what its keys in summary.json begin with."""
-WINDOWED = ("sw", "sw_aligned", "reset")
 SEQUENCES_NAME = "chunk_nll.safetensors"
 
 
@@ -31,6 +29,16 @@ class SequenceNll:
     """Position after the last of each chunk."""
     documents: NDArray[np.uint32]
     """Number of the document that each sequence begins in, counted from 0."""
+    starts: NDArray[np.int64] | None = None
+    """Where each sequence begins in its split; None in files that did not record it."""
+
+    def same_text(self, other: SequenceNll) -> bool:
+        """Whether both are NLL of the same places of a split."""
+        if self.starts is None or other.starts is None:
+            known = self.starts is other.starts
+        else:
+            known = np.array_equal(self.starts, other.starts)
+        return known and self.contexts["full"].shape == other.contexts["full"].shape
 
     def column(self, window: int, multiple: int) -> int | None:
         """Chunk that stands for `multiple` x W: the last with end <= m W; None where the positions end before."""
@@ -54,15 +62,7 @@ class Checkpoint:
 
     def sequences(self) -> SequenceNll | None:
         """NLL by sequence, None where it was not kept. Raises DataError when the file is damaged."""
-        path = self.directory / SEQUENCES_NAME
-        if not path.exists():
-            return None
-        try:
-            arrays = load_file(path)
-            contexts = {name: arrays[name].astype(np.float64) for name in PREFIXES if name in arrays}
-            return SequenceNll(contexts=contexts, ends=arrays["ends"], documents=arrays["documents"].astype(np.uint32))
-        except (SafetensorError, KeyError, ValueError) as error:
-            raise DataError(f"{path} does not hold NLL by sequence: {error}") from error
+        return read_sequences(self.directory)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -144,6 +144,22 @@ def load(run: RunDirectory) -> Record:
         metrics=run.read_metrics(),
         unknown=tuple(legacy.unknowns(run, summaries)),
     )
+
+
+def read_sequences(directory: Path) -> SequenceNll | None:
+    """NLL by sequence of the evaluation in a directory, None where there is none. Raises DataError when damaged."""
+    path = directory / SEQUENCES_NAME
+    if not path.exists():
+        return None
+    try:
+        arrays = load_file(path)
+        contexts = {name: arrays[name].astype(np.float64) for name in PREFIXES if name in arrays}
+        return SequenceNll(
+            contexts=contexts, ends=arrays["ends"], documents=arrays["documents"].astype(np.uint32),
+            starts=arrays.get("starts"),
+        )  # fmt: skip
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise DataError(f"{path} does not hold NLL by sequence: {error}") from error
 
 
 def number(value: Any) -> float | None:

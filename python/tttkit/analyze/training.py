@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from tttkit.analyze.contest import WINDOWED
 from tttkit.analyze.contexts import sign_changes
 from tttkit.analyze.finding import Finding
 from tttkit.analyze.intervals import bootstrap
-from tttkit.analyze.record import WINDOWED, Record, SequenceNll
+from tttkit.analyze.record import Record, SequenceNll
 from tttkit.analyze.trend import Floats, autocorrelation, fit_slope, t_quantile
 
 NUM_BLOCKS = 20
@@ -27,8 +28,8 @@ def crossover_step(record: Record) -> Finding:
     kept = [(step, found) for step, found in loaded if found is not None]
     if record.window is None or len(kept) < 2 or len(kept) < len(loaded):
         return _from_scatter(record)
-    shapes = {found.contexts["full"].shape for _, found in kept}
-    if len(shapes) > 1:
+    first = kept[0][1]
+    if not all(found.same_text(first) for _, found in kept):
         return _unknown("crossover_step", "The checkpoints were evaluated on different sequences.", rule)
     steps = [step for step, _ in kept]
     curves = _differences([found for _, found in kept], record.window, record.multiples())
@@ -36,7 +37,7 @@ def crossover_step(record: Record) -> Finding:
         return _unknown("crossover_step", "No position beyond W was measured.", rule)
     signs = bootstrap(np.concatenate(list(curves.values()), axis=1)).sign(simultaneous=True)
     by_curve = dict(zip(curves, signs.reshape(len(curves), len(steps)), strict=True))
-    evidence = f"n = {shapes.pop()[0]} sequences, the same at {len(steps)} checkpoints"
+    evidence = f"n = {first.documents.size} sequences, the same at {len(steps)} checkpoints"
     return _conclude(by_curve, steps, rule, evidence)
 
 

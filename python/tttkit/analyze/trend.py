@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-_T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-"""97.5 % points of Student's t with 1 … 10 degrees of freedom."""
 _MOST_CORRELATION = 0.9
 
 
@@ -23,8 +22,11 @@ class Slope:
     num_points: int
 
 
-def fit_slope(x: Floats, y: Floats) -> Slope:
-    """Least squares; the interval is widened by the correlation between neighbouring residuals."""
+def fit_slope(x: Floats, y: Floats, num_looked_at: int = 1) -> Slope:
+    """Least squares; the interval is widened by the correlation between neighbouring residuals.
+
+    Of `num_looked_at` slopes together 95 % of the intervals hold all (Bonferroni).
+    """
     count = x.size
     if count < 3 or np.ptp(x) == 0:
         return Slope(value=np.nan, low=np.nan, high=np.nan, num_points=count)
@@ -33,16 +35,18 @@ def fit_slope(x: Floats, y: Floats) -> Slope:
     value = float(centred @ y) / spread
     residuals = y - y.mean() - value * centred
     error = np.sqrt(float(residuals @ residuals) / (count - 2) / spread) * np.sqrt(_inflation(residuals))
-    reach = t_quantile(count - 2) * error
+    reach = t_quantile(count - 2, 0.025 / num_looked_at) * error
     return Slope(value=value, low=value - reach, high=value + reach, num_points=count)
 
 
-def t_quantile(degrees: int) -> float:
-    """97.5 % point of Student's t."""
-    if degrees <= len(_T_QUANTILES):
-        return _T_QUANTILES[max(degrees, 1) - 1]
-    z = 1.959964  # Cornish-Fisher: exact to 0.1 % from 10 degrees on
-    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
+@functools.cache
+def t_quantile(degrees: int, tail: float = 0.025) -> float:
+    """Point of Student's t that is exceeded with the probability `tail`, by default the 97.5 % point."""
+    degrees = max(degrees, 1)
+    angles = np.linspace(0, np.pi / 2, 20_001)  # of atan(t / sqrt(degrees)): no tail runs to infinity
+    density = np.cos(angles) ** (degrees - 1)
+    mass = np.concatenate(([0.0], np.cumsum(density[1:] + density[:-1])))
+    return float(np.sqrt(degrees) * np.tan(np.interp(1 - 2 * tail, mass / mass[-1], angles)))
 
 
 def autocorrelation(residuals: Floats) -> float:

@@ -1,25 +1,36 @@
-"""How fast text becomes token shards here, beside whichever peers are installed, on the user's own file.
+"""How fast text becomes token shards here, beside whichever peers are installed, on the user's own files.
 
-All engines run in turn, round after round, each from nothing: tokenizer loaded, caches cold. Figures are medians. CPU
-time counts all threads, so it compares fairly on a machine that others use too.
+All engines run in turn, round after round, each from nothing: tokenizer loaded, caches cold. Figures are medians, and
+ratios the medians of those within a round. CPU time counts all threads, so it compares fairly on a machine that others
+use too.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
+import os
+import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tttkit import files
+from tttkit.data.peers import PEERS
 from tttkit.data.prepare import prepare_dataset
+from tttkit.data.sources import COMPRESSIONS, RECORD_SUFFIXES, expand
+from tttkit.data.tokenizer import load_tokenizer
 from tttkit.errors import UsageError
 
 SAMPLE_BYTES = 2 << 20
 """Peers that take minutes for what others do in a second are given this much."""
+_SIMD = ("avx512", "avx2", "scalar")
+_SIMD_VARIABLE = "TTTKIT_SIMD"
+_FEATURES = ("avx2", "avx512f", "avx512bw", "avx512_vbmi", "asimd")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,38 +44,105 @@ class Measurement:
     """Wall time, median."""
     cpu_seconds: float
     """CPU time of all threads, median."""
+    first_is: float
+    """How many times as fast the first engine goes through the text, median over rounds."""
+    first_is_by_cpu: float
+    """The same in CPU time."""
 
 
-Engine = Callable[[], int]
-"""Encodes the text once and returns how many tokens it has."""
+def machine() -> dict[str, Any]:
+    """What the figures were measured on: processor, its vector instructions, cores."""
+    lines: dict[str, str] = {}
+    info = Path("/proc/cpuinfo")
+    for line in info.read_text(encoding="utf-8").splitlines() if info.exists() else []:
+        name, _, value = line.partition(":")
+        lines.setdefault(name.strip(), value.strip())
+    flags = lines.get("flags", lines.get("Features", "")).split()
+    return {
+        "processor": lines.get("model name", platform.machine()),
+        "features": [feature for feature in _FEATURES if feature in flags],
+        "num_cores": os.cpu_count(),
+    }
+
+
+def text_files(sources: Iterable[str]) -> list[Path]:
+    """Files of the sources, which every engine can read as they are. Raises UsageError."""
+    paths = [path for source in sources for path in expand(source)]
+    for path in paths:
+        if path.suffix.lower() in (*COMPRESSIONS, *RECORD_SUFFIXES):
+            raise UsageError(f"{path} is no plain text", hint="peers read plain text only: unpack it first")
+    if sum(path.stat().st_size for path in paths) == 0:
+        raise UsageError(f"no text in {', '.join(map(str, paths))}")
+    return paths
+
+
+def missing_peers() -> list[str]:
+    """Packages that would be measured too, were they installed."""
+    return [peer.package for peer in PEERS if not peer.is_installed]
 
 
 def measure_preparation(
-    paths: Sequence[Path], tokenizer: Path, *, threads: Sequence[int] = (1,), rounds: int = 3
+    paths: Sequence[Path],
+    tokenizer: Path,
+    *,
+    threads: Sequence[int] = (1,),
+    rounds: int = 3,
+    every_simd: bool = False,
 ) -> list[Measurement]:
     """Time `data prepare` on `paths` with each number of threads, and every peer that is installed, once per round.
 
-    Raises UsageError for an empty text.
+    With `every_simd` also on one thread with each set of vector instructions by name. Raises UsageError, DataError for
+    a tokenizer or text that cannot be used.
     """
     num_bytes = sum(path.stat().st_size for path in paths)
-    if num_bytes == 0:
-        raise UsageError(f"no text in {', '.join(map(str, paths))}")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         sample = _sample(paths, root / "sample.txt")
-        engines: dict[str, tuple[int, Engine]] = {
+        engines: dict[str, tuple[int, Callable[[], int]]] = {
             f"tttkit data prepare, {count} thread{'s' * (count > 1)}": (
-                num_bytes, _prepare(paths, tokenizer, root, count)
+                num_bytes, partial(_prepare, paths, tokenizer, root, count)
             )
             for count in threads
         }  # fmt: skip
-        engines |= {name: (num_bytes, engine) for name, engine in _fast_peers(paths, tokenizer).items()}
-        sample_bytes = sample.stat().st_size
-        engines |= {name: (sample_bytes, engine) for name, engine in _slow_peers(sample, tokenizer, root).items()}
+        for simd in _simd_names(tokenizer) if every_simd else ():
+            engines[f"tttkit data prepare, 1 thread, {simd}"] = (
+                num_bytes, partial(_prepare, paths, tokenizer, root, 1, simd)
+            )  # fmt: skip
+        for peer in PEERS:
+            if not (peer.is_installed and peer.may(tokenizer)):
+                continue
+            if peer.is_fast:
+                engines[peer.name] = num_bytes, partial(peer.engine, paths, tokenizer)
+            else:
+                engines[f"{peer.name} (sample)"] = sample.stat().st_size, partial(peer.engine, [sample], tokenizer)
         return _run(engines, rounds)
 
 
-def _run(engines: dict[str, tuple[int, Engine]], rounds: int) -> list[Measurement]:
+@contextmanager
+def _held_to(simd: str | None) -> Iterator[None]:
+    """Tokenizers that are loaded meanwhile use these instructions; None leaves the choice as it is."""
+    before = os.environ.get(_SIMD_VARIABLE)
+    if simd is not None:
+        os.environ[_SIMD_VARIABLE] = simd
+    try:
+        yield
+    finally:
+        if simd is not None:
+            os.environ.pop(_SIMD_VARIABLE)
+        if before is not None:
+            os.environ[_SIMD_VARIABLE] = before
+
+
+def _simd_names(tokenizer: Path) -> list[str]:
+    """The sets of instructions that this processor has, of those that make a difference for the tokenizer."""
+    names = []
+    for name in _SIMD if load_tokenizer(str(tokenizer)).encoder.is_byte_level_bpe else ():
+        with _held_to(name), suppress(ValueError):
+            names.append(load_tokenizer(str(tokenizer)).encoder.simd)
+    return names
+
+
+def _run(engines: dict[str, tuple[int, Callable[[], int]]], rounds: int) -> list[Measurement]:
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in engines}
     tokens: dict[str, int] = {}
     for _ in range(rounds):
@@ -72,6 +150,7 @@ def _run(engines: dict[str, tuple[int, Engine]], rounds: int) -> list[Measuremen
             started, cpu = time.perf_counter(), time.process_time()
             tokens[name] = engine()
             times[name].append((time.perf_counter() - started, time.process_time() - cpu))
+    first = next(iter(engines))
     return [
         Measurement(
             engine=name,
@@ -79,9 +158,15 @@ def _run(engines: dict[str, tuple[int, Engine]], rounds: int) -> list[Measuremen
             num_tokens=tokens[name],
             seconds=statistics.median(wall for wall, _ in times[name]),
             cpu_seconds=statistics.median(cpu for _, cpu in times[name]),
+            first_is=_ratio(times[name], times[first], 0) * engines[first][0] / num_bytes,
+            first_is_by_cpu=_ratio(times[name], times[first], 1) * engines[first][0] / num_bytes,
         )
         for name, (num_bytes, _) in engines.items()
     ]
+
+
+def _ratio(times: list[tuple[float, float]], base: list[tuple[float, float]], column: int) -> float:
+    return statistics.median(one[column] / other[column] for one, other in zip(times, base, strict=True))
 
 
 def _sample(paths: Sequence[Path], target: Path) -> Path:
@@ -89,71 +174,15 @@ def _sample(paths: Sequence[Path], target: Path) -> Path:
     for path in paths:
         with path.open("rb") as file:
             data += file.read(SAMPLE_BYTES - len(data))
+        if len(data) >= SAMPLE_BYTES:
+            break
     files.write_text(target, data.decode("utf-8", errors="ignore"))
     return target
 
 
-def _prepare(paths: Sequence[Path], tokenizer: Path, root: Path, threads: int) -> Engine:
-    def run() -> int:
-        with tempfile.TemporaryDirectory(dir=root) as out:
-            manifest = prepare_dataset(
-                [str(path) for path in paths],
-                Path(out) / "data",
-                str(tokenizer),
-                validation_fraction=0,
-                threads=threads,
-            )
-        return manifest.splits["train"].num_tokens
-
-    return run
-
-
-def _fast_peers(paths: Sequence[Path], tokenizer: Path) -> dict[str, Engine]:
-    if importlib.util.find_spec("gigatoken") is None:
-        return {}
-
-    def gigatoken() -> int:
-        from gigatoken import Tokenizer
-
-        rows = Tokenizer(str(tokenizer)).encode_files([str(path) for path in paths], parallel=False)
-        return sum(len(row) for row in rows)
-
-    return {"gigatoken encode_files, 1 thread": gigatoken}
-
-
-def _slow_peers(sample: Path, tokenizer: Path, root: Path) -> dict[str, Engine]:
-    def tokenizers() -> int:
-        from tokenizers import Tokenizer
-
-        lines = sample.read_text(encoding="utf-8").splitlines(keepends=True)
-        encoded = Tokenizer.from_file(str(tokenizer)).encode_batch_fast(lines, add_special_tokens=False)
-        return sum(len(one.ids) for one in encoded)
-
-    def recipe() -> int:
-        with tempfile.TemporaryDirectory(dir=root) as out:
-            return _usual_recipe(sample, tokenizer, Path(out))
-
-    return {"tokenizers encode_batch (sample)": tokenizers, "datasets.map + group_texts (sample)": recipe}
-
-
-def _usual_recipe(sample: Path, tokenizer: Path, out: Path, length: int = 64) -> int:
-    """What training scripts commonly do: map a tokenizer, concatenate and cut into blocks, save to disk."""
-    import datasets
-    from tokenizers import Tokenizer
-
-    loaded = Tokenizer.from_file(str(tokenizer))
-    datasets.disable_progress_bars()
-
-    def tokenize(batch: dict[str, list[str]]) -> dict[str, list[list[int]]]:
-        return {"input_ids": [one.ids for one in loaded.encode_batch(batch["text"], add_special_tokens=False)]}
-
-    def group_texts(batch: dict[str, list[list[int]]]) -> dict[str, list[list[int]]]:
-        joined = [id_ for ids in batch["input_ids"] for id_ in ids]
-        blocks = [joined[at : at + length] for at in range(0, len(joined) // length * length, length)]
-        return {"input_ids": blocks, "labels": [list(block) for block in blocks]}
-
-    lines = [line for line in sample.read_text(encoding="utf-8").splitlines() if line]
-    data = datasets.Dataset.from_dict({"text": lines})
-    tokens = data.map(tokenize, batched=True, remove_columns=["text"])
-    tokens.map(group_texts, batched=True).save_to_disk(str(out / "blocks"))
-    return sum(len(ids) for ids in tokens["input_ids"])
+def _prepare(paths: Sequence[Path], tokenizer: Path, root: Path, threads: int, simd: str | None = None) -> int:
+    with tempfile.TemporaryDirectory(dir=root) as out, _held_to(simd):
+        manifest = prepare_dataset(
+            [str(path) for path in paths], Path(out) / "data", str(tokenizer), validation_fraction=0, threads=threads
+        )
+    return manifest.splits["train"].num_tokens

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tttkit._rust import Encoder
 from tttkit.data.tokenizer import load_tokenizer
 
 MAX_U16_VOCAB = 1 << 16
@@ -30,10 +29,13 @@ def encode_documents(
     """Ids of all texts one after another, uint16 or uint32 `(N,)`, and where each begins, uint64 `(D + 1,)`.
 
     Equal to `encode(text, add_special_tokens=False)` of Hugging Face `tokenizers`; no end-of-text token is added.
-    `threads` None means all cores. Raises UsageError for an unknown tokenizer, TypeError when `texts` is one string.
+    `threads` None means all cores. The best instructions of the processor are used, or those that the variable
+    TTTKIT_SIMD names when the tokenizer is loaded: avx512, avx2 or scalar; `prepare_dataset` heeds it too. Raises
+    UsageError for an unknown tokenizer, TypeError when `texts` is one string, ValueError for a TTTKIT_SIMD that this
+    processor lacks.
     """
     if isinstance(texts, str):
         raise TypeError("texts must be a sequence of strings, got one string")
     loaded = load_tokenizer(str(tokenizer))
-    ids, offsets = Encoder(loaded.json, threads or 0).encode(list(texts))
+    ids, offsets = loaded.encoder.encode(list(texts), threads or 0)
     return narrow(ids, loaded.vocab_size), offsets

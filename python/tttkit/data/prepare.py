@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tttkit import files
-from tttkit._rust import Encoder, Ingest
+from tttkit._rust import Ingest
 from tttkit.data.claim import MARKER_NAME, Claim, claimed, refuse_foreign
 from tttkit.data.encode import dtype_for
 from tttkit.data.manifest import (
@@ -43,8 +43,20 @@ BATCH_PATHS = 1024
 RUN_BYTES = 16 << 20
 """Text between two reports of progress."""
 
-Progress = Callable[[int, int | None, int], None]
-"""Called with bytes done, bytes in all if known, tokens written."""
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """How far a preparation has come, both splits together."""
+
+    num_bytes: int
+    """UTF-8 bytes of text."""
+    total_bytes: int | None
+    """Bytes in all, where that is known beforehand."""
+    num_documents: int
+    num_tokens: int
+
+
+Progress = Callable[[Prepared], None]
 
 
 def prepare_dataset(
@@ -179,14 +191,14 @@ class _Run:
         self._job, self._total, self._claim = job, total, claim
         self._names = ("train", "validation")[: 1 + (job.validation is not None or job.validation_fraction > 0)]
         self._ingest = Ingest(
-            Encoder(loaded.json, job.num_threads),
+            loaded.encoder,
             job.out,
-            vocab_size=loaded.vocab_size,
             eos_id=loaded.eos_id,
             shard_tokens=job.shard_tokens,
             documents=job.reading.documents,
             validation_fraction=0.0 if job.validation is not None else job.validation_fraction,
             kept=[claim.kept("train"), claim.kept("validation")],
+            num_threads=job.num_threads,
         )
         kept = [shard for shards in self._ingest.finished() for shard in shards]
         self._kept_tokens = sum(shard[1] for shard in kept)
@@ -213,7 +225,7 @@ class _Run:
             )
         }
         _refuse_empty(self._job, splits)
-        self._report(at_end=True)
+        self._report(sum(split.num_tokens for split in splits.values()))
         return splits
 
     def _feed(self, sources: list[str], split: str) -> None:
@@ -248,15 +260,22 @@ class _Run:
             for _ in file_documents(Path(name), self._job.reading, self._job.decoder):
                 pass
 
-    def _report(self, *, at_end: bool = False) -> None:
+    def _report(self, num_tokens: int | None = None) -> None:
+        """Record what is whole, and say how far it is; the number of tokens is given at the end."""
         for shards in self._ingest.finished():
             for name, _, _, _, digest in shards:
                 self._claim.record(name, digest)
         if self._job.progress:
             counts = self._ingest.counts()
-            done = sum(num_bytes for _, _, num_bytes, _ in counts)
-            tokens = self._kept_tokens + sum(num_tokens for _, num_tokens, _, _ in counts)
-            self._job.progress(done, done if at_end else self._total, tokens)
+            num_documents, num_new, num_bytes, _ = map(sum, zip(*counts, strict=True))
+            # what a kept shard holds of a document that goes on after it is counted twice until the end
+            prepared = Prepared(
+                num_bytes=num_bytes,
+                total_bytes=self._total if num_tokens is None else num_bytes,
+                num_documents=num_documents,
+                num_tokens=self._kept_tokens + num_new if num_tokens is None else num_tokens,
+            )
+            self._job.progress(prepared)
 
 
 def _batches(texts: Iterator[Path | str]) -> Iterator[list[str]]:

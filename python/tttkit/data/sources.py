@@ -9,18 +9,18 @@ from __future__ import annotations
 import dataclasses
 import glob
 import hashlib
-import json
+import itertools
 import os
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from tttkit.data.documents import RULES, compile_pattern, cut_lines
-from tttkit.data.hub import stay_offline_if_unreachable
+from tttkit.data.records import data_set_texts, jsonl_texts, parquet_texts
 from tttkit.data.text import Decoder, damage_named, open_binary, read_file, read_lines
-from tttkit.errors import DataError, UsageError
+from tttkit.errors import UsageError
 
 TEXT_SUFFIXES = (".txt", ".text", ".md", ".raw", ".tokens")
 RECORD_SUFFIXES = (".jsonl", ".parquet")
@@ -58,7 +58,7 @@ def iter_documents(
         if source == "-":
             yield from _cut_file(sys.stdin.buffer, "stdin", reading, decoder)
         elif source.startswith("hf:"):
-            yield from _hub_documents(source, reading, split)
+            yield from _data_set_documents(source, reading, split)
         else:
             for path in expand(source):
                 yield from file_documents(path, reading, decoder)
@@ -80,27 +80,73 @@ def iter_inputs(
                 yield from file_documents(path, reading, decoder)
 
 
-def expand(source: str) -> list[Path]:
-    """Files of one source, sorted bytewise. Raises UsageError when there are none."""
+def expand(source: str) -> Iterator[Path]:
+    """Files of one source, sorted bytewise by path. Raises UsageError when there are none.
+
+    Of a directory tree no more than the names in one directory and in those above it are in memory.
+    """
     if source == "stdlib":
         return _standard_library()
     path = Path(source)
     if path.is_dir():
-        suffixes = TEXT_SUFFIXES + RECORD_SUFFIXES
-        found = [entry for entry in path.rglob("*") if inner_suffix(entry) in suffixes and entry.is_file()]
-        if not found:
-            raise UsageError(
-                f"no text in directory {path}", hint=f"it is searched for {', '.join(suffixes)} (also .gz, .xz, .zst)"
-            )
-    elif path.exists():
-        found = [path]
-    elif glob.has_magic(source):
-        found = [Path(name) for name in glob.glob(source, recursive=True) if Path(name).is_file()]  # noqa: PTH207
-        if not found:
-            raise UsageError(f"no file matches {source}")
-    else:
+        return _directory(path)
+    if path.exists():
+        return iter([path])
+    if not glob.has_magic(source):
         raise UsageError(f"no such source: {source}", hint="a file, directory, glob, -, hf:NAME[:CONFIG] or stdlib")
-    return sorted(found, key=os.fsencode)
+    found = sorted(filter(os.path.isfile, glob.iglob(source, recursive=True)), key=os.fsencode)  # noqa: PTH207
+    if not found:
+        raise UsageError(f"no file matches {source}")
+    return map(Path, found)
+
+
+def _directory(root: Path) -> Iterator[Path]:
+    suffixes = TEXT_SUFFIXES + RECORD_SUFFIXES
+    is_empty = True
+    for path in walk(root, lambda name: inner_suffix(Path(name)) in suffixes):
+        is_empty = False
+        yield path
+    if is_empty:
+        raise UsageError(
+            f"no text in directory {root}", hint=f"it is searched for {', '.join(suffixes)} (also .gz, .xz, .zst)"
+        )
+
+
+def walk(root: Path, is_wanted: Callable[[str], bool], skipped: Container[str] = ()) -> Iterator[Path]:
+    """Files below `root` whose names are wanted, sorted bytewise by path, links to directories not followed.
+
+    A directory sorts by its name with a slash, as it stands in the paths of what it holds: `a-b` comes before `a/c`.
+    Directories whose names are in `skipped` are left out. Raises UsageError for one that cannot be read.
+    """
+    levels = [(root, _names(root, is_wanted, skipped))]
+    while levels:
+        folder, names = levels[-1]
+        if not names:
+            levels.pop()
+            continue
+        name = os.fsdecode(names.pop())
+        if name.endswith("/"):
+            below = folder / name
+            levels.append((below, _names(below, is_wanted, skipped)))
+        else:
+            yield folder / name
+
+
+def _names(folder: Path, is_wanted: Callable[[str], bool], skipped: Container[str]) -> list[bytes]:
+    """What is wanted in a directory, the last by path first, directories with a slash."""
+    names = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    if entry.name not in skipped:
+                        names.append(os.fsencode(entry.name) + b"/")
+                elif is_wanted(entry.name) and entry.is_file():
+                    names.append(os.fsencode(entry.name))
+    except OSError as error:
+        raise UsageError(f"cannot read {folder}: {error.strerror}") from error
+    names.sort(reverse=True)
+    return names
 
 
 def inner_suffix(path: Path) -> str:
@@ -135,23 +181,25 @@ def signature(sources: Iterable[str]) -> str | None:
     return digest.hexdigest()
 
 
-def _standard_library() -> list[Path]:
+def _standard_library() -> Iterator[Path]:
     """Every module of this interpreter's library, its tests left out."""
     root = Path(sysconfig.get_path("stdlib"))
-    found = [path for path in root.rglob("*.py") if not _NOT_STDLIB.intersection(path.relative_to(root).parts)]
-    if not found:
+    found = walk(root, lambda name: name.endswith(".py"), skipped=_NOT_STDLIB)
+    first = next(found, None)
+    if first is None:
         raise UsageError(f"the source of the Python library is not in {root}", hint="name a text file or directory")
-    return sorted(found, key=os.fsencode)
+    return itertools.chain([first], found)
 
 
 def file_documents(path: Path, reading: Reading, decoder: Decoder) -> Iterator[str]:
     """Documents of one file, by its suffix. Raises UsageError, DataError."""
     suffix = inner_suffix(path)
     if suffix == ".parquet":
-        yield from _records_text(_load_dataset("parquet", data_files=str(path)), reading.text_field, str(path))
+        with open_binary(path) as file, damage_named(path):
+            yield from parquet_texts(file, str(path), reading.text_field)
     elif suffix == ".jsonl":
         with open_binary(path) as file, damage_named(path):
-            yield from _jsonl_documents(read_lines(file, str(path), decoder), str(path), reading.text_field)
+            yield from jsonl_texts(read_lines(file, str(path), decoder), str(path), reading.text_field)
     elif reading.documents == "file" and reading.document_pattern is None:
         text = read_file(path, decoder)
         if text:
@@ -166,53 +214,10 @@ def _cut_file(file: Any, name: str, reading: Reading, decoder: Decoder) -> Itera
     return (text for text in cut_lines(lines, reading.documents, reading.document_pattern) if text)
 
 
-def _jsonl_documents(lines: Iterator[tuple[int, str]], name: str, field: str) -> Iterator[str]:
-    for number, line in lines:
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{name}: line {number} is not JSON: {error}") from error
-        if not isinstance(record, dict) or not isinstance(record.get(field), str):
-            raise DataError(f"{name}: line {number} has no text field `{field}`", hint="name it with --text-field")
-        yield record[field]
-
-
-def _hub_documents(source: str, reading: Reading, split: str) -> Iterator[str]:
-    """Records of a data set, from a local folder or the hub; cut by the document rule when it is not `file`."""
-    name, _, config = source.removeprefix("hf:").partition(":")
-    dataset = _load_dataset(name, *([config] if config else []), split=split)
-    texts = _records_text(dataset, reading.text_field, source)
+def _data_set_documents(source: str, reading: Reading, split: str) -> Iterator[str]:
+    """Records of a data set; cut by the document rule when it is not `file`."""
+    texts = data_set_texts(source, reading.text_field, split)
     if reading.documents == "file" and reading.document_pattern is None:
         return texts
     lines = (text if text.endswith("\n") else f"{text}\n" for text in texts)
     return cut_lines(lines, reading.documents, reading.document_pattern)
-
-
-def _load_dataset(name: str, *config: str, split: str = "train", **options: Any) -> Iterable[dict[str, Any]]:
-    import datasets
-
-    datasets.disable_progress_bars()
-    if not options and not Path(name).exists():
-        stay_offline_if_unreachable()
-    try:
-        if (Path(name) / "dataset_info.json").exists() or (Path(name) / "dataset_dict.json").exists():
-            loaded = datasets.load_from_disk(name)
-            return loaded[split] if isinstance(loaded, datasets.DatasetDict) else loaded  # type: ignore[no-any-return]
-        return datasets.load_dataset(name, *config, split=split, streaming=True, **options)  # type: ignore[no-any-return]
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UsageError(
-            f"cannot load data set {name}: {reason}",
-            hint="a name needs the network; a local folder made by save_to_disk, or holding jsonl or parquet, does not",
-        ) from error
-
-
-def _records_text(records: Iterable[dict[str, Any]], field: str, name: str) -> Iterator[str]:
-    for record in records:
-        if not isinstance(record.get(field), str):
-            known = ", ".join(record)
-            raise DataError(f"{name} has no text field `{field}`; it has {known}", hint="name it with --text-field")
-        if record[field]:
-            yield record[field]

@@ -97,7 +97,11 @@ class Split:
 
 
 def open_split(path: str | Path, name: str, *, io: Io = "mmap") -> Split:
-    """Open split `name` of a DATA directory. `io="pread"` for file systems on which files may shrink while mapped.
+    """Open split `name` of a DATA directory.
+
+    A shard that another process shortens while it is mapped ends this one by SIGBUS at the next read: no check at
+    opening can prevent that. We only ever replace shards by rename, which leaves a mapped one whole. `io="pread"` is
+    for file systems on which others may cut files: every read asks the system, and a short one is a ShardError.
 
     Raises UsageError for a path that is no directory, DataError for a damaged data set or an unknown split.
     """

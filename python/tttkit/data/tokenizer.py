@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
+from tttkit._rust import Encoder
 from tttkit.data.hub import stay_offline_if_unreachable
 from tttkit.errors import DataError, UsageError
 
@@ -20,9 +21,11 @@ _HUB_NAMES = ("gpt2",)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoadedTokenizer:
-    """A tokenizer as text, and the three numbers the rest needs to know."""
+    """A tokenizer as text and as an encoder, and the two numbers the rest needs to know."""
 
     json: str
+    """tokenizer.json in its shortest form, without limits of length."""
+    encoder: Encoder = dataclasses.field(compare=False, repr=False)
     vocab_size: int
     eos_id: int
 
@@ -35,54 +38,89 @@ class LoadedTokenizer:
 def load_tokenizer(spec: str, training_texts: Callable[[], Iterator[str]] | None = None) -> LoadedTokenizer:
     """Load, or train for `bpe:N`, the tokenizer that `spec` names.
 
-    Raises UsageError for an unknown name, DataError for a damaged file or a tokenizer without an end-of-text token.
+    Raises UsageError for an unknown name, DataError for a damaged file or a tokenizer without an end-of-text token,
+    ValueError for a TTTKIT_SIMD that this processor lacks.
     """
     path = Path(spec)
     if spec.startswith("bpe:"):
-        return _describe(_train_bpe(spec, training_texts), spec)
+        return _describe(_encoder(_train_bpe(spec, training_texts), spec), spec)
     if path.is_file():
-        return _describe(_read_tokenizer(path), spec)
+        return _describe(_read_file(path), spec)
     if path.is_dir():
-        return _from_directory(path)
+        return _describe(_from_directory(path), spec)
     if spec in _HUB_NAMES:
-        return _describe(_from_hub(spec), spec)
+        return _describe(_read_file(_from_hub(spec)), spec)
     raise UsageError(
         f"unknown tokenizer `{spec}`",
         hint="a tokenizer.json, a directory with vocab.json and merges.txt, gpt2, or bpe:N",
     )
 
 
-def _read_tokenizer(path: Path) -> Tokenizer:
+def _encoder(tokenizer_json: str, name: str | Path) -> Encoder:
     try:
-        return Tokenizer.from_str(path.read_text(encoding="utf-8"))
-    except Exception as error:
+        return Encoder(tokenizer_json)
+    except DataError as error:
+        raise DataError(f"{name} is not a tokenizer.json: {error}") from error
+
+
+def _read_file(path: Path) -> Encoder:
+    try:
+        text = path.read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not a tokenizer.json: {error}") from error
+    return _encoder(text, path)
 
 
-def _from_directory(path: Path) -> LoadedTokenizer:
+def _from_directory(path: Path) -> Encoder:
     """vocab.json and merges.txt as GPT-2 has them; a tokenizer.json beside them is preferred."""
     if (path / "tokenizer.json").is_file():
-        return load_tokenizer(str(path / "tokenizer.json"))
-    vocab, merges = path / "vocab.json", path / "merges.txt"
-    for file in (vocab, merges):
+        return _read_file(path / "tokenizer.json")
+    files = path / "vocab.json", path / "merges.txt"
+    for file in files:
         if not file.is_file():
             raise UsageError(f"no {file.name} in tokenizer directory {path}")
     try:
-        tokenizer = _byte_level(models.BPE.from_file(str(vocab), str(merges)))
-    except Exception as error:
+        vocab, lines = (file.read_text(encoding="utf-8") for file in files)
+        return Encoder(_byte_level_json(json.loads(vocab), lines.removesuffix("\n").split("\n")))
+    except (OSError, ValueError, TypeError, DataError) as error:
         raise DataError(f"{path} holds no readable vocab.json and merges.txt: {error}") from error
-    present = [name for name in EOS_NAMES if tokenizer.token_to_id(name) is not None]
-    tokenizer.add_special_tokens(present)
-    return _describe(tokenizer, str(path))
 
 
-def _from_hub(name: str) -> Tokenizer:
+def _byte_level_json(vocab: Any, lines: list[str]) -> str:
+    """tokenizer.json, with the parts and in the order that the `tokenizers` library gives it."""
+    if not isinstance(vocab, dict):
+        raise DataError("the vocabulary is no object")
+    merges = [line.split(" ") for line in lines if not line.startswith("#version")]
+    if any(len(merge) != 2 for merge in merges):
+        raise DataError("a line of merges.txt is not two tokens")
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    byte_level = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+    content = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [{"id": vocab[name], "content": name, **plain} for name in EOS_NAMES if name in vocab],
+        "normalizer": None,
+        "pre_tokenizer": {**byte_level, "add_prefix_space": False},
+        "post_processor": None,
+        "decoder": byte_level,
+        "model": {
+            "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
+            "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
+            "vocab": dict(sorted(vocab.items(), key=lambda item: item[1])),
+            "merges": merges,
+        },
+    }  # fmt: skip
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+
+
+def _from_hub(name: str) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
 
     stay_offline_if_unreachable()
     try:
-        return _read_tokenizer(Path(hf_hub_download(name, "tokenizer.json")))
+        return Path(hf_hub_download(name, "tokenizer.json"))
     except (OSError, HfHubHTTPError) as error:
         raise UsageError(
             f"cannot load tokenizer `{name}` from the hub: {type(error).__name__}",
@@ -90,13 +128,17 @@ def _from_hub(name: str) -> Tokenizer:
         ) from error
 
 
-def _train_bpe(spec: str, training_texts: Callable[[], Iterator[str]] | None) -> Tokenizer:
+def _train_bpe(spec: str, training_texts: Callable[[], Iterator[str]] | None) -> str:
     size = spec.removeprefix("bpe:")
     if not size.isdecimal() or int(size) < MIN_BPE_VOCAB:
         raise UsageError(f"expected bpe:N with N of at least {MIN_BPE_VOCAB}, got `{spec}`")
     if training_texts is None:
         raise UsageError(f"`{spec}` needs a source to be trained on", hint="name a tokenizer.json")
-    tokenizer = _byte_level(models.BPE())
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=int(size),
         special_tokens=[END_OF_TEXT],
@@ -104,30 +146,25 @@ def _train_bpe(spec: str, training_texts: Callable[[], Iterator[str]] | None) ->
         show_progress=False,
     )
     tokenizer.train_from_iterator(training_texts(), trainer)
-    return tokenizer
+    return tokenizer.to_str(pretty=False)
 
 
-def _byte_level(model: models.BPE) -> Tokenizer:
-    tokenizer = Tokenizer(model)
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return tokenizer
-
-
-def _describe(tokenizer: Tokenizer, spec: str) -> LoadedTokenizer:
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    ids = (tokenizer.token_to_id(name) for name in EOS_NAMES)
+def _describe(encoder: Encoder, spec: str) -> LoadedTokenizer:
+    ids = (encoder.token_id(name) for name in EOS_NAMES)
     eos_id = next((found for found in ids if found is not None), None)
     if eos_id is None:
         raise DataError(
             f"tokenizer {spec} has no end-of-text token", hint=f"add one of {', '.join(EOS_NAMES)} to its vocabulary"
         )
-    vocab = tokenizer.get_vocab(with_added_tokens=True)
-    return LoadedTokenizer(json=tokenizer.to_str(pretty=False), vocab_size=max(vocab.values()) + 1, eos_id=eos_id)
+    return LoadedTokenizer(json=encoder.json, encoder=encoder, vocab_size=encoder.vocab_size, eos_id=eos_id)
 
 
 def load_decoder(path: Path) -> Callable[[list[int]], str]:
     """Function from ids to text, special tokens shown, for the tokenizer.json at `path`. Raises DataError."""
-    tokenizer = _read_tokenizer(path)
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:
+        raise DataError(f"{path} is not a tokenizer.json: {error}") from error
     return lambda ids: str(tokenizer.decode(ids, skip_special_tokens=False))

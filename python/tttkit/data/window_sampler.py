@@ -58,7 +58,7 @@ class WindowSampler:
         self._sampler = Sampler(
             split.rust, window=window, batch_size=batch_size, seed=seed, rank=rank, world_size=world_size
         )
-        self._new_batch = batch_maker(batch_size, window)
+        self._draw = _pinned_draw(self._sampler, batch_size, window) or _plain_draw(self._sampler)
 
     @property
     def windows_per_epoch(self) -> int:
@@ -69,6 +69,28 @@ class WindowSampler:
         """Windows of this rank at `step` (from 0), int64 `(batch_size, W + 1)`. Raises ValueError below 0."""
         if step < 0:
             raise ValueError(f"step must be at least 0, got {step}")
-        tokens = self._new_batch()
-        self._sampler.fill(tokens.numpy(), step)
+        return self._draw(step)
+
+
+def _plain_draw(sampler: Sampler) -> Callable[[int], Tensor]:
+    """Draws a step into an array that Rust makes, which costs less than a tensor that is made to be filled."""
+    from torch import from_numpy
+
+    batch = sampler.batch
+    return lambda step: from_numpy(batch(step))
+
+
+def _pinned_draw(sampler: Sampler, batch_size: int, window: int) -> Callable[[int], Tensor] | None:
+    """Draws a step into pinned memory; None where there is no GPU to copy it to."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    new_batch = batch_maker(batch_size, window)
+
+    def draw(step: int) -> Tensor:
+        tokens = new_batch()
+        sampler.fill(tokens.numpy(), step)
         return tokens
+
+    return draw

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_WHOLE = (int, np.integer)
+
 
 def check_nll(name: str, value: Any) -> NDArray[np.float32]:
     """`value` as a C-contiguous float32 `(B, T)` array. Raises TypeError, ValueError naming the argument."""
@@ -21,7 +23,7 @@ def check_nll(name: str, value: Any) -> NDArray[np.float32]:
 
 def check_size(name: str, value: int) -> int:
     """`value` when it is a whole number of at least 1. Raises TypeError, ValueError naming the argument."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+    if isinstance(value, bool) or not isinstance(value, _WHOLE):
         raise TypeError(f"{name} must be a whole number, got {value!r}")
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")

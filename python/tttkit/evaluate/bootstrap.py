@@ -53,10 +53,12 @@ def paired_bootstrap(
     num_resamples: int = 10_000,
     seed: int = 0,
     statistic: Literal["mean", "median"] = "mean",
+    groups: NDArray[np.uint32] | None = None,
 ) -> PairedBootstrap:
     """Resample sequences with replacement, the same for both, and take mean(nll_sw) - mean(nll_full) per chunk.
 
-    With `statistic="median"` the lower median over sequences takes the mean's place, as in the earlier system.
+    With `statistic="median"` the lower median over sequences takes the mean's place, as in the earlier system. With
+    `groups`, uint32 (sequences,) counted from 0 without gaps, whole groups (documents) are drawn; for means only.
     Both arguments are float32 NLL in nats, (sequences, positions); a chunk with NaN gives NaN. The result depends on
     the seed, not on the number of threads. Raises TypeError, ValueError naming the argument.
     """
@@ -69,12 +71,28 @@ def paired_bootstrap(
         raise ValueError(f"seed must be in 0 … 2**64 - 1, got {seed}")
     if statistic not in ("mean", "median"):
         raise ValueError(f"statistic must be mean or median, got {statistic!r}")
+    if groups is not None:
+        _check_groups(groups, len(nll_full), statistic)
     figures = _rust.paired_bootstrap(
-        nll_full, nll_sw, chunk_size=chunk_size, chunk_stride=chunk_stride, median=statistic == "median",
+        nll_full, nll_sw, groups, chunk_size=chunk_size, chunk_stride=chunk_stride, median=statistic == "median",
         num_resamples=num_resamples, seed=seed,
     )  # fmt: skip
     names = ("difference", "difference_low", "difference_high", "band_low", "band_high")
     return PairedBootstrap(**dict(zip(names, figures, strict=True)))
+
+
+def _check_groups(groups: NDArray[np.uint32], num_sequences: int, statistic: str) -> None:
+    """Refuse groups that do not name one of a few for each sequence."""
+    if statistic != "mean":
+        raise ValueError(f"groups can be resampled for the mean only, got statistic {statistic!r}")
+    if not isinstance(groups, np.ndarray) or groups.dtype != np.uint32:
+        raise TypeError(f"groups must be a uint32 array, got {getattr(groups, 'dtype', type(groups).__name__)}")
+    if groups.shape != (num_sequences,):
+        raise ValueError(f"groups must have shape ({num_sequences},), got {groups.shape}")
+    if np.unique(groups).size != int(groups.max()) + 1:
+        raise ValueError(
+            f"groups must be counted from 0 without gaps, got {np.unique(groups).size} up to {groups.max()}"
+        )
 
 
 def _exp(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -22,7 +22,7 @@ from tttkit.evaluate.blocks import NllBlocks
 from tttkit.evaluate.bootstrap import PairedBootstrap, paired_bootstrap
 from tttkit.evaluate.chunks import LABELS, ChunkPerplexity, chunk_perplexity
 from tttkit.evaluate.nll import Context, token_nll
-from tttkit.evaluate.sequences import check_sizes, check_vocabulary, cut_sequences
+from tttkit.evaluate.sequences import SEQUENCE_CHOICE, check_sizes, check_vocabulary, cut_sequences, spread
 from tttkit.models import LanguageModel
 
 SCHEMA_VERSION = 1
@@ -41,6 +41,8 @@ class Evaluation:
     nll: dict[Context, NDArray[np.float32]]
     selection_ppl: float
     """exp of the mean NLL of positions W-K+1 … W over many disjoint windows: what best model and patience go by."""
+    starts: NDArray[np.int64]
+    """Where each sequence begins in the split, (sequences,)."""
     documents: NDArray[np.int64]
     """Number of the document that each sequence begins in, (sequences,)."""
 
@@ -61,6 +63,21 @@ class Evaluation:
             BOOTSTRAP_SEED,
         )
 
+    def document_intervals(self, context: Context) -> PairedBootstrap | None:
+        """As `intervals`, but whole documents are resampled; None where all sequences begin in one."""
+        names, groups = np.unique(self.documents, return_inverse=True)
+        if names.size < 2:
+            return None
+        return paired_bootstrap(
+            self.nll["full"],
+            self.nll[context],
+            self.protocol.chunk_size,
+            self.protocol.chunk_stride,
+            self.protocol.num_resamples,
+            BOOTSTRAP_SEED,
+            groups=groups.astype(np.uint32),
+        )
+
     def summary(self) -> dict[str, Any]:
         """summary.json, as far as the evaluation knows it: the earlier system's keys and ours. Unknown is None."""
         protocol = self.protocol
@@ -72,6 +89,8 @@ class Evaluation:
             "chunk_size": protocol.chunk_size,
             "chunk_stride": protocol.chunk_stride,
             "num_sequences": num_sequences,
+            "sequence_choice": SEQUENCE_CHOICE,
+            "num_documents": int(np.unique(self.documents).size),
             "aggregate": "mean",
             "sw_mode": protocol.sw_mode,
             "tokens_per_chunk": num_sequences * protocol.chunk_size,
@@ -120,7 +139,8 @@ class Evaluation:
             )
             for context, nll in self.nll.items()
         }
-        return {**arrays, "ends": self.chunks("full").ends, "documents": self.documents}
+        places = {"starts": self.starts, "documents": self.documents}
+        return {**arrays, "ends": self.chunks("full").ends, **places}
 
     def _spread(self, context: Context, chunks: ChunkPerplexity) -> dict[str, float | None]:
         """Statistics over the chunks' perplexities, and the corpus figure of all positions from W on."""
@@ -134,7 +154,8 @@ class Evaluation:
         return spread
 
     def _labels(self, chunks: dict[Context, ChunkPerplexity]) -> dict[str, Any]:
-        intervals = {context: self.intervals(context) for context in self.nll if context != "full"}
+        windowed = [context for context in self.nll if context != "full"]
+        intervals = {context: (self.intervals(context), self.document_intervals(context)) for context in windowed}
         values: dict[str, Any] = {}
         for multiple in labels(self.window, self.protocol.max_length):
             label, index = f"{multiple}xW", chunks["full"].index_at_multiple(multiple)
@@ -143,11 +164,13 @@ class Evaluation:
             for context, value in perplexity.items():
                 values[f"{PREFIXES[context]}_ppl_at_{label}"] = _known(value)
             values[f"improvement_at_{label}"] = _difference(perplexity["sw"], perplexity["full"])
-            for context, found in intervals.items():
+            for context, (found, by_document) in intervals.items():
                 prefix = "" if context == "sw" else f"{context}_"
                 values[f"{prefix}ratio_at_{label}"] = _known(found.ratio[index])
-                values[f"{prefix}ratio_ci_low_at_{label}"] = _known(found.ratio_low[index])
-                values[f"{prefix}ratio_ci_high_at_{label}"] = _known(found.ratio_high[index])
+                for which, each in (("ci", found), ("document_ci", by_document)):
+                    for end in ("low", "high"):
+                        bound = None if each is None else _known(getattr(each, f"ratio_{end}")[index])
+                        values[f"{prefix}ratio_{which}_{end}_at_{label}"] = bound
         return values
 
 
@@ -165,7 +188,7 @@ def evaluate_model(
     progress: Callable[[float], None] | None = None,
     blocks: NllBlocks | None = None,
 ) -> Evaluation:
-    """Measure all contexts on the first `num_sequences` disjoint sequences of T+1 tokens of a split, in order.
+    """Measure all contexts on `num_sequences` disjoint sequences of T+1 tokens spread evenly over a split, in order.
 
     `progress` is called with the share done, between batches, and may raise to stop; with `blocks` what is done is
     kept, so that the same call goes on from there. Raises UsageError when more sequences are asked for than the split
@@ -174,7 +197,7 @@ def evaluate_model(
     """
     check_vocabulary(model, split)
     check_sizes(protocol, window, model.config.mini_batch_size)
-    sequences = cut_sequences(split, protocol.num_sequences, protocol.max_length)
+    sequences, starts = cut_sequences(split, protocol.num_sequences, protocol.max_length)
     costs = _costs(protocol, window, model.config.mini_batch_size)
     total, done = sum(costs.values()), 0.0
 
@@ -195,9 +218,10 @@ def evaluate_model(
         else:
             nll[context] = blocks.fill(context, sequences, compute, tick)
         done += costs[stage]
-    starts = np.arange(len(sequences)) * (protocol.max_length + 1)
     documents = np.searchsorted(split.document_ends, starts, side="right").astype(np.int64)
-    return Evaluation(protocol=protocol, window=window, nll=nll, selection_ppl=selection_ppl, documents=documents)
+    return Evaluation(
+        protocol=protocol, window=window, nll=nll, selection_ppl=selection_ppl, starts=starts, documents=documents
+    )
 
 
 def write_checkpoint(directory: Path, evaluation: Evaluation, extra: dict[str, Any]) -> dict[str, Any]:
@@ -220,7 +244,7 @@ def _selection_ppl(
     if num_windows == 0:
         raise DataError(f"the split has {split.num_tokens} tokens, one window of W={window} needs {window + 1}")
     count = min(num_windows, protocol.selection_windows)
-    starts = np.linspace(0, num_windows - 1, count).astype(np.int64) * window
+    starts = spread(num_windows, count) * window
     tokens = np.stack([split.tokens(start, start + window + 1) for start in starts.tolist()]).astype(np.int64)
     nll = token_nll(model, tokens, "full", window=window, progress=progress)
     return _perplexity(nll[:, window - protocol.chunk_size :])

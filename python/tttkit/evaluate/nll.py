@@ -4,7 +4,7 @@ Legend: B sequences, T positions, W window, C inner mini-batch, V vocabulary. `n
 
 `full` is one pass with the state carried. The other contexts are passes over windows of at most W tokens with a fresh
 state, of which the last positions are scored: `sw` the last one, `sw_aligned` the last C, `reset` all. Cost in tokens:
-T; T x W; T x W / C; T. Only the scored positions go through the head.
+T; T x W; T x W / C; T. Only the scored positions go through the last feed-forward and the head.
 """
 
 from __future__ import annotations
@@ -19,15 +19,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from tttkit.evaluate.arrays import check_size
+from tttkit.evaluate.memory import batch_logits, batch_tokens
 from tttkit.models import LanguageModel
 
 Context = Literal["full", "sw", "sw_aligned", "reset"]
 Progress = Callable[[float], None]
 """Called between batches with the share done; may raise to stop."""
-
-_BATCH_TOKENS = {"cpu": 16_384, "cuda": 131_072}
-_MAX_LOGITS = 1 << 26
-"""Most logits at once: 256 MB in float32."""
 
 
 def token_nll(
@@ -99,7 +96,8 @@ class _Runner:
         self._ids = ids.to(self._device)
         self._progress = progress
         self._plans: list[tuple[NDArray[np.int64], int, int]] = []
-        self._batch_tokens = _BATCH_TOKENS[self._device.type]
+        self._batch_tokens = batch_tokens(model.config, self._device)
+        self._batch_logits = batch_logits(model.config, self._device)
 
     def plan(self, starts: NDArray[np.int64], length: int, num_scored: int) -> None:
         """Windows `start … start + length - 1` of every sequence, the last `num_scored` positions of each scored."""
@@ -124,15 +122,15 @@ class _Runner:
     def _run_batch(self, rows: NDArray[np.int64], starts: NDArray[np.int64], length: int, num_scored: int) -> None:
         offsets = torch.from_numpy(starts).to(self._device)[:, None] + torch.arange(length + 1, device=self._device)
         windows = self._ids[torch.from_numpy(rows).to(self._device)[:, None], offsets]  # (N, length + 1)
-        hidden = self._model.hidden(windows[:, :-1])[:, -num_scored:]  # (N, num_scored, D)
+        last = None if num_scored == length else num_scored
+        hidden = self._model.hidden(windows[:, :-1], last=last)  # (N, num_scored, D)
         nll = self._score(hidden.flatten(0, 1), windows[:, -num_scored:].flatten()).view(-1, num_scored)
         columns = starts[:, None] + np.arange(length - num_scored, length)
         self.nll[rows[:, None], columns] = nll.cpu().numpy()
 
     def _score(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """NLL of targets (N,) given hidden states (N, D), the logits of a bounded number at once."""
-        size = max(1, _MAX_LOGITS // self._model.config.vocab_size)
-        parts = zip(torch.split(hidden, size), torch.split(targets, size), strict=True)
+        parts = zip(torch.split(hidden, self._batch_logits), torch.split(targets, self._batch_logits), strict=True)
         return torch.cat(
             [
                 functional.cross_entropy(self._model.head(part).float(), target, reduction="none")

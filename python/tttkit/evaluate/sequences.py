@@ -10,9 +10,16 @@ from tttkit.data.split import Split
 from tttkit.errors import DataError, UsageError
 from tttkit.models import LanguageModel
 
+SEQUENCE_CHOICE = "spread"
+"""How sequences are chosen, as summary.json names it: evenly over the split, so that few of them share a document."""
 
-def cut_sequences(split: Split, num_sequences: int, max_length: int) -> NDArray[np.int64]:
-    """The first disjoint sequences of T+1 tokens, int64 `(num_sequences, T+1)`. Raises UsageError, DataError."""
+
+def cut_sequences(split: Split, num_sequences: int, max_length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Disjoint sequences of T+1 tokens spread evenly over the split, in order, `(num_sequences, T+1)`; their starts.
+
+    They lie on multiples of T+1, so that those of a smaller number are among those of all. Raises UsageError,
+    DataError.
+    """
     length = max_length + 1
     most = split.num_tokens // length
     if most == 0:
@@ -22,7 +29,14 @@ def cut_sequences(split: Split, num_sequences: int, max_length: int) -> NDArray[
         )
     if num_sequences > most:
         raise UsageError(f"{num_sequences} sequences asked for, the split holds {most} disjoint ones of T={max_length}")
-    return split.tokens(0, num_sequences * length).astype(np.int64).reshape(num_sequences, length)
+    starts = spread(most, num_sequences) * length
+    tokens = np.stack([split.tokens(start, start + length) for start in starts.tolist()]).astype(np.int64)
+    return tokens, starts
+
+
+def spread(most: int, count: int) -> NDArray[np.int64]:
+    """`count` whole numbers spread evenly over 0 … most - 1, ascending, int64; of one alone the first."""
+    return np.arange(count) * (most - 1) // max(1, count - 1)
 
 
 def check_vocabulary(model: LanguageModel, split: Split) -> None:

@@ -44,8 +44,13 @@ class Block(nn.Module):
             state["past_conv"] = self.seq_norm.weight.new_zeros(past)
         return state
 
-    def forward(self, x: Tensor, state: LayerState | None = None, position: int = 0) -> tuple[Tensor, LayerState]:
-        """Stream (B, L, D) to stream (B, L, D), and the state after it, empty where none was given."""
+    def forward(
+        self, x: Tensor, state: LayerState | None = None, position: int = 0, last: int | None = None
+    ) -> tuple[Tensor, LayerState]:
+        """Stream (B, L, D) to stream (B, L, D), and the state after it, empty where none was given.
+
+        With `last` only so many positions come out, the last ones: (B, last, D).
+        """
         after: LayerState = {}
         if self.config.pre_conv:
             mixed, past = self.conv(x, None if state is None else state["past_conv"])
@@ -53,6 +58,8 @@ class Block(nn.Module):
             if state is not None:
                 after["past_conv"] = past
         read, rest = self.seq_modeling_block(self.seq_norm(x), state, position)
+        if last is not None:
+            x, read = x[:, -last:], read[:, -last:]
         x = x + read
         return x + self.mlp(self.ffn_norm(x)), {**after, **rest}
 
@@ -95,11 +102,17 @@ class LanguageModel(nn.Module):
         """Where the model computes."""
         return self.model.embed_tokens.weight.device
 
-    def hidden(self, input_ids: Tensor, blocks: Sequence[BlockFunction] | None = None) -> Tensor:
-        """Final hidden states (B, L, D), ready for `head`; `blocks` are compiled stand-ins for the model's own."""
+    def hidden(
+        self, input_ids: Tensor, blocks: Sequence[BlockFunction] | None = None, last: int | None = None
+    ) -> Tensor:
+        """Final hidden states (B, L, D), ready for `head`; `blocks` are compiled stand-ins for the model's own.
+
+        With `last` those of the last positions only, (B, last, D), which spares the last layer's feed-forward the rest.
+        """
         x = self._embed(input_ids)
-        for block in self.model.layers if blocks is None else blocks:
-            x, _ = block(x)
+        run: Sequence[BlockFunction] = list(self.model.layers) if blocks is None else blocks
+        for number, block in enumerate(run, start=1):
+            x, _ = block(x) if last is None or number < len(run) else block(x, last=last)
         normed: Tensor = self.model.norm(x)
         return normed
 

@@ -6,6 +6,7 @@ import dataclasses
 import re
 from typing import Any, Literal
 
+from tttkit.analyze.contest import WINDOWED, contests_of_summary, judge
 from tttkit.report.status import RunStatus
 
 Verdict = Literal["yes", "no", "unknown"]
@@ -66,15 +67,12 @@ def _holds_up(last: dict[str, Any]) -> Criterion:
 def _wins(last: dict[str, Any], multiple: int) -> Criterion:
     """Full below sw, sw_aligned and reset, each with an interval that excludes 1 (the protocol's rule)."""
     name = f"full context better than every window at {multiple} x W"
-    parts, bounds = [], []
-    for context, prefix in (("sw", ""), ("sw_aligned", "sw_aligned_"), ("reset", "reset_")):
-        ratio, low, high = (last.get(f"{prefix}ratio_{key}at_{multiple}xW") for key in ("", "ci_low_", "ci_high_"))
-        if ratio is None or low is None or high is None:
-            return Criterion(name, "unknown", f"{context} was not measured there")
-        parts.append(f"{context}/full {ratio:.3f} [{low:.3f}, {high:.3f}]")
-        bounds.append((low, high))
-    if all(low > 1 for low, _ in bounds):
-        return Criterion(name, "yes", ", ".join(parts))
-    found: Verdict = "no" if any(high < 1 for _, high in bounds) else "unknown"
-    doubt = "" if found == "no" else f"no difference found (n = {last.get('num_sequences', '?')}): "
-    return Criterion(name, found, doubt + ", ".join(parts))
+    found = contests_of_summary(last, multiple)
+    missing = [context for context in WINDOWED if context not in {contest.context for contest in found}]
+    if missing:
+        return Criterion(name, "unknown", f"{missing[0]} was not measured there")
+    evidence = ", ".join(f"{contest.context}/full {contest.text()}" for contest in found)
+    winner = judge(found)
+    if winner == "none":
+        return Criterion(name, "unknown", f"no difference found (n = {last.get('num_sequences', '?')}): {evidence}")
+    return Criterion(name, "yes" if winner == "full" else "no", evidence)

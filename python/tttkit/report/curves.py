@@ -54,6 +54,17 @@ def floats(values: Sequence[Any] | None) -> NDArray[np.float64]:
     return np.array([value if isinstance(value, int | float) else np.nan for value in values or ()], dtype=np.float64)
 
 
+def ratio_at(summary: dict[str, Any], multiple: int) -> float | None:
+    """SW/full at `multiple` x W; of the earlier system, which kept none, of its two perplexities."""
+    known = summary.get(f"ratio_at_{multiple}xW")
+    if isinstance(known, int | float):
+        return float(known)
+    full, window = (summary.get(f"{prefix}_ppl_at_{multiple}xW") for prefix in ("ttt", "sw"))
+    if not isinstance(full, int | float) or not isinstance(window, int | float):
+        return None
+    return float(window / full)
+
+
 def _read_curves(path: Path) -> dict[str, Any]:
     """chunk_eval.json. Raises DataError unless it has a window and, per context, a value or null for every chunk."""
     curves = files.read_json(path)
@@ -75,4 +86,5 @@ def _curves_of_summary(summary: dict[str, Any]) -> dict[str, Any]:
     for context, prefix in (("full", "ttt"), ("sw", "sw")):
         values = [summary.get(f"{prefix}_ppl_at_{multiple}xW") for multiple in known]
         curves[f"{context}_mean_nll"] = [float(np.log(value)) if value else None for value in values]
+    curves["sw_ratio"] = [ratio_at(summary, multiple) for multiple in known]
     return curves

@@ -16,6 +16,7 @@ from typing import Any
 
 from tttkit import files
 from tttkit.analyze import legacy
+from tttkit.analyze.contest import PREFIXES, WINDOWED
 from tttkit.config_layers import flatten
 from tttkit.errors import UsageError
 from tttkit.report.criteria import Criterion, criteria
@@ -27,8 +28,6 @@ REPORT_NAME = "report.html"
 MOST_CHECKPOINTS = 100
 """A longer run is thinned evenly to so many checkpoints, which keeps the page below a megabyte or two."""
 _MOST_STEPS = 600
-_CONTEXTS = {"full": "ttt", "sw": "sw", "sw_aligned": "sw_aligned", "reset": "reset"}
-_WINDOWED = ("sw", "sw_aligned", "reset")
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
 
 
@@ -48,7 +47,7 @@ def write_html(
     best = metadata.get("early_stopping", {}).get("best_checkpoint")
     data = {
         "window": summaries[-1].get("training_window"),
-        "contexts": [name for name in _CONTEXTS if any(_ppl(item, name) for item in curves)],
+        "contexts": [name for name in PREFIXES if any(_ppl(item, name) for item in curves)],
         "labels": _labels(summaries[-1]),
         "checkpoints": [_checkpoint(item, best) for item in shown],
         "baselines": [_baseline(other, load_curves(other)[-1]) for other in against if not load_means(other)],
@@ -215,9 +214,9 @@ def _settings(metadata: dict[str, Any]) -> str:
 def _checkpoint(item: dict[str, Any], best: int | None) -> dict[str, Any]:
     index = item.get("checkpoint_idx", 0)
     found: dict[str, Any] = {"index": index, "step": item["step"] or 0, "best": index == best, "ends": item["ends"]}
-    found["ppl"] = {name: _ppl(item, name) for name in _CONTEXTS if _ppl(item, name)}
+    found["ppl"] = {name: _ppl(item, name) for name in PREFIXES if _ppl(item, name)}
     for key, part in (("ratio", "ratio"), ("low", "ratio_low"), ("high", "ratio_high")):
-        found[key] = {name: _round(item[f"{name}_{part}"]) for name in _WINDOWED if item.get(f"{name}_{part}")}
+        found[key] = {name: _round(item[f"{name}_{part}"]) for name in WINDOWED if item.get(f"{name}_{part}")}
     return found
 
 

@@ -9,48 +9,51 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps, style
+from matplotlib import style
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from tttkit.report.curves import LABELS, floats, perplexity
-from tttkit.report.figure import GREY, LOOK, STYLES, log_y, save, thousands
+from tttkit.report.figure import (
+    GREY,
+    LOOK,
+    STYLES,
+    USUAL,
+    Scales,
+    many_lines,
+    position_axis,
+    save,
+    step_bar,
+    step_x,
+    value_axis,
+)
 
 EVOLUTION_NAME = "curriculum_length_gen_evolution"
 
 
-def plot_evolution(curves: list[dict[str, Any]], path: Path) -> Path:
+def plot_evolution(curves: list[dict[str, Any]], path: Path, scales: Scales = USUAL) -> Path:
     """TTT over SW panels, a line per checkpoint from dark to bright; PNG or SVG by the suffix of `path`. Returns it."""
     with style.context(["default", LOOK]):
         figure = Figure(figsize=(6, 5.6), layout="constrained")
         top, bottom = figure.subplots(2, 1, sharex=True, sharey=True)
         steps = [int(item["step"] or 0) for item in curves]  # the earlier system did not always record it
-        # Perplexity falls fastest early on: the root gives the first checkpoints colours of their own too.
-        norm = PowerNorm(0.5, 0, max(1, *steps))
-        colours = ListedColormap(colormaps["viridis"](np.linspace(0, 0.9, 256)))  # its yellow is too pale on white
-        for item, step in zip(curves, steps, strict=True):
-            colour = colours(norm(step)) if len(curves) > 1 else colours(0.3)  # alone it need not be bright
-            look = _look(colour, len(curves), is_last=item is curves[-1])
+        for item, look in zip(curves, many_lines(steps), strict=True):
             top.plot(item["ends"], perplexity(item, "full"), **look)
             _draw_windowed(bottom, item, look)
         _name_panels(top, bottom, curves[-1], steps)
         if any(np.isnan(perplexity(item, "sw")).any() for item in curves):
             _explain_points(figure)
         for axes in (top, bottom):
-            _dress(axes, curves[-1])
-        _mark_multiples(top, curves[-1])
+            _dress(axes, curves[-1], scales)
+        _mark_multiples(top, curves[-1], scales)
         if len(curves) > 1:
-            bar = figure.colorbar(ScalarMappable(norm, colours), ax=[top, bottom], pad=0.02, aspect=40)
-            bar.set_label("training step")
-            bar.ax.yaxis.set_major_formatter(thousands)
+            step_bar(figure, [top, bottom], steps)
         return save(figure, path)
 
 
-def plot_means(summaries: list[dict[str, Any]], path: Path) -> Path:
+def plot_means(summaries: list[dict[str, Any]], path: Path, scales: Scales = USUAL) -> Path:
     """Mean perplexity of both contexts over steps, for files that hold no more; PNG or SVG. Returns `path`."""
     with style.context(["default", LOOK]):
         figure = Figure(figsize=(6, 3.4), layout="constrained")
@@ -59,11 +62,11 @@ def plot_means(summaries: list[dict[str, Any]], path: Path) -> Path:
             colour, line, label = STYLES[context]
             values = floats([item.get(f"{prefix}_ppl_mean") for item in summaries])
             axes.plot([item["step"] for item in summaries], values, line, color=colour, label=label, linewidth=1.1)
-        axes.set_yscale("log")
         axes.set_title("Mean of the chunks' perplexities (no figure by position was kept)")
         axes.set_xlabel("training step")
         axes.set_ylabel("perplexity")
-        axes.xaxis.set_major_formatter(thousands)
+        value_axis(axes, scales)
+        step_x(axes, floats([item["step"] for item in summaries]), scales)
         axes.legend()
         return save(figure, path)
 
@@ -85,9 +88,9 @@ def plot_chunk_eval(curves: dict[str, Any], path: Path) -> Path:
         top.set_title("Perplexity by position and context", pad=16)
         bottom.set_title("Ratio to full, with 95 % intervals (above 1: full is better)")
         bottom.set_ylabel("perplexity / full")
-        _dress(top, curves)
-        _dress_x(bottom, curves)
-        _mark_multiples(top, curves)
+        _dress(top, curves, USUAL)
+        _dress_x(bottom, curves, USUAL)
+        _mark_multiples(top, curves, USUAL)
         bottom.set_xlabel(_describe_x(curves))
         figure.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=2)
         return save(figure, path)
@@ -97,12 +100,6 @@ def chunk_eval_name(curves: dict[str, Any]) -> str:
     """chunk_eval_W…_T…_K…_S….png, as the earlier system named it."""
     sizes = (curves[key] for key in ("training_window", "eval_max_length", "chunk_size", "chunk_stride"))
     return "chunk_eval_W{}_T{}_K{}_S{}.png".format(*sizes)
-
-
-def _look(colour: Any, num_checkpoints: int, *, is_last: bool) -> dict[str, Any]:
-    """Thinner lines where there are many; the last checkpoint, which readers look for, stands out."""
-    width = float(np.clip(10 / num_checkpoints, 0.5, 1.1))
-    return {"color": colour, "linewidth": 1.8 if is_last else width, "markersize": 4.5 if is_last else 1.5 + width}
 
 
 def _draw_windowed(axes: Axes, item: dict[str, Any], look: dict[str, Any]) -> None:
@@ -151,31 +148,37 @@ def _draw_ratio(axes: Axes, curves: dict[str, Any], context: str, ends: NDArray[
         axes.errorbar(ends, ratio, bars, fmt="o", color=colour, markersize=4, capsize=2.5, zorder=2.5)
 
 
-def _dress(axes: Axes, curves: dict[str, Any]) -> None:
-    log_y(axes)
+def _dress(axes: Axes, curves: dict[str, Any], scales: Scales) -> None:
+    value_axis(axes, scales)
     axes.set_ylabel("perplexity")
-    _dress_x(axes, curves)
+    _dress_x(axes, curves, scales)
 
 
-def _dress_x(axes: Axes, curves: dict[str, Any]) -> None:
+def _dress_x(axes: Axes, curves: dict[str, Any], scales: Scales) -> None:
     axes.grid(axis="y", color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.set_xlim(0, curves["ends"][-1] * 1.01)
-    axes.xaxis.set_major_formatter(thousands)
+    position_axis(axes, scales, curves["ends"][-1])
     for position, _ in _multiples(curves):
         axes.axvline(position, color=GREY, linewidth=0.6, linestyle=(0, (2, 3)), zorder=0)
 
 
-def _mark_multiples(axes: Axes, curves: dict[str, Any]) -> None:
+def _mark_multiples(axes: Axes, curves: dict[str, Any], scales: Scales) -> None:
     """Names of the marked positions, above the axes; a name that would touch the one before is left out."""
-    last = -np.inf
-    for position, label in _multiples(curves):
-        if position - last < 0.045 * curves["ends"][-1]:
-            continue
-        last = position
+    first, longest = float(curves["ends"][0]), float(curves["ends"][-1])
+    kept: list[tuple[float, int, str]] = []  # share of the axis, position, name
+    for position, name in _multiples(curves):
+        share = position / longest
+        if scales.log_x and longest > first:
+            share = float(np.log(position / first) / np.log(longest / first))
+        if not kept or share - kept[-1][0] >= 0.045:
+            kept.append((share, position, name))
+    for index, (share, position, name) in enumerate(kept):
+        # Close neighbours lean away from each other.
+        leans_right = index > 0 and share - kept[index - 1][0] < 0.07
+        leans_left = index + 1 < len(kept) and kept[index + 1][0] - share < 0.07
         axes.annotate(
-            label, (position, 1.0), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points",
-            ha="center", va="bottom", fontsize=8, color=GREY,
+            name, (position, 1.0), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points",
+            ha="left" if leans_right else "right" if leans_left else "center", va="bottom", fontsize=9.5, color=GREY,
         )  # fmt: skip
 
 

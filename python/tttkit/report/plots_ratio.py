@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import NDArray
 
-from tttkit.report.curves import LABELS, floats
-from tttkit.report.figure import CYCLE, LOOK, STYLES, label_ends, ratio_y, save, step_axis
+from tttkit.report.curves import LABELS, floats, ratio_at
+from tttkit.report.figure import (
+    CYCLE,
+    LOOK,
+    STYLES,
+    USUAL,
+    Scales,
+    label_ends,
+    ratio_ticks,
+    ratio_y,
+    save,
+    step_axis,
+    step_x,
+)
 
 _WINDOWED = ("sw", "sw_aligned", "reset")
+_INTERVALS = ", with 95 % intervals"
 
 
 def plot_ratio_by_position(curves: dict[str, Any], path: Path) -> Path | None:
@@ -35,18 +47,20 @@ def plot_ratio_by_position(curves: dict[str, Any], path: Path) -> Path | None:
             if not np.isfinite(ratio).any():
                 continue
             colour = STYLES[context][0]
-            bounds = [floats(curves.get(f"{context}_ratio_{side}"))[beyond] for side in ("low", "high")]
-            _draw(axes, ends[beyond], ratio[beyond], bounds, (colour, STYLES[context][1]))
+            bounds = [floats(curves.get(f"{context}_ratio_{side}")) for side in ("low", "high")]
+            known = [bound[beyond] for bound in bounds if bound.size == ends.size]  # the earlier system has none
+            _draw(axes, ends[beyond], ratio[beyond], known, (colour, STYLES[context][1]))
             names.append((float(ratio[np.isfinite(ratio)][-1]), context, colour))
         ratio_y(axes)
         _position_axis(axes, curves, ends)
         axes.set_ylabel("perplexity / full (above 1: full better)")
-        axes.set_title(f"Ratio to the full context at step {int(curves['step'] or 0):,}, with 95 % intervals")
+        intervals = _INTERVALS if any(f"{context}_ratio_low" in curves for context in _WINDOWED) else ""
+        axes.set_title(f"Ratio to the full context at step {int(curves['step'] or 0):,}{intervals}")
         label_ends(axes, names)
         return save(figure, path)
 
 
-def plot_ratio_by_step(summaries: list[dict[str, Any]], path: Path) -> Path | None:
+def plot_ratio_by_step(summaries: list[dict[str, Any]], path: Path, scales: Scales = USUAL) -> Path | None:
     """SW/TTT over training, a line with its 95 % band per labelled position. None where the files hold no ratios."""
     labels = _labels(summaries)
     if not labels:
@@ -55,20 +69,25 @@ def plot_ratio_by_step(summaries: list[dict[str, Any]], path: Path) -> Path | No
         figure = Figure(figsize=(6, 3.4), layout="constrained")
         axes = figure.subplots()
         steps = np.array([int(item.get("step") or 0) for item in summaries], dtype=np.float64)
-        names = []
+        names: list[tuple[float, str, str]] = []
+        has_intervals = any(item.get(f"ratio_ci_low_at_{labels[-1]}xW") is not None for item in summaries)
         for multiple, look in zip(labels, CYCLE, strict=False):
-            ratio, *bounds = (
-                floats([item.get(f"ratio_{part}at_{multiple}xW") for item in summaries])
-                for part in ("", "ci_low_", "ci_high_")
-            )
-            _draw(axes, steps, ratio, bounds, look)
+            ratio = floats([ratio_at(item, multiple) for item in summaries])
+            bounds = [
+                floats([item.get(f"ratio_ci_{side}_at_{multiple}xW") for item in summaries]) for side in ("low", "high")
+            ]
+            # One step alone has all its bars at one place: they stand beside each other.
+            apart = labels.index(multiple) - (len(labels) - 1) / 2 if steps.size == 1 else 0.0
+            _draw(axes, steps + apart, ratio, bounds, look)
             known = ratio[np.isfinite(ratio)]
             names.append((float(known[-1]) if known.size else np.nan, f"{multiple} x W", look[0]))
         ratio_y(axes)
-        step_axis(axes.xaxis, steps)
+        step_x(axes, steps, scales)
         axes.set_xlabel("training step")
         axes.set_ylabel("SW / full (above 1: full better)")
-        axes.set_title("Ratio over training at each position, with 95 % intervals")
+        if steps.size == 1:
+            axes.set_xlim(steps[0] - 0.7 * len(labels), steps[0] + 0.7 * len(labels))
+        axes.set_title(f"Ratio over training at each position{_INTERVALS if has_intervals else ''}")
         label_ends(axes, names)
         return save(figure, path)
 
@@ -85,26 +104,40 @@ def plot_ratio_map(curves: list[dict[str, Any]], path: Path) -> Path | None:
         return None
     ratios = np.log2(np.stack([floats(item[f"{context}_ratio"]) for item in rows]))
     steps = np.array([int(item["step"] or 0) for item in rows], dtype=np.float64)
-    ends = np.asarray(rows[-1]["ends"], dtype=np.float64)
     with style.context(["default", LOOK]):
         figure = Figure(figsize=(6, 3.8), layout="constrained")
         axes = figure.subplots()
-        across = np.concatenate([[ends[0] - (ends[1] - ends[0])], ends])
-        norm = CenteredNorm(0.0, halfrange=max(0.01, float(np.nanmax(np.abs(ratios)))))
-        mesh = axes.pcolormesh(across, _edges(steps), ratios, cmap="PuOr_r", norm=norm, rasterized=True)
+        middles, borders = _columns(axes, rows[-1])
+        reach = max(0.01, float(np.nanquantile(np.abs(ratios), 0.98)))  # a few wild cells would leave the rest pale
+        norm = CenteredNorm(0.0, halfrange=reach)
+        mesh = axes.pcolormesh(borders, _edges(steps), ratios, cmap="PuOr_r", norm=norm, rasterized=True)
         below = np.argwhere(ratios < 0)
         size = float(np.clip(900 / ratios.size, 0.05, 3))
-        axes.scatter(ends[below[:, 1]] - (ends[1] - ends[0]) / 2, steps[below[:, 0]], s=size, c="0.25", linewidths=0)
-        bar = figure.colorbar(mesh, ax=axes, pad=0.02, aspect=30, label=f"{context} / full (dots: below 1)")
-        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{2**value:.3f}".rstrip("0").rstrip(".")))
-        window = int(rows[-1]["training_window"])
-        axes.set_xticks([multiple * window for multiple in LABELS[1:] if multiple * window <= ends[-1]])
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / window:g}W"))
+        axes.scatter(middles[below[:, 1]], steps[below[:, 0]], s=size, c="0.25", linewidths=0)
+        bar = figure.colorbar(
+            mesh, ax=axes, pad=0.02, aspect=30, label=f"{context} / full (dots: below 1)", extend="both"
+        )
+        bar.set_ticks(np.log2(ratio_ticks(2**-reach, 2**reach)).tolist())
+        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{2**value:.3g}"))
         step_axis(axes.yaxis, steps)
-        axes.set_xlabel(f"position in the sequence (W = {window} tokens)")
+        axes.set_xlabel(f"position in the sequence (W = {rows[-1]['training_window']} tokens)")
         axes.set_ylabel("training step")
         axes.set_title("Where and when the full context is better (above 1)")
         return save(figure, path)
+
+
+def _columns(axes: Axes, curves: dict[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Middles and borders of the map's columns: chunks at their positions, labelled points side by side."""
+    ends, window = np.asarray(curves["ends"], dtype=np.float64), int(curves["training_window"])
+    if len(set(np.diff(ends))) == 1:
+        borders = np.concatenate([[2 * ends[0] - ends[1]], ends])
+        ticks = [float(multiple * window) for multiple in LABELS[1:] if multiple * window <= ends[-1]]
+        names = [f"{tick / window:g}W" for tick in ticks]
+    else:
+        borders = np.arange(ends.size + 1, dtype=np.float64)
+        ticks, names = (borders[:-1] + 0.5).tolist(), [f"{end / window:g}W" for end in ends]
+    axes.set_xticks(ticks, names)
+    return (borders[:-1] + borders[1:]) / 2, borders
 
 
 def _draw(
@@ -113,8 +146,8 @@ def _draw(
     """A line with a band; points with bars where fewer than half of the values are known, or there is one alone."""
     colour, line = look
     known = np.isfinite(y)
-    has_bounds = all(bound.size == y.size for bound in bounds)
-    x, y, low, high = x[known], y[known], *(bound[known] if has_bounds else y[known] for bound in bounds)
+    low, high = (bound[known] for bound in bounds or (y, y))
+    x, y = x[known], y[known]
     if known.mean() < 0.5 or y.size == 1:
         bars = np.maximum(0, np.stack([y - low, high - y]))
         axes.errorbar(x, y, bars, fmt="o", color=colour, markersize=3.5, capsize=2, linewidth=1, zorder=3)
@@ -131,19 +164,17 @@ def _position_axis(axes: Axes, curves: dict[str, Any], ends: NDArray[np.float64]
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / window:g}W"))
-    count = f", n = {curves['num_sequences']} sequences" if "num_sequences" in curves else ""
+    count = f", n = {curves['num_sequences']}" if "num_sequences" in curves else ""
     axes.set_xlabel(f"position in the sequence (W = {window} tokens{count}; equal up to W)")
 
 
 def _labels(summaries: list[dict[str, Any]]) -> list[int]:
     """Labelled multiples of W beyond 1 that have a ratio in any summary."""
-    found = {
-        int(match[1])
-        for item in summaries
-        for key, value in item.items()
-        if (match := re.match(r"^ratio_at_(\d+)xW$", key)) and value is not None and match[1] != "1"
-    }
-    return sorted(found)
+    return [
+        multiple
+        for multiple in LABELS
+        if multiple > 1 and any(ratio_at(summary, multiple) is not None for summary in summaries)
+    ]
 
 
 def _is_whole(rows: list[dict[str, Any]], context: str) -> bool:

@@ -13,13 +13,15 @@ from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from tttkit.report.curves import floats
-from tttkit.report.figure import CYCLE, GREY, LOOK, log_y, save, step_axis
+from tttkit.report.figure import CYCLE, GREY, LOOK, USUAL, Scales, log_x, save, step_x, value_axis
 
 _SMOOTHING_SHARE = 0.02
 """The average over recent losses looks back over about this share of the run."""
 
 
-def plot_training(metrics: list[dict[str, Any]], segments: list[dict[str, Any]], path: Path) -> Path | None:
+def plot_training(
+    metrics: list[dict[str, Any]], segments: list[dict[str, Any]], path: Path, scales: Scales = USUAL
+) -> Path | None:
     """Training loss, faint as logged and smoothed, over the learning rate. None before the first logged step.
 
     `segments` are those of metadata.json: a dotted line marks each step at which a process went on.
@@ -32,7 +34,7 @@ def plot_training(metrics: list[dict[str, Any]], segments: list[dict[str, Any]],
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         alone = {"marker": "o", "markersize": 4} if steps.size == 1 else {}
         top.plot(steps, loss, color="#56B4E9", linewidth=0.7, alpha=0.6, label="as logged", **alone)
-        top.plot(steps, smooth(loss), color="#0072B2", linewidth=1.6, label="smoothed")
+        top.plot(steps, smooth(loss, scales.smoothing), color="#0072B2", linewidth=1.6, label="smoothed")
         bottom.plot(steps, rate, color="#D55E00", linestyle="--", linewidth=1.3, **alone)
         for start in sorted({int(item["start_step"]) for item in segments if item.get("start_step")}):
             top.axvline(start, color=GREY, linewidth=0.8, linestyle=":", zorder=0)
@@ -40,7 +42,7 @@ def plot_training(metrics: list[dict[str, Any]], segments: list[dict[str, Any]],
         if skipped:
             top.plot(skipped, [1.0] * len(skipped), "x", color="#000000", markersize=5, clip_on=False,
                      transform=top.get_xaxis_transform(), label="update skipped")  # fmt: skip
-        log_y(top, subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
+        value_axis(top, scales, subs=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0))
         for axes in (top, bottom):
             axes.grid(axis="y", color="0.9", linewidth=0.6)
             axes.set_axisbelow(True)
@@ -50,13 +52,13 @@ def plot_training(metrics: list[dict[str, Any]], segments: list[dict[str, Any]],
         bottom.set_ylabel("learning rate")
         bottom.set_ylim(bottom=0)
         bottom.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1e}" if value else "0"))
-        step_axis(bottom.xaxis, steps)
+        step_x(bottom, steps, scales)
         note = " (dotted: a process went on from there)" if len(segments) > 1 else ""
         bottom.set_xlabel(f"training step{note}")
         return save(figure, path)
 
 
-def plot_comparison(runs: list[tuple[str, list[dict[str, Any]]]], path: Path) -> Path:
+def plot_comparison(runs: list[tuple[str, list[dict[str, Any]]]], path: Path, scales: Scales = USUAL) -> Path:
     """Runs side by side on tokens seen: selection perplexity, and the full context at the longest position all have.
 
     `runs` are names with the summaries of each.
@@ -83,20 +85,25 @@ def plot_comparison(runs: list[tuple[str, list[dict[str, Any]]]], path: Path) ->
                     markersize=2.5,
                     label=_short(name),
                 )
-            log_y(axes)
+            value_axis(axes, scales)
             axes.grid(axis="y", color="0.9", linewidth=0.6)
             axes.set_axisbelow(True)
             axes.set_ylabel("perplexity")
             axes.set_title(title)
+        if scales.log_x:
+            log_x(panels[1])
         panels[1].xaxis.set_major_formatter(FuncFormatter(_tokens))
         panels[1].set_xlabel("training tokens")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(3, len(runs)))
         return save(figure, path)
 
 
-def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Exponential average over recent values, unbiased at the start; NaN passes through without spoiling the rest."""
-    keep = 1 - 1 / max(1.0, _SMOOTHING_SHARE * values.size)
+def smooth(values: NDArray[np.float64], over: float | None = None) -> NDArray[np.float64]:
+    """Exponential average over about `over` values (None: one in fifty), unbiased at the start.
+
+    NaN passes through without spoiling the rest.
+    """
+    keep = 1 - 1 / max(1.0, _SMOOTHING_SHARE * values.size if over is None else over)
     total, weight, averaged = 0.0, 0.0, np.empty_like(values)
     for index, value in enumerate(values.tolist()):
         if np.isfinite(value):

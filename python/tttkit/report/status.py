@@ -1,6 +1,7 @@
 """Run directory to state: what a run is doing, how far it is, what to do next. Files and the lock only; no torch.
 
-Liveness comes from the run's lock, which ends with the process however that ends, so a killed trainer is known at once.
+Liveness comes from the run's lock, which ends with the process however that ends, so a killed trainer is known at once;
+then from the monotonic clock that its heartbeat notes. The wall clock is for display.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import datetime
 from contextlib import suppress
 from typing import Any
 
-from tttkit import memory_events
+from tttkit import memory_events, processes
 from tttkit.analyze import legacy
 from tttkit.report import vitals
 from tttkit.rundir import RunDirectory, is_locked
@@ -36,6 +37,8 @@ class RunStatus:
     step: int | None
     max_steps: int | None
     tokens_seen: int | None
+    window: int | None
+    """Training window at the last logged step of a run with stages."""
     loss: float | None
     ppl: float | None
     learning_rate: float | None
@@ -58,7 +61,7 @@ class RunStatus:
     advantage: dict[str, Any] | None
     """Longest labelled position of the latest evaluation: label, full_ppl, sw_ppl, ratio (SW/full) and its interval."""
     num_skipped: int | None
-    """Updates left out because loss or gradient was not finite."""
+    """Updates left out because loss, gradient or carried fast weights were not finite."""
     saved_step: int | None
     saved_seconds_ago: float | None
     """Age of the newest resumable state, by the wall clock."""
@@ -99,6 +102,7 @@ def read_status(run: RunDirectory, *, num_log_lines: int = 3) -> RunStatus:
         step=step,
         max_steps=max_steps,
         tokens_seen=last.get("tokens_seen"),
+        window=last.get("window"),
         loss=_number(last.get("loss")),
         ppl=_number(last.get("ppl")),
         learning_rate=last.get("lr"),
@@ -138,6 +142,9 @@ def _state(run: RunDirectory, metadata: dict[str, Any]) -> tuple[str, str]:
     result = metadata.get("result", {})
     if result.get("reason") in _ENDS:
         return str(result["reason"]), _reason_of_end(str(result["reason"]), result, metadata)
+    if processes.is_elsewhere(heartbeat):
+        last = f"sign of life {heartbeat.get('sequence')} at step {heartbeat.get('step')}"
+        return "unknown", f"host {heartbeat['host']}: only there it is known whether it lives; {last}"
     if not metadata.get("segments"):
         return "crashed", "its process ended before training began"
     return "crashed", _reason_of_crash(run, heartbeat)
@@ -146,12 +153,16 @@ def _state(run: RunDirectory, metadata: dict[str, Any]) -> tuple[str, str]:
 def _state_of_living(run: RunDirectory, heartbeat: dict[str, Any]) -> tuple[str, str]:
     holder = ""
     with suppress(FileNotFoundError):  # a refused run takes its files away, the lock included
-        holder = run.lock.read_text(encoding="utf-8", errors="replace").strip()  # "host H, pid P": rundir.exclusive
-    if holder != f"host {heartbeat.get('host')}, pid {heartbeat.get('pid')}":
+        holder = run.lock.read_text(encoding="utf-8", errors="replace").strip()  # what processes.describe says
+    is_current = holder == processes.describe(heartbeat)
+    holder = holder.partition(", started")[0]
+    if not is_current:
         return "starting", holder  # the heartbeat is of an earlier process, or not there yet
-    silence = _seconds_since(heartbeat["time"])
+    silence = processes.seconds_since(heartbeat)
     phase = _PHASES.get(heartbeat["phase"], "running")
-    if silence > STALLED_SECONDS:
+    if processes.is_stopped(heartbeat):
+        return "stalled", f"stopped by a signal while {phase}, goes on with `kill -CONT {heartbeat['pid']}` ({holder})"
+    if silence is not None and silence > STALLED_SECONDS:
         return "stalled", f"alive, but silent for {silence:.0f} s while {phase} ({holder})"
     if heartbeat.get("problem"):
         return "disk-full", f"training goes on and waits for room: {heartbeat['problem']} ({holder})"
@@ -163,7 +174,9 @@ def _reason_of_crash(run: RunDirectory, heartbeat: dict[str, Any]) -> str:
     process = f" (pid {heartbeat['pid']})" if "pid" in heartbeat else ""
     parts = [f"its process{process} ended without saying why"]
     if "time" in heartbeat:
-        parts.append(f"{_seconds_since(heartbeat['time']):,.0f} s ago at the latest")
+        silence = processes.seconds_since(heartbeat)
+        silence = _seconds_since(heartbeat["time"]) if silence is None else silence
+        parts.append(f"{silence:,.0f} s ago at the latest")
     saved, step = vitals.newest_state(run), heartbeat.get("step")
     if isinstance(step, int):
         lost = (
@@ -187,7 +200,7 @@ def _reason_of_end(reason: str, result: dict[str, Any], metadata: dict[str, Any]
     if reason == "disk-full":
         return f"it ended at step {step}, and its results could not be written"
     if reason == "nan-stopped":
-        return f"loss or gradients were not finite at step {step}"
+        return f"loss, gradients or fast weights were not finite at step {step}"
     return f"all steps done, at step {step}"
 
 

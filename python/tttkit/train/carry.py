@@ -19,6 +19,7 @@ from tttkit.data.lane_sampler import LaneSampler
 from tttkit.data.split import Split
 from tttkit.model_config import ModelConfig
 from tttkit.models.state import ModelState
+from tttkit.train.curriculum import Stage, stages_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,42 +52,48 @@ def with_decay(config: Config) -> ModelConfig:
 def warnings_about(config: Config) -> list[str]:
     """What is allowed, but hardly meant."""
     size = config.model.mini_batch_size
-    if config.model.architecture != "ttt" or size != config.train.window:
+    if config.model.architecture != "ttt" or size not in {stage.window for stage in stages_of(config.train)}:
         return []
     why = "every window is one inner step, so no recurrence is trained within it"
-    return [f"model.mini_batch_size equals train.window ({size}): {why}"]
+    which = "a window of train.stages" if config.train.stages else "train.window"
+    return [f"model.mini_batch_size equals {which} ({size}): {why}"]
 
 
 class Lanes:
-    """Windows of all lanes of an update, and the states between them, which change when an update is committed."""
+    """Windows of all lanes of an update, and the states between them, which change when an update is committed.
+
+    The lanes are those of one stage: where the next begins, with windows of another length, they start afresh.
+    """
 
     def __init__(
-        self, model: LanguageModel, run: LanguageModel | CompiledModel, split: Split, config: TrainConfig
+        self, model: LanguageModel, run: LanguageModel | CompiledModel, split: Split, config: TrainConfig, stage: Stage
     ) -> None:
         """`run` is the model as it is trained, compiled or not. Raises DataError where the text is too short."""
-        self.num_lanes = config.batch_size * config.grad_accumulation
+        first = first_lane_step(config)
+        assert first is not None
+        self.first_step = first
+        """The first update of the run that reads lanes."""
+        self.num_lanes = stage.num_windows
         self._model = model
         self._run = run
         self._config = config
-        self._first = first_lane_step(config)
-        self._sampler = LaneSampler(split, window=config.window, batch_size=self.num_lanes, seed=config.seed)
+        self._window = stage.window
+        self._sampler = LaneSampler(split, window=stage.window, batch_size=self.num_lanes, seed=config.seed)
         self._num_fresh = round(config.carry_fresh_share * self.num_lanes)
         self._state: ModelState | None = None
         self._before: ModelState | None = None
         self._after: list[ModelState] = []
 
-    def is_active(self, step: int) -> bool:
-        """Whether update `step` (from 1) reads lanes."""
-        return self._first is not None and step >= self._first
+    def read(self, step: int) -> tuple[Tensor, Tensor]:
+        """Windows (lanes, W+1) of update `step`, and the lanes that start it afresh, (lanes,) bool; changes nothing."""
+        tokens, ended = self._sampler.batch(step - self.first_step)
+        return tokens, self._resets(step, ended)
 
-    def windows(self, step: int) -> Tensor:
-        """Windows (lanes, W+1) of update `step`, to be read in order; what an attempt before left is forgotten."""
-        assert self._first is not None
-        tokens, ended = self._sampler.batch(step - self._first)
+    def begin(self, resets: Tensor) -> None:
+        """An update begins, whose windows are to be read in order; what an attempt before left is forgotten."""
         before = self._fresh() if self._state is None else self._state
-        self._before = before.reset(self._resets(step, ended).to(self._model.device))
+        self._before = before.reset(resets.to(self._model.device))
         self._after = []
-        return tokens
 
     def state_before(self, num_lanes: int) -> ModelState:
         """The state from which the first lanes read the last windows."""
@@ -106,7 +113,12 @@ class Lanes:
         """The update was applied: lanes go on from where they are now."""
         joined = ModelState.stack(self._after)
         # positions repeat, so that compiled code sees one only; of the text, a TTT layer counts the place in a window
-        self._state = ModelState(position=self._config.window, layers=joined.layers)
+        self._state = ModelState(position=self._window, layers=joined.layers)
+
+    def is_finite(self) -> bool:
+        """Whether the fast weights that the next windows would start from are."""
+        tensors = [tensor for state in self._after for layer in state.layers for tensor in layer.values()]
+        return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
     def forget(self) -> None:
         """The update was left out, its numbers were not finite: all lanes start afresh."""
@@ -130,7 +142,7 @@ class Lanes:
 
     def _fresh(self) -> ModelState:
         fresh = self._model.initial_state(self.num_lanes).detach()
-        return ModelState(position=self._config.window, layers=fresh.layers)
+        return ModelState(position=self._window, layers=fresh.layers)
 
     def _resets(self, step: int, ended: Tensor) -> Tensor:
         """Lanes that start afresh: their document ended, chance says so, or they always do. (lanes,) bool."""

@@ -6,16 +6,18 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from tttkit.config import Config
-from tttkit.config_layers import difference
+from tttkit.config import Config, build_config
+from tttkit.config_layers import difference, merge
 from tttkit.data.manifest import Manifest
 from tttkit.data.split import Split
 from tttkit.device import resolve_device
 from tttkit.errors import DataError, DiskFullError, UsageError
 from tttkit.rundir import RunDirectory
 from tttkit.train.carry import with_decay
+from tttkit.train.curriculum import stages_of
 
 _FREE_KEYS = {
+    "data.io",
     "train.save_every",
     "train.log_every",
     "train.inner_loss_every",
@@ -54,8 +56,10 @@ def resolve(config: Config, manifest: Manifest, *, explicit_vocab_size: int | No
 
 def check_splits(config: Config, splits: dict[str, Split]) -> None:
     """Refuse data too short for a window or for the evaluation. Raises DataError, or UsageError naming the maximum."""
-    window, length = config.train.window, config.evaluation.max_length
+    length = config.evaluation.max_length
+    longest = max(stage.window for stage in stages_of(config.train))
     for name, split in splits.items():
+        window = longest if name == "train" else config.train.window
         if split.num_tokens < window + 1:
             raise DataError(
                 f"the {name} split has {split.num_tokens} tokens, one window of W={window} needs {window + 1}"
@@ -86,7 +90,11 @@ def refuse_other_run(
     """
     if "data" not in old:
         return []  # it ended before it knew its data, so it trained nothing
-    before, now = {**old["config"], "world_size": old.get("world_size", 1)}, {**config.to_dict(), "world_size": 1}
+    defaults = build_config({}).to_dict()  # of keys that are newer than the run
+    before, now = (
+        {**merge(defaults, old["config"]), "world_size": old.get("world_size", 1)},
+        {**config.to_dict(), "world_size": 1},
+    )
     changed = {line.partition(":")[0]: line for line in difference(before, now)}
     refused = [line for key, line in changed.items() if key not in _FREE_KEYS | allowed.keys]
     if refused:

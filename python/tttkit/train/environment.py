@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 import tttkit
+from tttkit import processes
 
 _DECISIVE = ("tttkit", "torch", "numpy", "cuda", "cudnn", "gpu", "cpu", "cpu_capability", "num_threads", "platform")
 
@@ -38,7 +39,7 @@ def environment() -> dict[str, Any]:
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
         "platform": sys.platform,
         "host": socket.gethostname(),
-        "boot_id": _boot_id(),
+        "boot_id": processes.boot_id(),
         "git_commit": _git_commit(),
     }
 
@@ -50,13 +51,6 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
         for key in _DECISIVE
         if key in before and before[key] != after.get(key)
     ]
-
-
-def _boot_id() -> str | None:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return None
 
 
 def _git_commit() -> str | None:

@@ -14,9 +14,11 @@ from tttkit.data.window_sampler import WindowSampler
 from tttkit.models import compiled
 from tttkit.models.inner_metrics import inner_metrics
 from tttkit.train.carry import Lanes
+from tttkit.train.curriculum import Stage, stage_index, stages_of
+from tttkit.train.read_ahead import ReadAhead
 
 if TYPE_CHECKING:
-    from tttkit.models import LanguageModel
+    from tttkit.models import CompiledModel, LanguageModel
 
 _MAX_WATCHED = 8
 """Windows whose inner loops are watched: enough for a mean, few enough to cost nothing."""
@@ -25,47 +27,64 @@ _MIN_COMPILED_FLOP = 5e13
 
 
 class Feed:
-    """Windows of each update, read by the model: `windows`, then `hidden` of their parts in order, then `settle`."""
+    """Windows of each update, read by the model: `windows`, then `hidden` of their parts in order, then `settle`.
+
+    The windows are read ahead on a thread of their own, which `close` ends.
+    """
 
     def __init__(self, model: LanguageModel, split: Split, config: TrainConfig) -> None:
         """The model is on its device. Raises DataError where the text is too short."""
         self._model = model
         self._run = compiled(model, enabled=_may_compile(model, config))
         self._windows = torch.empty(0, dtype=torch.int64)
-        self._num_parts = config.grad_accumulation
-        self._sampler = WindowSampler(split, window=config.window, batch_size=config.batch_size, seed=config.seed)
-        self._lanes = Lanes(model, self._run, split, config) if config.carry == "lanes" else None
-        self._reads_lanes = False
+        self._stages = stages_of(config)
+        self._sources = [_Source(model, self._run, split, config, stage) for stage in self._stages]
+        self._source = self._sources[0]
+        self._lanes: Lanes | None = None
+        self._ahead = ReadAhead(self._read, last_step=config.max_steps)
 
     @property
     def how(self) -> str:
         """How the model runs, compiled or eager, and why, in one line."""
         return self._run.reason
 
+    @property
+    def window(self) -> int:
+        """Training window of the last update, in tokens."""
+        return self._source.stage.window
+
     def windows(self, step: int) -> Tensor:
-        """All windows of update `step` (from 1), int64 (batch_size x grad_accumulation, W + 1)."""
-        self._reads_lanes = self._lanes is not None and self._lanes.is_active(step)
-        if self._lanes is not None and self._reads_lanes:
-            self._windows = self._lanes.windows(step)
-        else:
-            first = (step - 1) * self._num_parts
-            self._windows = torch.cat([self._sampler.batch(first + part) for part in range(self._num_parts)])
+        """All windows of update `step` (from 1), int64 (windows, W + 1)."""
+        source = self._at(step)
+        if source is not self._source and self._source.lanes is not None:
+            self._source.lanes.forget()
+        self._source = source
+        self._windows, resets = self._ahead.get(step)
+        self._lanes = source.lanes if resets is not None else None
+        if self._lanes is not None and resets is not None:
+            self._lanes.begin(resets)
         return self._windows
 
     def hidden(self, inputs: Tensor) -> Tensor:
         """Final hidden states (b, W, D) of the next b windows of the update, given without their last token."""
-        if self._lanes is not None and self._reads_lanes:
-            return self._lanes.hidden(inputs)
-        return self._run.hidden(inputs)
+        return self._run.hidden(inputs) if self._lanes is None else self._lanes.hidden(inputs)
+
+    def is_finite(self) -> bool:
+        """Whether what the update leaves to the next one is: fast weights may blow up where no loss does."""
+        return self._lanes is None or self._lanes.is_finite()
 
     def settle(self, *, applied: bool) -> None:
         """The update is over: lanes go on from where they are, or afresh where it was left out as not finite."""
-        if self._lanes is None or not self._reads_lanes:
+        if self._lanes is None:
             return
         if applied:
             self._lanes.commit()
         else:
             self._lanes.forget()
+
+    def close(self) -> None:
+        """Read nothing ahead any more; the thread has ended when this returns."""
+        self._ahead.close()
 
     def inner_record(self) -> dict[str, Any]:
         """What the inner loops do with the first windows of the last update, for metrics.jsonl; {} without any."""
@@ -73,18 +92,45 @@ class Feed:
             return {}
         inputs = self._windows[:_MAX_WATCHED, :-1].to(self._model.device)
         state = None
-        if self._lanes is not None and self._reads_lanes:
+        if self._lanes is not None:
             state = self._lanes.state_before(inputs.shape[0])
         return inner_metrics(self._model, inputs, state).to_record()
 
     def tensors(self) -> dict[str, Tensor]:
         """What a saved run needs beside weights and optimizer: the states of the lanes."""
-        return {} if self._lanes is None else self._lanes.tensors()
+        return {} if self._source.lanes is None else self._source.lanes.tensors()
 
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from what `tensors` gave, among the tensors of a saved run."""
-        if self._lanes is not None:
-            self._lanes.load(tensors)
+    def load(self, tensors: Mapping[str, Tensor], step: int) -> None:
+        """Go on after update `step` from what `tensors` gave then, among the tensors of a saved run."""
+        for source in self._sources:
+            if source.lanes is not None:
+                source.lanes.forget()
+        self._source = self._at(step)
+        if self._source.lanes is not None:
+            self._source.lanes.load(tensors)
+
+    def _at(self, step: int) -> _Source:
+        return self._sources[stage_index(self._stages, step)]
+
+    def _read(self, step: int) -> tuple[Tensor, Tensor | None]:
+        return self._at(step).read(step)
+
+
+class _Source:
+    """What the updates of one stage read."""
+
+    def __init__(
+        self, model: LanguageModel, run: CompiledModel, split: Split, config: TrainConfig, stage: Stage
+    ) -> None:
+        self.stage = stage
+        self.lanes = Lanes(model, run, split, config, stage) if config.carry == "lanes" else None
+        self._sampler = WindowSampler(split, window=stage.window, batch_size=stage.num_windows, seed=config.seed)
+
+    def read(self, step: int) -> tuple[Tensor, Tensor | None]:
+        """Windows of an update, int64 (windows, W + 1), and the lanes to reset before it, None where it reads none."""
+        if self.lanes is not None and step >= self.lanes.first_step:
+            return self.lanes.read(step)
+        return self._sampler.batch(step - 1), None
 
 
 def _may_compile(model: LanguageModel, config: TrainConfig) -> bool | None:

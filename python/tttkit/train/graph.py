@@ -11,7 +11,7 @@ _WARM_UP_CALLS = 3
 
 
 class StepGraph:
-    """Records a function of one tensor of unchanging shape, then replays it; the function must not ask the host.
+    """Records a function of one tensor, anew for another shape, and replays it; the function must not ask the host.
 
     Everything it reads beside its argument must stay where it is in memory. Without CUDA nothing is ever recorded.
     """
@@ -21,13 +21,15 @@ class StepGraph:
         self._function = function
         self._graph: torch.cuda.CUDAGraph | None = None
         self._num_waiting = _WARM_UP_CALLS
+        self._shape = torch.Size()
         self._enabled = enabled and torch.cuda.is_available()
         self._inputs = torch.empty(0)
         self._outputs = torch.empty(0)
 
-    @property
-    def is_ready(self) -> bool:
+    def is_ready(self, inputs: torch.Tensor) -> bool:
         """Whether to call this now; asked once before each call of the function, the first few of which go without."""
+        if inputs.shape != self._shape:
+            self._shape, self._graph, self._num_waiting = inputs.shape, None, _WARM_UP_CALLS
         if self._num_waiting:
             self._num_waiting -= 1
             return False

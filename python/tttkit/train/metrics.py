@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
-import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tttkit import files, memory_events
+from tttkit import files, memory_events, processes
 from tttkit.rundir import RunDirectory
 
 HEARTBEAT_SECONDS = 5.0
 RETRY_SECONDS = 10.0
-_HEARTBEAT_BYTES = 1024
+_HEARTBEAT_BYTES = 4096
 """Its size is fixed, so that it can be written over in place when the disk is full."""
 _MAX_WAITING_LINES = 100_000
 
@@ -127,8 +125,8 @@ class RunLog:
             "sequence": self._sequence,
             "phase": phase,
             "step": step,
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
+            **processes.identity(),
+            "monotonic": time.monotonic(),
             "time": now(),
             "problem": self.writes.problem and self.writes.problem[:400],
             "memory_events": memory_events.mark(),

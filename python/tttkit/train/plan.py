@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import torch
 
 from tttkit.config import Config
 from tttkit.train.checkpoint import NUM_KEPT
+from tttkit.train.curriculum import stages_of
 
 if TYPE_CHECKING:
     from tttkit.train.trainer import Trainer
@@ -48,6 +50,7 @@ def plan_event(trainer: Trainer, *, resumed: bool) -> dict[str, Any]:
         "validation_tokens": trainer.splits["validation"].num_tokens,
         "vocab_size": train_split.vocab_size,
         "window": config.train.window,
+        "stages": [dataclasses.asdict(stage) for stage in stages_of(config.train)] if config.train.stages else [],
         "step": step,
         "max_steps": config.train.max_steps,
         "tokens_per_step": trainer.tokens_per_step,

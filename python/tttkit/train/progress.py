@@ -19,7 +19,7 @@ class Progress:
     """Sum of the losses of the steps since the last evaluation."""
     num_losses: int = 0
     num_skipped: int = 0
-    """Updates left out because loss or gradient was not finite."""
+    """Updates left out because loss, gradient or carried fast weights were not finite."""
     num_skipped_in_a_row: int = 0
     recently_skipped: list[int] = dataclasses.field(default_factory=list)
     """Those of the last 1,000 steps that were skipped."""
@@ -43,11 +43,9 @@ class Progress:
 
     def divergence(self) -> str | None:
         """Why the run cannot go on like this; None when it can."""
+        what = "loss, gradients or fast weights were not finite in"
         if self.num_skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
-            return f"loss or gradients were not finite in {self.num_skipped_in_a_row} updates in a row, to {self.step}"
+            return f"{what} {self.num_skipped_in_a_row} updates in a row, to {self.step}"
         if len(self.recently_skipped) > MAX_RECENTLY_SKIPPED:
-            return (
-                f"loss or gradients were not finite in {len(self.recently_skipped)} of the last {RECENT_STEPS} "
-                f"updates, to {self.step}"
-            )
+            return f"{what} {len(self.recently_skipped)} of the last {RECENT_STEPS} updates, to {self.step}"
         return None

@@ -22,8 +22,8 @@ GRACE_SECONDS = 10.0
 _STOP = (signal.SIGTERM, signal.SIGINT)
 
 
-class StopRequestedError(Exception):
-    """Raised at a safe point after a signal asked the run to stop. Internal to training."""
+class StopRequestedError(BaseException):
+    """Raised at a safe point after a signal asked to stop. Like KeyboardInterrupt it is no error: nothing is undone."""
 
 
 class StopSignals:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from tttkit import commits, files, filesystem
 from tttkit.config import Config, build_config
 from tttkit.data import open_split, prepare_dataset
 from tttkit.data.manifest import Manifest, load_manifest
+from tttkit.data.prepare import Prepared
+from tttkit.data.prepare import Progress as PrepareProgress
 from tttkit.device import prepare_cpu
 from tttkit.errors import PreemptedError, TttkitError, UsageError
 from tttkit.models import build_model
@@ -30,7 +31,6 @@ from tttkit.train.plan import plan_event
 from tttkit.train.signals import StopRequestedError, StopSignals
 from tttkit.train.trainer import Report, Trainer
 
-PrepareProgress = Callable[[int, int | None, int], None]
 _ENDED = ("finished", "early-stopped")
 
 
@@ -124,7 +124,7 @@ def _set_up(run: RunDirectory, old: dict[str, Any] | None, request: Request, sig
             metadata.end_segment(0, "preempted")
         raise
     config = resolve(config, manifest, explicit_vocab_size=request.values.get("model", {}).get("vocab_size"))
-    splits = {name: open_split(data_path, name) for name in ("train", "validation")}
+    splits = {name: open_split(data_path, name, io=config.data.io) for name in ("train", "validation")}
     check_splits(config, splits)
     accepted = refuse_other_run(old, config, splits, run, request.allowed) if old else []
     if old and old.get("result", {}).get("reason") in _ENDED:
@@ -195,10 +195,10 @@ def _prepare_data(config: Config, run: RunDirectory, request: Request, signals: 
         path = Path(config.data.path)
         return path, load_manifest(path)
 
-    def progress(num_bytes: int, total: int | None, num_tokens: int) -> None:
+    def progress(prepared: Prepared) -> None:
         signals.poll()
         if request.prepare_progress is not None:
-            request.prepare_progress(num_bytes, total, num_tokens)
+            request.prepare_progress(prepared)
 
     path = run.path / "data"
     manifest = prepare_dataset(

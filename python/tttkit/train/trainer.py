@@ -81,8 +81,7 @@ class Trainer:
         self._saved: tuple[int, int, int] | None = None
         self._last_save = time.monotonic()
         self._step_seconds: deque[float] = deque(maxlen=200)
-        self._evaluation_seconds: deque[float] = deque(maxlen=5)
-        self._save_seconds: deque[float] = deque(maxlen=5)
+        self._evaluation_seconds, self._save_seconds = deque[float](maxlen=5), deque[float](maxlen=5)
         self._summaries: list[dict[str, Any]] = []
         self._divergence: str | None = None
 
@@ -127,18 +126,20 @@ class Trainer:
                 f"out of memory at step {self.progress.step}, beside the update itself",
                 hint="lower --eval-num-sequences or --eval-max-length, or take a smaller model or --precision bf16",
             ) from error
+        finally:
+            self.updater.feed.close()
 
     def train_step(self) -> None:
         """One optimizer update: mean loss over all tokens of all micro-batches, clipped once."""
         step, micro_batch = self.progress.step + 1, self.updater.micro_batch
-        rate = learning_rate(step, self.config.optimizer, max_steps=self.config.train.max_steps)
-        rate *= self.progress.lr_scale
+        rate = self.progress.lr_scale * learning_rate(
+            step, self.config.optimizer, max_steps=self.config.train.max_steps
+        )
         is_logged = step % self.config.train.log_every == 0 or step in (1, self.config.train.max_steps)
         updates = self.updater.run(step, rate, self._between, read=is_logged)
         self.progress.step = step
-        if self.updater.micro_batch != micro_batch:
-            self.progress.micro_batch = self.updater.micro_batch
-            fewer = self.updater.micro_batch
+        if (fewer := self.updater.micro_batch) != micro_batch:
+            self.progress.micro_batch = fewer
             self._warn(f"out of memory with {micro_batch} windows, going on with {fewer} at once; same batch")
         self._count(updates)
         if updates and is_logged:
@@ -152,7 +153,7 @@ class Trainer:
             self.progress.count(update.step, update.loss, applied=update.applied)
             self._step_seconds.append(update.seconds)
             if not update.applied:
-                self.log.write(f"update {update.step} skipped: loss {update.loss}, gradient norm {update.grad_norm}")
+                self.log.write(f"update {update.step} skipped: {update.numbers}")
             self._divergence = self._divergence or self.progress.divergence()
 
     def evaluate(self) -> dict[str, Any]:
@@ -220,22 +221,17 @@ class Trainer:
             "early_stopping": self.early_stopping.to_dict(),
         }
         state_files.save_state(
-            self.run_directory,
-            self.progress.step,
-            self.model,
-            self.optimizer,
-            values,
-            self.updater.feed.tensors(),
+            self.run_directory, self.progress.step, self.model, self.optimizer, values, self.updater.feed.tensors()
         )
 
     def eta_seconds(self) -> float | None:
         """Expected seconds to the end: recent steps, and evaluations and saves to come at their measured times."""
         if not self._step_seconds:
             return None
-        num_steps = self.config.train.max_steps - self.progress.step
         num_evaluations = sum(step > self.progress.step for step in self.schedule)
         num_saves = self.config.train.max_steps // self._save_every - self.progress.step // self._save_every
         evaluation, save = (median(times or (0.0,)) for times in (self._evaluation_seconds, self._save_seconds))
+        num_steps = self.config.train.max_steps - self.progress.step
         return num_steps * median(self._step_seconds) + num_evaluations * evaluation + num_saves * save
 
     @property
@@ -300,7 +296,7 @@ class Trainer:
 
     def _restore(self, state: state_files.LoadedState) -> None:
         state_files.restore(state, self.model, self.optimizer)
-        self.updater.feed.load(state.tensors)
+        self.updater.feed.load(state.tensors, state.step)
         self.progress = Progress(**state.values["progress"])
         self.updater.restart(self.progress.micro_batch)
         self.early_stopping.load(state.values["early_stopping"])
@@ -312,7 +308,8 @@ class Trainer:
     def _weights_are_finite(self) -> bool:
         """Whether weights, learned fast weights among them, and moments may be saved."""
         moments = (value for state in self.optimizer.state.values() for value in state.values())
-        return all(bool(torch.isfinite(tensor).all()) for tensor in (*self.model.parameters(), *moments))
+        carried = self.updater.feed.tensors().values()
+        return all(bool(torch.isfinite(tensor).all()) for tensor in (*self.model.parameters(), *moments, *carried))
 
     def _write_evaluation(self, evaluation: Evaluation, index: int, seconds: float) -> dict[str, Any]:
         """The checkpoint's files and the list of all summaries, now or once there is room."""
@@ -337,6 +334,8 @@ class Trainer:
             "num_skipped": self.progress.num_skipped,
             "eta_seconds": self.eta_seconds(),
         }
+        if self.config.train.stages:
+            record["window"] = self.updater.feed.window
         if self.progress.step % self.config.train.inner_loss_every == 0:
             record |= self.updater.feed.inner_record()
         verified = self.proof.verified
@@ -350,12 +349,11 @@ class Trainer:
 
     def _context(self, index: int, seconds: float) -> dict[str, Any]:
         """What summary.json says beside the evaluation itself."""
-        progress = self.progress
         return {
             "checkpoint_idx": index,
-            "step": progress.step,
-            "training_loss": progress.loss_sum / progress.num_losses if progress.num_losses else None,
-            "tokens_seen": progress.step * self.tokens_per_step,
+            "step": self.progress.step,
+            "training_loss": self.progress.loss_sum / self.progress.num_losses if self.progress.num_losses else None,
+            "tokens_seen": self.progress.step * self.tokens_per_step,
             "model": self.config.model.name,
             "data_fingerprint": self.splits["validation"].fingerprint,
             "weights_sha256": weights_sha256(self.model),

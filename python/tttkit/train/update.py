@@ -36,6 +36,12 @@ class Update:
     seconds: float
     """A mean over the updates that were read together."""
 
+    @property
+    def numbers(self) -> str:
+        """What was or was not finite."""
+        what = ", carried fast weights not finite" if math.isfinite(self.loss + self.grad_norm) else ""
+        return f"loss {self.loss}, gradient norm {self.grad_norm}{what}"
+
 
 class Updater:
     """Draws the windows of a step, accumulates their gradients, clips once and lets the optimizer step."""
@@ -82,11 +88,12 @@ class Updater:
             self._started = time.perf_counter()
         self._model.train()
         set_learning_rate(self._optimizer, rate)
-        if self._graph.is_ready:
+        windows = self.feed.windows(step)
+        if self._graph.is_ready(windows):
             between()
-            found = self._graph(self.feed.windows(step))
+            found = self._graph(windows)
         else:
-            found = self._apply(self._gradients(step, between))
+            found = self._apply(self._gradients(step, windows, between))
         self._unread.append((step, rate, found))
         return self.read() if read or self._reads_at_once else []
 
@@ -98,8 +105,8 @@ class Updater:
         values = torch.stack([found for *_, found in unread]).tolist()
         seconds = (time.perf_counter() - self._started) / len(unread)
         updates = []
-        for (step, rate, _), (loss, grad_norm) in zip(unread, values, strict=True):
-            applied = math.isfinite(loss) and math.isfinite(grad_norm)
+        for (step, rate, _), (loss, grad_norm, carried) in zip(unread, values, strict=True):
+            applied = all(math.isfinite(value) for value in (loss, grad_norm, carried))
             self.feed.settle(applied=applied)
             updates.append(
                 Update(step=step, rate=rate, loss=loss, grad_norm=grad_norm, applied=applied, seconds=seconds)
@@ -111,22 +118,23 @@ class Updater:
         return self._apply(self._accumulate(windows, lambda: None))
 
     def _apply(self, loss: torch.Tensor) -> torch.Tensor:
-        """Clip, and let the optimizer step where all is finite: loss and gradient norm, (2) float64."""
+        """Clip, and let the optimizer step where all is finite: loss, gradient norm, and 0 or a NaN of the lanes."""
         limit = self._config.optimizer.max_grad_norm or math.inf
         grad_norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), limit)
-        found = torch.stack((loss, grad_norm.double()))
+        carried = torch.full_like(loss, 0.0 if self.feed.is_finite() else math.nan)
+        found = torch.stack((loss, grad_norm.double(), carried))
         # the fused kernel leaves weights and moments alone where this is 1
         self._optimizer.found_inf = (~found.isfinite().all()).float()  # type: ignore[attr-defined]
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         return found
 
-    def _gradients(self, step: int, between: Callable[[], None]) -> torch.Tensor:
+    def _gradients(self, step: int, windows: torch.Tensor, between: Callable[[], None]) -> torch.Tensor:
         """Accumulate the gradients of a step, again with a smaller micro-batch where memory ran out and that helps."""
         batch = self._config.train.batch_size
         while True:
             try:
-                return self._accumulate(self.feed.windows(step), between)
+                return self._accumulate(windows, between)
             except (RuntimeError, MemoryError) as error:
                 self._optimizer.zero_grad(set_to_none=True)
                 if not is_out_of_memory(error):
@@ -140,13 +148,14 @@ class Updater:
             self.micro_batch = batch if self.micro_batch > batch else (self.micro_batch + 1) // 2
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
+            windows = self.feed.windows(step)  # lanes begin again
 
     def _accumulate(self, windows: torch.Tensor, between: Callable[[], None]) -> torch.Tensor:
         """Add the gradients of all windows (R, W+1), a micro-batch at a time; returns the mean loss, float64."""
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
-        whole = max(self.micro_batch, self._config.train.batch_size)
-        for batch in torch.split(windows, whole):
-            for part in torch.split(batch, self.micro_batch):
+        at_once = self.micro_batch > self._config.train.batch_size
+        for batch in [windows] if at_once else windows.chunk(self._config.train.grad_accumulation):
+            for part in torch.split(batch, self._windows_at_once()):
                 between()
                 loss += self._backward(part.to(self._device, non_blocking=True), len(part) / len(windows))
         return loss
@@ -158,9 +167,13 @@ class Updater:
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach().double()
 
+    def _windows_at_once(self) -> int:
+        """As many tokens as a micro-batch of windows of train.window, in windows of this stage."""
+        return max(1, self.micro_batch * self._config.train.window // self.feed.window)
+
     def _memory_error(self, step: int) -> DeviceMemoryError:
         train = self._config.train
-        size = f"{self.micro_batch} windows of W={train.window}"
+        size = f"{self._windows_at_once()} windows of W={self.feed.window}"
         half, double = max(1, train.batch_size // 2), 2 * train.grad_accumulation
         options = [f"--batch-size {half} --grad-accumulation {double} (the same update)", "--auto-microbatch"]
         if train.precision != "bf16":

@@ -1,10 +1,11 @@
 //! Encoding documents and reading token shards.
 
+use std::mem::MaybeUninit;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use numpy::{IntoPyArray, PyArray1, PyReadwriteArray2};
-use pyo3::exceptions::PyValueError;
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadwriteArray2};
+use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 
 use super::run;
@@ -19,9 +20,25 @@ pub struct Encoder(pub Arc<encode::Encoder>);
 #[pymethods]
 impl Encoder {
     #[new]
-    #[pyo3(signature = (tokenizer_json, num_threads = 0))]
-    fn new(py: Python<'_>, tokenizer_json: &str, num_threads: usize) -> PyResult<Self> {
-        run(py, || encode::Encoder::new(tokenizer_json, num_threads)).map(|encoder| Self(Arc::new(encoder)))
+    fn new(py: Python<'_>, tokenizer_json: &str) -> PyResult<Self> {
+        run(py, || encode::Encoder::new(tokenizer_json)).map(|encoder| Self(Arc::new(encoder)))
+    }
+
+    /// The tokenizer.json, as short as it can be and without limits of length.
+    #[getter]
+    fn json(&self) -> &str {
+        self.0.json()
+    }
+
+    /// Every id is below it.
+    #[getter]
+    fn vocab_size(&self) -> u32 {
+        self.0.vocab_size()
+    }
+
+    /// The id of a token of the vocabulary.
+    fn token_id(&self, token: &str) -> Option<u32> {
+        self.0.token_id(token)
     }
 
     /// Whether the tokenizer is a byte-level BPE with the GPT-2 pattern, which is encoded without the `tokenizers` crate.
@@ -30,14 +47,22 @@ impl Encoder {
         self.0.is_byte_level_bpe()
     }
 
+    /// The instructions in use, `avx512`, `avx2` or `scalar`: the best that there are, or what `TTTKIT_SIMD` named.
+    #[getter]
+    fn simd(&self) -> &'static str {
+        self.0.simd().name()
+    }
+
     /// Ids of all documents one after another, and where each begins (one more than documents).
+    #[pyo3(signature = (documents, num_threads = 0))]
     fn encode<'py>(
         &self,
         py: Python<'py>,
         documents: Vec<String>,
+        num_threads: usize,
     ) -> PyResult<(Bound<'py, PyArray1<u32>>, Bound<'py, PyArray1<u64>>)> {
         let (ids, offsets) = run(py, || {
-            let encoded = self.0.encode(&documents)?;
+            let encoded = self.0.encode(&documents, num_threads)?;
             let mut offsets = vec![0_u64];
             for ids in &encoded {
                 offsets.push(offsets[offsets.len() - 1] + ids.len() as u64);
@@ -139,13 +164,26 @@ impl Sampler {
         }
     }
 
-    /// Fill `target`, `(batch_size, window + 1)`, with the windows of a step in the order of the permutation.
+    /// The windows of a step in the order of the permutation, int64 `(batch_size, window + 1)`.
+    fn batch<'py>(&self, py: Python<'py>, step: u64) -> PyResult<Bound<'py, PyArray2<i64>>> {
+        let shape = [self.sampling.batch_size as usize, self.window as usize + 1];
+        let Some(len) = shape[0].checked_mul(shape[1]).filter(|&len| fits_memory(len)) else {
+            return Err(PyMemoryError::new_err(format!("a batch of {shape:?} is too large")));
+        };
+        // SAFETY: nobody sees the array before all of it is written; when that fails, it is dropped unread.
+        let (array, target) = unsafe {
+            let array = PyArray2::<i64>::new(py, shape, false);
+            let places = array.data().cast::<MaybeUninit<i64>>();
+            (array, std::slice::from_raw_parts_mut(places, len))
+        };
+        run(py, || self.gather(step, target))?;
+        Ok(array)
+    }
+
+    /// Fill `target`, `(batch_size, window + 1)`, with what `batch` would return.
     fn fill(&self, py: Python<'_>, mut target: PyReadwriteArray2<'_, i64>, step: u64) -> PyResult<()> {
         let target = self.rows(&mut target)?;
-        run(py, || {
-            let windows = self.sampling.windows(step)?;
-            self.split.gather(&windows, self.window, target)
-        })
+        run(py, || self.gather(step, target))
     }
 
     /// Fill `target` with the windows of a step of contiguous lanes. Returns which rows start afresh.
@@ -169,11 +207,23 @@ impl Sampler {
 }
 
 impl Sampler {
-    fn rows<'a>(&self, target: &'a mut PyReadwriteArray2<'_, i64>) -> PyResult<&'a mut [i64]> {
+    fn gather(&self, step: u64, target: &mut [MaybeUninit<i64>]) -> Result<()> {
+        let windows = self.sampling.windows(step)?;
+        self.split.gather(&windows, self.window, target)
+    }
+
+    fn rows<'a>(&self, target: &'a mut PyReadwriteArray2<'_, i64>) -> PyResult<&'a mut [MaybeUninit<i64>]> {
         let shape = target.as_array().dim();
         if shape != (self.sampling.batch_size as usize, self.window as usize + 1) {
             return Err(PyValueError::new_err(format!("a batch is no array of shape {shape:?}")));
         }
-        Ok(target.as_slice_mut()?)
+        let places = target.as_slice_mut()?;
+        // SAFETY: the same places; `gather` writes nothing but numbers to them.
+        Ok(unsafe { &mut *(std::ptr::from_mut(places) as *mut [MaybeUninit<i64>]) })
     }
+}
+
+/// Whether the system would give memory for so many int64: numpy does not say why when it would not.
+fn fits_memory(len: usize) -> bool {
+    len < 1 << 20 || Vec::<i64>::new().try_reserve_exact(len).is_ok()
 }

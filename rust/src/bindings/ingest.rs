@@ -8,23 +8,19 @@ use pyo3::prelude::*;
 
 use super::data::Encoder;
 use super::run;
-use crate::encode;
 use crate::ingest::{self, Kept, Rule, Settings};
 use crate::shard::ShardInfo;
 
 type Rows = Vec<(String, u64, u64, u32, String)>;
 
-/// Reads, cuts, encodes and packs on all threads of the encoder.
+/// Reads, cuts, encodes and packs on threads of its own.
 #[pyclass(frozen, module = "tttkit._rust")]
-pub struct Ingest {
-    ingest: ingest::Ingest,
-    encoder: Arc<encode::Encoder>,
-}
+pub struct Ingest(ingest::Ingest);
 
 #[pymethods]
 impl Ingest {
     #[new]
-    #[pyo3(signature = (encoder, directory, *, vocab_size, eos_id, shard_tokens, documents, validation_fraction, kept))]
+    #[pyo3(signature = (encoder, directory, *, eos_id, shard_tokens, documents, validation_fraction, kept, num_threads))]
     #[expect(
         clippy::too_many_arguments,
         reason = "keyword-only, and the Python wrapper is the interface"
@@ -33,53 +29,50 @@ impl Ingest {
         py: Python<'_>,
         encoder: &Encoder,
         directory: PathBuf,
-        vocab_size: u32,
         eos_id: u32,
         shard_tokens: u64,
         documents: &str,
         validation_fraction: f64,
         kept: Kept,
+        num_threads: usize,
     ) -> PyResult<Self> {
         let rule = Rule::parse(documents)
             .ok_or_else(|| PyValueError::new_err(format!("unknown document rule `{documents}`")))?;
         let settings = Settings {
             directory: &directory,
-            vocab_size,
             eos_id,
             shard_tokens,
             rule,
             fraction: validation_fraction,
             kept,
+            num_threads,
         };
-        Ok(Self {
-            ingest: run(py, || ingest::Ingest::new(&settings))?,
-            encoder: Arc::clone(&encoder.0),
-        })
+        run(py, || ingest::Ingest::new(&settings, Arc::clone(&encoder.0))).map(Self)
     }
 
     /// Read these text files next.
     fn add_paths(&self, paths: Vec<PathBuf>) {
-        self.ingest.add_paths(paths);
+        self.0.add_paths(paths);
     }
 
     /// Take these documents next.
     fn add_documents(&self, documents: Vec<String>) {
-        self.ingest.add_documents(documents);
+        self.0.add_documents(documents);
     }
 
     /// Everything added from now on is held out.
     fn hold_out_all(&self) {
-        self.ingest.hold_out_all();
+        self.0.hold_out_all();
     }
 
     /// Work on about `num_bytes` of what was added; false when it is used up.
     fn run(&self, py: Python<'_>, num_bytes: u64) -> PyResult<bool> {
-        run(py, || self.ingest.run(&self.encoder, num_bytes))
+        run(py, || self.0.run(num_bytes))
     }
 
     /// (documents, tokens, bytes, words) of the training and of the validation split so far.
     fn counts(&self) -> Vec<(u64, u64, u64, u64)> {
-        let counts = self.ingest.counts().into_iter();
+        let counts = self.0.counts().into_iter();
         counts
             .map(|split| (split.num_documents, split.num_tokens, split.num_bytes, split.num_words))
             .collect()
@@ -87,12 +80,12 @@ impl Ingest {
 
     /// (name, tokens, documents, largest id, SHA-256) of the shards of both splits that are whole on disk so far.
     fn finished(&self) -> Vec<Rows> {
-        self.ingest.finished().map(rows).into()
+        self.0.finished().map(rows).into()
     }
 
     /// Encode what is left and close the last shards. Returns the shards of both splits in order, as `finished`.
     fn finish(&self, py: Python<'_>) -> PyResult<Vec<Rows>> {
-        Ok(run(py, || self.ingest.finish(&self.encoder))?.map(rows).into())
+        Ok(run(py, || self.0.finish())?.map(rows).into())
     }
 }
 

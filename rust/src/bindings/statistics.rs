@@ -57,12 +57,13 @@ type Figures<'py> = (Floats<'py>, Floats<'py>, Floats<'py>, Floats<'py>, Floats<
 
 /// b - a in nats of every chunk, with its interval and its place in a simultaneous band.
 #[pyfunction]
-#[pyo3(signature = (a, b, *, chunk_size, chunk_stride, median, num_resamples, seed))]
+#[pyo3(signature = (a, b, groups=None, *, chunk_size, chunk_stride, median, num_resamples, seed))]
 #[expect(clippy::too_many_arguments, reason = "named in Python")]
 pub fn paired_bootstrap<'py>(
     py: Python<'py>,
     a: PyReadonlyArray2<'py, f32>,
     b: PyReadonlyArray2<'py, f32>,
+    groups: Option<PyReadonlyArray1<'py, u32>>,
     chunk_size: usize,
     chunk_stride: usize,
     median: bool,
@@ -81,8 +82,9 @@ pub fn paired_bootstrap<'py>(
     let statistic = if median { Statistic::Median } else { Statistic::Mean };
     let row_len = a.shape()[1];
     let (a, b) = (contiguous(&a)?, contiguous(&b)?);
+    let groups = groups.as_ref().map(PyReadonlyArray1::as_slice).transpose()?;
     let intervals = run(py, || {
-        bootstrap::paired_bootstrap(a, b, row_len, &chunking, statistic, num_resamples, seed)
+        bootstrap::paired_bootstrap(a, b, row_len, &chunking, statistic, groups, num_resamples, seed)
     })?;
     Ok(figures(py, &intervals))
 }

@@ -1,13 +1,12 @@
 //! Words seen before, with their tokens: most words of a text are found here, so merging is rare.
 //!
-//! Words up to 15 bytes live in a table of fixed size, one 32-byte slot per hash, so a hit touches one cache line and is one
-//! comparison of 16 bytes and one copy of 16. A new word takes the place of the old. Longer words, rare in prose and common
-//! in code, live in a map that is emptied when it is full.
+//! Words up to 15 bytes live in a table of fixed size, two slots of 32 bytes per hash in one cache line, so a hit touches one
+//! line and is a comparison of 16 bytes and a copy of 16. A new word takes the second place; a word that is met there again
+//! moves to the first, so that frequent words stay where many rare ones pass. Longer words, rare in prose and common in
+//! code, live in a map that is emptied when it is full.
 
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
-
-use super::hash::{MixHasher, mix};
+use super::hash::{WordMap, mix_both};
+use super::large;
 
 /// A token id as it is stored: u16 for vocabularies that fit, else u32.
 pub trait Id: Copy + Default + Ord + Send + Sync + 'static {
@@ -44,17 +43,33 @@ const MAX_SHORT: usize = 15;
 const MAX_LONG: usize = 128;
 const MAX_LONG_WORDS: usize = 1 << 14;
 
+/// Entry n keeps the first n bytes of a number.
+const FIRST_BYTES: [u128; MAX_SHORT + 1] = {
+    let mut masks = [0; MAX_SHORT + 1];
+    let mut len = 1;
+    while len <= MAX_SHORT {
+        masks[len] = masks[len - 1] << 8 | 0xFF;
+        len += 1;
+    }
+    masks
+};
+
 #[derive(Clone, Copy)]
 struct Slot<T: Id> {
     key: u128,
     ids: T::Inline,
 }
 
+/// Two words of one hash, in one cache line.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line<T: Id>([Slot<T>; 2]);
+
 /// One per thread.
 pub struct WordCache<T: Id> {
-    slots: Box<[Slot<T>]>,
+    lines: Box<[Line<T>]>,
     shift: u32,
-    long: HashMap<Box<[u8]>, Box<[T]>, BuildHasherDefault<MixHasher>>,
+    long: WordMap<Box<[u8]>, Box<[T]>>,
 }
 
 /// A word that fits the table, as one number; its length, never 0, is the highest byte. An empty slot holds 0.
@@ -72,7 +87,7 @@ impl Key {
             return Self::LONG;
         }
         let bytes = if let Some(bytes) = text[start..].first_chunk::<16>() {
-            u128::from_le_bytes(*bytes) & ((1 << (8 * len)) - 1)
+            u128::from_le_bytes(*bytes) & FIRST_BYTES[len]
         } else {
             let mut bytes = [0; 16];
             bytes[..len].copy_from_slice(&text[start..start + len]);
@@ -96,47 +111,55 @@ impl<T: Id> WordCache<T> {
             ids: T::Inline::default(),
         };
         Self {
-            slots: vec![empty; 1 << bits].into_boxed_slice(),
-            shift: u64::BITS - bits,
-            long: HashMap::default(),
+            lines: large::table(Line([empty; 2]), 1 << (bits - 1)),
+            shift: u64::BITS - (bits - 1),
+            long: WordMap::default(),
         }
     }
 
-    /// Where the word's slot is.
+    /// Which line is the word's.
     #[inline]
-    pub fn slot(&self, key: Key) -> usize {
-        (mix(key.0 as u64 ^ mix((key.0 >> 64) as u64)) >> self.shift) as usize
+    pub fn line(&self, key: Key) -> usize {
+        (mix_both(key.0 as u64, (key.0 >> 64) as u64) >> self.shift) as usize
     }
 
-    /// Ask for a slot before it is needed.
+    /// Ask for a line before it is needed.
     #[inline]
-    pub fn prefetch(&self, slot: usize) {
+    pub fn prefetch(&self, line: usize) {
         #[cfg(target_arch = "x86_64")]
-        if let Some(slot) = self.slots.get(slot) {
+        if let Some(line) = self.lines.get(line) {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: the address is that of a slot; a prefetch reads nothing.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(slot).cast()) };
+            // SAFETY: the address is that of a line; a prefetch reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(line).cast()) };
         }
         #[cfg(not(target_arch = "x86_64"))]
-        let _ = slot;
+        let _ = line;
     }
 
     /// The tokens of a word that the table knows, their number in the last place.
     #[inline]
-    pub fn get(&self, key: Key, slot: usize) -> Option<&T::Inline> {
-        let slot = &self.slots[slot];
-        (slot.key == key.0).then_some(&slot.ids)
+    pub fn get(&mut self, key: Key, line: usize) -> Option<&T::Inline> {
+        let Line(slots) = &mut self.lines[line];
+        if slots[0].key != key.0 {
+            if slots[1].key != key.0 {
+                return None;
+            }
+            slots.swap(0, 1);
+        }
+        Some(&slots[0].ids)
     }
 
     /// Remember the tokens of a word, when they are few enough.
-    pub fn insert(&mut self, key: Key, slot: usize, ids: &[T]) {
+    pub fn insert(&mut self, key: Key, line: usize, ids: &[T]) {
         let mut inline = T::Inline::default();
         let places = inline.as_mut();
         let count = places.len() - 1;
         if ids.len() <= count {
             places[..ids.len()].copy_from_slice(ids);
             places[count] = T::of(ids.len() as u32);
-            self.slots[slot] = Slot {
+            let Line(slots) = &mut self.lines[line];
+            let place = usize::from(slots[0].key != 0);
+            slots[place] = Slot {
                 key: key.0,
                 ids: inline,
             };

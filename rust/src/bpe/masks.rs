@@ -3,6 +3,8 @@
 //! Three ways to the same masks: AVX-512 and AVX2 where the processor has them, chosen at run time, and plain arithmetic on
 //! eight bytes at a time everywhere. Only ASCII is told apart here; `wide` marks the rest.
 
+use crate::error::{Error, Result};
+
 /// Which instructions to use: only ones that this processor has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Simd(Kind);
@@ -16,10 +18,28 @@ pub(super) enum Kind {
     Scalar,
 }
 
+/// Names the instructions to use, to measure or test each of them: `avx512`, `avx2` or `scalar`.
+const VARIABLE: &str = "TTTKIT_SIMD";
+
 impl Simd {
-    /// The best that this processor has.
-    pub fn detect() -> Self {
-        Self::available()[0]
+    /// The best that this processor has, or what `TTTKIT_SIMD` names.
+    ///
+    /// # Errors
+    /// When the variable names what this processor lacks.
+    pub fn choose() -> Result<Self> {
+        let available = Self::available();
+        let Some(name) = std::env::var_os(VARIABLE).filter(|name| !name.is_empty()) else {
+            return Ok(available[0]);
+        };
+        let named = available.iter().find(|simd| name == simd.name());
+        named.copied().ok_or_else(|| {
+            let names: Vec<_> = available.iter().map(|simd| simd.name()).collect();
+            Error::Value(format!(
+                "{VARIABLE} is `{}`, this processor has {}",
+                name.to_string_lossy(),
+                names.join(", ")
+            ))
+        })
     }
 
     /// All that this processor has, the best first.

@@ -1,14 +1,20 @@
 //! Merging a word's bytes into tokens: the pair with the lowest rank first, the leftmost of equals, until none is left.
 //!
 //! Short words are merged on a small array; from `HEAP_FROM` bytes on a heap keeps the cost at n log n, so that a megabyte
-//! without a space takes no longer than its share.
+//! without a space takes no longer than its share. Every word begins as single bytes, so pairs of those have a table of
+//! their own, read without hashing.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::hash::mix;
+use super::large;
 
 const HEAP_FROM: usize = 256;
+/// Most words are no longer; the array of their pairs is quickly cleared.
+const USUAL: usize = 32;
+/// Bits that tell hashes apart, per place of the table of pairs.
+const HASHES_PER_PLACE: usize = 8;
 const NONE: u64 = u64::MAX;
 const GONE: u32 = u32::MAX;
 
@@ -20,11 +26,17 @@ struct Pair {
     merge: u64,
 }
 
-/// Which pairs of tokens merge, how early, and into what: a table with linear probing, less than half full.
+/// Which pairs of tokens merge, how early, and into what: a table with linear probing, less than half full. Most pairs that
+/// are asked for merge into nothing; a bit per hash, in a table that stays in the cache, answers for nearly all of those.
 pub struct Merges {
     byte_ids: [u32; 256],
+    /// What becomes of bytes l and r, at 256 l + r.
+    byte_pairs: Box<[u64]>,
     pairs: Box<[Pair]>,
     shift: u32,
+    /// Bit h % 64 of entry h / 64 is set when the hash of some pair begins with h.
+    hashes: Box<[u64]>,
+    hashes_shift: u32,
 }
 
 impl Merges {
@@ -32,37 +44,53 @@ impl Merges {
     /// the `tokenizers` crate.
     pub fn new(byte_ids: &[u32; 256], merges: &[(u32, u32, u32)]) -> Self {
         let bits = (2 * merges.len() + 2).next_power_of_two().ilog2();
+        let hash_bits = bits + HASHES_PER_PLACE.ilog2();
         let empty = Pair { key: NONE, merge: NONE };
         let mut table = Self {
             byte_ids: *byte_ids,
-            pairs: vec![empty; 1 << bits].into_boxed_slice(),
+            byte_pairs: Box::default(),
+            pairs: large::table(empty, 1 << bits),
             shift: u64::BITS - bits,
+            hashes: vec![0; (1 << hash_bits) / 64].into_boxed_slice(),
+            hashes_shift: u64::BITS - hash_bits,
         };
         for (rank, &(left, right, merged)) in merges.iter().enumerate() {
             let key = key(left, right);
-            let place = table.place(key);
+            let hash = mix(key);
+            let (place, bit) = (table.place(key, hash), hash >> table.hashes_shift);
+            table.hashes[bit as usize / 64] |= 1 << (bit % 64);
             let merge = (rank as u64) << 32 | u64::from(merged);
             table.pairs[place] = Pair { key, merge };
         }
+        let byte_pair = |at: usize| table.look_up(byte_ids[at >> 8], byte_ids[at & 0xFF]);
+        table.byte_pairs = (0..1 << 16).map(byte_pair).collect();
         table
     }
 
     /// Append the tokens of one word.
     pub fn encode(&self, word: &[u8], ids: &mut Vec<u32>) {
-        if word.len() >= HEAP_FROM {
-            self.encode_long(word, ids);
-            return;
+        match word.len() {
+            0..=USUAL => self.encode_short::<USUAL>(word, ids),
+            ..HEAP_FROM => self.encode_short::<HEAP_FROM>(word, ids),
+            _ => self.encode_long(word, ids),
         }
-        let start = ids.len();
-        ids.extend(word.iter().map(|&byte| self.byte_ids[usize::from(byte)]));
-        let mut all = [NONE; HEAP_FROM];
-        for (merge, pair) in all.iter_mut().zip(ids[start..].windows(2)) {
-            *merge = self.look_up(pair[0], pair[1]);
+    }
+
+    /// As `encode`, for words up to `N` bytes. Nothing moves: a token that has merged with the one before it is passed over.
+    fn encode_short<const N: usize>(&self, word: &[u8], ids: &mut Vec<u32>) {
+        let len = word.len();
+        let (mut tokens, mut merges) = ([0; N], [NONE; N]);
+        let (mut next, mut previous) = ([0_u16; N], [0_u16; N]);
+        for (at, &byte) in word.iter().enumerate() {
+            tokens[at] = self.byte_ids[usize::from(byte)];
+            (next[at], previous[at]) = (at as u16 + 1, (at as u16).wrapping_sub(1));
         }
-        let mut len = word.len();
-        while len > 1 {
+        for (merge, pair) in merges.iter_mut().zip(word.windows(2)) {
+            *merge = self.byte_pairs[usize::from(pair[0]) << 8 | usize::from(pair[1])];
+        }
+        loop {
             let (mut at, mut lowest) = (0, NONE);
-            for (index, &merge) in all[..len - 1].iter().enumerate() {
+            for (index, &merge) in merges[..len].iter().enumerate() {
                 if merge < lowest {
                     (at, lowest) = (index, merge);
                 }
@@ -70,20 +98,25 @@ impl Merges {
             if lowest == NONE {
                 break;
             }
-            let tokens = &mut ids[start..start + len];
             let merged = lowest as u32;
+            let gone = usize::from(next[at]);
+            let (right, left) = (usize::from(next[gone]), usize::from(previous[at]));
             tokens[at] = merged;
-            tokens.copy_within(at + 2.., at + 1);
-            all.copy_within(at + 1..len - 1, at);
-            len -= 1;
-            if at > 0 {
-                all[at - 1] = self.look_up(tokens[at - 1], merged);
+            (merges[at], merges[gone]) = (NONE, NONE);
+            next[at] = next[gone];
+            if right < len {
+                previous[right] = at as u16;
+                merges[at] = self.look_up(merged, tokens[right]);
             }
-            if at + 1 < len {
-                all[at] = self.look_up(merged, tokens[at + 1]);
+            if at > 0 {
+                merges[left] = self.look_up(tokens[left], merged);
             }
         }
-        ids.truncate(start + len);
+        let mut at = 0;
+        while at < len {
+            ids.push(tokens[at]);
+            at = usize::from(next[at]);
+        }
     }
 
     /// As `encode`, with the tokens in a linked list and the candidate pairs in a heap.
@@ -123,13 +156,19 @@ impl Merges {
 
     #[inline]
     fn look_up(&self, left: u32, right: u32) -> u64 {
-        self.pairs[self.place(key(left, right))].merge
+        let key = key(left, right);
+        let hash = mix(key);
+        let bit = hash >> self.hashes_shift;
+        if self.hashes[bit as usize / 64] >> (bit % 64) & 1 == 0 {
+            return NONE;
+        }
+        self.pairs[self.place(key, hash)].merge
     }
 
     /// Where the pair is, or would be.
     #[inline]
-    fn place(&self, key: u64) -> usize {
-        let mut place = (mix(key) >> self.shift) as usize;
+    fn place(&self, key: u64, hash: u64) -> usize {
+        let mut place = (hash >> self.shift) as usize;
         while self.pairs[place].key != key && self.pairs[place].key != NONE {
             place = (place + 1) & (self.pairs.len() - 1);
         }

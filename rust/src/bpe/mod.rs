@@ -11,6 +11,7 @@
 mod cache;
 mod classes;
 mod hash;
+mod large;
 mod masks;
 mod merge;
 mod spec;
@@ -28,12 +29,11 @@ use cache::{Key, WordCache};
 use classes::{Class, Classes};
 pub use masks::{LANES, Masks, Simd, masks_of};
 use merge::Merges;
-use spec::Spec;
+pub use spec::compact;
+use spec::{Spec, Vocab};
 
 /// Words of a batch; a mask of starts adds up to 64.
 const BATCH_WORDS: usize = 128;
-/// Places of the widest slot.
-const MAX_INLINE: usize = 8;
 
 /// An encoder that threads share; what changes is in their `Scratch`.
 pub struct Bpe {
@@ -42,6 +42,8 @@ pub struct Bpe {
     added: Option<AhoCorasick>,
     added_ids: Vec<u32>,
     added_characters: HashSet<char>,
+    vocab: Vocab,
+    has_limits: bool,
     simd: Simd,
 }
 
@@ -58,7 +60,7 @@ struct Word {
     start: usize,
     end: usize,
     key: Key,
-    slot: usize,
+    line: usize,
 }
 
 impl<T: Id> Scratch<T> {
@@ -82,7 +84,7 @@ impl Bpe {
         let Some(spec) = Spec::read(tokenizer_json) else {
             return Ok(None);
         };
-        let (contents, added_ids): (Vec<_>, Vec<_>) = spec.added_tokens.into_iter().unzip();
+        let (contents, added_ids): (Vec<_>, Vec<u32>) = spec.added_tokens.into_iter().unzip();
         let added = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
             .build(&contents)
@@ -93,8 +95,34 @@ impl Bpe {
             added: (!added_ids.is_empty()).then_some(added),
             added_ids,
             added_characters: contents.iter().flat_map(|token| token.chars()).collect(),
+            vocab: spec.vocab,
+            has_limits: spec.has_limits,
             simd,
         }))
+    }
+
+    /// Every id is below it.
+    pub fn vocab_size(&self) -> u32 {
+        let ids = self.vocab.values().chain(&self.added_ids);
+        ids.max().map_or(0, |max| max.saturating_add(1))
+    }
+
+    /// The id of a token, spelled as in the vocabulary.
+    pub fn token_id(&self, token: &str) -> Option<u32> {
+        let added = self.added.as_ref().and_then(|added| added.find(token));
+        let whole = added.filter(|found| found.len() == token.len());
+        let added_id = whole.map(|found| self.added_ids[found.pattern().as_usize()]);
+        added_id.or_else(|| self.vocab.get(token).copied())
+    }
+
+    /// Whether the file asks for texts to be cut or filled up to a length, which is never done here.
+    pub fn has_limits(&self) -> bool {
+        self.has_limits
+    }
+
+    /// The instructions that it uses.
+    pub fn simd(&self) -> Simd {
+        self.simd
     }
 
     /// Append the ids of a text. `T` must hold every id of the vocabulary.
@@ -176,21 +204,14 @@ impl Bpe {
 
     /// Append the tokens of the words of the batch.
     fn emit<T: Id>(&self, text: &str, scratch: &mut Scratch<T>, ids: &mut Vec<T>) {
-        let mut found = [T::default(); BATCH_WORDS * MAX_INLINE];
-        let mut count = 0;
         let words = std::mem::take(&mut scratch.words);
         for word in &words {
-            if let Some(inline) = scratch.cache.get(word.key, word.slot) {
-                let places = inline.as_ref();
-                found[count..count + places.len()].copy_from_slice(places);
-                count += places[places.len() - 1].value() as usize;
+            if let Some(inline) = scratch.cache.get(word.key, word.line) {
+                push_inline(ids, inline);
             } else {
-                ids.extend_from_slice(&found[..count]);
-                count = 0;
                 self.emit_unknown(&text.as_bytes()[word.start..word.end], *word, scratch, ids);
             }
         }
-        ids.extend_from_slice(&found[..count]);
         scratch.words = words;
         scratch.words.clear();
     }
@@ -210,7 +231,7 @@ impl Bpe {
         if word.key.is_long() {
             scratch.cache.insert_long(bytes, &ids[start..]);
         } else {
-            scratch.cache.insert(word.key, word.slot, &ids[start..]);
+            scratch.cache.insert(word.key, word.line, &ids[start..]);
         }
     }
 }
@@ -219,8 +240,22 @@ impl<T: Id> Scratch<T> {
     #[inline]
     fn add_word(&mut self, text: &str, start: usize, end: usize) {
         let key = Key::new(text.as_bytes(), start, end - start);
-        let slot = self.cache.slot(key);
-        self.cache.prefetch(slot);
-        self.words.push(Word { start, end, key, slot });
+        let line = self.cache.line(key);
+        self.cache.prefetch(line);
+        self.words.push(Word { start, end, key, line });
+    }
+}
+
+/// Append the tokens of a slot. All its places are copied at once; those behind the last token do not count.
+#[inline]
+fn push_inline<T: Id>(ids: &mut Vec<T>, inline: &T::Inline) {
+    let places = inline.as_ref();
+    let (len, count) = (ids.len(), places[places.len() - 1].value() as usize);
+    ids.reserve(places.len());
+    // SAFETY: the vector has room for all places, which are written before the length grows by no more than their number.
+    unsafe {
+        let end = ids.as_mut_ptr().add(len);
+        end.copy_from_nonoverlapping(places.as_ptr(), places.len());
+        ids.set_len(len + count.min(places.len()));
     }
 }

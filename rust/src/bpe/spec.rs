@@ -1,18 +1,28 @@
 //! Which tokenizer.json is a byte-level BPE with the GPT-2 pattern and nothing else, and what it says.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::fmt;
 
-use serde::Deserialize;
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+
+use super::hash::WordMap;
+
+/// Id of every token of the vocabulary.
+pub type Vocab = WordMap<Box<str>, u32>;
 
 /// The parts of tokenizer.json that decide the ids.
 #[derive(Deserialize)]
-struct File {
+struct File<'a> {
+    truncation: Option<Value>,
+    padding: Option<Value>,
     added_tokens: Vec<AddedToken>,
     normalizer: Option<Value>,
     pre_tokenizer: Option<PreTokenizer>,
     post_processor: Option<Value>,
-    model: Model,
+    #[serde(borrow)]
+    model: Model<'a>,
 }
 
 #[derive(Deserialize)]
@@ -39,7 +49,7 @@ fn yes() -> bool {
 }
 
 #[derive(Deserialize)]
-struct Model {
+struct Model<'a> {
     r#type: Option<String>,
     dropout: Option<f32>,
     unk_token: Option<String>,
@@ -49,15 +59,52 @@ struct Model {
     byte_fallback: bool,
     #[serde(default)]
     ignore_merges: bool,
-    vocab: HashMap<String, u32>,
-    merges: Vec<Merge>,
+    vocab: Vocab,
+    #[serde(borrow)]
+    merges: Vec<Merge<'a>>,
 }
 
+/// A pair of tokens: `["a", "b"]`, or `"a b"` in older files.
+struct Merge<'a>(Cow<'a, str>, Cow<'a, str>);
+
+/// Text without a copy where the file has no escapes in it.
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum Merge {
-    Pair(String, String),
-    Line(String),
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+struct MergeVisitor;
+
+impl<'de: 'a, 'a> Deserialize<'de> for Merge<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(MergeVisitor)
+    }
+}
+
+impl<'de> Visitor<'de> for MergeVisitor {
+    type Value = Merge<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("two tokens")
+    }
+
+    fn visit_borrowed_str<E: serde::de::Error>(self, line: &'de str) -> Result<Self::Value, E> {
+        let (left, right) = line.split_once(' ').ok_or_else(|| E::custom("no pair"))?;
+        Ok(Merge(left.into(), right.into()))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, line: &str) -> Result<Self::Value, E> {
+        let (left, right) = line.split_once(' ').ok_or_else(|| E::custom("no pair"))?;
+        Ok(Merge(left.to_owned().into(), right.to_owned().into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut tokens: A) -> Result<Self::Value, A::Error> {
+        let mut next = || {
+            tokens
+                .next_element::<Text<'de>>()?
+                .ok_or_else(|| A::Error::custom("no pair"))
+        };
+        let (Text(left), Text(right)) = (next()?, next()?);
+        Ok(Merge(left, right))
+    }
 }
 
 /// What the encoder needs.
@@ -68,12 +115,16 @@ pub struct Spec {
     pub merges: Vec<(u32, u32, u32)>,
     /// Tokens that are found in the text before anything else, with their ids.
     pub added_tokens: Vec<(String, u32)>,
+    /// The ids of all others, and of those of the added ones that it holds.
+    pub vocab: Vocab,
+    /// The file asks for texts to be cut or filled up to a length, which nothing here does.
+    pub has_limits: bool,
 }
 
 impl Spec {
     /// None when the tokenizer is of any other kind: the `tokenizers` crate encodes for it then.
     pub fn read(tokenizer_json: &str) -> Option<Self> {
-        let file: File = serde_json::from_str(tokenizer_json).ok()?;
+        let file: File<'_> = serde_json::from_str(tokenizer_json).ok()?;
         if !(file.is_plain() && file.model.is_plain()) {
             return None;
         }
@@ -85,7 +136,13 @@ impl Spec {
         if !added_ids_stand(&file.added_tokens, vocab) {
             return None;
         }
-        let merges: Option<Vec<_>> = file.model.merges.iter().map(|merge| merge.ids(vocab)).collect();
+        let mut whole = String::new();
+        let merges: Option<Vec<_>> = file
+            .model
+            .merges
+            .iter()
+            .map(|merge| merge.ids(vocab, &mut whole))
+            .collect();
         Some(Self {
             byte_ids,
             merges: merges?,
@@ -94,15 +151,17 @@ impl Spec {
                 .into_iter()
                 .map(|token| (token.content, token.id))
                 .collect(),
+            vocab: file.model.vocab,
+            has_limits: file.truncation.is_some() || file.padding.is_some(),
         })
     }
 }
 
 /// Whether the library gives the added tokens the ids that the file says: those of the vocabulary, or the next ones.
-fn added_ids_stand(added_tokens: &[AddedToken], vocab: &HashMap<String, u32>) -> bool {
+fn added_ids_stand(added_tokens: &[AddedToken], vocab: &Vocab) -> bool {
     let mut next = vocab.len() as u32;
     added_tokens.iter().all(|token| {
-        let expected = vocab.get(&token.content).copied().unwrap_or_else(|| {
+        let expected = vocab.get(token.content.as_str()).copied().unwrap_or_else(|| {
             next += 1;
             next - 1
         });
@@ -110,7 +169,7 @@ fn added_ids_stand(added_tokens: &[AddedToken], vocab: &HashMap<String, u32>) ->
     })
 }
 
-impl File {
+impl File<'_> {
     fn is_plain(&self) -> bool {
         let pattern = self
             .pre_tokenizer
@@ -128,7 +187,7 @@ impl File {
     }
 }
 
-impl Model {
+impl Model<'_> {
     fn is_plain(&self) -> bool {
         let empty = |text: &Option<String>| text.as_ref().is_none_or(String::is_empty);
         self.r#type.as_deref().is_none_or(|name| name == "BPE")
@@ -141,18 +200,33 @@ impl Model {
     }
 }
 
-impl Merge {
-    fn ids(&self, vocab: &HashMap<String, u32>) -> Option<(u32, u32, u32)> {
-        let (left, right) = match self {
-            Self::Pair(left, right) => (left.as_str(), right.as_str()),
-            Self::Line(line) => line.split_once(' ')?,
-        };
+impl Merge<'_> {
+    /// The ids of both tokens and of what they become; `whole` is scratch space.
+    fn ids(&self, vocab: &Vocab, whole: &mut String) -> Option<(u32, u32, u32)> {
+        let Self(left, right) = self;
+        whole.clear();
+        whole.push_str(left);
+        whole.push_str(right);
         Some((
-            *vocab.get(left)?,
-            *vocab.get(right)?,
-            *vocab.get(&format!("{left}{right}"))?,
+            *vocab.get(left.as_ref())?,
+            *vocab.get(right.as_ref())?,
+            *vocab.get(whole.as_str())?,
         ))
     }
+}
+
+/// The same JSON without the white space between its parts.
+pub fn compact(json: &str) -> String {
+    let mut kept = Vec::with_capacity(json.len());
+    let (mut inside, mut escaped) = (false, false);
+    for byte in json.bytes() {
+        if inside || !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
+            kept.push(byte);
+        }
+        inside ^= byte == b'"' && !escaped;
+        escaped = inside && byte == b'\\' && !escaped;
+    }
+    String::from_utf8(kept).expect("only ASCII was left out")
 }
 
 /// The printable character that stands for each byte in a byte-level vocabulary (GPT-2, `encoder.py`, `bytes_to_unicode`).

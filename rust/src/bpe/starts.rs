@@ -110,7 +110,8 @@ impl<'a> Scan<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "compiled once for each set of instructions")]
     fn classify(&mut self, base: usize, ascii: Masks, valid: u64) -> Chunk {
         let mut by_class = [0; 4];
         by_class[Class::Letter as usize] = ascii.letters;
@@ -155,7 +156,8 @@ impl<'a> Scan<'a> {
         wide_spaces
     }
 
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "compiled once for each set of instructions")]
     fn step(&mut self, next: Chunk, starts: &mut Vec<u64>) {
         let Some(chunk) = self.current.replace(next) else {
             return;

@@ -11,11 +11,13 @@ mod words;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use rayon::ThreadPool;
 
 use crate::bpe::{Id, Scratch, Simd};
-use crate::encode::{Encoder, lock};
+use crate::encode::{Encoder, lock, threads};
 use crate::error::{Error, Result};
 use crate::pack::Packer;
 use crate::shard::{MAX_U16_VOCAB, ShardInfo};
@@ -44,8 +46,6 @@ pub type Kept = [Vec<(String, String)>; 2];
 pub struct Settings<'a> {
     /// Where the shards go.
     pub directory: &'a Path,
-    /// Every id is below it.
-    pub vocab_size: u32,
     /// Ends every document.
     pub eos_id: u32,
     /// Ids of a full shard.
@@ -56,6 +56,8 @@ pub struct Settings<'a> {
     pub fraction: f64,
     /// What an earlier call has left.
     pub kept: Kept,
+    /// 0 means all cores.
+    pub num_threads: usize,
 }
 
 /// A block with its ids.
@@ -92,7 +94,11 @@ struct Lane<T: Id> {
 }
 
 /// One preparation, with ids of two bytes or of four.
-pub struct Ingest(Width);
+pub struct Ingest {
+    width: Width,
+    encoder: Arc<Encoder>,
+    pool: ThreadPool,
+}
 
 enum Width {
     Two(Lane<u16>),
@@ -101,7 +107,7 @@ enum Width {
 
 macro_rules! each {
     ($self:expr, $lane:ident => $result:expr) => {
-        match &$self.0 {
+        match &$self.width {
             Width::Two($lane) => $result,
             Width::Four($lane) => $result,
         }
@@ -113,12 +119,16 @@ impl Ingest {
     ///
     /// # Errors
     /// When the end-of-text id is outside the vocabulary or a shard may hold nothing.
-    pub fn new(settings: &Settings<'_>) -> Result<Self> {
-        Ok(Self(if settings.vocab_size <= MAX_U16_VOCAB {
-            Width::Two(Lane::new(settings)?)
-        } else {
-            Width::Four(Lane::new(settings)?)
-        }))
+    pub fn new(settings: &Settings<'_>, encoder: Arc<Encoder>) -> Result<Self> {
+        Ok(Self {
+            width: if encoder.vocab_size() <= MAX_U16_VOCAB {
+                Width::Two(Lane::new(settings, &encoder)?)
+            } else {
+                Width::Four(Lane::new(settings, &encoder)?)
+            },
+            encoder,
+            pool: threads(settings.num_threads)?,
+        })
     }
 
     /// Read these text files next.
@@ -145,8 +155,8 @@ impl Ingest {
     ///
     /// # Errors
     /// When text cannot be read or tokens, or a shard not be written. Nothing goes on after that.
-    pub fn run(&self, encoder: &Encoder, num_bytes: u64) -> Result<bool> {
-        each!(self, lane => lane.run(encoder, num_bytes))
+    pub fn run(&self, num_bytes: u64) -> Result<bool> {
+        each!(self, lane => lane.run(&self.encoder, &self.pool, num_bytes))
     }
 
     /// Counts of both splits, of the blocks that are written.
@@ -166,12 +176,12 @@ impl Ingest {
     ///
     /// # Errors
     /// As `run`.
-    pub fn finish(&self, encoder: &Encoder) -> Result<[Vec<ShardInfo>; 2]> {
-        while self.run(encoder, u64::MAX)? {}
+    pub fn finish(&self) -> Result<[Vec<ShardInfo>; 2]> {
+        while self.run(u64::MAX)? {}
         each!(self, lane => {
             if let Some(block) = lock(&lane.source).reader.last_block() {
                 let mut tokens = Tokens { block, ids: Vec::new(), ends: Vec::new(), words: Vec::new() };
-                lane.encode(encoder, &mut encoder.scratch(), &mut tokens)?;
+                lane.encode(&self.encoder, &mut self.encoder.scratch(), &mut tokens)?;
                 lock(&lane.sink).write(&tokens)?;
             }
             let mut sink = lock(&lane.sink);
@@ -181,12 +191,12 @@ impl Ingest {
 }
 
 impl<T: Id> Lane<T> {
-    fn new(settings: &Settings<'_>) -> Result<Self> {
+    fn new(settings: &Settings<'_>, encoder: &Encoder) -> Result<Self> {
         let packer = |split| {
             Packer::new(
                 settings.directory,
                 split,
-                settings.vocab_size,
+                encoder.vocab_size(),
                 settings.eos_id,
                 settings.shard_tokens,
             )
@@ -208,17 +218,17 @@ impl<T: Id> Lane<T> {
             }),
             scratches: Mutex::default(),
             eos_id: T::of(settings.eos_id),
-            simd: Simd::detect(),
+            simd: encoder.simd(),
             failed: AtomicBool::new(false),
         })
     }
 
-    fn run(&self, encoder: &Encoder, num_bytes: u64) -> Result<bool> {
+    fn run(&self, encoder: &Encoder, pool: &ThreadPool, num_bytes: u64) -> Result<bool> {
         if self.failed.load(Ordering::Relaxed) {
             return Err(Error::Value("the preparation has failed already".into()));
         }
         lock(&self.source).budget = num_bytes;
-        let results = encoder.on_all_threads(|| {
+        let results = pool.broadcast(|_| {
             let taken = lock(&self.scratches).pop();
             let mut scratch = taken.unwrap_or_else(|| encoder.scratch());
             let result = self.work(encoder, &mut scratch);

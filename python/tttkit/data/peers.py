@@ -1,0 +1,119 @@
+"""Other tokenizers and recipes, each from text files to ids, to be measured beside ours. Imported when they run.
+
+A peer's engine encodes the text once, from nothing, and returns how many tokens it has.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+
+Engine = Callable[[Sequence[Path], Path], int]
+"""Takes text files and a tokenizer.json."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Peer:
+    """Someone else's way from text to tokens."""
+
+    name: str
+    package: str
+    engine: Engine
+    is_fast: bool
+    """Whether it takes the whole text in good time; a sample otherwise."""
+    may: Callable[[Path], bool] = lambda _: True
+    """Whether it can do what the tokenizer.json says."""
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether its package is there."""
+        return importlib.util.find_spec(self.package) is not None
+
+
+def _gigatoken(paths: Sequence[Path], tokenizer: Path) -> int:
+    from gigatoken import Tokenizer
+
+    rows = Tokenizer(str(tokenizer)).encode_files([str(path) for path in paths], parallel=False)
+    return sum(len(row) for row in rows)
+
+
+def _tiktoken(paths: Sequence[Path], tokenizer: Path) -> int:
+    import tiktoken
+
+    specification = json.loads(tokenizer.read_text(encoding="utf-8"))
+    special = {token["content"]: token["id"] for token in specification["added_tokens"]}
+    byte_of = {character: byte for byte, character in enumerate(_byte_characters())}
+    ranks = {
+        bytes(byte_of[character] for character in token): rank
+        for token, rank in specification["model"]["vocab"].items()
+        if token not in special
+    }
+    encoding = tiktoken.Encoding("measured", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens=special)
+    return sum(len(encoding.encode_ordinary(path.read_text(encoding="utf-8"))) for path in paths)
+
+
+def _byte_characters() -> list[str]:
+    """The printable character that stands for each byte in a byte-level vocabulary."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = iter(range(0x100, 0x200))
+    return [chr(byte) if byte in printable else chr(next(others)) for byte in range(0x100)]
+
+
+def is_byte_level(tokenizer: Path) -> bool:
+    """Whether a tokenizer.json is a byte-level BPE with the GPT-2 pattern and nothing before it."""
+    specification = json.loads(tokenizer.read_text(encoding="utf-8"))
+    before = specification.get("pre_tokenizer") or {}
+    return (
+        specification.get("model", {}).get("type") == "BPE"
+        and specification.get("normalizer") is None
+        and before.get("type") == "ByteLevel"
+        and not before.get("add_prefix_space")
+    )
+
+
+def _tokenizers(paths: Sequence[Path], tokenizer: Path) -> int:
+    from tokenizers import Tokenizer
+
+    loaded = Tokenizer.from_file(str(tokenizer))
+    lines = [line for path in paths for line in path.read_text(encoding="utf-8").splitlines(keepends=True)]
+    return sum(len(one.ids) for one in loaded.encode_batch_fast(lines, add_special_tokens=False))
+
+
+def _usual_recipe(paths: Sequence[Path], tokenizer: Path) -> int:
+    """What training scripts commonly do: map a tokenizer, concatenate and cut into blocks, save to disk."""
+    import datasets
+    from tokenizers import Tokenizer
+
+    length = 64
+    loaded = Tokenizer.from_file(str(tokenizer))
+    datasets.disable_progress_bars()
+
+    def tokenize(batch: dict[str, list[str]]) -> dict[str, list[list[int]]]:
+        return {"input_ids": [one.ids for one in loaded.encode_batch(batch["text"], add_special_tokens=False)]}
+
+    def group_texts(batch: dict[str, list[list[int]]]) -> dict[str, Any]:
+        joined = [id_ for ids in batch["input_ids"] for id_ in ids]
+        blocks = [joined[at : at + length] for at in range(0, len(joined) // length * length, length)]
+        return {"input_ids": blocks, "labels": [list(block) for block in blocks]}
+
+    lines = [line for path in paths for line in path.read_text(encoding="utf-8").splitlines() if line]
+    data = datasets.Dataset.from_dict({"text": lines})
+    tokens = data.map(tokenize, batched=True, remove_columns=["text"])
+    with tempfile.TemporaryDirectory() as out:
+        tokens.map(group_texts, batched=True).save_to_disk(f"{out}/blocks")
+    return sum(len(ids) for ids in tokens["input_ids"])
+
+
+PEERS = (
+    Peer(name="gigatoken encode_files, 1 thread", package="gigatoken", engine=_gigatoken, is_fast=True),
+    Peer(name="tiktoken", package="tiktoken", engine=_tiktoken, is_fast=False, may=is_byte_level),
+    Peer(name="tokenizers encode_batch", package="tokenizers", engine=_tokenizers, is_fast=False),
+    Peer(name="datasets.map + group_texts", package="datasets", engine=_usual_recipe, is_fast=False),
+)

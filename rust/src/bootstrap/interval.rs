@@ -1,0 +1,151 @@
+//! Resampled figures to percentile intervals and simultaneous bands.
+
+use rayon::prelude::*;
+
+use super::draws::{Draws, LANES, Lanes};
+
+/// Bounds of the percentile 95 % interval, in thousandths.
+const QUANTILES: [usize; 2] = [25, 975];
+/// Share of resamples that stay inside the simultaneous band, in thousandths.
+const INSIDE: usize = 950;
+
+/// One figure with its 95 % interval and its place in a simultaneous 95 % band over all figures.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Interval {
+    /// Observed.
+    pub observed: f64,
+    /// 2.5 % quantile of the resampled figures.
+    pub low: f64,
+    /// 97.5 % quantile.
+    pub high: f64,
+    /// Lower end of the max-t band, which holds all figures at once in 95 % of resamples.
+    pub band_low: f64,
+    /// Upper end.
+    pub band_high: f64,
+}
+
+/// Resampled figures of every column, summed up to intervals. `fill` writes those of one block of resamples.
+pub(super) fn intervals(
+    observed: &[f64],
+    draws: &Draws,
+    fill: impl Fn(&[Lanes<u16>], &mut [Lanes<f64>]) + Sync,
+) -> Vec<Interval> {
+    let num_columns = observed.len();
+    let mut resampled = vec![[0.0; LANES]; draws.num_resamples.div_ceil(LANES) * num_columns]; // (blocks, columns)
+    resampled
+        .par_chunks_exact_mut(num_columns)
+        .zip(draws.counts.par_chunks_exact(draws.num_units))
+        .for_each(|(out, counts)| fill(counts, out));
+    let values = |column: usize| {
+        let lanes = resampled.iter().skip(column).step_by(num_columns).flatten();
+        lanes.copied().take(draws.num_resamples)
+    };
+    let columns: Vec<(Interval, f64)> = (0..num_columns)
+        .into_par_iter()
+        .map(|column| summarise(observed[column], values(column).collect()))
+        .collect();
+    let furthest = columns
+        .par_iter()
+        .enumerate()
+        .fold(
+            || vec![0.0_f64; draws.num_resamples],
+            |mut furthest, (column, &(interval, error))| {
+                if error > 0.0 {
+                    for (most, value) in furthest.iter_mut().zip(values(column)) {
+                        *most = most.max((value - interval.observed).abs() / error);
+                    }
+                }
+                furthest
+            },
+        )
+        .reduce(
+            || vec![0.0_f64; draws.num_resamples],
+            |left, right| left.iter().zip(&right).map(|(a, b)| a.max(*b)).collect(),
+        );
+    let reach = student(quantiles(furthest, &[INSIDE])[0], draws.num_units);
+    let banded = columns.into_iter().map(|(interval, error)| Interval {
+        band_low: interval.observed - reach * error,
+        band_high: interval.observed + reach * error,
+        ..interval
+    });
+    banded.collect()
+}
+
+/// A bound of the normal distribution as one of Student's t, and of a standard error that divides by n as one that
+/// divides by n - 1: without it the band of 60 sequences and 60 chunks is left in 9 % of searches, not in 5 %.
+fn student(reach: f64, num_units: usize) -> f64 {
+    let degrees = (num_units.max(2) - 1) as f64;
+    let cubic = (reach.powi(3) + reach) / (4.0 * degrees);
+    let quintic = (5.0 * reach.powi(5) + 16.0 * reach.powi(3) + 3.0 * reach) / (96.0 * degrees.powi(2));
+    (reach + cubic + quintic) * ((degrees + 1.0) / degrees).sqrt()
+}
+
+/// Interval of one column and the standard deviation of its resampled figures. What was not observed is NaN in every
+/// figure, though a draw may have missed the sequence that holds the NaN.
+fn summarise(observed: f64, values: Vec<f64>) -> (Interval, f64) {
+    if !observed.is_finite() {
+        let unknown = f64::NAN;
+        let interval = Interval {
+            observed,
+            low: unknown,
+            high: unknown,
+            band_low: unknown,
+            band_high: unknown,
+        };
+        return (interval, 0.0);
+    }
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let error = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt();
+    let bounds = quantiles(values, &QUANTILES);
+    let interval = Interval {
+        observed,
+        low: bounds[0],
+        high: bounds[1],
+        band_low: observed,
+        band_high: observed,
+    };
+    (interval, error)
+}
+
+/// Quantiles in ascending order, in thousandths, by linear interpolation.
+fn quantiles(values: Vec<f64>, per_mille: &[usize]) -> Vec<f64> {
+    // Integers in the order of total_cmp: they are selected twice as fast.
+    let mut keys: Vec<i64> = values.into_iter().map(key).collect();
+    let last = keys.len() - 1;
+    let mut from = 0;
+    let mut found = Vec::with_capacity(per_mille.len());
+    for &wanted in per_mille {
+        let scaled = wanted * last;
+        let (below, rest) = (scaled / 1000, scaled % 1000);
+        let (_, &mut low, above) = keys[from..].select_nth_unstable(below - from);
+        let high = above.iter().min().copied().unwrap_or(low);
+        let (low, high) = (value_of(low), value_of(high));
+        found.push(low + (high - low) * (rest as f64 / 1000.0));
+        from = below;
+    }
+    found
+}
+
+/// The order of `f64::total_cmp` as an order of integers; its own inverse on the bits.
+fn key(value: f64) -> i64 {
+    let bits = value.to_bits().cast_signed();
+    bits ^ ((bits >> 63).cast_unsigned() >> 1).cast_signed()
+}
+
+fn value_of(key: i64) -> f64 {
+    let bits = key ^ ((key >> 63).cast_unsigned() >> 1).cast_signed();
+    f64::from_bits(bits.cast_unsigned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_those_of_the_sorted_values() {
+        let values: Vec<f64> = (0..=1000).rev().map(|value| f64::from(value) - 500.0).collect();
+        assert_eq!(quantiles(values, &[25, 975]), [-475.0, 475.0]);
+        assert_eq!(quantiles(vec![2.0, -1.0], &[500]), [0.5]);
+    }
+}

@@ -1,0 +1,178 @@
+//! Bootstrap over sequences or over documents: how sure a mean, a median or a difference is.
+//!
+//! A resample is a vector of counts: how often each unit was drawn. Sixteen resamples are worked on side by side, so
+//! that a mean is a small matrix product and a median a walk over sorted values, both without a branch. The draw of
+//! resample `r` depends on `(seed, r)` alone and every column is treated by itself: any number of threads gives the
+//! same bits.
+
+mod draws;
+mod interval;
+mod median;
+
+use draws::{Draws, Lanes};
+use interval::intervals;
+use median::Sorted;
+
+use crate::chunk::{Chunking, span_means};
+use crate::error::{Error, Result};
+
+pub use interval::Interval;
+
+/// What is taken over the sequences of a resample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Statistic {
+    /// Mean.
+    Mean,
+    /// The smaller of the two middle values.
+    Median,
+}
+
+/// Resample whole sequences with replacement, the same draw for both arguments and all chunks: `b - a` per chunk.
+///
+/// `a` and `b` are row-major with rows of `row_len`; the statistic is taken of each and then subtracted. With `groups`
+/// whole groups of sequences are drawn, as `means` says.
+///
+/// # Errors
+/// When the shapes differ or are empty, there is no resample, or medians are asked of groups.
+#[expect(clippy::too_many_arguments, reason = "named in Python")]
+pub fn paired_bootstrap(
+    a: &[f32],
+    b: &[f32],
+    row_len: usize,
+    chunking: &Chunking,
+    statistic: Statistic,
+    groups: Option<&[u32]>,
+    num_resamples: usize,
+    seed: u64,
+) -> Result<Vec<Interval>> {
+    if a.len() != b.len() || a.is_empty() || row_len == 0 {
+        return Err(Error::Value(
+            "both arguments must have the same shape and at least one sequence".into(),
+        ));
+    }
+    let spans = chunking.spans(row_len)?;
+    let (a, b) = (span_means(a, row_len, &spans), span_means(b, row_len, &spans));
+    match statistic {
+        Statistic::Mean => {
+            let differences: Vec<f64> = a.iter().zip(&b).map(|(a, b)| b - a).collect();
+            means(&differences, spans.len(), groups, num_resamples, seed)
+        }
+        Statistic::Median if groups.is_some() => Err(Error::Value("groups can be resampled for means only".into())),
+        Statistic::Median => {
+            let draws = Draws::new(a.len() / spans.len(), num_resamples, seed)?;
+            let (a, b) = (Sorted::columns(&a, spans.len()), Sorted::columns(&b, spans.len()));
+            let observed: Vec<f64> = a.iter().zip(&b).map(|(a, b)| b.median() - a.median()).collect();
+            Ok(intervals(&observed, &draws, |counts, out| {
+                for ((a, b), out) in a.iter().zip(&b).zip(out) {
+                    let (high, low) = (b.medians(counts), a.medians(counts));
+                    *out = std::array::from_fn(|lane| high[lane] - low[lane]);
+                }
+            }))
+        }
+    }
+}
+
+/// Means of the columns of `values`, row-major `(rows, num_columns)`, resampled by rows, or by groups of rows where
+/// `groups` names the group of each: then whole groups are drawn, and a mean is over the rows that were drawn.
+///
+/// # Errors
+/// When there is no row or no resample, or `groups` has another length than there are rows.
+pub fn means(
+    values: &[f64],
+    num_columns: usize,
+    groups: Option<&[u32]>,
+    num_resamples: usize,
+    seed: u64,
+) -> Result<Vec<Interval>> {
+    if values.is_empty() || num_columns == 0 {
+        return Err(Error::Value("values must hold at least one row and one column".into()));
+    }
+    let num_rows = values.len() / num_columns;
+    let group_of = |row: usize| groups.map_or(row, |groups| groups[row] as usize);
+    if groups.is_some_and(|groups| groups.len() != num_rows) {
+        return Err(Error::Value(format!(
+            "groups must name one group for each of {num_rows} rows"
+        )));
+    }
+    let num_groups = (0..num_rows).map(group_of).max().unwrap_or(0) + 1;
+    let mut sizes = vec![0.0; num_groups];
+    let mut sums = vec![0.0; num_groups * num_columns]; // column-major
+    for (row, values) in values.chunks_exact(num_columns).enumerate() {
+        sizes[group_of(row)] += 1.0;
+        for (column, value) in values.iter().enumerate() {
+            sums[column * num_groups + group_of(row)] += value;
+        }
+    }
+    let observed: Vec<f64> = sums
+        .chunks_exact(num_groups)
+        .map(|column| column.iter().sum::<f64>() / num_rows as f64)
+        .collect();
+    let draws = Draws::new(num_groups, num_resamples, seed)?;
+    Ok(intervals(&observed, &draws, |counts, out| {
+        let weights: Vec<Lanes<f64>> = counts.iter().map(|lanes| lanes.map(f64::from)).collect();
+        let total_size = draws::weighted(&weights, &sizes);
+        for (column, out) in sums.chunks_exact(num_groups).zip(out) {
+            let total = draws::weighted(&weights, column);
+            *out = std::array::from_fn(|lane| total[lane] / total_size[lane]);
+        }
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHUNKING: Chunking = Chunking {
+        window: 4,
+        size: 2,
+        stride: 2,
+        cut_at_window: false,
+    };
+    const BOTH: [Statistic; 2] = [Statistic::Mean, Statistic::Median];
+
+    #[test]
+    fn equal_arguments_have_no_difference_and_a_constant_one_is_certain() {
+        let a: Vec<f32> = (0..40).map(|value| value as f32).collect();
+        let b: Vec<f32> = a.iter().map(|value| value + 0.5).collect();
+        for statistic in BOTH {
+            for found in paired_bootstrap(&a, &a, 4, &CHUNKING, statistic, None, 200, 1).unwrap() {
+                let all = [found.observed, found.low, found.high, found.band_low, found.band_high];
+                assert!(all.iter().all(|value| value.abs() < f64::MIN_POSITIVE));
+            }
+        }
+        for found in paired_bootstrap(&a, &b, 4, &CHUNKING, Statistic::Mean, None, 200, 1).unwrap() {
+            assert!((found.low - 0.5).abs() < 1e-12 && (found.band_high - 0.5).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn same_bits_for_any_number_of_threads() {
+        let a: Vec<f32> = (0..400).map(|value| (value as f32).sin()).collect();
+        let b: Vec<f32> = (0..400).map(|value| (value as f32).cos()).collect();
+        for statistic in BOTH {
+            let run = |threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| paired_bootstrap(&a, &b, 4, &CHUNKING, statistic, None, 1001, 7).unwrap())
+            };
+            assert_eq!(run(1), run(3));
+        }
+    }
+
+    #[test]
+    fn one_group_of_everything_leaves_nothing_to_chance() {
+        let values = [1.0, 2.0, 3.0, 6.0];
+        let found = means(&values, 1, Some(&[0; 4]), 50, 0).unwrap()[0];
+        assert_eq!((found.low, found.observed, found.high), (3.0, 3.0, 3.0));
+        let alone = means(&values, 1, None, 500, 0).unwrap()[0];
+        assert!(alone.low < 2.0 && alone.high > 4.0 && alone.band_high > 3.0);
+    }
+
+    #[test]
+    fn shapes_are_checked() {
+        let paired = |a: &[f32], b: &[f32], resamples| {
+            paired_bootstrap(a, b, 4, &CHUNKING, Statistic::Mean, None, resamples, 0).is_err()
+        };
+        assert!(paired(&[0.0; 4], &[0.0; 8], 10) && paired(&[0.0; 4], &[0.0; 4], 0));
+        assert!(means(&[], 1, None, 9, 0).is_err() && means(&[1.0], 1, Some(&[0, 1]), 9, 0).is_err());
+    }
+}

@@ -1,0 +1,61 @@
+//! Token shards: a 64-byte header, the ids, the index of document ends. Little-endian, written once, replaced by rename.
+//!
+//! | bytes | field | type |
+//! |---|---|---|
+//! | 0..8 | magic `TTTSHARD` | |
+//! | 8..10 | version | u16 |
+//! | 10 | bytes per id, 2 or 4 | u8 |
+//! | 11 | flags, 0 | u8 |
+//! | 12..16 | vocabulary size | u32 |
+//! | 16..24 | number of tokens | u64 |
+//! | 24..32 | number of documents that end here | u64 |
+//! | 32..40 | offset of the index | u64 |
+//! | 40..44 | largest id | u32 |
+//! | 44..48 | CRC-32C of the header with this field zero | u32 |
+//! | 48..64 | zero | |
+//!
+//! The index holds, per document that ends in this shard, the position after its last token, relative to the shard.
+//! The file is exactly `64 + tokens + index` bytes long.
+
+mod header;
+mod reader;
+mod writer;
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+pub use header::{HEADER_LEN, Header, MAX_U16_VOCAB};
+pub use reader::Shard;
+pub use writer::{ShardInfo, ShardWriter};
+
+/// Bytes per document in the index.
+const ENTRY_LEN: u64 = 8;
+
+/// SHA-256 of a file, hex, in bounded memory.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn sha256_of(path: &Path) -> Result<String> {
+    let mut file = File::open(path).map_err(Error::io(path))?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let count = file.read(&mut buffer).map_err(Error::io(path))?;
+        if count == 0 {
+            break;
+        }
+        hasher.update(&buffer[..count]);
+    }
+    Ok(hasher
+        .finalize()
+        .iter()
+        .fold(String::with_capacity(64), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        }))
+}

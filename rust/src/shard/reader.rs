@@ -1,0 +1,231 @@
+//! Reading a shard: mapped into memory, or by position.
+
+use std::fs::File;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+
+use super::header::{HEADER_LEN, Header};
+use super::{ENTRY_LEN, sha256_of};
+use crate::error::{Error, Result};
+
+const LINE_BYTES: usize = 64;
+/// The processor itself asks for what comes after these.
+const MAX_LINES_AHEAD: usize = 32;
+
+enum Bytes {
+    Mapped(Mmap),
+    Positional(File),
+}
+
+/// A shard opened for reading, its header checked.
+pub struct Shard {
+    path: PathBuf,
+    header: Header,
+    bytes: Bytes,
+}
+
+impl Shard {
+    /// Open a shard, mapped into memory or, for file systems that may truncate under us, read by position.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or is no whole shard.
+    pub fn open(path: &Path, mapped: bool) -> Result<Self> {
+        // Without O_NONBLOCK a pipe in place of a shard would wait for a writer.
+        let file = File::options()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path)
+            .map_err(Error::io(path))?;
+        let metadata = file.metadata().map_err(Error::io(path))?;
+        if !metadata.is_file() {
+            return Err(Error::shard(path, "not a regular file"));
+        }
+        let mut head = [0; HEADER_LEN];
+        let available = HEADER_LEN.min(usize::try_from(metadata.len()).unwrap_or(HEADER_LEN));
+        file.read_exact_at(&mut head[..available], 0).map_err(Error::io(path))?;
+        let header = Header::decode(&head[..available], metadata.len()).map_err(|reason| Error::shard(path, reason))?;
+        let bytes = if mapped {
+            // SAFETY: shards are written once and replaced by rename, so the mapped inode does not change.
+            Bytes::Mapped(unsafe { Mmap::map(&file) }.map_err(Error::io(path))?)
+        } else {
+            Bytes::Positional(file)
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            header,
+            bytes,
+        })
+    }
+
+    /// What the shard says about itself.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Copy the ids `start .. start + target.len()` of this shard.
+    ///
+    /// # Errors
+    /// When the range leaves the shard or the read fails.
+    pub fn read<T: From<u16> + TryFrom<u32>>(&self, start: u64, target: &mut [T]) -> Result<()> {
+        let width = u64::from(self.header.bytes_per_id);
+        let inside = start
+            .checked_add(target.len() as u64)
+            .is_some_and(|stop| stop <= self.header.num_tokens);
+        if !inside {
+            return Err(Error::Value(format!(
+                "tokens {start}..+{} are not in a shard of {}",
+                target.len(),
+                self.header.num_tokens
+            )));
+        }
+        let from = HEADER_LEN as u64 + start * width;
+        self.with_bytes(from, target.len() * width as usize, |bytes| {
+            if width == 2 {
+                for (slot, pair) in target.iter_mut().zip(bytes.chunks_exact(2)) {
+                    *slot = T::from(u16::from_le_bytes([pair[0], pair[1]]));
+                }
+                return Ok(());
+            }
+            for (slot, quad) in target.iter_mut().zip(bytes.chunks_exact(4)) {
+                let id = u32::from_le_bytes([quad[0], quad[1], quad[2], quad[3]]);
+                *slot = T::try_from(id).map_err(|_| Error::shard(&self.path, format!("id {id} is too large")))?;
+            }
+            Ok(())
+        })?
+    }
+
+    /// The bytes of ids `start .. start + len`, when they are mapped and in this shard.
+    #[inline]
+    pub fn mapped(&self, start: u64, len: usize) -> Option<&[u8]> {
+        let Bytes::Mapped(map) = &self.bytes else {
+            return None;
+        };
+        let stop = start.checked_add(len as u64)?;
+        let place = |token: u64| HEADER_LEN + token as usize * usize::from(self.header.bytes_per_id);
+        (stop <= self.header.num_tokens).then(|| map.get(place(start)..place(stop)))?
+    }
+
+    /// Ask for the memory of ids before they are read, as far as it is mapped.
+    #[inline]
+    pub fn prefetch(&self, start: u64, len: usize) {
+        #[cfg(target_arch = "x86_64")]
+        if let Bytes::Mapped(map) = &self.bytes {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let width = usize::from(self.header.bytes_per_id);
+            let first = map
+                .as_ptr()
+                .wrapping_add(HEADER_LEN)
+                .wrapping_add((start as usize).wrapping_mul(width));
+            for line in 0..(len * width / LINE_BYTES + 1).min(MAX_LINES_AHEAD) {
+                // SAFETY: a prefetch reads nothing, so that any address will do.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(line * LINE_BYTES).cast()) };
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (start, len);
+    }
+
+    /// Positions after the last token of each document that ends here, relative to the shard.
+    ///
+    /// # Errors
+    /// When the read fails or the positions do not rise within the shard.
+    pub fn document_ends(&self) -> Result<Vec<u64>> {
+        let from = HEADER_LEN as u64 + self.header.num_tokens * u64::from(self.header.bytes_per_id);
+        let len = (self.header.num_documents * ENTRY_LEN) as usize;
+        let ends: Vec<u64> = self.with_bytes(from, len, |bytes| {
+            bytes
+                .chunks_exact(ENTRY_LEN as usize)
+                .map(|entry| {
+                    let mut raw = [0; 8];
+                    raw.copy_from_slice(entry);
+                    u64::from_le_bytes(raw)
+                })
+                .collect()
+        })?;
+        let rising = ends.windows(2).all(|pair| pair[0] < pair[1]);
+        let inside = ends
+            .last()
+            .is_none_or(|&end| end <= self.header.num_tokens && ends[0] > 0);
+        if rising && inside {
+            Ok(ends)
+        } else {
+            Err(Error::shard(&self.path, "the index of documents is corrupt"))
+        }
+    }
+
+    /// Whether a document ends after more than `after` and at most `until` tokens of this shard.
+    ///
+    /// # Errors
+    /// When the read fails.
+    pub fn has_end(&self, after: u64, until: u64) -> Result<bool> {
+        let (mut low, mut high) = (0, self.header.num_documents);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.document_end(middle)? > after {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        Ok(low < self.header.num_documents && self.document_end(low)? <= until)
+    }
+
+    fn document_end(&self, index: u64) -> Result<u64> {
+        let from = HEADER_LEN as u64 + self.header.num_tokens * u64::from(self.header.bytes_per_id) + index * ENTRY_LEN;
+        self.with_bytes(from, ENTRY_LEN as usize, |bytes| {
+            let mut raw = [0; ENTRY_LEN as usize];
+            raw.copy_from_slice(bytes);
+            u64::from_le_bytes(raw)
+        })
+    }
+
+    /// Read everything: checksum of the file, every id below the vocabulary, the index of documents.
+    ///
+    /// # Errors
+    /// The first fault found.
+    pub fn verify(&self, sha256: &str) -> Result<()> {
+        let found = sha256_of(&self.path)?;
+        if found != sha256 {
+            return Err(Error::shard(
+                &self.path,
+                format!("SHA-256 is {found}, the manifest says {sha256}"),
+            ));
+        }
+        let mut max = 0;
+        let mut block = vec![0_u32; 1 << 16];
+        let mut start = 0;
+        while start < self.header.num_tokens {
+            let count = block.len().min((self.header.num_tokens - start) as usize);
+            self.read(start, &mut block[..count])?;
+            max = max.max(block[..count].iter().copied().max().unwrap_or(0));
+            start += count as u64;
+        }
+        if max != self.header.max_token {
+            return Err(Error::shard(
+                &self.path,
+                format!("largest id is {max}, the header says {}", self.header.max_token),
+            ));
+        }
+        self.document_ends().map(|_| ())
+    }
+
+    fn with_bytes<R>(&self, from: u64, len: usize, use_bytes: impl FnOnce(&[u8]) -> R) -> Result<R> {
+        match &self.bytes {
+            Bytes::Mapped(map) => {
+                let slice = usize::try_from(from)
+                    .ok()
+                    .and_then(|from| map.get(from..from.checked_add(len)?));
+                slice
+                    .map(use_bytes)
+                    .ok_or_else(|| Error::shard(&self.path, "the file is shorter than its header says"))
+            }
+            Bytes::Positional(file) => {
+                let mut buffer = vec![0; len];
+                file.read_exact_at(&mut buffer, from).map_err(Error::io(&self.path))?;
+                Ok(use_bytes(&buffer))
+            }
+        }
+    }
+}

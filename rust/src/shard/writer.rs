@@ -1,0 +1,151 @@
+//! Writing a shard: under a temporary name, then synced, hashed and renamed.
+
+use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use super::header::{HEADER_LEN, Header};
+use super::sha256_of;
+use crate::bpe::Id;
+use crate::error::{Error, Result};
+
+/// Short documents are collected to this much; the ids of a whole block are more and go to the file at once.
+const BUFFER_BYTES: usize = 1 << 16;
+
+/// A finished shard, as the manifest lists it.
+#[derive(Debug, Clone)]
+pub struct ShardInfo {
+    /// File name inside the data directory.
+    pub name: String,
+    /// What the header says.
+    pub header: Header,
+    /// SHA-256 of the file, hex.
+    pub sha256: String,
+}
+
+/// Writes one shard under a temporary name; `finish` syncs and renames it, dropping it unfinished removes it.
+pub struct ShardWriter {
+    path: PathBuf,
+    temporary: PathBuf,
+    file: BufWriter<File>,
+    header: Header,
+    ends: Vec<u64>,
+    bytes: Vec<u8>,
+    finished: bool,
+}
+
+impl ShardWriter {
+    /// Start a shard that will become `path`.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
+    pub fn create(path: &Path, vocab_size: u32) -> Result<Self> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let temporary = path.with_file_name(format!(".tmp-{name}-{}-{:08x}", std::process::id(), random()));
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&temporary)
+            .map_err(Error::io(&temporary))?;
+        file.write_all(&[0; HEADER_LEN]).map_err(Error::io(&temporary))?;
+        Ok(Self {
+            path: path.to_owned(),
+            temporary,
+            file: BufWriter::with_capacity(BUFFER_BYTES, file),
+            header: Header::empty(vocab_size),
+            ends: Vec::new(),
+            bytes: Vec::new(),
+            finished: false,
+        })
+    }
+
+    /// Ids written so far.
+    pub fn num_tokens(&self) -> u64 {
+        self.header.num_tokens
+    }
+
+    /// Append ids.
+    ///
+    /// # Errors
+    /// For an id at or above the vocabulary size, or when the write fails.
+    pub fn push<T: Id>(&mut self, ids: &[T]) -> Result<()> {
+        let Some(max) = ids.iter().max().map(|max| max.value()) else {
+            return Ok(());
+        };
+        if max >= self.header.vocab_size {
+            return Err(Error::Data(format!(
+                "token id {max} is not below the vocabulary size {}",
+                self.header.vocab_size
+            )));
+        }
+        let width = usize::from(self.header.bytes_per_id);
+        if size_of::<T>() == width && cfg!(target_endian = "little") {
+            // SAFETY: an id is a u16 or u32, and any of their bytes may be read as such.
+            let bytes = unsafe { std::slice::from_raw_parts(ids.as_ptr().cast(), size_of_val(ids)) };
+            self.file.write_all(bytes).map_err(Error::io(&self.temporary))?;
+        } else {
+            self.bytes.clear();
+            for id in ids {
+                self.bytes.extend_from_slice(&id.value().to_le_bytes()[..width]);
+            }
+            self.file.write_all(&self.bytes).map_err(Error::io(&self.temporary))?;
+        }
+        self.header.num_tokens += ids.len() as u64;
+        self.header.max_token = self.header.max_token.max(max);
+        Ok(())
+    }
+
+    /// The document whose ids were pushed last ends here.
+    pub fn end_document(&mut self) {
+        self.header.num_documents += 1;
+        self.ends.push(self.header.num_tokens);
+    }
+
+    /// Write index and header, sync, rename into place.
+    ///
+    /// # Errors
+    /// When a write, sync or rename fails; nothing is left under the final name then.
+    pub fn finish(mut self) -> Result<ShardInfo> {
+        for end in &self.ends {
+            self.file
+                .write_all(&end.to_le_bytes())
+                .map_err(Error::io(&self.temporary))?;
+        }
+        self.file.flush().map_err(Error::io(&self.temporary))?;
+        let header = self.header.encode()?;
+        let file = self.file.get_mut();
+        let written = file
+            .seek(SeekFrom::Start(0))
+            .and_then(|_| file.write_all(&header))
+            .and_then(|()| file.sync_all());
+        written.map_err(Error::io(&self.temporary))?;
+        let sha256 = sha256_of(&self.temporary)?;
+        std::fs::rename(&self.temporary, &self.path).map_err(Error::io(&self.path))?;
+        self.finished = true;
+        let directory = self.path.parent().unwrap_or(Path::new("."));
+        File::open(directory)
+            .and_then(|opened| opened.sync_all())
+            .map_err(Error::io(directory))?;
+        let name = self.path.file_name().unwrap_or_default();
+        Ok(ShardInfo {
+            name: name.to_string_lossy().into_owned(),
+            header: self.header,
+            sha256,
+        })
+    }
+}
+
+/// A number that two writers hardly share, from the keys that the standard library draws for its hash maps.
+fn random() -> u32 {
+    RandomState::new().hash_one(0) as u32
+}
+
+impl Drop for ShardWriter {
+    fn drop(&mut self) {
+        if !self.finished {
+            let _ = std::fs::remove_file(&self.temporary);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+"""D1 for `tttkit eval` and `tttkit data prepare`: they stop where nothing is half-written, and go on from there."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.cli.conftest import start, tttkit
+from tests.conftest import WORDS
+from tests.faults import trials
+from tests.faults.conftest import assert_no_leftovers, run_trial
+from tests.faults.disks import KilledAt, Touching
+from tests.faults.test_phases import results_of
+from tttkit.data import prepare_dataset
+from tttkit.files import sha256_of
+from tttkit.train.signals import StopRequestedError
+
+STOPPING = [signal.SIGTERM, signal.SIGINT]
+
+
+@pytest.mark.parametrize("number", STOPPING)
+def test_d1_an_evaluation_stops_and_goes_on(reference, tmp_path, number):
+    """At its third block of results: those before are kept, and the whole is equal to an uninterrupted one's."""
+    command = ["eval", "checkpoint", str(reference.best_model), "--max-length", "64", "--num-sequences", "70", "--out"]
+    out = tmp_path / "out"
+    stopped = KilledAt(3, Touching("out/.nll-"), number)
+    assert run_trial(trials.command, [*command, str(out)], disk=stopped, log=str(tmp_path / "log")) == 75
+    said = (tmp_path / "log").read_text().splitlines()
+    assert said[-2:] == [
+        f"error: stopped by {signal.Signals(number).name}; what is finished is kept",
+        "hint: run the same command again: it goes on from what is finished",
+    ]
+    assert not (out / "summary.json").exists()
+    blocks = {path: path.stat().st_mtime_ns for path in out.glob(".nll-*/*")}
+    assert blocks
+    assert_no_leftovers(out)
+    assert run_trial(trials.command, [*command, str(out)]) == 0
+    assert run_trial(trials.command, [*command, str(tmp_path / "whole")]) == 0
+    assert results_of(out) == results_of(tmp_path / "whole")
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    """12 MB in 12 files."""
+    root, generator = tmp_path_factory.mktemp("texts"), random.Random(0)
+    line = " ".join(generator.choice(WORDS) for _ in range(2000))
+    for index in range(12):
+        (root / f"{index:02d}.txt").write_text(f"{index} {line}\n" * (1_000_000 // len(line)))
+    return root
+
+
+def _prepare(texts, out) -> list[str]:
+    return ["data", "prepare", str(texts), "--tokenizer", "bpe:300", "--out", str(out)]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("number", STOPPING)
+def test_d1_a_preparation_stops_and_goes_on(texts, tmp_path, number):
+    """At any moment: exit 75 with the way to go on, nothing that could be taken for a data set, then equal bytes."""
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    began = time.monotonic()
+    assert tttkit(*_prepare(texts, whole)).code == 0
+    duration, generator, codes = time.monotonic() - began, random.Random(number), set()
+    for _ in range(6):
+        with start(*_prepare(texts, out), stdout=subprocess.DEVNULL) as process:
+            time.sleep(generator.uniform(0.3, 0.5 + duration))
+            os.kill(process.pid, number)
+            _, err = process.communicate(timeout=60)
+        codes.add(process.returncode)
+        assert process.returncode in (0, 75, 128 + number, -number), err
+        assert "Traceback" not in err
+        if process.returncode == 75:
+            assert f"stopped by {signal.Signals(number).name}" in err
+            assert "run the same command again" in err
+        if (out / "manifest.json").exists():  # it was done before the signal came
+            assert _digests(out) == _digests(whole)
+            shutil.rmtree(out)
+        else:
+            assert process.returncode != 0
+    assert 75 in codes
+    assert tttkit(*_prepare(texts, out)).code == 0
+    assert _digests(out) == _digests(whole)
+
+
+def _digests(directory) -> dict[str, str]:
+    return {path.name: sha256_of(path) for path in directory.iterdir()}
+
+
+def test_d1_finished_shards_of_a_stopped_preparation_are_kept(texts, tiny_data, tmp_path):
+    def prepare(out, progress=None):
+        tokenizer = str(tiny_data / "tokenizer.json")
+        return prepare_dataset([str(texts)], out, tokenizer, shard_tokens=1 << 19, progress=progress)
+
+    def stop(_done, _total, num_tokens):
+        if num_tokens > 3 << 19:
+            raise StopRequestedError
+
+    with pytest.raises(StopRequestedError):
+        prepare(tmp_path / "out", stop)
+    *finished, _last = sorted((tmp_path / "out").glob("train-*.tok"))
+    inodes = {path: path.stat().st_ino for path in finished}
+    assert inodes
+    assert prepare(tmp_path / "out").fingerprint == prepare(tmp_path / "whole").fingerprint
+    assert {path: path.stat().st_ino for path in finished} == inodes
