@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import types
 
 import pytest
 
@@ -59,8 +60,34 @@ def test_stop_strings_end_the_text(model):
 
 def test_the_prompt_may_come_from_stdin(model, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("the cat sat\n"))
-    result = generate(model)
-    assert result.out == generate(model, "--prompt", "the cat sat").out
+    result = generate(model, "--json")
+    (found,) = json.loads(result.out)["results"]
+    assert found["prompt"] == "the cat sat", "the last line break is the terminal's"
+    assert found["ids"] == ids_of(model)
+
+
+def ids_of(model, *arguments):
+    result = generate(model, "--json", "--prompt", "the cat sat", *arguments)
+    return json.loads(result.out)["results"][0]["ids"]
+
+
+def test_options_reach_the_draw(model):
+    likeliest = ids_of(model, "--temperature", 0)
+    assert ids_of(model) != likeliest
+    for option in (("--top-k", 1), ("--top-p", 1e-6), ("--temperature", 1e-3)):
+        assert ids_of(model, *option) == likeliest, option
+
+
+def test_a_terminal_gets_no_control_characters(monkeypatch):
+    import tttkit_cli.generate as command
+
+    found = {}
+    for is_terminal in (True, False):
+        stream = types.SimpleNamespace(is_terminal=is_terminal, file=io.StringIO())
+        monkeypatch.setattr(command, "out", stream)
+        command._Show(1, quiet=False)._write("a\x1b[2Jb\n\tc")
+        found[is_terminal] = stream.file.getvalue()
+    assert found == {True: "a[2Jb\n\tc", False: "a\x1b[2Jb\n\tc"}
 
 
 @pytest.mark.parametrize(

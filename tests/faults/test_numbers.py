@@ -94,18 +94,18 @@ def test_h1_again_after_the_rollback_ends_the_run(tiny_values, tmp_path, monkeyp
 
 def poison_lanes(monkeypatch, value: float, bad: set[int]) -> None:
     """Let fast weights that a lane carries to its next window blow up, where the loss does not show it."""
-    logits, num_updates = Lanes.logits, 0
+    hidden, num_updates = Lanes.hidden, 0
 
     def poisoned(lanes, inputs):
         nonlocal num_updates
-        found = logits(lanes, inputs)
+        found = hidden(lanes, inputs)
         num_updates += 1
         if num_updates in bad:
             layer = lanes._after[-1].layers[0]
             next(tensor for name, tensor in layer.items() if name.startswith("delta")).view(-1)[0] = value
         return found
 
-    monkeypatch.setattr(Lanes, "logits", poisoned)
+    monkeypatch.setattr(Lanes, "hidden", poisoned)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -161,9 +161,9 @@ def test_h1_weights_that_overflow_are_not_saved(tiny_values, tmp_path, monkeypat
 def test_h1_more_than_one_percent_of_a_thousand_diverges():
     progress = Progress()
     for step in range(1, 3000):
-        progress.count(1.0, applied=step % 101 != 0)
+        progress.count(step, 1.0, applied=step % 101 != 0)
     assert progress.divergence() is None
     for step in range(2 * MAX_RECENTLY_SKIPPED + 2):
-        progress.count(1.0, applied=step % 2 == 0)
+        progress.count(3000 + step, 1.0, applied=step % 2 == 0)
     assert "of the last 1000" in progress.divergence()
     json.dumps(progress.recently_skipped)

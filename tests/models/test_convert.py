@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from tttkit.errors import DataError, UsageError
 from tttkit.models import load_model, read_model_config, save_model, to_official
-from tttkit.models.convert import convert_model
+from tttkit.models.convert import convert_model, read_foreign_weights
 
 from .small import VARIANTS, small_model
 
@@ -168,5 +168,12 @@ def test_existing_directories_and_unknown_files_are_refused(tmp_path):
     with pytest.raises(UsageError, match="weights.h5 is no weights file"):
         convert_model(tmp_path / "m" / "weights.h5", tmp_path / "out")
     (tmp_path / "m" / "model.safetensors").unlink()
+    for name in ("a.pt", "b.bin"):
+        torch.save({}, tmp_path / name)
+    with pytest.raises(DataError, match="must hold one of a.pt, b.bin") as error:
+        read_foreign_weights(tmp_path)
+    assert error.value.hint == "name the weights file itself"
+    for name in ("a.pt", "b.bin"):
+        (tmp_path / name).unlink()
     with pytest.raises(DataError, match="must hold model.safetensors or pytorch_model.bin"):
         convert_model(tmp_path / "m", tmp_path / "out")

@@ -37,4 +37,10 @@ def test_logits_nll_loss_and_gradients_equal_the_official_ones(name):
     assert ours.keys() == gradients.keys()
     for key, expected in gradients.items():
         assert (ours[key] - expected).norm() / expected.norm() < 1e-4, key
+    model.zero_grad()
+    loss = model.loss(model.hidden(input_ids[:, :-1]), input_ids[:, 1:])  # as the trainer computes it
+    loss.backward()
+    assert abs(loss - golden["loss"].item()) < 1e-5
+    for key, expected in gradients.items():
+        assert (model.get_parameter(key).grad - expected).norm() / expected.norm() < 1e-4, key
     assert all(torch.equal(tensor, weights[key]) for key, tensor in to_official(model).items())

@@ -34,6 +34,21 @@ def test_reference_and_its_variants(fields, expected):
     assert count(ModelConfig.preset("ttt-125m", **fields)) == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "linear", "mlp"),
+    [
+        ("official-125m", 110_276_688, 114_442_320),
+        ("official-350m", 337_291_008, 348_399_360),
+        ("official-760m", 733_018_368, 757_938_432),
+        ("official-1b", 1_284_852_864, 1_307_069_568),
+    ],
+)
+def test_official_presets(name, linear, mlp):
+    """Counted from the official code's own standard configurations."""
+    assert count(ModelConfig.preset(name)) == linear
+    assert count(ModelConfig.preset(name, ttt_layer_type="mlp")) == mlp
+
+
 @pytest.mark.parametrize("name", ["sw-125m", "transformer-125m"])
 def test_baselines_are_within_one_percent_of_the_reference(name):
     assert abs(count(ModelConfig.preset(name)) / REFERENCE - 1) < 0.01

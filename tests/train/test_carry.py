@@ -35,6 +35,10 @@ def lanes_of(tiny_data):
     return build
 
 
+def logits_of(lanes, inputs):
+    return lanes._model.head(lanes.hidden(inputs))
+
+
 def begin(lanes, step):
     tokens, resets = lanes.read(step)
     lanes.begin(resets)
@@ -42,7 +46,7 @@ def begin(lanes, step):
 
 
 def loss_of(lanes, tokens):
-    logits = lanes.logits(tokens[:, :-1])
+    logits = logits_of(lanes, tokens[:, :-1])
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
 
 
@@ -55,7 +59,7 @@ def test_logits_of_a_lane_equal_one_long_pass(lanes_of, tiny_data, fields):
         for step in range(1, 9):
             tokens = begin(lanes, step)
             windows.append(tokens[:, :-1])
-            parts.append(lanes.logits(tokens[:, :-1]))
+            parts.append(logits_of(lanes, tokens[:, :-1]))
             lanes.commit()
         eos = open_split(tiny_data, "train").eos_id
         whole = [row for row, ids in enumerate(torch.cat(windows, 1)) if eos not in ids]
@@ -91,7 +95,7 @@ def read(lanes, step):
     tokens = begin(lanes, step)
     sizes = lanes._before.layers[0]["delta1"].flatten(1).abs().sum(1)
     with torch.no_grad():
-        logits = lanes.logits(tokens[:, :-1])
+        logits = logits_of(lanes, tokens[:, :-1])
     lanes.commit()
     return logits, sizes
 
@@ -128,7 +132,7 @@ def test_accumulation_reads_the_lanes_that_one_batch_reads(lanes_of):
         expected, _ = read(whole, step)
         tokens = begin(parts, step)
         with torch.no_grad():
-            found = torch.cat([parts.logits(part[:, :-1]) for part in tokens.split([1, 3])])
+            found = torch.cat([logits_of(parts, part[:, :-1]) for part in tokens.split([1, 3])])
         parts.commit()
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
@@ -139,7 +143,7 @@ def test_an_attempt_that_was_not_committed_leaves_no_trace(lanes_of):
     for each in (lanes, other):
         read(each, 1)
     with torch.no_grad():
-        lanes.logits(begin(lanes, 2)[:2, :-1])  # memory ran out after two lanes, say
+        lanes.hidden(begin(lanes, 2)[:2, :-1])  # memory ran out after two lanes, say
     assert torch.equal(read(lanes, 2)[0], read(other, 2)[0])
     lanes.forget()
     assert (read(lanes, 3)[1] == 0).all()

@@ -90,7 +90,7 @@ def test_lanes_start_afresh_where_a_stage_begins(tiny_data):
         tokens = feed.windows(step)
         sizes.append(feed._lanes.state_before(len(tokens)).layers[0]["delta1"].flatten(1).abs().sum(1))
         with torch.no_grad():
-            feed.logits(tokens[:, :-1])
+            feed.hidden(tokens[:, :-1])
         feed.settle(applied=True)
     feed.close()
     assert [len(size) for size in sizes] == [4] * 4 + [2] * 4

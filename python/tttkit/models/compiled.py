@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils._triton import has_triton
 
 from tttkit.models.language_model import Block
+from tttkit.models.ttt_scan import fused_obstacle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,11 +34,19 @@ class CompiledModel(nn.Module):
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Logits (B, L, V) float32, as `LanguageModel.forward`."""
-        return self.model.head(self.model.hidden(input_ids, self.blocks))
+        return self.model.head(self.hidden(input_ids))
+
+    def hidden(self, input_ids: Tensor) -> Tensor:
+        """Final hidden states (B, L, D), as `LanguageModel.hidden`."""
+        return self.model.hidden(input_ids, self.blocks)
+
+    def advance(self, input_ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
+        """As `LanguageModel.advance`; every length and position that was not seen before is compiled anew."""
+        return self.model.advance(input_ids, state, self.blocks)
 
     def step(self, input_ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
-        """As `LanguageModel.step`; every length and position that was not seen before is compiled anew."""
-        hidden, after = self.model.advance(input_ids, state, self.blocks)
+        """As `LanguageModel.step`, through `advance`."""
+        hidden, after = self.advance(input_ids, state)
         return self.model.head(hidden), after
 
 
@@ -57,7 +66,11 @@ def compiled(model: LanguageModel, *, enabled: bool | None = None) -> CompiledMo
         return CompiledModel(model, None, f"eager: {obstacle}")
     block = torch.compile(Block.forward, dynamic=False)
     layers = (layer for layer in model.model.layers if isinstance(layer, Block))
-    return CompiledModel(model, [partial(block, layer) for layer in layers], f"blocks compiled for {device}")
+    reason = f"blocks compiled for {device}"
+    if model.config.architecture == "ttt" and device == "cuda":
+        kernel = fused_obstacle(model.config, device, next(model.parameters()).dtype)
+        reason += ", inner loops in a Triton kernel" if kernel is None else f", inner loops too (kernel: {kernel})"
+    return CompiledModel(model, [partial(block, layer) for layer in layers], reason)
 
 
 def _obstacle(device: str) -> str | None:

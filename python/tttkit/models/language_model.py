@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from tttkit.models.head_loss import head_loss
 from tttkit.models.layers import PreConvolution, RMSNorm, SequenceLayer, SwiGLU, widen
 from tttkit.models.state import LayerState, ModelState
 
@@ -93,6 +94,10 @@ class LanguageModel(nn.Module):
         return self.head(self.hidden(input_ids))
 
     @property
+    def _head_weight(self) -> Tensor:
+        return self.model.embed_tokens.weight if self.config.tie_word_embeddings else self.lm_head.weight
+
+    @property
     def device(self) -> torch.device:
         """Where the model computes."""
         return self.model.embed_tokens.weight.device
@@ -113,8 +118,14 @@ class LanguageModel(nn.Module):
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits (…, V), float32, of hidden states (…, D): apply it to the positions that are scored only."""
-        weight = self.model.embed_tokens.weight if self.config.tie_word_embeddings else self.lm_head.weight
-        return widen(F.linear(hidden, weight))
+        return widen(F.linear(hidden, self._head_weight))
+
+    def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy, a scalar, of the logits of hidden states (…, D) and their next tokens (…) int64.
+
+        Equal to the cross-entropy of `head(hidden)`, in less time and memory (`head_loss.py`).
+        """
+        return head_loss(hidden, self._head_weight, targets)
 
     def initial_state(self, batch_size: int) -> ModelState:
         """State before any text, for B rows, on the model's device."""

@@ -24,7 +24,8 @@ from tttkit.models.layers import (
     rotate,
     widen,
 )
-from tttkit.models.ttt_inner import Chunks, Matrices, ScanResult, scan_linear, scan_mlp
+from tttkit.models.ttt_inner import Chunks, Matrices
+from tttkit.models.ttt_scan import scan
 
 if TYPE_CHECKING:
     from tttkit.model_config import ModelConfig
@@ -129,8 +130,8 @@ class TTTLayer(SequenceLayer):
                 parts = [part[:, start:stop] for part in (keys, keys, values, rates)]  # f is asked for the keys
                 chunks = self._chunks(parts, size, at % mini_batch)
                 unlearned = dataclasses.replace(chunks, rates=torch.zeros_like(chunks.rates))
-                known, _, _ = self._scan(unlearned, weights, None)
-                learned, weights, pending = self._scan(chunks, weights, pending)
+                known, _, _ = scan(self.config, unlearned, weights, None)
+                learned, weights, pending = scan(self.config, chunks, weights, pending)
                 for losses, found in ((before, known), (after, learned)):
                     losses.append(0.5 * (found - chunks.values).square().mean(dim=(0, 1, 3)))
         return torch.cat(before), torch.cat(after)
@@ -139,10 +140,6 @@ class TTTLayer(SequenceLayer):
         """Learning rates l_j of the source tokens, (B, L, H), for y (B, L, D)."""
         rates = F.linear(y, self.learnable_ttt_lr_weight[:, 0], self.learnable_ttt_lr_bias[:, 0])
         return self.config.ttt_base_lr * torch.sigmoid(rates) / self.config.head_dim
-
-    def _scan(self, chunks: Chunks, weights: Matrices, pending: Matrices | None) -> ScanResult:
-        scan = scan_linear if self.config.ttt_layer_type == "linear" else scan_mlp
-        return scan(chunks, weights, pending)
 
     def _project(self, y: Tensor, state: LayerState | None) -> tuple[Tensor, Tensor, Tensor, LayerState]:
         """Queries, keys and values, each (B, L, D), and the state of the convolutions."""
@@ -169,7 +166,7 @@ class TTTLayer(SequenceLayer):
             if self.config.decays and at % border == 0:
                 weights = self._decay(weights, initial, batch)
             parts = [part[:, start:stop] for part in (queries, keys, values, rates)]
-            read, weights, pending = self._scan(self._chunks(parts, size, at % mini_batch), weights, pending)
+            read, weights, pending = scan(self.config, self._chunks(parts, size, at % mini_batch), weights, pending)
             outputs.append(_join(read, batch))
         joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
         return joined, {} if state is None else self._finish(weights, initial, pending, batch)
@@ -186,6 +183,7 @@ class TTTLayer(SequenceLayer):
         queries, keys, values, rates = parts
         batch, length, heads = rates.shape
         shape = (batch, length // size, size, heads, -1)
+        bf16 = queries.dtype not in (torch.float32, torch.float64)
         cut = [widen(x).view(shape).permute(1, 0, 3, 2, 4) for x in (queries, keys, values)]  # (N, B, H, C, d) each
         cos, sin = self.rotary_cos[first : first + size], self.rotary_sin[first : first + size]
         queries, keys, values = (
@@ -202,6 +200,7 @@ class TTTLayer(SequenceLayer):
             shift=self.ttt_norm_bias.repeat(batch, 1)[:, None],
             eps=1e-6,
             closes=first + size == self.config.mini_batch_size,
+            bf16=bf16,
         )
 
     def _factors(self) -> Tensor:

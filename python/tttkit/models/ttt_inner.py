@@ -38,6 +38,7 @@ class Chunks:
     shift: Tensor  # (M, 1, d): shift of the inner norm
     eps: float
     closes: bool  # whether every piece ends its mini-batch
+    bf16: bool  # whether a GPU kernel rounds the operands of its products to bf16, as autocast has done with the inputs
 
 
 def append_one(x: Tensor) -> Tensor:

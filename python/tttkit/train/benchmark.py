@@ -74,7 +74,8 @@ class TrainSpeed:
 class _Runner:
     name: str
     module: nn.Module
-    logits: Callable[[Tensor], Tensor]
+    loss: Callable[[Tensor], Tensor]
+    """Mean cross-entropy of windows (B, W + 1)."""
     how: str
 
 
@@ -131,7 +132,9 @@ def measure_training(
 
 def _ours(name: str, model: LanguageModel, *, compile_blocks: bool) -> _Runner:
     run = compiled(model, enabled=compile_blocks)
-    return _Runner(name=name, module=model, logits=run, how=run.reason)
+    return _Runner(
+        name=name, module=model, loss=lambda ids: model.loss(run.hidden(ids[:, :-1]), ids[:, 1:]), how=run.reason
+    )
 
 
 def _official(path: Path, model: LanguageModel) -> _Runner:
@@ -155,15 +158,17 @@ def _official(path: Path, model: LanguageModel) -> _Runner:
         weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
     built.load_state_dict(weights)
     built.to(model.device).train()
-    return _Runner(
-        name="official", module=built, logits=lambda ids: built(input_ids=ids, use_cache=False).logits, how="eager"
-    )
+
+    def loss(ids: Tensor) -> Tensor:
+        logits = built(input_ids=ids[:, :-1], use_cache=False).logits
+        return functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
+
+    return _Runner(name="official", module=built, loss=loss, how="eager")
 
 
 def _loss(runner: _Runner, ids: Tensor, precision: str) -> Tensor:
     with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-        logits = runner.logits(ids[:, :-1])
-    return functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
+        return runner.loss(ids)
 
 
 def _pass(runner: _Runner, ids: Tensor, precision: str) -> Tensor:

@@ -100,14 +100,14 @@ class Lanes:
         assert self._before is not None
         return self._before.select(range(num_lanes))
 
-    def logits(self, inputs: Tensor) -> Tensor:
-        """Logits (b, W, V) of the next b lanes, whose windows without the last token are `inputs` (b, W)."""
+    def hidden(self, inputs: Tensor) -> Tensor:
+        """Final hidden states (b, W, D) of the next b lanes, given their windows without the last token (b, W)."""
         assert self._before is not None
         first = sum(state.batch_size for state in self._after)
         state = self._before.select(range(first, first + inputs.shape[0]))
-        logits, after = self._run.step(inputs, state)
+        hidden, after = self._run.advance(inputs, state)
         self._after.append(after.detach())
-        return logits
+        return hidden
 
     def commit(self) -> None:
         """The update was applied: lanes go on from where they are now."""

@@ -27,7 +27,7 @@ _MIN_COMPILED_FLOP = 5e13
 
 
 class Feed:
-    """Windows of each update and their logits. Use: `windows`, `logits` for its parts in order, then `settle`.
+    """Windows of each update, read by the model: `windows`, then `hidden` of their parts in order, then `settle`.
 
     The windows are read ahead on a thread of their own, which `close` ends.
     """
@@ -65,12 +65,9 @@ class Feed:
             self._lanes.begin(resets)
         return self._windows
 
-    def logits(self, inputs: Tensor) -> Tensor:
-        """Logits (b, W, V) of the next b windows of the update, given without their last token."""
-        if self._lanes is not None:
-            return self._lanes.logits(inputs)
-        logits: Tensor = self._run(inputs)
-        return logits
+    def hidden(self, inputs: Tensor) -> Tensor:
+        """Final hidden states (b, W, D) of the next b windows of the update, given without their last token."""
+        return self._run.hidden(inputs) if self._lanes is None else self._lanes.hidden(inputs)
 
     def is_finite(self) -> bool:
         """Whether what the update leaves to the next one is: fast weights may blow up where no loss does."""

@@ -29,9 +29,8 @@ class Progress:
     micro_batch: int | None = None
     """Windows that go through the model at once, where memory holds fewer than a batch."""
 
-    def count(self, loss: float, *, applied: bool) -> None:
-        """Count the update of step `step + 1`."""
-        self.step += 1
+    def count(self, step: int, loss: float, *, applied: bool) -> None:
+        """Count the update of a step."""
         if applied:
             self.num_skipped_in_a_row = 0
             self.loss_sum += loss
@@ -39,8 +38,8 @@ class Progress:
         else:
             self.num_skipped += 1
             self.num_skipped_in_a_row += 1
-            self.recently_skipped.append(self.step)
-        self.recently_skipped = [step for step in self.recently_skipped if step > self.step - RECENT_STEPS]
+            self.recently_skipped.append(step)
+        self.recently_skipped = [each for each in self.recently_skipped if each > step - RECENT_STEPS]
 
     def divergence(self) -> str | None:
         """Why the run cannot go on like this; None when it can."""

@@ -86,9 +86,9 @@ class Trainer:
         self._saved: tuple[int, int, int] | None = None
         self._last_save = time.monotonic()
         self._step_seconds: deque[float] = deque(maxlen=200)
-        self._evaluation_seconds: deque[float] = deque(maxlen=5)
-        self._save_seconds: deque[float] = deque(maxlen=5)
+        self._evaluation_seconds, self._save_seconds = deque[float](maxlen=5), deque[float](maxlen=5)
         self._summaries: list[dict[str, Any]] = []
+        self._divergence: str | None = None
 
     def resume(self) -> state_files.LoadedState | None:
         """Go on from the newest valid state. Returns it, or None for a new run. Raises CheckpointError."""
@@ -136,29 +136,35 @@ class Trainer:
 
     def train_step(self) -> None:
         """One optimizer update: mean loss over all tokens of all micro-batches, clipped once."""
-        started = time.perf_counter()
         step, micro_batch = self.progress.step + 1, self.updater.micro_batch
-        rate = learning_rate(step, self.config.optimizer, max_steps=self.config.train.max_steps)
-        rate *= self.progress.lr_scale
-        update = self.updater.run(step, rate, self._between)
-        if self.updater.micro_batch != micro_batch:
-            self.progress.micro_batch = self.updater.micro_batch
-            fewer = self.updater.micro_batch
+        rate = self.progress.lr_scale * learning_rate(
+            step, self.config.optimizer, max_steps=self.config.train.max_steps
+        )
+        is_logged = step % self.config.train.log_every == 0 or step in (1, self.config.train.max_steps)
+        updates = self.updater.run(step, rate, self._between, read=is_logged)
+        self.progress.step = step
+        if (fewer := self.updater.micro_batch) != micro_batch:
+            self.progress.micro_batch = fewer
             self._warn(f"out of memory with {micro_batch} windows, going on with {fewer} at once; same batch")
-        self.progress.count(update.loss, applied=update.applied)
-        self._step_seconds.append(time.perf_counter() - started)
-        if not update.applied:
-            what = ", carried fast weights not finite" if math.isfinite(update.loss + update.grad_norm) else ""
-            self.log.write(f"update {step} skipped: loss {update.loss}, gradient norm {update.grad_norm}{what}")
-        if step % self.config.train.log_every == 0 or step in (1, self.config.train.max_steps):
-            self._log_step(update, rate)
-        divergence = self.progress.divergence()
-        if divergence is not None:
-            self._roll_back(divergence)
+        self._count(updates)
+        if updates and is_logged:
+            self._log_step(updates[-1])
+        if self._divergence is not None:
+            self._roll_back(self._divergence)
+
+    def _count(self, updates: list[Update]) -> None:
+        """Take note of what updates came to."""
+        for update in updates:
+            self.progress.count(update.step, update.loss, applied=update.applied)
+            self._step_seconds.append(update.seconds)
+            if not update.applied:
+                self.log.write(f"update {update.step} skipped: {update.numbers}")
+            self._divergence = self._divergence or self.progress.divergence()
 
     def evaluate(self) -> dict[str, Any]:
         """Evaluate the current weights, keep them when they are the best, and write the checkpoint's files."""
         started = time.perf_counter()
+        self._count(self.updater.read())
         step, index = self.progress.step, self.schedule.index(self.progress.step)
 
         def tick(done: float) -> None:
@@ -194,6 +200,7 @@ class Trainer:
         reported, the last good state stays, training goes on and the save is tried again. Only where there is no state
         yet it raises DiskFullError, OSError.
         """
+        self._count(self.updater.read())
         if self._saved == self._position or not self._weights_are_finite():
             return
         step, started, writes = self.progress.step, time.monotonic(), self.log.writes
@@ -219,22 +226,17 @@ class Trainer:
             "early_stopping": self.early_stopping.to_dict(),
         }
         state_files.save_state(
-            self.run_directory,
-            self.progress.step,
-            self.model,
-            self.optimizer,
-            values,
-            self.updater.feed.tensors(),
+            self.run_directory, self.progress.step, self.model, self.optimizer, values, self.updater.feed.tensors()
         )
 
     def eta_seconds(self) -> float | None:
         """Expected seconds to the end: recent steps, and evaluations and saves to come at their measured times."""
         if not self._step_seconds:
             return None
-        num_steps = self.config.train.max_steps - self.progress.step
         num_evaluations = sum(step > self.progress.step for step in self.schedule)
         num_saves = self.config.train.max_steps // self._save_every - self.progress.step // self._save_every
         evaluation, save = (median(times or (0.0,)) for times in (self._evaluation_seconds, self._save_seconds))
+        num_steps = self.config.train.max_steps - self.progress.step
         return num_steps * median(self._step_seconds) + num_evaluations * evaluation + num_saves * save
 
     @property
@@ -301,9 +303,9 @@ class Trainer:
         state_files.restore(state, self.model, self.optimizer)
         self.updater.feed.load(state.tensors, state.step)
         self.progress = Progress(**state.values["progress"])
-        self.updater.micro_batch = self.progress.micro_batch or self.config.train.batch_size
+        self.updater.restart(self.progress.micro_batch)
         self.early_stopping.load(state.values["early_stopping"])
-        self._saved = self._position
+        self._saved, self._divergence = self._position, None
         known = set(self.progress.evaluated)
         summaries = self._summaries or self.run_directory.read_summaries()  # those in memory may not be written yet
         self._summaries = [item for item in summaries if item["step"] in known]
@@ -325,12 +327,12 @@ class Trainer:
         )
         return summary
 
-    def _log_step(self, update: Update, rate: float) -> None:
+    def _log_step(self, update: Update) -> None:
         record = {
             "step": self.progress.step,
             "loss": update.loss,
             "ppl": math.exp(min(update.loss, 700.0)),
-            "lr": rate,
+            "lr": update.rate,
             "grad_norm": update.grad_norm,
             "tokens_seen": self.progress.step * self.tokens_per_step,
             "tokens_per_second": self.tokens_per_step / median(self._step_seconds),
@@ -353,12 +355,11 @@ class Trainer:
 
     def _context(self, index: int, seconds: float) -> dict[str, Any]:
         """What summary.json says beside the evaluation itself."""
-        progress = self.progress
         return {
             "checkpoint_idx": index,
-            "step": progress.step,
-            "training_loss": progress.loss_sum / progress.num_losses if progress.num_losses else None,
-            "tokens_seen": progress.step * self.tokens_per_step,
+            "step": self.progress.step,
+            "training_loss": self.progress.loss_sum / self.progress.num_losses if self.progress.num_losses else None,
+            "tokens_seen": self.progress.step * self.tokens_per_step,
             "model": self.config.model.name,
             "data_fingerprint": self.splits["validation"].fingerprint,
             "weights_sha256": weights_sha256(self.model),

@@ -1,21 +1,26 @@
-"""One optimizer update over batch_size x grad_accumulation windows, applied only when all its numbers are finite."""
+"""One optimizer update over batch_size x grad_accumulation windows, applied only when all its numbers are finite.
+
+The device decides that by itself, so that a GPU never waits for the host: what updates came to is read when the caller
+wants it, and in between a whole update is one CUDA graph (`graph.py`). A CPU is read after every update.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 from tttkit.config import Config
 from tttkit.data.split import Split
 from tttkit.errors import DeviceMemoryError
 from tttkit.models import LanguageModel
 from tttkit.train.feed import Feed
+from tttkit.train.graph import StepGraph
 from tttkit.train.optim import set_learning_rate
 
 
@@ -23,9 +28,19 @@ from tttkit.train.optim import set_learning_rate
 class Update:
     """What one update came to: mean loss over all tokens, gradient norm before clipping, whether it was applied."""
 
+    step: int
+    rate: float
     loss: float
     grad_norm: float
     applied: bool
+    seconds: float
+    """A mean over the updates that were read together."""
+
+    @property
+    def numbers(self) -> str:
+        """What was or was not finite."""
+        what = ", carried fast weights not finite" if math.isfinite(self.loss + self.grad_norm) else ""
+        return f"loss {self.loss}, gradient norm {self.grad_norm}{what}"
 
 
 class Updater:
@@ -42,66 +57,113 @@ class Updater:
         auto_microbatch: bool,
     ) -> None:
         """The model is on the device already."""
-        self.micro_batch = config.train.batch_size
-        """Windows that go through the model at once; fewer than a batch after memory ran out."""
+        self.micro_batch = 0
+        """Windows that go through the model at once: of a CPU a batch, of a GPU all, fewer after memory ran out."""
         self._model = model
         self._optimizer = optimizer
         self._config = config
         self._device = device
         self._auto_microbatch = auto_microbatch
         self.feed = Feed(model, split, config.train)
+        self._reads_at_once = device.type == "cpu" or config.train.carry == "lanes"  # lanes go on from what was applied
+        self._unread: list[tuple[int, float, torch.Tensor]] = []
+        self._started = 0.0
+        self.restart(None)
 
-    def run(self, step: int, rate: float, between: Callable[[], None]) -> Update:
+    def restart(self, micro_batch: int | None) -> None:
+        """Weights and moments were put in place: forget what is not read. None is the usual micro-batch."""
+        train = self._config.train
+        whole = train.batch_size if self._device.type == "cpu" else train.batch_size * train.grad_accumulation
+        self.micro_batch = micro_batch or whole
+        self._unread = []
+        self._graph = StepGraph(self._compute, enabled=not self._reads_at_once)
+
+    def run(self, step: int, rate: float, between: Callable[[], None], *, read: bool = True) -> list[Update]:
         """Update `step` (from 1) at learning rate `rate`; `between` is called before each micro-batch, may raise.
 
+        Returns the updates that were not read before, where `read` asks for them or the device does not go on alone.
         Raises DeviceMemoryError when the device's memory does not hold the micro-batch.
         """
+        if not self._unread:
+            self._started = time.perf_counter()
         self._model.train()
-        loss = self._gradients(step, between)
         set_learning_rate(self._optimizer, rate)
-        limit = self._config.optimizer.max_grad_norm or math.inf
-        grad_norm = float(torch.nn.utils.clip_grad_norm_(self._model.parameters(), limit))
-        applied = math.isfinite(loss) and math.isfinite(grad_norm) and self.feed.is_finite()
-        self.feed.settle(applied=applied)
-        if applied:
-            self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        return Update(loss=loss, grad_norm=grad_norm, applied=applied)
+        windows = self.feed.windows(step)
+        if self._graph.is_ready(windows):
+            between()
+            found = self._graph(windows)
+        else:
+            found = self._apply(self._gradients(step, windows, between))
+        self._unread.append((step, rate, found))
+        return self.read() if read or self._reads_at_once else []
 
-    def _gradients(self, step: int, between: Callable[[], None]) -> float:
-        """Accumulate the gradients of a step, again with half the micro-batch where memory ran out and that helps."""
+    def read(self) -> list[Update]:
+        """What the updates since the last call came to, in order; waits for the device."""
+        unread, self._unread = self._unread, []
+        if not unread:
+            return []
+        values = torch.stack([found for *_, found in unread]).tolist()
+        seconds = (time.perf_counter() - self._started) / len(unread)
+        updates = []
+        for (step, rate, _), (loss, grad_norm, carried) in zip(unread, values, strict=True):
+            applied = all(math.isfinite(value) for value in (loss, grad_norm, carried))
+            self.feed.settle(applied=applied)
+            updates.append(
+                Update(step=step, rate=rate, loss=loss, grad_norm=grad_norm, applied=applied, seconds=seconds)
+            )
+        return updates
+
+    def _compute(self, windows: torch.Tensor) -> torch.Tensor:
+        """A whole update from all its windows, without a word from the host: what `_apply` gives."""
+        return self._apply(self._accumulate(windows, lambda: None))
+
+    def _apply(self, loss: torch.Tensor) -> torch.Tensor:
+        """Clip, and let the optimizer step where all is finite: loss, gradient norm, and 0 or a NaN of the lanes."""
+        limit = self._config.optimizer.max_grad_norm or math.inf
+        grad_norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), limit)
+        carried = torch.full_like(loss, 0.0 if self.feed.is_finite() else math.nan)
+        found = torch.stack((loss, grad_norm.double(), carried))
+        # the fused kernel leaves weights and moments alone where this is 1
+        self._optimizer.found_inf = (~found.isfinite().all()).float()  # type: ignore[attr-defined]
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return found
+
+    def _gradients(self, step: int, windows: torch.Tensor, between: Callable[[], None]) -> torch.Tensor:
+        """Accumulate the gradients of a step, again with a smaller micro-batch where memory ran out and that helps."""
+        batch = self._config.train.batch_size
         while True:
             try:
-                return self._accumulate(step, between)
+                return self._accumulate(windows, between)
             except (RuntimeError, MemoryError) as error:
                 self._optimizer.zero_grad(set_to_none=True)
                 if not is_out_of_memory(error):
                     raise
-                if not self._auto_microbatch or self.micro_batch == 1:
+                if self.micro_batch <= batch and (not self._auto_microbatch or self.micro_batch == 1):
                     raise self._memory_error(step) from error
             except BaseException:
                 self._optimizer.zero_grad(set_to_none=True)
                 raise
-            self.micro_batch = (self.micro_batch + 1) // 2  # outside of `except`, whose traceback holds the tensors
+            # outside of `except`, whose traceback holds the tensors
+            self.micro_batch = batch if self.micro_batch > batch else (self.micro_batch + 1) // 2
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
+            windows = self.feed.windows(step)  # lanes begin again
 
-    def _accumulate(self, step: int, between: Callable[[], None]) -> float:
-        train = self._config.train
+    def _accumulate(self, windows: torch.Tensor, between: Callable[[], None]) -> torch.Tensor:
+        """Add the gradients of all windows (R, W+1), a micro-batch at a time; returns the mean loss, float64."""
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
-        windows = self.feed.windows(step)
-        for batch in windows.chunk(train.grad_accumulation):  # (B, W+1)
+        at_once = self.micro_batch > self._config.train.batch_size
+        for batch in [windows] if at_once else windows.chunk(self._config.train.grad_accumulation):
             for part in torch.split(batch, self._windows_at_once()):
                 between()
-                share = len(part) / len(windows)
-                loss += self._backward(part.to(self._device, non_blocking=True), share)
-        return float(loss)
+                loss += self._backward(part.to(self._device, non_blocking=True), len(part) / len(windows))
+        return loss
 
     def _backward(self, batch: torch.Tensor, share: float) -> torch.Tensor:
         """Add the gradients of some windows (b, W+1); returns their share of the loss, float64, detached."""
         with self._autocast():
-            logits = self.feed.logits(batch[:, :-1])  # (b, W, V)
-        loss = functional.cross_entropy(logits.flatten(0, 1).float(), batch[:, 1:].flatten()) * share
+            loss = self._model.loss(self.feed.hidden(batch[:, :-1]), batch[:, 1:]) * share
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach().double()
 

@@ -1,0 +1,161 @@
+"""The TTT-Linear scan as an operator of torch: known to autograd and torch.compile, computed by the Triton kernels.
+
+Shapes as in `ttt_inner.py`; everything is float32 and contiguous. Import this only where Triton is installed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from tttkit.models.ttt_inner import Chunks, Matrices, ScanResult
+from tttkit.models.ttt_triton import backward_kernel, forward_kernel
+
+_MIN_TILE = 16
+"""What a product of tiles takes at least."""
+BACKWARD_WARPS = 8
+"""With 4, as the forward kernel has, the compiler for sm_90 runs out of registers."""
+
+
+@torch.library.custom_op("tttkit::ttt_linear_scan", mutates_args=())
+def ttt_linear_scan(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    rates: Tensor,
+    factors: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    weight: Tensor,
+    pending: Tensor | None,
+    eps: float,
+    closes: bool,
+    bf16: bool,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Outputs (N, M, C, d), what comes after (M, d + 1, d), and the weights at each start (N, M, d + 1, d).
+
+    What comes after are the weights where the pieces close their mini-batch, else the pending sum. `keep` says whether
+    the starts are wanted, for a backward pass: without it the last result is empty. `bf16` rounds the operands of
+    products; without it they are float32, or tf32 where `torch.set_float32_matmul_precision` allows that.
+    """
+    num_chunks, num_programs, size, head_dim = queries.shape
+    output, after = torch.empty_like(queries), torch.empty_like(weight)
+    starts = weight.new_empty(num_chunks if keep else 0, *weight.shape)
+    forward_kernel[(num_programs,)](
+        queries, keys, values, rates, factors, scale, shift, weight, weight if pending is None else pending,
+        output, after, starts, eps, num_chunks, num_programs,
+        C=size, D=head_dim, **tiles(size, head_dim),
+        HAS_PENDING=pending is not None, CLOSES=closes, KEEP=keep, PRODUCTS=_products(bf16),
+    )  # fmt: skip
+    return output, after, starts
+
+
+@torch.library.custom_op("tttkit::ttt_linear_scan_backward", mutates_args=())
+def ttt_linear_scan_backward(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    rates: Tensor,
+    factors: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    starts: Tensor,
+    pending: Tensor | None,
+    grad_output: Tensor,
+    grad_after: Tensor | None,
+    eps: float,
+    closes: bool,
+    bf16: bool,
+) -> list[Tensor]:
+    """Gradients of queries, keys, values, rates, factors (M, C), scale, shift, weight and pending (empty: none)."""
+    num_chunks, num_programs, size, head_dim = queries.shape
+    grads = _new_gradients(queries, rates, scale, starts, pending)
+    forward_inputs = (queries, keys, values, rates, factors, scale, shift, starts)
+    backward_kernel[(num_programs,)](
+        *forward_inputs, starts if pending is None else pending,
+        grad_output, starts if grad_after is None else grad_after, *grads, eps, num_chunks, num_programs,
+        C=size, D=head_dim, **tiles(size, head_dim),
+        HAS_PENDING=pending is not None, CLOSES=closes, HAS_GRAD_AFTER=grad_after is not None, PRODUCTS=_products(bf16),
+        num_warps=BACKWARD_WARPS,
+    )  # fmt: skip
+    return grads
+
+
+@ttt_linear_scan.register_fake
+def _(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
+    queries, *_, weight, _pending, _eps, _closes, _bf16, keep = inputs
+    num_chunks = queries.shape[0] if keep else 0
+    return torch.empty_like(queries), torch.empty_like(weight), weight.new_empty(num_chunks, *weight.shape)
+
+
+@ttt_linear_scan_backward.register_fake
+def _(*inputs: Any) -> list[Tensor]:
+    queries, _keys, _values, rates, _factors, scale, _shift, starts, pending, *_ = inputs
+    return _new_gradients(queries, rates, scale, starts, pending)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    *tensors, _weight, pending, ctx.eps, ctx.closes, ctx.bf16, _keep = inputs
+    ctx.save_for_backward(*tensors, output[2], pending)
+    ctx.set_materialize_grads(False)  # the last state is hardly ever asked for
+
+
+def _backward(ctx: Any, grad_output: Tensor | None, grad_after: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
+    *tensors, starts, pending = ctx.saved_tensors
+    grad_output = torch.zeros_like(tensors[0]) if grad_output is None else grad_output.contiguous()
+    grad_after = None if grad_after is None else grad_after.contiguous()
+    *grads, grad_pending = ttt_linear_scan_backward(
+        *tensors, starts, pending, grad_output, grad_after, ctx.eps, ctx.closes, ctx.bf16
+    )
+    grads[4] = grads[4].sum(0)  # of the factors, which all programs share
+    return *grads, None if pending is None else grad_pending, None, None, None, None
+
+
+ttt_linear_scan.register_autograd(_backward, setup_context=_setup_context)
+
+
+def scan_linear_fused(chunks: Chunks, weights: Matrices, pending: Matrices | None) -> ScanResult:
+    """`ttt_inner.scan_linear` in one kernel; gradients are kept for where torch records them."""
+    (weight,) = weights
+    inputs = (chunks.queries, chunks.keys, chunks.values, chunks.rates, chunks.factors, chunks.scale, chunks.shift)
+    output, after, _ = ttt_linear_scan(
+        *(tensor.contiguous() for tensor in inputs),
+        weight.contiguous(),
+        None if pending is None else pending[0].contiguous(),
+        chunks.eps,
+        chunks.closes,
+        chunks.bf16,
+        torch.is_grad_enabled(),
+    )
+    return (output, (after,), None) if chunks.closes else (output, (weight,), (after,))
+
+
+def _products(bf16: bool) -> str:
+    if bf16:
+        return "bf16"
+    return "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
+
+
+def tiles(size: int, head_dim: int) -> dict[str, int]:
+    """Tile sizes of the kernels: powers of two that hold C tokens and d columns."""
+    tokens, columns = (max(_MIN_TILE, triton.next_power_of_2(extent)) for extent in (size, head_dim))
+    return {"BC": tokens, "BD": columns}
+
+
+def _new_gradients(
+    queries: Tensor, rates: Tensor, scale: Tensor, starts: Tensor, pending: Tensor | None
+) -> list[Tensor]:
+    """Room for the results of the backward kernel, in its order."""
+    _, num_programs, size, _ = queries.shape
+    return [
+        *(torch.empty_like(queries) for _ in range(3)),
+        torch.empty_like(rates),
+        queries.new_empty(num_programs, size),
+        *(torch.empty_like(scale) for _ in range(2)),
+        starts.new_empty(starts.shape[1:]),
+        starts.new_empty(0) if pending is None else torch.empty_like(pending),
+    ]

@@ -1,0 +1,46 @@
+"""Which code runs the inner loops of a TTT layer: this is the one place that decides."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING
+
+import torch
+
+from tttkit.models.ttt_inner import Chunks, Matrices, ScanResult, scan_linear, scan_mlp
+
+if TYPE_CHECKING:
+    from tttkit.model_config import ModelConfig
+
+_HAS_TRITON = importlib.util.find_spec("triton") is not None
+_MAX_TILE = 64 * 64
+"""Most numbers of a piece, C x d in powers of two, that the kernel's registers and shared memory hold."""
+
+
+def scan(config: ModelConfig, chunks: Chunks, weights: Matrices, pending: Matrices | None) -> ScanResult:
+    """Run the inner loops over some pieces; arguments and results as `ttt_inner.scan_linear` has them."""
+    if config.ttt_layer_type == "mlp":
+        return scan_mlp(chunks, weights, pending)
+    if fused_obstacle(config, chunks.queries.device.type, chunks.queries.dtype) is None:
+        from tttkit.models.ttt_linear_op import scan_linear_fused  # it needs Triton
+
+        return scan_linear_fused(chunks, weights, pending)
+    return scan_linear(chunks, weights, pending)
+
+
+def fused_obstacle(config: ModelConfig, device_type: str, dtype: torch.dtype) -> str | None:
+    """Why the Triton kernel cannot run a model's inner loops, in a few words; None where it does."""
+    if device_type != "cuda":
+        return f"none for a {device_type.upper()}"
+    if config.ttt_layer_type != "linear":
+        return f"none for TTT-{config.ttt_layer_type.upper()}"
+    if dtype == torch.float64:
+        return "none for float64"
+    if _power_of_two(config.mini_batch_size) * _power_of_two(config.head_dim) > _MAX_TILE:
+        return f"none for mini-batches of {config.mini_batch_size} with heads of {config.head_dim}"
+    return None if _HAS_TRITON else "no Triton found"
+
+
+def _power_of_two(extent: int) -> int:
+    """The next one, 16 at least: the extent of a tile."""
+    return max(16, 1 << (extent - 1).bit_length())

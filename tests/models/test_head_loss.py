@@ -1,0 +1,76 @@
+"""The head's loss and its gradient by hand, against the cross-entropy of the logits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from tttkit.models.head_loss import head_loss
+
+from .small import random_ids, small_model
+
+
+def draw(rows=6, width=8, vocab=131, dtype=torch.float64, scale=1.0):
+    generator = torch.Generator().manual_seed(vocab)
+    hidden = (scale * torch.randn(2, rows // 2, width, generator=generator, dtype=dtype)).requires_grad_()
+    weight = torch.randn(vocab, width, generator=generator, dtype=dtype, requires_grad=True)
+    return hidden, weight, torch.randint(0, vocab, (2, rows // 2), generator=generator)
+
+
+def plain(hidden, weight, targets):
+    return functional.cross_entropy(functional.linear(hidden, weight).flatten(0, 1).float(), targets.flatten())
+
+
+def results(function, hidden, weight, targets):
+    loss = function(hidden, weight, targets)
+    return [loss, *torch.autograd.grad(3 * loss, [hidden, weight])]
+
+
+@pytest.mark.parametrize("vocab", [1, 2, 63, 64, 65, 131])
+def test_loss_and_gradients_equal_the_cross_entropy(vocab):
+    inputs = draw(vocab=vocab, dtype=torch.float32)
+    for found, expected in zip(results(head_loss, *inputs), results(plain, *inputs), strict=True):
+        torch.testing.assert_close(found, expected, rtol=2e-6, atol=1e-6)
+
+
+def test_gradient_equals_finite_differences():
+    hidden, weight, targets = draw(vocab=11)
+    assert torch.autograd.gradcheck(lambda h, w: head_loss(h, w, targets), (hidden, weight))
+
+
+def test_a_token_of_no_probability_has_a_finite_loss():
+    """Its probability is below every float32: only the logits tell how far."""
+    inputs = draw(dtype=torch.float32, scale=300.0)
+    loss, *gradients = results(head_loss, *inputs)
+    assert loss > 200
+    for found, expected in zip([loss, *gradients], results(plain, *inputs), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_numbers_that_are_not_finite_stay_so():
+    hidden, weight, targets = draw(dtype=torch.float32)
+    with torch.no_grad():
+        hidden[0, 0, 0] = torch.nan
+    loss, *gradients = results(head_loss, hidden, weight, targets)
+    assert loss.isnan()
+    assert all(gradient.isnan().any() for gradient in gradients)
+
+
+def test_autocast_rounds_products_only():
+    inputs = draw(dtype=torch.float32, width=64)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found, expected = results(head_loss, *inputs), results(plain, *inputs)
+    assert [tensor.dtype for tensor in found] == [torch.float32] * 3
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-6, atol=1e-6)
+    for value, other in zip(found[1:], expected[1:], strict=True):
+        assert (value - other).norm() < 1e-2 * other.norm()
+    assert found[0] != head_loss(*inputs)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_loss_of_a_model(tied):
+    model, ids = small_model(tie_word_embeddings=tied), random_ids(2, 9)
+    hidden = model.hidden(ids[:, :-1])
+    expected = functional.cross_entropy(model.head(hidden).flatten(0, 1), ids[:, 1:].flatten())
+    torch.testing.assert_close(model.loss(hidden, ids[:, 1:]), expected)

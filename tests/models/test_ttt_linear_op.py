@@ -1,0 +1,199 @@
+"""The Triton kernels of TTT-Linear against the plain code in float64: on a GPU, or anywhere through the interpreter."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+from tttkit.models.language_model import Block
+from tttkit.models.ttt_inner import Chunks, scan_linear
+
+from .small import random_ids, small_model
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = "cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu"
+pytestmark = pytest.mark.skipif(
+    DEVICE == "cpu" and not INTERPRETED,
+    reason="torch sees no GPU; test_ttt_triton.py runs these tests through Triton's interpreter",
+)
+NAMES = ("output", "after", "queries", "keys", "values", "rates", "factors", "scale", "shift", "weight", "pending")
+CASES = {
+    "whole": {"N": 3, "M": 1, "C": 16, "d": 16},
+    "padded": {"N": 2, "M": 2, "C": 5, "d": 24},
+    "tail": {"N": 1, "M": 2, "C": 7, "d": 16, "closes": False},
+    "tail-of-pending": {"N": 1, "M": 2, "C": 3, "d": 16, "closes": False, "waits": True},
+    "end-of-pending": {"N": 1, "M": 2, "C": 3, "d": 16, "waits": True},
+}
+
+
+@pytest.fixture(autouse=True)
+def interpreted_bf16(monkeypatch):
+    """Triton's interpreter keeps bf16 as raw bits and multiplies those: give it the numbers they stand for."""
+    if not INTERPRETED:
+        return
+    import numpy as np
+    import triton.language as tl
+    from triton.runtime import interpreter
+
+    def widen(handle):
+        if handle.dtype.scalar != tl.bfloat16:
+            return handle
+        return interpreter.TensorHandle((handle.data.astype(np.uint32) << 16).view(np.float32), tl.float32)
+
+    plain = interpreter.InterpreterBuilder.create_dot
+    monkeypatch.setattr(
+        interpreter.InterpreterBuilder,
+        "create_dot",
+        lambda self, a, b, *rest: plain(self, widen(a), widen(b), *rest),
+    )
+
+
+@pytest.fixture
+def fused(monkeypatch):
+    """Models take the kernels wherever they are."""
+    monkeypatch.setattr("tttkit.models.ttt_scan.fused_obstacle", lambda *_: None)
+
+
+def draw(N, M, C, d, closes=True, waits=False):
+    generator = torch.Generator().manual_seed(N * C + d)
+
+    def normal(*shape, around=0.0, scale=1.0):
+        return around + scale * torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    tensors = [normal(N, M, C, d) for _ in range(3)]
+    tensors.append(torch.rand(N, M, C, generator=generator, dtype=torch.float64) / d)
+    tensors.append(torch.rand(C, generator=generator, dtype=torch.float64) + 0.2)
+    tensors += [normal(M, 1, d, around=1.0, scale=0.3), normal(M, 1, d, scale=0.3), normal(M, d + 1, d, scale=0.3)]
+    return tensors + ([normal(M, d + 1, d, scale=0.1)] if waits else [])
+
+
+def results(scan, tensors, closes, bf16=False):
+    """Everything a scan gives: outputs, what comes after, the gradient of each input."""
+    inputs = [tensor.clone().requires_grad_() for tensor in tensors]
+    names = ("queries", "keys", "values", "rates", "factors", "scale", "shift")
+    chunks = Chunks(**dict(zip(names, inputs, strict=False)), eps=1e-6, closes=closes, bf16=bf16)
+    output, weights, pending = scan(chunks, (inputs[7],), tuple(inputs[8:]) or None)
+    assert (pending is None) == closes
+    after = weights[0] if closes else pending[0]
+    generator = torch.Generator().manual_seed(9)
+    total = sum(
+        (found * torch.randn(found.shape, generator=generator, dtype=torch.float64).to(found)).sum()
+        for found in (output, after)
+    )
+    return dict(zip(NAMES, [output, after, *torch.autograd.grad(total, inputs)], strict=False))
+
+
+def errors(found, expected):
+    return {name: float((found[name].detach().cpu() - value).norm() / value.norm()) for name, value in expected.items()}
+
+
+def compare(case, *, bf16=False):
+    from tttkit.models.ttt_linear_op import scan_linear_fused
+
+    closes = case.get("closes", True)
+    tensors = draw(**case)
+    expected = results(scan_linear, tensors, closes)
+    found = results(scan_linear_fused, [tensor.float().to(DEVICE) for tensor in tensors], closes, bf16)
+    return errors(found, {name: value.detach() for name, value in expected.items()})
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_outputs_and_gradients_equal_the_plain_code(case):
+    found = compare(case)
+    assert max(found.values()) < 2e-6, found
+
+
+def test_products_of_bf16_round_and_no_more():
+    found = compare(CASES["whole"], bf16=True)
+    assert min(found.values()) > 5e-4, found
+    assert max(found.values()) < 1e-2, found
+
+
+@pytest.mark.skipif(INTERPRETED, reason="the interpreter does not know tf32")
+def test_products_of_tf32():
+    torch.set_float32_matmul_precision("high")
+    try:
+        found = compare(CASES["whole"])
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert 1e-5 < max(found.values()) < 3e-3, found
+
+
+def test_a_carried_state_lets_the_start_learn(fused):
+    """A segment that begins inside a mini-batch, covers one, and ends in the next."""
+    layer = small_model().double().model.layers[0].seq_modeling_block
+    y = torch.randn(1, 13, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    found = []
+    for module in (layer, small_model().to(DEVICE).model.layers[0].seq_modeling_block):
+        part = y.to(module.W1)
+        with torch.no_grad():
+            _, state = layer(y[:, :6], layer.initial_state(1))
+        state = {name: tensor.to(module.W1) for name, tensor in state.items()}
+        with pytest.MonkeyPatch.context() as patch:
+            if module is layer:
+                patch.setattr("tttkit.models.ttt_scan.fused_obstacle", lambda *_: "the plain code")
+            output, after = module(part[:, 6:], state, 6)
+        total = output.sum() + after["delta1"].square().sum() + after["pending1"].sum()
+        names, parameters = zip(*module.named_parameters(), strict=True)
+        gradients = dict(zip(names, torch.autograd.grad(total, parameters), strict=True))
+        found.append({"output": output, **after, **gradients})
+    expected, fast = found
+    assert all(expected[name].abs().max() > 1e-3 for name in ("W1", "b1"))
+    worst = errors(fast, {name: value.detach() for name, value in expected.items()})
+    assert max(worst.values()) < 1e-5, worst
+
+
+def test_autocast_chooses_how_products_round(fused, monkeypatch):
+    seen = []
+    import tttkit.models.ttt_linear_op as op
+
+    monkeypatch.setattr(
+        op, "scan_linear_fused", lambda chunks, *rest: seen.append(chunks) or scan_linear(chunks, *rest)
+    )
+    model, ids = small_model().to(DEVICE), random_ids(1, 4).to(DEVICE)
+    model(ids)
+    with torch.autocast(DEVICE, dtype=torch.bfloat16):
+        model(ids)
+    assert [chunks.bf16 for chunks in seen] == [False, False, True, True]
+    assert {chunks.queries.dtype for chunks in seen} == {torch.float32}
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # of torch's own check
+def test_torch_accepts_the_operators():
+    """Schema, autograd registration, fake kernels and tracing, as torch checks them."""
+    from tttkit.models.ttt_linear_op import ttt_linear_scan, ttt_linear_scan_backward
+
+    tensors = [tensor.float().to(DEVICE) for tensor in draw(**{**CASES["tail-of-pending"], "M": 1})]
+    pending, options = tensors[8], (1e-6, False, False)
+    for tensor in tensors:
+        tensor.requires_grad_()  # after the cast: torch looks at the gradients of leaves
+    torch.library.opcheck(ttt_linear_scan, (*tensors[:8], pending, *options, True))
+    with torch.no_grad():
+        output, after, starts = ttt_linear_scan(*tensors[:8], pending, *options, True)
+        torch.library.opcheck(
+            ttt_linear_scan_backward, (*tensors[:7], starts, pending, output, after, *options),
+            test_utils=("test_schema", "test_faketensor"),
+        )  # fmt: skip
+
+
+def test_nothing_is_kept_without_gradients(fused):
+    from tttkit.models.ttt_linear_op import ttt_linear_scan
+
+    tensors = [tensor.float().to(DEVICE) for tensor in draw(2, 1, 3, 8)]
+    *_, starts = ttt_linear_scan(*tensors, None, 1e-6, True, False, False)
+    assert starts.numel() == 0
+
+
+def test_a_compiled_block_runs_the_kernels(fused):
+    model = small_model(num_hidden_layers=1).to(DEVICE)
+    block = model.model.layers[0]
+    x = torch.randn(1, 9, 16, generator=torch.Generator().manual_seed(5)).to(DEVICE).requires_grad_()
+    compiled = torch.compile(Block.forward, dynamic=False, fullgraph=True, backend="aot_eager")
+    found = []
+    for run in (Block.forward, compiled):
+        output, _ = run(block, x)
+        found.append([output, *torch.autograd.grad(output.square().sum(), [x, *block.parameters()])])
+    for eager, traced in zip(*found, strict=True):
+        torch.testing.assert_close(traced, eager, rtol=1e-5, atol=1e-6)

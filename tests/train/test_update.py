@@ -1,0 +1,160 @@
+"""Updates that are read late, in one large batch, or as a CUDA graph are the updates of the plain loop."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from tttkit.config import build_config
+from tttkit.data import open_split
+from tttkit.models import build_model
+from tttkit.train import update
+from tttkit.train.optim import build_optimizer
+from tttkit.train.start import train
+
+GRADIENT = {"max_steps": 20, "batch_size": 2, "grad_accumulation": 3, "log_every": 5, "save_every": 7}
+
+
+def numbers(run):
+    keys = ("step", "loss", "grad_norm", "lr", "num_skipped", "tokens_seen")
+    return [tuple(str(record[key]) for key in keys) for record in run.read_metrics()]
+
+
+@pytest.fixture
+def late(monkeypatch):
+    """A CPU is read as late as a GPU; how many updates each reading found."""
+    found = []
+    plain_init, plain_read = update.Updater.__init__, update.Updater.read
+
+    def init(self, *arguments, **options):
+        plain_init(self, *arguments, **options)
+        self._reads_at_once = False
+
+    def read(self):
+        updates = plain_read(self)
+        found.append(len(updates))
+        return updates
+
+    monkeypatch.setattr(update.Updater, "__init__", init)
+    monkeypatch.setattr(update.Updater, "read", read)
+    return found
+
+
+def poison(monkeypatch, bad_updates):
+    """Make the loss of some updates NaN, counted from now on."""
+    calls = []
+    plain = update.Updater._apply
+
+    def apply(self, loss):
+        calls.append(loss)
+        return plain(self, loss * math.nan if len(calls) in bad_updates else loss)
+
+    monkeypatch.setattr(update.Updater, "_apply", apply)
+    return calls
+
+
+def test_reading_late_changes_nothing_but_when(tiny_values, tmp_path, monkeypatch, request):
+    values = tiny_values(train=GRADIENT, evaluation={"num_checkpoints": 4})
+    calls = poison(monkeypatch, {8, 13})
+    at_once = train(values, tmp_path / "at-once", report=lambda event: None).run
+    calls.clear()
+    reads = request.getfixturevalue("late")
+    late = train(values, tmp_path / "late", report=lambda event: None).run
+    assert numbers(late) == numbers(at_once)
+    assert [row[4] for row in numbers(late)] == ["0", "0", "1", "2", "2"]
+    weights = [(run.path / "final_model" / "model.safetensors").read_bytes() for run in (at_once, late)]
+    assert weights[0] == weights[1]
+    assert sum(reads) == 20
+    assert max(reads) >= 3, "several updates were read together"
+    summaries = [[item["training_loss"] for item in run.read_summaries()] for run in (at_once, late)]
+    assert summaries[0] == summaries[1]
+
+
+def test_divergence_is_seen_late_too(tiny_values, tmp_path, monkeypatch, late):
+    poison(monkeypatch, {9, 10, 11})
+    run = train(tiny_values(train=GRADIENT), tmp_path / "run", report=lambda event: None).run
+    (rollback,) = run.read_metadata()["rollbacks"]
+    assert "not finite in 3 updates in a row" in rollback["why"]
+
+
+def make_updater(tiny_data, tiny_values, device="cpu", **options):
+    config = build_config(tiny_values(train={**GRADIENT, **options}))
+    split = open_split(tiny_data, "train")
+    model = build_model(config.model, seed=0).to(device)
+    optimizer = build_optimizer(model, config.optimizer)
+    return update.Updater(model, optimizer, split, config, torch.device(device), auto_microbatch=False), model
+
+
+def test_one_large_batch_has_the_gradients_of_accumulation(tiny_data, tiny_values):
+    updater, model = make_updater(tiny_data, tiny_values)
+    assert updater.micro_batch == 2
+    windows, found = updater.feed.windows(1), []
+    for micro_batch in (2, 6, 1):
+        updater.restart(micro_batch)
+        loss = updater._accumulate(windows, lambda: None)
+        found.append([loss, *(parameter.grad.clone() for parameter in model.parameters())])
+        model.zero_grad()
+    for other in found[1:]:
+        for expected, value in zip(found[0], other, strict=True):
+            torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_memory_for_a_batch_but_not_for_all_goes_back_to_batches(tiny_data, tiny_values, monkeypatch):
+    updater, _ = make_updater(tiny_data, tiny_values)
+    plain, sizes = update.Updater._backward, []
+
+    def limited(self, batch, share):
+        sizes.append(len(batch))
+        if len(batch) > 2:
+            raise MemoryError
+        return plain(self, batch, share)
+
+    monkeypatch.setattr(update.Updater, "_backward", limited)
+    updater.restart(6)
+    updater.run(1, 1e-3, lambda: None)
+    assert sizes == [6, 2, 2, 2]
+    assert updater.micro_batch == 2
+
+
+def test_an_update_that_is_not_finite_leaves_weights_and_moments_alone(tiny_data, tiny_values):
+    updater, model = make_updater(tiny_data, tiny_values)
+    updater.run(1, 1e-2, lambda: None)
+    state = updater._optimizer.state
+    before = [tensor.clone() for p in model.parameters() for tensor in (p.detach(), *state[p].values())]
+    loss = updater._accumulate(updater.feed.windows(2), lambda: None)
+    updater._apply(loss * math.nan)
+    after = [tensor for p in model.parameters() for tensor in (p.detach(), *state[p].values())]
+    assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
+    updater._apply(updater._accumulate(updater.feed.windows(3), lambda: None))
+    assert not torch.equal(before[0], next(model.parameters()))
+
+
+def test_lanes_start_afresh_after_an_update_that_is_not_finite(tiny_data, tiny_values, monkeypatch):
+    updater, _ = make_updater(tiny_data, tiny_values, carry="lanes")
+    poison(monkeypatch, {2})
+    sizes = []
+    for step in (1, 2, 3):
+        (found,) = updater.run(step, 1e-3, lambda: None)
+        before = updater.feed._lanes._before.layers[0]["delta1"]
+        sizes.append(float(before.abs().sum()))
+        assert found.applied == (step != 2)
+    assert sizes[0] == 0
+    assert sizes[1] > 0
+    assert sizes[2] == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="a CUDA graph needs a GPU")
+def test_a_graph_is_the_update_it_recorded(tiny_data, tiny_values):
+    graphed, plain = (make_updater(tiny_data, tiny_values, "cuda") for _ in range(2))
+    plain[0]._graph._enabled = False
+    found = []
+    for updater, model in (graphed, plain):
+        updates = [updater.run(step, 1e-2 / step, lambda: None, read=step % 4 == 0) for step in range(1, 9)]
+        found.append(([u.loss for group in updates for u in group], list(model.parameters())))
+    assert graphed[0]._graph._graph is not None
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-4)
+    for left, right in zip(found[0][1], found[1][1], strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-3, atol=1e-5)
