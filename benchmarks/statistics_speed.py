@@ -166,7 +166,7 @@ def main() -> None:
     if "--small" not in sys.argv[1:]:
         groups |= chunk_groups(4096, 8191)
     for title, group in groups.items():
-        check(group, 0.05 if "bootstrap" in title else 1e-4)
+        check(group, 0.05 if "bootstrap" in title else 5e-4)  # the peers sum chunks in float32
         times = measure(group)
         print(title)
         for name, values in times.items():
