@@ -10,9 +10,7 @@ import copy
 import dataclasses
 import math
 import time
-from collections import deque
 from collections.abc import Callable
-from statistics import median
 from typing import Any
 
 import torch
@@ -31,16 +29,15 @@ from tttkit.train.export import export_model
 from tttkit.train.metadata import Metadata
 from tttkit.train.metrics import RunLog
 from tttkit.train.optim import build_optimizer
+from tttkit.train.pace import Pace
 from tttkit.train.progress import Progress
 from tttkit.train.resume_proof import ResumeProof
-from tttkit.train.schedule import default_save_every, evaluation_steps, learning_rate
+from tttkit.train.schedule import evaluation_steps, learning_rate
 from tttkit.train.signals import StopRequestedError, StopSignals
 from tttkit.train.update import Update, Updater, is_out_of_memory
 from tttkit.train.utilization import Utilization
 
 Report = Callable[[dict[str, Any]], None]
-MAX_SAVING_SHARE = 0.02
-"""Of the time, unless train.save_every says otherwise."""
 
 
 class Trainer:
@@ -74,6 +71,7 @@ class Trainer:
             self.model, self.optimizer, splits["train"], config, device, auto_microbatch=auto_microbatch
         )
         self.schedule = evaluation_steps(config.train.max_steps, config.evaluation.num_checkpoints)
+        self.pace = Pace(config.train, self.schedule)
         self.early_stopping = EarlyStopping(config.early_stopping, config.train.max_steps)
         self.progress = Progress()
         self.proof = ResumeProof([], 0)
@@ -82,11 +80,7 @@ class Trainer:
             config.model, window=config.train.window, tokens_per_step=self.tokens_per_step,
             precision=config.train.precision, device=device,
         )  # fmt: skip
-        self._save_every = config.train.save_every or default_save_every(config.train.max_steps)
         self._saved: tuple[int, int, int] | None = None
-        self._last_save = time.monotonic()
-        self._step_seconds: deque[float] = deque(maxlen=200)
-        self._evaluation_seconds, self._save_seconds = deque[float](maxlen=5), deque[float](maxlen=5)
         self._summaries: list[dict[str, Any]] = []
         self._divergence: str | None = None
 
@@ -156,7 +150,7 @@ class Trainer:
         """Take note of what updates came to."""
         for update in updates:
             self.progress.count(update.step, update.loss, applied=update.applied)
-            self._step_seconds.append(update.seconds)
+            self.pace.steps.append(update.seconds)
             if not update.applied:
                 self.log.write(f"update {update.step} skipped: {update.numbers}")
             self._divergence = self._divergence or self.progress.divergence()
@@ -188,7 +182,7 @@ class Trainer:
             self._export(f"checkpoint_{index:03d}/model")
         self.progress.evaluated.append(step)
         self.progress.loss_sum, self.progress.num_losses = 0.0, 0
-        self._evaluation_seconds.append(time.perf_counter() - started)
+        self.pace.evaluations.append(time.perf_counter() - started)
         self.metadata.set_early_stopping(self.early_stopping.to_dict())
         self._report_evaluation(summary, is_best=is_best)
         return summary
@@ -213,11 +207,10 @@ class Trainer:
             self._warn(f"state of step {step} not saved, training goes on: {writes.problem}")
             self.log.heartbeat("training", step)
             return
-        self._saved, self._last_save = self._position, time.monotonic()
-        self._save_seconds.append(self._last_save - started)
+        self._saved, seconds = self._position, self.pace.count_save(started)
         if had_problem:
             self.log.write(f"there is room again: state of step {step} saved")
-        self.report({"event": "saved", "step": step, "seconds": self._save_seconds[-1]})
+        self.report({"event": "saved", "step": step, "seconds": seconds})
 
     def _write_state(self) -> None:
         values = {
@@ -228,16 +221,6 @@ class Trainer:
         state_files.save_state(
             self.run_directory, self.progress.step, self.model, self.optimizer, values, self.updater.feed.tensors()
         )
-
-    def eta_seconds(self) -> float | None:
-        """Expected seconds to the end: recent steps, and evaluations and saves to come at their measured times."""
-        if not self._step_seconds:
-            return None
-        num_evaluations = sum(step > self.progress.step for step in self.schedule)
-        num_saves = self.config.train.max_steps // self._save_every - self.progress.step // self._save_every
-        evaluation, save = (median(times or (0.0,)) for times in (self._evaluation_seconds, self._save_seconds))
-        num_steps = self.config.train.max_steps - self.progress.step
-        return num_steps * median(self._step_seconds) + num_evaluations * evaluation + num_saves * save
 
     @property
     def _position(self) -> tuple[int, int, int]:
@@ -250,7 +233,7 @@ class Trainer:
             step = self.progress.step
             is_evaluation = step in self.schedule and step not in self.progress.evaluated
             is_last = step >= self.config.train.max_steps
-            if (is_evaluation or is_last or step % self._save_every == 0) and not self._weights_are_finite():
+            if (is_evaluation or is_last or step % self.pace.save_every == 0) and not self._weights_are_finite():
                 self._roll_back(f"weights were not finite at step {step}")
                 continue
             if is_evaluation:
@@ -262,16 +245,10 @@ class Trainer:
     def _before_step(self) -> None:
         """Save where that is due, was asked for by SIGUSR1, or failed some time ago."""
         asked = self.signals.take_save_request()
-        if asked or self.log.writes.is_due or (self.progress.step % self._save_every == 0 and self._may_save()):
+        if asked or self.log.writes.is_due or self.pace.may_save(self.progress.step):
             self.save()
         if asked:
             self.log.write(f"SIGUSR1: state of step {self.progress.step} saved, going on")
-
-    def _may_save(self) -> bool:
-        """Whether saving by default takes no more than its share of the time."""
-        if self.config.train.save_every is not None or not self._save_seconds:
-            return True
-        return time.monotonic() - self._last_save >= median(self._save_seconds) / MAX_SAVING_SHARE
 
     def _between(self) -> None:
         self.signals.poll()
@@ -335,10 +312,10 @@ class Trainer:
             "lr": update.rate,
             "grad_norm": update.grad_norm,
             "tokens_seen": self.progress.step * self.tokens_per_step,
-            "tokens_per_second": self.tokens_per_step / median(self._step_seconds),
+            "tokens_per_second": self.tokens_per_step / self.pace.step_seconds,
             "num_skipped": self.progress.num_skipped,
-            "eta_seconds": self.eta_seconds(),
-            **self._utilization.record(median(self._step_seconds)),
+            "eta_seconds": self.pace.eta_seconds(self.progress.step),
+            **self._utilization.record(self.pace.step_seconds),
         }
         if self.config.train.stages:
             record["window"] = self.updater.feed.window
