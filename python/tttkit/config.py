@@ -92,7 +92,7 @@ class TrainConfig:
     compile: bool | None = None
     """Run blocks through torch.compile; default on a GPU, and on a CPU for runs of more than some five minutes."""
     num_threads: int | None = Field(default=None, ge=1)
-    """CPU threads; default all cores. Bits depend on it, so it is recorded."""
+    """CPU threads; default OMP_NUM_THREADS, else all cores. Bits depend on it, so it is recorded."""
     save_every: int | None = Field(default=None, ge=1)
     """Steps between resumable states; default a hundredth of the run, at least 50 steps."""
     log_every: int = Field(default=10, ge=1)

@@ -86,6 +86,16 @@ def test_two_runs_are_equal_to_the_bit(whole_run, tiny_values, tmp_path):
             assert file.read_bytes() == (second.path / name / file.name).read_bytes()
 
 
+def test_threads_are_those_of_the_environment_unless_the_run_names_some(tiny_values, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for given, expected in ((None, 1), (2, 2)):
+        with _start(tiny_values(train={"num_threads": given, "max_steps": 1}), tmp_path / str(given)) as process:
+            plan = next(
+                event for event in map(json.loads, process.communicate()[0].splitlines()) if event["event"] == "plan"
+            )
+        assert plan["num_threads"] == expected
+
+
 def test_accumulation_gives_the_update_of_the_whole_batch(tiny_values, tmp_path):
     """The same windows in one batch of 4 or in 4 micro-batches: the same losses up to rounding (model.md 6)."""
     whole = _train(tiny_values(), tmp_path / "a")[0].run

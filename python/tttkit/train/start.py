@@ -129,7 +129,8 @@ def _set_up(run: RunDirectory, old: dict[str, Any] | None, request: Request, sig
     accepted = refuse_other_run(old, config, splits, run, request.allowed) if old else []
     if old and old.get("result", {}).get("reason") in _ENDED:
         return None
-    prepare_cpu(config.train.num_threads or len(os.sched_getaffinity(0)))
+    usual = None if "OMP_NUM_THREADS" in os.environ else len(os.sched_getaffinity(0))
+    prepare_cpu(config.train.num_threads or usual)
     torch.manual_seed(config.train.seed)
     assert config.train.device is not None
     trainer = Trainer(
