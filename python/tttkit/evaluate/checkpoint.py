@@ -57,29 +57,19 @@ class Evaluation:
 
     def intervals(self, context: Context) -> PairedBootstrap:
         """Paired comparison of a windowed context with `full`."""
-        return paired_bootstrap(
-            self.nll["full"],
-            self.nll[context],
-            self.protocol.chunk_size,
-            self.protocol.chunk_stride,
-            self.protocol.num_resamples,
-            BOOTSTRAP_SEED,
-        )
+        return self._bootstrap(context, None)
 
     def document_intervals(self, context: Context) -> PairedBootstrap | None:
         """As `intervals`, but whole documents are resampled; None where all sequences begin in one."""
         names, groups = np.unique(self.documents, return_inverse=True)
-        if names.size < 2:
-            return None
+        return self._bootstrap(context, groups.astype(np.uint32)) if names.size > 1 else None
+
+    def _bootstrap(self, context: Context, groups: NDArray[np.uint32] | None) -> PairedBootstrap:
+        protocol = self.protocol
         return paired_bootstrap(
-            self.nll["full"],
-            self.nll[context],
-            self.protocol.chunk_size,
-            self.protocol.chunk_stride,
-            self.protocol.num_resamples,
-            BOOTSTRAP_SEED,
-            groups=groups.astype(np.uint32),
-        )
+            self.nll["full"], self.nll[context], protocol.chunk_size, protocol.chunk_stride, protocol.num_resamples,
+            BOOTSTRAP_SEED, groups=groups,
+        )  # fmt: skip
 
     def summary(self) -> dict[str, Any]:
         """summary.json, as far as the evaluation knows it: the earlier system's keys and ours. Unknown is None."""
