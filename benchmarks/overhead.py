@@ -119,6 +119,7 @@ def quick(folder: Path, data: Path, manifest: Manifest) -> None:
     config = resolved("quick", data, manifest, every)
     times: dict[str, list[float]] = {"writing": [], "silent": []}
     shares, num_bytes = [], 0
+    train(build_trainer(folder / "warm-up", config), NUM_STEPS // 5)
     for index in range(ROUNDS):
         for kind in ("writing", "silent")[:: (-1) ** index]:
             trainer = build_trainer(folder / f"{kind}_{index}", config)

@@ -5,4 +5,6 @@
 #[path = "../bodies.rs"]
 mod bodies;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| bodies::shard(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    bodies::shard(bytes);
+});
