@@ -236,4 +236,5 @@ def test_the_earlier_systems_run_of_501_checkpoints(shared, tmp_path):
     drawn = {path.stem: path for path in draw_run(run, tmp_path, ["svg"])}
     assert set(drawn) == {"curriculum_length_gen_evolution", "ratio_by_position", "ratio_by_step", "ratio_map"}
     assert {"1W", "2W", "5W", "10W", "20W"} <= set(texts(drawn["ratio_map"]))
-    assert "Ratio over training at each position" in texts(drawn["ratio_by_step"]), "without intervals: it kept none"
+    title = "Ratio over training at each position, means of 10 evaluations"
+    assert title in texts(drawn["ratio_by_step"]), "without intervals: it kept none"

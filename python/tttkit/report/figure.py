@@ -41,8 +41,8 @@ LOOK: Any = {
 }  # fmt: skip
 """Sizes for a figure 6 inches wide, so that it can still be read at half of that, a paper's column. The salt makes the
 names inside an SVG depend on nothing but the data."""
-_SMALLEST_GAP = 0.055
-"""Between two labels at the ends of lines, as a share of the axes' height."""
+_LABEL_HEIGHT = 10.4 / 72
+"""Of a label at the end of a line, with the gap to the next, in inches."""
 thousands = FuncFormatter(lambda value, _: f"{value:,.0f}")
 digits = FuncFormatter(lambda value, _: f"{value:,.4g}" if value < 10 else f"{value:,.0f}")
 
@@ -177,16 +177,22 @@ def label_ends(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
     known = sorted((end for end in ends if np.isfinite(end[0])), key=lambda end: end[0])
     if not known:
         return
+    gap = _LABEL_HEIGHT * axes.figure.dpi / axes.get_window_extent().height
     to_axes = axes.transData + axes.transAxes.inverted()
     heights = [float(to_axes.transform((0.0 if axes.get_xscale() == "linear" else 1.0, y))[1]) for y, _, _ in known]
     for index in range(1, len(heights)):
-        heights[index] = max(heights[index], heights[index - 1] + _SMALLEST_GAP)
+        heights[index] = max(heights[index], heights[index - 1] + gap)
     over = max(0.0, heights[-1] - 1.0)
     heights[-1] -= over
     for index in range(len(heights) - 2, -1, -1):
-        heights[index] = min(heights[index], heights[index + 1] - _SMALLEST_GAP)
+        heights[index] = min(heights[index], heights[index + 1] - gap)
     for height, (_, text, colour) in zip(heights, known, strict=True):
         axes.annotate(
             text, (1.0, height), (4, 0), xycoords="axes fraction", textcoords="offset points",
             va="center", color=colour, fontsize=9.5,
         )  # fmt: skip
+
+
+def short_name(name: str) -> str:
+    """A name that fits beside a line: its start and its end."""
+    return name if len(name) <= 22 else f"{name[:10]}…{name[-11:]}"

@@ -30,6 +30,8 @@ from tttkit.report.figure import (
 
 _WINDOWED = ("sw", "sw_aligned", "reset")
 _INTERVALS = ", with 95 % intervals"
+_MOST_STEPS = 100
+"""Lines of more evaluations hide each other behind their noise: running means are drawn."""
 
 
 def plot_ratio_by_position(curves: dict[str, Any], path: Path) -> Path | None:
@@ -69,26 +71,35 @@ def plot_ratio_by_step(summaries: list[dict[str, Any]], path: Path, scales: Scal
         figure = Figure(figsize=(6, 3.4), layout="constrained")
         axes = figure.subplots()
         steps = np.array([int(item.get("step") or 0) for item in summaries], dtype=np.float64)
+        alone = steps.size == 1
+        over = 1 if steps.size <= _MOST_STEPS else steps.size // 50
         names: list[tuple[float, str, str]] = []
-        has_intervals = any(item.get(f"ratio_ci_low_at_{labels[-1]}xW") is not None for item in summaries)
-        for multiple, look in zip(labels, CYCLE, strict=False):
-            ratio = floats([ratio_at(item, multiple) for item in summaries])
-            bounds = [
-                floats([item.get(f"ratio_ci_{side}_at_{multiple}xW") for item in summaries]) for side in ("low", "high")
-            ]
-            # One step alone has all its bars at one place: they stand beside each other.
-            apart = labels.index(multiple) - (len(labels) - 1) / 2 if steps.size == 1 else 0.0
-            _draw(axes, steps + apart, ratio, bounds, look)
+        for index, (multiple, look) in enumerate(zip(labels, CYCLE, strict=False)):
+            ratio, *bounds = (
+                _running_mean(floats(values), over)
+                for values in (
+                    [ratio_at(item, multiple) for item in summaries],
+                    *([item.get(f"ratio_ci_{side}_at_{multiple}xW") for item in summaries] for side in ("low", "high")),
+                )
+            )
+            _draw(axes, np.array([float(index)]) if alone else steps, ratio, bounds, look)
             known = ratio[np.isfinite(ratio)]
             names.append((float(known[-1]) if known.size else np.nan, f"{multiple} x W", look[0]))
         ratio_y(axes)
-        step_x(axes, steps, scales)
-        axes.set_xlabel("training step")
         axes.set_ylabel("SW / full (above 1: full better)")
-        if steps.size == 1:
-            axes.set_xlim(steps[0] - 0.7 * len(labels), steps[0] + 0.7 * len(labels))
-        axes.set_title(f"Ratio over training at each position{_INTERVALS if has_intervals else ''}")
-        label_ends(axes, names)
+        has_intervals = any(item.get(f"ratio_ci_low_at_{labels[-1]}xW") is not None for item in summaries)
+        notes = (_INTERVALS if has_intervals else "") + (f", means of {over} evaluations" if over > 1 else "")
+        if alone:  # positions beside each other, since a step alone is no axis
+            axes.set_xticks(range(len(labels)), [name for _, name, _ in names])
+            axes.set_xlim(-0.7, len(labels) - 0.3)
+            axes.set_xlabel("position in the sequence")
+            at = "" if summaries[0].get("step") is None else f" at step {steps[0]:,.0f}"
+            axes.set_title(f"Ratio at each position{at}{notes}")
+        else:
+            step_x(axes, steps, scales)
+            axes.set_xlabel("training step")
+            axes.set_title(f"Ratio over training at each position{notes}")
+            label_ends(axes, names)
         return save(figure, path)
 
 
@@ -112,8 +123,9 @@ def plot_ratio_map(curves: list[dict[str, Any]], path: Path) -> Path | None:
         norm = CenteredNorm(0.0, halfrange=reach)
         mesh = axes.pcolormesh(borders, _edges(steps), ratios, cmap="PuOr_r", norm=norm, rasterized=True)
         below = np.argwhere(ratios < 0)
-        size = float(np.clip(900 / ratios.size, 0.05, 3))
-        axes.scatter(middles[below[:, 1]], steps[below[:, 0]], s=size, c="0.25", linewidths=0)
+        size = float(np.clip(2000 / ratios.size, 0.05, 3))
+        dark = ratios[below[:, 0], below[:, 1]] < -0.6 * reach
+        axes.scatter(middles[below[:, 1]], steps[below[:, 0]], s=size, c=np.where(dark, "1.0", "0.25"), linewidths=0)
         bar = figure.colorbar(
             mesh, ax=axes, pad=0.02, aspect=30, label=f"{context} / full (dots: below 1)", extend="both"
         )
@@ -124,6 +136,14 @@ def plot_ratio_map(curves: list[dict[str, Any]], path: Path) -> Path | None:
         axes.set_ylabel("training step")
         axes.set_title("Where and when the full context is better (above 1)")
         return save(figure, path)
+
+
+def _running_mean(ratios: NDArray[np.float64], over: int) -> NDArray[np.float64]:
+    """Geometric mean of each ratio and its neighbours, `over` in all; what is not known stays so and counts nowhere."""
+    known = np.isfinite(ratios)
+    logs = np.log(ratios, where=known, out=np.zeros(ratios.size))
+    sums, counts = (np.convolve(values, np.ones(over), "same") for values in (logs, known.astype(np.float64)))
+    return np.where(known, np.exp(sums / np.maximum(1.0, counts)), np.nan)
 
 
 def _columns(axes: Axes, curves: dict[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -8,12 +8,25 @@ from typing import Any
 
 import numpy as np
 from matplotlib import style
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from tttkit.report.curves import floats
-from tttkit.report.figure import CYCLE, GREY, LOOK, USUAL, Scales, log_x, save, step_x, value_axis
+from tttkit.report.figure import (
+    CYCLE,
+    GREY,
+    LOOK,
+    USUAL,
+    Scales,
+    label_ends,
+    log_x,
+    save,
+    short_name,
+    step_x,
+    value_axis,
+)
 
 _SMOOTHING_SHARE = 0.02
 """The average over recent losses looks back over about this share of the run."""
@@ -50,8 +63,7 @@ def plot_training(
         top.set_title("Training loss and learning rate")
         top.legend(loc="upper right")
         bottom.set_ylabel("learning rate")
-        bottom.set_ylim(bottom=0)
-        bottom.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.1e}" if value else "0"))
+        _rate_ticks(bottom, rate)
         step_x(bottom, steps, scales)
         note = " (dotted: a process went on from there)" if len(segments) > 1 else ""
         bottom.set_xlabel(f"training step{note}")
@@ -65,37 +77,49 @@ def plot_comparison(runs: list[tuple[str, list[dict[str, Any]]]], path: Path, sc
     """
     label = _longest_common(runs)
     with style.context(["default", LOOK]):
-        figure = Figure(figsize=(6, 5.2), layout="constrained")
+        # High enough for the names beside each panel.
+        figure = Figure(figsize=(6, max(5.2, 1.5 + 0.4 * len(runs))), layout="constrained")
         panels = figure.subplots(2, 1, sharex=True)
         keys = ("selection_ppl", f"ttt_ppl_at_{label}")
         titles = ("Perplexity within the window (1 x W)", f"Perplexity at {label.replace('xW', ' x W')}, full context")
         for axes, key, title in zip(panels, keys, titles, strict=True):
-            for index, (name, summaries) in enumerate(runs):
-                colour, line = CYCLE[index % len(CYCLE)]
-                tokens = floats([item.get("tokens_seen") for item in summaries])
-                values = floats([item.get(key) or (item.get("ttt_ppl_at_1xW") if key == keys[0] else None)
-                                 for item in summaries])  # fmt: skip
-                axes.plot(
-                    tokens,
-                    values,
-                    color=colour,
-                    linestyle=line,
-                    linewidth=1.3,
-                    marker="o",
-                    markersize=2.5,
-                    label=_short(name),
-                )
-            value_axis(axes, scales)
-            axes.grid(axis="y", color="0.9", linewidth=0.6)
-            axes.set_axisbelow(True)
-            axes.set_ylabel("perplexity")
             axes.set_title(title)
+            _draw_runs(axes, runs, key, scales)
         if scales.log_x:
             log_x(panels[1])
         panels[1].xaxis.set_major_formatter(FuncFormatter(_tokens))
         panels[1].set_xlabel("training tokens")
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(3, len(runs)))
         return save(figure, path)
+
+
+def _draw_runs(axes: Axes, runs: list[tuple[str, list[dict[str, Any]]]], key: str, scales: Scales) -> None:
+    """A line per run with its name at the end. The axis holds what was trained: untrained models, far above it, are
+    equal, and an axis up to them would leave no room for differences."""
+    names, trained = [], []
+    for index, (name, summaries) in enumerate(runs):
+        colour, line = CYCLE[index % len(CYCLE)]
+        tokens = floats([item.get("tokens_seen") for item in summaries])
+        values = floats([item.get(key) or (item.get("ttt_ppl_at_1xW") if key == "selection_ppl" else None)
+                         for item in summaries])  # fmt: skip
+        axes.plot(tokens, values, color=colour, linestyle=line, linewidth=1.3, marker="o", markersize=2.5)
+        known = values[np.isfinite(values)]
+        names.append((float(known[-1]) if known.size else np.nan, short_name(name), colour))
+        trained.append(values[np.isfinite(values) & (tokens > 0)])
+    value_axis(axes, scales, subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
+    shown = np.concatenate(trained)
+    if np.unique(shown).size > 1:
+        axes.set_ylim(0.95 * shown.min(), 1.05 * shown.max())
+    axes.grid(axis="y", color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.set_ylabel("perplexity")
+    label_ends(axes, names)
+
+
+def _rate_ticks(axes: Axes, rate: NDArray[np.float64]) -> None:
+    """0 and the highest learning rate: the panel is low, and these two are what a reader asks for."""
+    peak = float(np.nanmax(rate)) if np.isfinite(rate).any() else 0.0
+    axes.set_ylim(0, 1.1 * peak if peak else 1)
+    axes.set_yticks([0, peak] if peak else [0], ["0", f"{peak:.3g}"] if peak else ["0"])
 
 
 def smooth(values: NDArray[np.float64], over: float | None = None) -> NDArray[np.float64]:
@@ -125,10 +149,6 @@ def _longest_common(runs: list[tuple[str, list[dict[str, Any]]]]) -> str:
                  if (match := re.match(r"^ttt_ppl_at_(\d+)xW$", key))}  # fmt: skip
         shared = found if shared is None else shared & found
     return f"{max(shared or {1})}xW"
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 22 else f"{name[:10]}…{name[-11:]}"
 
 
 def _tokens(value: float, _: int) -> str:
