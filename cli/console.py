@@ -133,10 +133,20 @@ def progress_bar(*columns: str | ProgressColumn, disable: bool = False, expand: 
 
 def print_table(table: Table, console: Console = out) -> None:
     """Print a table of data. It is never narrower than its content: a number cut short is a wrong number."""
-    needed = Measurement.get(console, console.options.update_width(10 * PIPED_WIDTH), table).maximum
+    needed = width_of(table)
     if needed > console.width:
         table.width = needed
     console.print(table, crop=False)
+
+
+def width_of(table: Table) -> int:
+    """Columns that a table needs to show all of its content."""
+    return Measurement.get(out, out.options.update_width(10 * PIPED_WIDTH), table).maximum
+
+
+def room(console: Console = out) -> int | None:
+    """Columns of the terminal; None where there is none, and lines may be of any length."""
+    return console.width if console.is_terminal else None
 
 
 def print_rows(rows: list[tuple[str, str]], console: Console = out) -> None:

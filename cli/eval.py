@@ -12,7 +12,7 @@ from tttkit.errors import UsageError
 from tttkit.files import json_safe
 from tttkit.rundir import RunDirectory, exclusive, find_run
 
-from .console import err, print_json, print_table
+from .console import err, print_json, print_table, room
 from .eval_model import Request, evaluate
 from .stopping import stoppable
 from .tables import evaluation_table, models_table, ratios_table, slots_table, whole_split_table
@@ -179,7 +179,7 @@ def _show(done: list[tuple[str, dict[str, Any], Path]], *, json_output: bool) ->
         print_json(json_safe(summaries[0] if len(summaries) == 1 else summaries))
         return
     for summary in summaries:
-        print_table(evaluation_table(summary))
+        print_table(evaluation_table(summary, width=room()))
         slots = slots_table(summary)
         if slots is not None:
             print_table(slots)

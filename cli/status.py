@@ -18,14 +18,13 @@ from tttkit.files import json_safe
 from tttkit.report.status import LIVE_STATES, RunStatus, read_status
 from tttkit.rundir import RunDirectory, find_run
 
-from .console import err, out, print_json, print_table, stdout_is_gone
+from .console import err, out, print_json, print_table, room, stdout_is_gone
 from .looks import Look, look_at, recall, remember
 from .status_view import details, overview, screen, troubles
 from .units import duration
 
 _CHECK_CODES = {"stalled": 3, "crashed": 4, "nan-stopped": 5, "disk-full": 6}
 _REDRAW_SECONDS = 0.5
-_NARROW = 80
 
 
 def status(
@@ -118,5 +117,5 @@ def _next(found: list[RunStatus], *, watching: bool = False) -> str:
 
 def _parts(found: list[RunStatus], before: list[Look | None]) -> list[RenderableType]:
     if len(found) == 1:
-        return details(found[0], before[0], narrow=out.is_terminal and out.width < _NARROW)
+        return details(found[0], before[0], width=room())
     return [overview(found), *troubles(found)]

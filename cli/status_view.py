@@ -21,11 +21,11 @@ _COLOURS = {
 _BAR_WIDTH = 20
 
 
-def details(item: RunStatus, before: Look | None, *, narrow: bool) -> list[RenderableType]:
-    """Everything about one run, most needed first: a low terminal cuts the end off."""
+def details(item: RunStatus, before: Look | None, *, width: int | None) -> list[RenderableType]:
+    """Everything about one run in so many columns, most needed first: a low terminal cuts the end off."""
     parts: list[RenderableType] = [rows_of([(name, text) for name, text in _rows(item, before) if text])]
     if item.latest and "ttt_ppl_at_1xW" in item.latest:
-        parts.append(evaluation_table(item.latest, narrow=narrow))
+        parts.append(evaluation_table(item.latest, width=width))
     return [*parts, *(Text(line, overflow="fold") for line in item.log)]
 
 

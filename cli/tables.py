@@ -9,36 +9,42 @@ from rich.table import Table
 
 from tttkit.analyze.contest import PREFIXES, contests_of_summary, judge, ratio_of
 
+from .console import width_of
 from .units import sparkline
 
 
-def evaluation_table(summary: dict[str, Any], *, narrow: bool = False) -> Table:
+def evaluation_table(summary: dict[str, Any], *, width: int | None = None) -> Table:
     """Perplexity of every context at every label of one evaluation, with the ratio SW/full and its 95 % interval.
 
-    Where it is `narrow`, for a terminal below 80 columns, full and sw alone, without the interval.
+    Where that needs more columns than `width`, without the interval and `sw_aligned`; else full and sw alone.
 
     `summary` is a summary.json of a run, which has a step, or of `tttkit eval checkpoint`, which has a path.
     """
+    whole = _evaluation_table(summary, tuple(PREFIXES), interval=True)
+    if width is None or width_of(whole) <= width:
+        return whole
+    less = _evaluation_table(summary, ("full", "sw", "reset"), interval=False)
+    return less if width_of(less) <= width else _evaluation_table(summary, ("full", "sw"), interval=None)
+
+
+def _evaluation_table(summary: dict[str, Any], contexts: tuple[str, ...], *, interval: bool | None) -> Table:
+    """Ratio with its interval and the winner, the ratio and the winner (False), or the ratio alone (None)."""
     labels = [key.removeprefix("ttt_ppl_at_") for key in summary if key.startswith("ttt_ppl_at_")]
     where = f"at step {summary['step']:,}" if summary.get("step") is not None else f"of {summary.get('path', 'a run')}"
     if summary.get("num_sequences"):  # the earlier system did not always count them
         where += f", n = {summary['num_sequences']} sequences"
     table = Table(title=escape(f"perplexity by context {where}"), title_justify="left")
-    contexts = ("full", "sw") if narrow else tuple(PREFIXES)
     table.add_column("position")
     for context in contexts:
         table.add_column(context, justify="right")
-    table.add_column("SW/full" if narrow else "SW/full [95 %]", justify="right")
-    if not narrow:
+    table.add_column("SW/full [95 %]" if interval else "SW/full", justify="right")
+    if interval is not None:
         table.add_column("better (95 %)")
     for label in labels:
         figures = [_figure(summary.get(f"{PREFIXES[context]}_ppl_at_{label}")) for context in contexts]
-        cells = (
-            [*figures, _ratio(summary, label)]
-            if narrow
-            else [*figures, _interval(summary, label), _better(summary, label)]
-        )
-        table.add_row(label.replace("xW", " x W"), *cells)
+        ratio = _interval(summary, label) if interval else _ratio(summary, label)
+        winner = [] if interval is None else [_better(summary, label)]
+        table.add_row(label.replace("xW", " x W"), *figures, ratio, *winner)
     return table
 
 
@@ -47,7 +53,7 @@ def _better(summary: dict[str, Any], label: str) -> str:
     found = [] if label == "1xW" else contests_of_summary(summary, int(label.removesuffix("xW")))
     if not found:
         return "-"
-    return {"full": "[ok]full[/]", "none": "no difference found"}.get(winner := judge(found), winner)
+    return {"full": "[ok]full[/]", "none": "no difference"}.get(winner := judge(found), winner)
 
 
 def _ratio(summary: dict[str, Any], label: str) -> str:

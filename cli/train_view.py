@@ -14,7 +14,7 @@ from rich.markup import escape
 from tttkit.files import json_safe
 from tttkit.rundir import RunDirectory
 
-from .console import err, out, print_json, print_rows, print_table
+from .console import err, out, print_json, print_rows, print_table, room
 from .tables import evaluation_table
 from .train_live import LiveRows
 from .train_screens import first_screen, last_screen
@@ -79,7 +79,7 @@ class TrainView:
             end = {"event": "end", "run": str(run.path), **result, "already_ended": already_ended}
             print_json(json_safe(end), indent=None)
         elif summaries:
-            print_table(evaluation_table(summaries[-1], narrow=_is_narrow()))
+            print_table(evaluation_table(summaries[-1], width=room()))
             out.print(
                 f"unigram_ppl={result['unigram_ppl']:.2f} final_ppl_at_1xW={result['final_ppl_at_1xW']:.2f}",
                 soft_wrap=True,
@@ -139,7 +139,7 @@ class TrainView:
             f"eval_seconds={summary['eval_seconds']:.1f}"
         )
         if not self.quiet and (self.json_events or not event["is_last"]):  # the last one is the result: `finished`
-            print_table(evaluation_table(summary, narrow=_is_narrow()), err)
+            print_table(evaluation_table(summary, width=room(err)), err)
         if self._rows:
             self._rows.at_step(summary["step"])
 
@@ -153,8 +153,3 @@ class TrainView:
     def _say(self, text: str) -> None:
         if not self.quiet:
             err.print(text, soft_wrap=True)
-
-
-def _is_narrow() -> bool:
-    """Whether the wide table would be broken by the terminal's edge."""
-    return err.is_terminal and err.width < 80

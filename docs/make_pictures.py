@@ -45,7 +45,7 @@ def draw(run: RunDirectory) -> None:
     plot_ratio_by_position(curves[-1], DOCS / "ratio.png")
     console = Console(record=True, width=COLUMNS, theme=THEME, highlight=False, force_terminal=True, file=io.StringIO())
     console.print("$ tttkit status runs/quick", style="bold")
-    for part in details(read_status(run), None, narrow=False):
+    for part in details(read_status(run), None, width=None):
         console.print(part)
     svg = console.export_svg(title="tttkit status", unique_id="tttkit")
     # Rich names a font on another host; a page that shows this picture shall ask nobody.
