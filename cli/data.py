@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -78,7 +79,9 @@ def prepare(
     if manifest.num_mended:
         err.print(f"[warning]warning:[/] invalid UTF-8 in {manifest.num_mended:,} files or lines ({bad_utf8})")
     view.finished(manifest)
-    err.print(f"[ok]ready[/] [path]{shown}[/]; next: tttkit train --data {shown}", soft_wrap=True)
+    err.print(
+        f"[ok]ready[/] [path]{shown}[/]; next: tttkit train --data {escape(shlex.quote(str(output)))}", soft_wrap=True
+    )
 
 
 @data_app.command()
@@ -141,7 +144,9 @@ def verify(
         if sha256_of(split.tokenizer_path) != manifest.tokenizer_sha256:
             raise DataError(f"{split.tokenizer_path} does not have the SHA-256 that the manifest says")
         if not json_output:
-            out.print(f"{name}: {len(manifest.splits[name].shards)} shards, {split.num_tokens:,} tokens, all right")
+            count = len(manifest.splits[name].shards)
+            shards = f"{count} shard{'s' if count != 1 else ''}"
+            out.print(f"{name}: {shards}, {split.num_tokens:,} tokens, all right")
     if json_output:
         print_json({"data": str(path), "fingerprint": manifest.fingerprint, "splits": list(manifest.splits)})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,7 +34,7 @@ def first_screen(plan: dict[str, Any], environment: Mapping[str, str]) -> list[t
         ("ETA", "measured from the first steps on" if steps else "nothing left to train"),
         ("writes to", f"[path]{run}[/]"),
         ("to stop", "Ctrl-C or SIGTERM saves and stops; the same command goes on from there"),
-        ("to watch", f"tttkit status {run} --loop"),
+        ("to watch", f"tttkit status {escape(shlex.quote(plan['run']))} --loop"),
     ]
     return [*rows, ("terminal", _terminal(environment))]
 
@@ -50,10 +51,10 @@ def last_screen(plan: dict[str, Any], result: dict[str, Any], run: str, seconds:
         best = f"selection_ppl {perplexity(result['best_selection_ppl'])} at evaluation {result['best_checkpoint_idx']}"
         rows.append(("best", f"{best}: [path]{path}/best_model[/]"))
     rows.append(("last", f"step {result['step']:,}: [path]{path}/final_model[/]"))
-    commands = [f"tttkit status {path}"]
+    commands = [["tttkit", "status", run]]
     if evaluated:
-        commands += [f"tttkit plot {path}", f"tttkit eval checkpoint {path}/best_model"]
-    return [*rows, ("next", "\n".join(commands))]
+        commands += [["tttkit", "plot", run], ["tttkit", "eval", "checkpoint", f"{run}/best_model"]]
+    return [*rows, ("next", "\n".join(escape(shlex.join(command)) for command in commands))]
 
 
 def _code(plan: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import struct
 import sys
 from collections.abc import Iterator
@@ -54,6 +55,11 @@ class RunDirectory:
     """Weights after the last step."""
     evolution_plot = property(lambda self: self.path / "curriculum_length_gen_evolution.png")
     """The evolution of length generalization over the run."""
+
+    @property
+    def argument(self) -> str:
+        """What names the run in a command, as a shell takes it."""
+        return shlex.quote(str(self.results or self.path))
 
     def checkpoint(self, index: int) -> Path:
         """Directory of evaluation `index`."""
@@ -171,7 +177,7 @@ def exclusive(run: RunDirectory) -> Iterator[None]:
             holder = os.pread(descriptor, 256, 0).decode(errors="replace").strip() or "an unknown process"
             raise RunLockedError(
                 f"{run.path} is in use by {holder.partition(', started')[0]}",
-                hint=f"look at it with `tttkit status {run.path}`, or choose another --out",
+                hint=f"look at it with `tttkit status {run.argument}`, or choose another --out",
             ) from error
         with suppress(OSError):  # on a full disk the name of the holder is missing, the lock holds all the same
             os.ftruncate(descriptor, 0)

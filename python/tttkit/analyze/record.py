@@ -120,7 +120,7 @@ def load(run: RunDirectory) -> Record:
     if not summaries:
         raise UsageError(
             f"{run.results or run.path} has no evaluation yet",
-            hint=f"look at it with `tttkit status {run.results or run.path}`",
+            hint=f"look at it with `tttkit status {run.argument}`",
         )
     checkpoints = [
         Checkpoint(

@@ -31,7 +31,7 @@ def load_curves(run: RunDirectory) -> list[dict[str, Any]]:
         loaded.append({"model": summary.get("model"), **curves, "step": summary["step"], "checkpoint_idx": index})
     loaded = [curves for curves in loaded if curves["ends"]]
     if not loaded:
-        raise UsageError(f"{run.path} has no evaluation yet", hint=f"look at it with `tttkit status {run.path}`")
+        raise UsageError(f"{run.path} has no evaluation yet", hint=f"look at it with `tttkit status {run.argument}`")
     return sorted(loaded, key=lambda curves: int(curves["step"] or 0))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import json
 import math
+import shlex
 from collections.abc import Sequence
 from importlib.resources import files as resources
 from pathlib import Path
@@ -42,7 +43,7 @@ def write_html(
     curves = [] if load_means(run) else load_curves(run)  # the earlier system kept means alone of some runs
     summaries, metadata = legacy.read_summaries(run), legacy.read_metadata(run)
     if not summaries:
-        raise UsageError(f"{run.path} has no evaluation yet", hint=f"look at it with `tttkit status {run.path}`")
+        raise UsageError(f"{run.path} has no evaluation yet", hint=f"look at it with `tttkit status {run.argument}`")
     shown = _thin(curves, MOST_CHECKPOINTS)
     best = metadata.get("early_stopping", {}).get("best_checkpoint")
     data = {
@@ -196,7 +197,7 @@ def _evaluations(summaries: list[dict[str, Any]], labels: list[int], best: int |
 def _settings(metadata: dict[str, Any]) -> str:
     """Configuration, data, environment and segments as tables of names and values."""
     parts = []
-    command = " ".join(str(part) for part in metadata.get("command", []))
+    command = shlex.join(str(part) for part in metadata.get("command", []))
     if command:
         parts.append(f"<p>command: <code>{_text(command)}</code></p>")
     sections = {

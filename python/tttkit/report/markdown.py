@@ -6,6 +6,7 @@ Equal runs give equal bytes: no date of writing, no path but the run's own name,
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterable
 from typing import Any
 
@@ -264,9 +265,10 @@ def _commands(record: Record, comparison: Comparison | None) -> str:
     command = record.metadata.get("command")
     lines = []
     if isinstance(command, list) and command:
-        lines.append(" ".join(str(part) for part in command))
-    others = "" if comparison is None else "".join(f" --against {name}" for name in comparison.runs[1:])
-    lines += [f"tttkit eval run {record.name}", f"tttkit plot {record.name}", f"tttkit report {record.name}{others}"]
+        lines.append(shlex.join(str(part) for part in command))
+    name = shlex.quote(record.name)
+    others = "" if comparison is None else "".join(f" --against {shlex.quote(other)}" for other in comparison.runs[1:])
+    lines += [f"tttkit eval run {name}", f"tttkit plot {name}", f"tttkit report {name}{others}"]
     if record.is_legacy:
         lines = lines[-2:]
     return "```\n" + "\n".join(lines) + "\n```"

@@ -212,23 +212,24 @@ def _reason_of_end(reason: str, result: dict[str, Any], metadata: dict[str, Any]
 def _next_command(state: str, run: RunDirectory, metadata: dict[str, Any]) -> str:
     """What to do with a run in this state, as a command."""
     heartbeat = run.read_heartbeat() or {}
-    again = shlex.join(metadata.get("command", [])) or f"tttkit train --out {run.path}"
+    again = shlex.join(metadata.get("command", [])) or f"tttkit train --out {run.argument}"
     if state in LIVE_STATES:
-        return f"tttkit status {run.path} --loop"
+        return f"tttkit status {run.argument} --loop"
     if state == "stalled" and processes.is_stopped(heartbeat):
         return f"kill -CONT {heartbeat['pid']}"
     if state == "stalled":
-        return f"kill {heartbeat.get('pid', 'PID')}; tttkit resume {run.path}  (unless it goes on by itself)"
+        return f"kill {heartbeat.get('pid', 'PID')}; tttkit resume {run.argument}  (unless it goes on by itself)"
     if state == "disk-full" and is_locked(run):
-        return f"tttkit doctor {run.path}  (says how much room it needs)"
+        return f"tttkit doctor {run.argument}  (says how much room it needs)"
     if state in ("preempted", "crashed", "disk-full"):
         return f"{again}  (goes on from the last saved state)"
     if state == "nan-stopped":
         rate = metadata.get("config", {}).get("optimizer", {}).get("learning_rate", 0.0)
-        return f"{again} --learning-rate {rate / 2:g} --out {run.path}-lower-rate"
+        return f"{again} --learning-rate {rate / 2:g} --out {shlex.quote(f'{run.path}-lower-rate')}"
     if state == "unknown" and "config" in metadata:
-        return f"ssh {heartbeat.get('host', 'HOST')} tttkit status {run.path.absolute()}"
-    return f"tttkit plot {run.results or run.path}"
+        there = shlex.quote(shlex.quote(str(run.path.absolute())))  # for the shell here and the one there
+        return f"ssh {heartbeat.get('host', 'HOST')} tttkit status {there}"
+    return f"tttkit plot {run.argument}"
 
 
 def _latest_step(

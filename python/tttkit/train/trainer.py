@@ -113,7 +113,7 @@ class Trainer:
             raise PreemptedError(
                 f"stopped by {request} at step {self.progress.step} of {self.config.train.max_steps}; "
                 f"{'state saved' if self._saved == self._position else self.log.writes.problem or 'state not saved'}",
-                hint=f"go on with `tttkit resume {self.run_directory.path}`",
+                hint=f"go on with `tttkit resume {self.run_directory.argument}`",
             ) from None
         except DiskFullError:
             self.metadata.end_segment(self.progress.step, "disk-full")

@@ -1,0 +1,56 @@
+"""Commands that are offered can be copied, whatever a run is called."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+
+import pytest
+
+from tests.cli.conftest import tttkit
+from tttkit.rundir import RunDirectory, exclusive
+from tttkit_cli.train_screens import last_screen
+
+NAME = "my run; 'it' [bold]"
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    return RunDirectory(shutil.copytree(finished, tmp_path / NAME))
+
+
+@pytest.mark.parametrize(
+    ("reason", "command"),
+    [("finished", "plot"), ("crashed", "train"), ("nan-stopped", "train"), ("preempted", "train")],
+)
+def test_status_offers_a_command_for_a_shell(run, reason, command):
+    metadata = json.loads(run.metadata.read_text())
+    metadata |= {"command": [], "result": {**metadata["result"], "reason": reason}}
+    run.metadata.write_text(json.dumps(metadata))
+    (offered,) = tttkit("status", run.path).err.splitlines()
+    words = shlex.split(offered.removeprefix("next: "))
+    assert words[:2] == ["tttkit", command]
+    assert any(word.startswith(str(run.path)) for word in words)
+
+
+def test_a_run_in_use_and_one_without_an_evaluation(run, tmp_path):
+    with exclusive(run):
+        assert shlex.split(tttkit("status", run.path).err)[1:4] == ["tttkit", "status", str(run.path)]
+        locked = tttkit("train", "--data", run.path / "nowhere", "--out", run.path)
+    assert shlex.quote(str(run.path)) in locked.error
+    for index in range(3):
+        shutil.rmtree(run.checkpoint(index))
+    run.summaries.unlink()
+    for verb in ("plot", "report"):
+        assert f"`tttkit status {shlex.quote(str(run.path))}`" in tttkit(verb, run.path).error
+
+
+def test_the_last_screen():
+    result = {"step": 6, "total_checkpoints_evaluated": 1, "best_selection_ppl": 3.0, "best_checkpoint_idx": 0}
+    rows = dict(last_screen({}, result, "runs/my run", 1.0))
+    assert [shlex.split(line)[1:] for line in rows["next"].splitlines()] == [
+        ["status", "runs/my run"],
+        ["plot", "runs/my run"],
+        ["eval", "checkpoint", "runs/my run/best_model"],
+    ]
