@@ -183,10 +183,23 @@ head.click(); head.click();
 seen.push(["sort", first(), head.closest("th").getAttribute("aria-sort")]);
 document.getElementById("theme").click();
 seen.push(["theme", document.documentElement.dataset.theme]);
+const opened = () => document.querySelectorAll("details[open]").length;
+const before = opened();
+dispatchEvent(new Event("beforeprint"));
+seen.push(["paper", opened() === document.querySelectorAll("details").length && opened() > before]);
+dispatchEvent(new Event("afterprint"));
+seen.push(["screen", opened() === before]);
 seen.push(["width", document.documentElement.scrollWidth <= window.innerWidth]);
 document.title = "probe " + JSON.stringify(seen);
 </script>
 """
+
+
+def browse(folder, *options):
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+    command = [CHROMIUM, "--headless", *sandbox, "--disable-gpu", "--enable-logging=stderr"]
+    command += [f"--user-data-dir={folder}/c", *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: apt-get install chromium")
@@ -197,12 +210,7 @@ def test_in_a_browser(make_run, tmp_path, width):
     page = write_html(run, tmp_path / "report.html", findings=["A finding."])
     probed = tmp_path / "probed.html"
     probed.write_text(page.read_text().replace("</body>", PROBE + "</body>"))
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-    answer = subprocess.run(
-        [CHROMIUM, "--headless", *sandbox, "--disable-gpu", "--enable-logging=stderr", f"--user-data-dir={tmp_path}/c",
-         f"--window-size={width},900", "--dump-dom", probed.as_uri()],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
+    answer = browse(tmp_path, f"--window-size={width},900", "--dump-dom", probed.as_uri())
     assert [line for line in answer.stderr.splitlines() if "CONSOLE" in line] == []
     title = re.search(r"<title>probe (.*?)</title>", answer.stdout, re.S)
     seen = {name: values for name, *values in json.loads(title[1].replace("&lt;", "<").replace("&amp;", "&"))}
@@ -214,4 +222,16 @@ def test_in_a_browser(make_run, tmp_path, width):
     assert seen["reset"] == [True]
     assert seen["sort"] == ["2", "descending"]
     assert seen["theme"][0] in ("dark", "light")
+    assert seen["paper"] == seen["screen"] == [True], "what is closed on the screen is open on paper"
     assert seen["width"] == [True], "the page is wider than the screen"
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: apt-get install chromium")
+def test_on_paper_the_widest_table_has_pages_of_its_own(make_run, tmp_path):
+    page = write_html(make_run(50), tmp_path / "report.html", findings=["A finding."])
+    browse(tmp_path, "--no-pdf-header-footer", f"--print-to-pdf={tmp_path}/page.pdf", page.as_uri())
+    boxes = re.findall(rb"/MediaBox \[0 0 (\S+) (\S+)\]", (tmp_path / "page.pdf").read_bytes())
+    is_wide = [float(width) > float(height) for width, height in boxes]
+    assert is_wide.count(True) == 1, "fifty evaluations fit one page"
+    assert not is_wide[0]
+    assert not is_wide[-1]

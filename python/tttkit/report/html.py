@@ -99,7 +99,6 @@ def _body(
             f"<h2{'' if findings else ' id=findings'}>Success criteria</h2>",
             _criteria(criteria(summaries, metadata, status)),
             _curves(data) if data["checkpoints"] else "",
-            "<h2>Tables</h2>",
             _evaluations(summaries, data["labels"], metadata.get("early_stopping", {}).get("best_checkpoint")),
             "<h2>Configuration and environment</h2>",
             _settings(metadata),
@@ -188,9 +187,10 @@ def _evaluations(summaries: list[dict[str, Any]], labels: list[int], best: int |
         rows.append(f"<tr>{''.join(cells)}</tr>")
     head = "".join(f'<th scope="col"><button type="button">{_text(name)}</button></th>' for name in heads)
     return (
-        '<div class="tablehead"><h3>Evaluations</h3><button type="button" data-copy="evaluations">copy</button></div>'
+        f'<div class="wide" style="--columns: {len(heads)}"><div class="tablehead"><h2>Evaluations</h2>'
+        '<button type="button" data-copy="evaluations">copy</button></div>'
         f'<div class="scroll" tabindex="0" role="region" aria-label="evaluations"><table class="data" id="evaluations">'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></div>"
     )
 
 

@@ -316,4 +316,14 @@ document.getElementById("theme").addEventListener("click", () => {
   const dark = getComputedStyle(document.documentElement).colorScheme.includes("dark");
   document.documentElement.dataset.theme = dark ? "light" : "dark";
 });
+// On paper nothing can be opened.
+const details = [...document.querySelectorAll("details")];
+let closed = [];
+window.addEventListener("beforeprint", () => {
+  closed = details.filter((item) => !item.open);
+  for (const item of closed) item.open = true;
+});
+window.addEventListener("afterprint", () => {
+  for (const item of closed) item.open = false;
+});
 if (data.checkpoints.length) start();
