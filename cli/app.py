@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sys
 from typing import Annotated, NoReturn
@@ -78,8 +79,7 @@ def _run(arguments: list[str]) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return _explain("interrupted", None, _INTERRUPTED, debug=debug)
     except OSError as error:
-        name = "" if error.filename is None else f": {error.filename}"
-        return _explain(f"{error.strerror or error}{name}", None, _exit_code(error), debug=debug)
+        return _explain(*_in_words(error), _exit_code(error), debug=debug)
     except ImportError as error:
         hint = "install tttkit again with its dependencies; in a checkout: make build"
         return _explain(f"cannot load {error.name or 'a package'}: {error}", hint, _BUG, debug=debug)
@@ -91,6 +91,18 @@ def _run(arguments: list[str]) -> int:
 def _terminate(number: int, _frame: object) -> NoReturn:
     """SIGTERM outside of training: leave in order, so that what is unfinished is taken away and the cursor is back."""
     raise SystemExit(128 + number)
+
+
+def _in_words(error: OSError) -> tuple[str, str | None]:
+    """What the system refused, by the name that the user knows; and, where it was a new file, what to do."""
+    from tttkit.files import final_name
+
+    if not isinstance(error.filename, str | os.PathLike):
+        return str(error.strerror or error), None
+    name = os.fspath(error.filename)
+    shown = final_name(name)
+    hint = "nothing was written there; name another place with --out" if shown != name else None
+    return f"{error.strerror or error}: {shown}", hint
 
 
 def _exit_code(error: OSError) -> int:

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -170,3 +171,10 @@ def test_sweep_takes_only_our_leftovers(tmp_path):
     (tmp_path / "keep").write_text("")
     assert sorted(commits.sweep_temporaries(tmp_path)) == [".tmp-a-1-2", ".tmp-b-1-2"]
     assert [entry.name for entry in tmp_path.iterdir()] == ["keep"]
+
+
+@pytest.mark.parametrize("name", ["a.png", "/folder/a-1.json", "folder/a"])
+def test_a_temporary_name_leads_back_to_the_final_one(name):
+    assert files.final_name(str(files.temporary_name(Path(name)))) == name
+    assert files.final_name(name) == name
+    assert files.final_name(f"{name}/.tmp-x") == f"{name}/.tmp-x"

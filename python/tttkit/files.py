@@ -25,6 +25,7 @@ from tttkit.errors import DataError, DiskFullError
 TEMPORARY_PREFIX = ".tmp-"
 MAX_JSON_BYTES = 256 << 20
 MAX_JSON_DEPTH = 32
+_TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + r"(.+)-\d+-[0-9a-f]{8}")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -221,6 +222,13 @@ def _write_all(descriptor: int, data: bytes | memoryview) -> None:
 def temporary_name(path: Path) -> Path:
     """A name beside `path` that only an unfinished write has."""
     return path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def final_name(name: str) -> str:
+    """The name that a temporary one is to take; any other name as it is."""
+    path = Path(name)
+    found = _TEMPORARY.fullmatch(path.name)
+    return str(path.with_name(found[1])) if found else name
 
 
 def _is_deeper(value: Any, depth: int) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import run_process, tttkit
+from tests.cli.conftest import COMMAND, run_process, tttkit
 
 RATIOS = {"ratio_by_position", "ratio_by_step", "ratio_map"}
 NAMES = RATIOS | {"curriculum_length_gen_evolution", "training_loss", "inner_loss"}
@@ -135,3 +137,21 @@ def test_the_evaluations_alone_are_enough(run):
     for name in ("metadata.json", "metrics.jsonl"):
         (run / name).unlink()
     assert run_process("plot", run).code == 0
+
+
+def test_a_run_that_cannot_be_written_to(run):
+    """As the superuser too, who may write everywhere unless the capability is taken away."""
+    command = [*COMMAND, "plot", run]
+    if os.geteuid() == 0:
+        without = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-all"]
+        if shutil.which("setpriv") is None or subprocess.run([*without, "true"], check=False).returncode:
+            pytest.skip("needs setpriv, or another user than root")
+        command = [*without, *command]
+    run.chmod(0o555)
+    result = subprocess.run(command, capture_output=True, text=True)
+    run.chmod(0o755)
+    assert result.returncode == 2
+    assert result.stderr.splitlines() == [
+        f"error: Permission denied: {run}/curriculum_length_gen_evolution.png",
+        "hint: nothing was written there; name another place with --out",
+    ]
