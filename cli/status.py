@@ -15,7 +15,8 @@ from rich.table import Table
 
 from tttkit.errors import UsageError
 from tttkit.files import json_safe
-from tttkit.report.status import LIVE_STATES, RunStatus, read_status
+from tttkit.report.state import LIVE_STATES
+from tttkit.report.status import RunStatus, read_status
 from tttkit.rundir import RunDirectory, find_run
 
 from .console import err, out, print_json, print_table, room, stdout_is_gone

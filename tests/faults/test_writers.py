@@ -15,7 +15,8 @@ import pytest
 from tests.faults import trials
 from tests.faults.test_signals import start_run, wait_for
 from tttkit import files
-from tttkit.report.status import STALLED_SECONDS, read_status
+from tttkit.report.state import STALLED_SECONDS
+from tttkit.report.status import read_status
 from tttkit.rundir import RunDirectory, exclusive, is_locked
 from tttkit.train.metrics import RunLog
 

@@ -15,7 +15,8 @@ from tttkit import files
 from tttkit.errors import DataError, UsageError
 from tttkit.evaluate.checkpoint import write_checkpoint
 from tttkit.report.criteria import criteria
-from tttkit.report.html import MOST_CHECKPOINTS, write_html
+from tttkit.report.html import write_html
+from tttkit.report.page_data import MOST_CHECKPOINTS
 from tttkit.report.status import read_status
 from tttkit.rundir import RunDirectory
 
@@ -74,7 +75,7 @@ def test_fifty_checkpoints_stay_below_a_megabyte(make_run, tmp_path):
 
 
 def test_more_checkpoints_are_thinned_and_said(make_run, tmp_path, monkeypatch):
-    monkeypatch.setattr("tttkit.report.html.MOST_CHECKPOINTS", 4)
+    monkeypatch.setattr("tttkit.report.page_data.MOST_CHECKPOINTS", 4)
     assert MOST_CHECKPOINTS >= 50
     page = write_html(make_run(9), tmp_path / "report.html").read_text()
     assert [item["index"] for item in data_of(page)["checkpoints"]] == [0, 2, 5, 8]

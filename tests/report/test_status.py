@@ -15,7 +15,8 @@ import pytest
 
 from tttkit import files
 from tttkit.errors import DataError
-from tttkit.report.status import LIVE_STATES, read_status
+from tttkit.report.state import LIVE_STATES
+from tttkit.report.status import read_status
 from tttkit.rundir import RunDirectory, exclusive
 from tttkit.train.metrics import RunLog
 from tttkit.train.start import train
@@ -159,6 +160,17 @@ def test_what_a_living_process_does_and_when_it_falls_silent(finished_run, phase
         found = read_status(finished_run)
         assert found.state == "stalled"
         assert f"silent for 200 s while {state}" in found.reason
+
+
+def test_a_living_run_that_waits_for_room(finished_run):
+    with exclusive(finished_run):
+        log = RunLog(finished_run)
+        log.writes.problem = "No space left on device"
+        log.heartbeat("training", 5)
+        found = read_status(finished_run)
+    assert found.state == "disk-full"
+    assert found.reason.startswith("training goes on and waits for room: No space left on device (host ")
+    assert found.next_command == f"tttkit doctor {finished_run.path}  (says how much room it needs)"
 
 
 def test_the_heartbeat_of_an_earlier_process_says_nothing_about_the_next(finished_run):

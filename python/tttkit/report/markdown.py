@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterable
 from typing import Any
 
 from tttkit.analyze import earlier_15k
@@ -15,6 +14,7 @@ from tttkit.analyze.compare import NO_EQUAL_TOKENS, Comparison
 from tttkit.analyze.finding import Finding, Findings
 from tttkit.analyze.paired import RULE
 from tttkit.analyze.record import Record, number
+from tttkit.report.markdown_parts import bullets, sparkline, table, titled
 
 REPORT_NAME = "CURRICULUM_RESULTS.md"
 QUESTIONS = (
@@ -26,7 +26,6 @@ QUESTIONS = (
 """The research questions and the findings that answer each."""
 THRESHOLDS = (500, 200, 100)
 """PPL@1xW that the success criteria ask for."""
-_BARS = "▁▂▃▄▅▆▇█"
 _MOST_ROWS = 25
 
 
@@ -51,33 +50,11 @@ def render(record: Record, findings: Findings, comparison: Comparison | None = N
         "## Data and protocol",
         _protocol(record),
         "## What could not be known",
-        _bullets(_missing(record, findings)),
+        bullets(_missing(record, findings)),
         "## Commands",
         _commands(record, comparison),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def table(rows: Iterable[dict[str, Any]]) -> str:
-    """Rows of equal keys as a Markdown table; `–` where nothing is known."""
-    rows = list(rows)
-    if not rows:
-        return ""
-    heads = list(dict.fromkeys(key for row in rows for key in row))
-    lines = ["| " + " | ".join(head.replace("_", " ") for head in heads) + " |", "|" + "---|" * len(heads)]
-    lines += ["| " + " | ".join(_cell(row.get(head)) for head in heads) + " |" for row in rows]
-    return "\n".join(lines)
-
-
-def sparkline(values: list[float], width: int = 40) -> str:
-    """Values as bars, thinned to `width`; empty for fewer than two."""
-    if len(values) < 2:
-        return ""
-    if len(values) > width:
-        values = [values[index * (len(values) - 1) // (width - 1)] for index in range(width)]
-    low, high = min(values), max(values)
-    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
-    return "".join(_BARS[round((value - low) * scale)] for value in values)
 
 
 def criteria(record: Record, findings: Findings) -> list[tuple[bool | None, str]]:
@@ -119,7 +96,7 @@ def _summary(record: Record, findings: Findings, comparison: Comparison | None) 
         f"{title} {run}, {at}: " + "; ".join(f"{label} {verdict}" for label, verdict in labels) + "."
         for (title, run), *labels in (row.items() for row in verdicts)
     ]
-    return head + "\n\n" + _bullets([*(findings[topic].statement for topic in topics), *judged])
+    return head + "\n\n" + bullets([*(findings[topic].statement for topic in topics), *judged])
 
 
 def _question(index: int, title: str, topics: tuple[str, ...], findings: Findings) -> str:
@@ -148,18 +125,18 @@ def _comparison(comparison: Comparison | None) -> str:
         f"Refused: {row['refused']} (`{row['setting']}`: {row['because']})." for row in comparison.protocol_differences
     ]
     parts = [
-        _bullets(refused) if refused else "The protocols are the same, so every number may be compared.",
-        _titled("At equal tokens", comparison.equal_tokens) or NO_EQUAL_TOKENS,
-        _titled("At the end", comparison.end),
-        _titled(f"Verdicts, 95 %: {RULE}", comparison.verdicts),
-        _titled(
+        bullets(refused) if refused else "The protocols are the same, so every number may be compared.",
+        titled("At equal tokens", comparison.equal_tokens) or NO_EQUAL_TOKENS,
+        titled("At the end", comparison.end),
+        titled(f"Verdicts, 95 %: {RULE}", comparison.verdicts),
+        titled(
             f"Ratio to the full context of {comparison.runs[0]}, paired by sequence, 95 % (above 1: that context is "
             f"better; `>` and `<` where surely so)",
             comparison.paired,
         ),
-        _titled("Over seeds: geometric mean and 95 % t-interval", comparison.seeds),
-        _titled("Protocols", comparison.protocol_differences),
-        _titled("Configurations", comparison.config_differences) or "The configurations do not differ.",
+        titled("Over seeds: geometric mean and 95 % t-interval", comparison.seeds),
+        titled("Protocols", comparison.protocol_differences),
+        titled("Configurations", comparison.config_differences) or "The configurations do not differ.",
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -170,14 +147,9 @@ def _with_15k() -> str:
             "### The 15k run of the earlier system, and what was wrong with it",
             table(earlier_15k.rows()),
             f"From its documents, after at most {earlier_15k.MOST_TOKENS:,} tokens; its files are lost.",
-            _bullets(earlier_15k.FAULTS),
+            bullets(earlier_15k.FAULTS),
         ]
     )
-
-
-def _titled(title: str, rows: Iterable[dict[str, Any]]) -> str:
-    text = table(rows)
-    return f"{title}:\n\n{text}" if text else ""
 
 
 def _evaluations(record: Record) -> str:
@@ -282,28 +254,3 @@ def _planned(record: Record) -> int | None:
         return min(count, steps + 1)
     planned = record.metadata.get("num_eval_checkpoints")
     return planned if isinstance(planned, int) else None
-
-
-def _bullets(items: Iterable[str]) -> str:
-    return "\n".join(f"- {item}" for item in items) or "- Nothing."
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return _figure(value)
-    return str(value).replace("|", "\\|").replace("\n", " ")
-
-
-def _figure(value: float) -> str:
-    """Two decimals, four digits below 1, none in thousands that are whole."""
-    if not math.isfinite(value):
-        return "–"
-    if abs(value) < 1:
-        return f"{value:.4g}"
-    return f"{value:,.0f}" if value.is_integer() and abs(value) >= 1000 else f"{value:,.2f}"
