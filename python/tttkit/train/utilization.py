@@ -9,7 +9,8 @@ import torch
 
 from tttkit.model_config import ModelConfig
 
-_PEAK_SIZE = 2048
+_PEAK_SIZES = {"cpu": 2048, "cuda": 4096}
+"""Sides of the product that tells a device's peak; a large GPU is done with a smaller one before it is awaited."""
 
 
 class Utilization:
@@ -62,8 +63,9 @@ def flop_per_token(config: ModelConfig, window: int) -> float:
 def peak_flop_per_second(device: torch.device, precision: str | None, *, rounds: int = 3) -> float:
     """Floating-point operations per second of a square product, the fastest of `rounds`."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    size = _PEAK_SIZES.get(device.type, _PEAK_SIZES["cpu"])
     generator = torch.Generator(device).manual_seed(0)  # of its own: a run's random numbers stay where they were
-    a, b = torch.randn(2, _PEAK_SIZE, _PEAK_SIZE, device=device, dtype=dtype, generator=generator).unbind()
+    a, b = torch.randn(2, size, size, device=device, dtype=dtype, generator=generator).unbind()
     times = []
     for _ in range(rounds + 1):  # the first warms up
         synchronize(device)
@@ -71,7 +73,7 @@ def peak_flop_per_second(device: torch.device, precision: str | None, *, rounds:
         torch.mm(a, b)
         synchronize(device)
         times.append(time.perf_counter() - started)
-    return 2.0 * _PEAK_SIZE**3 / min(times[1:])
+    return 2.0 * size**3 / min(times[1:])
 
 
 def synchronize(device: torch.device) -> None:
