@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::median::lower_medians;
+use crate::median::Rows;
 
 /// Below so many values a second thread costs more than it saves.
 const PARALLEL_VALUES: usize = 1 << 19;
@@ -117,9 +117,58 @@ fn add_sums(row: &[f32], spans: &[(usize, usize)], totals: &mut [f64]) {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 fn add_sums_avx512(row: &[f32], spans: &[(usize, usize)], totals: &mut [f64]) {
-    for (total, &(start, end)) in totals.iter_mut().zip(spans) {
+    use std::arch::x86_64::{_mm512_add_pd, _mm512_loadu_pd, _mm512_storeu_pd};
+    let (eights, rest) = spans.as_chunks::<8>();
+    let (totals_of_eights, totals_of_rest) = totals.as_chunks_mut::<8>();
+    for (totals, spans) in totals_of_eights.iter_mut().zip(eights) {
+        let side_by_side = &row[spans[0].0..spans[7].1];
+        if let ([], [eight]) = (
+            side_by_side.as_chunks::<16>().1,
+            side_by_side.as_chunks::<16>().0.as_chunks::<8>().0,
+        ) && spans.windows(2).all(|pair| pair[0].1 == pair[1].0)
+        {
+            let sums = sums_of_eight_avx512(eight);
+            // SAFETY: eight numbers are read and written where there are eight.
+            unsafe {
+                let before = _mm512_loadu_pd(totals.as_ptr());
+                _mm512_storeu_pd(totals.as_mut_ptr(), _mm512_add_pd(before, sums));
+            }
+        } else {
+            for (total, &(start, end)) in totals.iter_mut().zip(spans) {
+                *total += sum_avx512(&row[start..end]);
+            }
+        }
+    }
+    for (total, &(start, end)) in totals_of_rest.iter_mut().zip(rest) {
         *total += sum_avx512(&row[start..end]);
     }
+}
+
+/// As `sum` of each of eight chunks of the usual size, to the last bit: the partial sums of all eight are added at once.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn sums_of_eight_avx512([a, b, c, d, e, f, g, h]: &[[f32; 16]; 8]) -> std::arch::x86_64::__m512d {
+    use std::arch::x86_64::{
+        _mm256_loadu_ps, _mm512_add_pd, _mm512_cvtps_pd, _mm512_shuffle_f64x2, _mm512_unpackhi_pd, _mm512_unpacklo_pd,
+    };
+    let lanes = |values: &[f32; 16]| {
+        // SAFETY: eight numbers are read where there are sixteen, from the first and from the ninth on.
+        let (low, high) = unsafe {
+            (
+                _mm256_loadu_ps(values.as_ptr()),
+                _mm256_loadu_ps(values.as_ptr().add(8)),
+            )
+        };
+        _mm512_add_pd(_mm512_cvtps_pd(low), _mm512_cvtps_pd(high))
+    };
+    // Of two chunks at a time: lanes 0-3 plus 4-7, then of four chunks: lanes 0-1 plus 2-3, then of eight: 0 plus 1.
+    let four = |a, b| {
+        let (a, b) = (lanes(a), lanes(b));
+        _mm512_add_pd(_mm512_shuffle_f64x2::<0x44>(a, b), _mm512_shuffle_f64x2::<0xEE>(a, b))
+    };
+    let two = |a, b| _mm512_add_pd(_mm512_shuffle_f64x2::<0x88>(a, b), _mm512_shuffle_f64x2::<0xDD>(a, b));
+    let (even, odd) = (two(four(a, c), four(e, g)), two(four(b, d), four(f, h)));
+    _mm512_add_pd(_mm512_unpacklo_pd(even, odd), _mm512_unpackhi_pd(even, odd))
 }
 
 /// As `sum`, to the last bit. Left to itself the compiler uses a quarter of a register.
@@ -134,12 +183,9 @@ fn sum_avx512(values: &[f32]) -> f64 {
     // SAFETY: eight numbers are read where there are eight.
     let widened = |eight: &[f32; 8]| _mm512_cvtps_pd(unsafe { _mm256_loadu_ps(eight.as_ptr()) });
     let (whole, rest) = values.as_chunks::<8>();
-    let lanes = match whole {
-        [first, second] => _mm512_add_pd(widened(first), widened(second)), // the usual chunk, without a loop
-        _ => whole
-            .iter()
-            .fold(_mm512_setzero_pd(), |lanes, eight| _mm512_add_pd(lanes, widened(eight))),
-    };
+    let lanes = whole
+        .iter()
+        .fold(_mm512_setzero_pd(), |lanes, eight| _mm512_add_pd(lanes, widened(eight)));
     let four = _mm256_add_pd(_mm512_castpd512_pd256(lanes), _mm512_extractf64x4_pd::<1>(lanes));
     let two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd::<1>(four));
     let total = _mm_cvtsd_f64(two) + _mm_cvtsd_f64(_mm_unpackhi_pd(two, two));
@@ -185,16 +231,19 @@ fn means(nll: &[f32], row_len: usize, spans: &[(usize, usize)]) -> Vec<f64> {
 
 /// Lower median over rows of the mean of every span.
 fn medians(nll: &[f32], row_len: usize, spans: &[(usize, usize)]) -> Vec<f64> {
-    let sums = span_sums(nll, row_len, spans);
-    let medians = lower_medians(sums, spans.len(), nll.len() >= PARALLEL_VALUES);
+    let mut sums = Rows::zeros(nll.len() / row_len, spans.len());
+    let stride = sums.stride();
+    add_row_sums(nll, row_len, spans, sums.as_mut_slice(), stride);
     // All sums of a span are of as many positions: their order is that of the means.
     let mean = |(sum, &(start, end)): (f64, &(usize, usize))| sum / (end - start) as f64;
+    let medians = sums.lower_medians(nll.len() >= PARALLEL_VALUES);
     medians.into_iter().zip(spans).map(mean).collect()
 }
 
 /// Mean of every span of every row, row-major `(rows, spans)`.
 pub fn span_means(nll: &[f32], row_len: usize, spans: &[(usize, usize)]) -> Vec<f64> {
-    let mut found = span_sums(nll, row_len, spans);
+    let mut found = vec![0.0; nll.len() / row_len * spans.len()];
+    add_row_sums(nll, row_len, spans, &mut found, spans.len());
     let lengths: Vec<f64> = spans.iter().map(|&(start, end)| (end - start) as f64).collect();
     for row in found.chunks_exact_mut(spans.len()) {
         for (value, length) in row.iter_mut().zip(&lengths) {
@@ -204,20 +253,18 @@ pub fn span_means(nll: &[f32], row_len: usize, spans: &[(usize, usize)]) -> Vec<
     found
 }
 
-/// Sum of every span of every row, row-major `(rows, spans)`.
-fn span_sums(nll: &[f32], row_len: usize, spans: &[(usize, usize)]) -> Vec<f64> {
-    let mut found = vec![0.0; nll.len() / row_len * spans.len()];
-    let fill = |(row, out): (&[f32], &mut [f64])| add_sums(row, spans, out);
+/// Add the sum of every span of every row to `found`, where a row begins every `stride` values.
+fn add_row_sums(nll: &[f32], row_len: usize, spans: &[(usize, usize)], found: &mut [f64], stride: usize) {
+    let add = |(row, out): (&[f32], &mut [f64])| add_sums(row, spans, out);
     if nll.len() < PARALLEL_VALUES {
         nll.chunks_exact(row_len)
-            .zip(found.chunks_exact_mut(spans.len()))
-            .for_each(fill);
+            .zip(found.chunks_exact_mut(stride))
+            .for_each(add);
     } else {
         nll.par_chunks_exact(row_len)
-            .zip(found.par_chunks_exact_mut(spans.len()))
-            .for_each(fill);
+            .zip(found.par_chunks_exact_mut(stride))
+            .for_each(add);
     }
-    found
 }
 
 #[cfg(test)]
