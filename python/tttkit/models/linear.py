@@ -67,7 +67,8 @@ class _OneDnnLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _product(x, weight)
+        product: Tensor = _product(x, weight)
+        return product
 
     @staticmethod
     @once_differentiable
