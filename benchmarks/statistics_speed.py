@@ -23,6 +23,8 @@ ROUNDS = 15
 SECONDS = 0.02
 """A call is repeated within a round until so much time has passed."""
 NUM_RESAMPLES = 10_000
+PAUSE = 0.05
+"""Seconds before a call: the threads of OpenMP go on spinning for a while after one, at the cost of whoever is next."""
 OURS = "tttkit"
 
 
@@ -152,6 +154,7 @@ def measure(group: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {name: [] for name in group}
     for _ in range(ROUNDS):
         for name, call in group.items():
+            time.sleep(PAUSE)
             started = time.perf_counter()
             for _ in range(loops[name]):
                 call()

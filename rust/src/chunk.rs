@@ -3,7 +3,8 @@
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::median::lower_medians;
+use crate::median::Rows;
+use crate::sums::add_sums;
 
 /// Below so many values a second thread costs more than it saves.
 const PARALLEL_VALUES: usize = 1 << 19;
@@ -102,65 +103,6 @@ impl Chunking {
     }
 }
 
-/// Add the sum of every span of a row, in f64, to the totals.
-fn add_sums(row: &[f32], spans: &[(usize, usize)], totals: &mut [f64]) {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx512f") {
-        // SAFETY: the processor has what the function was compiled for.
-        return unsafe { add_sums_avx512(row, spans, totals) };
-    }
-    for (total, &(start, end)) in totals.iter_mut().zip(spans) {
-        *total += sum(&row[start..end]);
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn add_sums_avx512(row: &[f32], spans: &[(usize, usize)], totals: &mut [f64]) {
-    for (total, &(start, end)) in totals.iter_mut().zip(spans) {
-        *total += sum_avx512(&row[start..end]);
-    }
-}
-
-/// As `sum`, to the last bit. Left to itself the compiler uses a quarter of a register.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn sum_avx512(values: &[f32]) -> f64 {
-    use std::arch::x86_64::{
-        _mm_add_pd, _mm_cvtsd_f64, _mm_unpackhi_pd, _mm256_add_pd, _mm256_castpd256_pd128, _mm256_extractf128_pd,
-        _mm256_loadu_ps, _mm512_add_pd, _mm512_castpd512_pd256, _mm512_cvtps_pd, _mm512_extractf64x4_pd,
-        _mm512_setzero_pd,
-    };
-    // SAFETY: eight numbers are read where there are eight.
-    let widened = |eight: &[f32; 8]| _mm512_cvtps_pd(unsafe { _mm256_loadu_ps(eight.as_ptr()) });
-    let (whole, rest) = values.as_chunks::<8>();
-    let lanes = match whole {
-        [first, second] => _mm512_add_pd(widened(first), widened(second)), // the usual chunk, without a loop
-        _ => whole
-            .iter()
-            .fold(_mm512_setzero_pd(), |lanes, eight| _mm512_add_pd(lanes, widened(eight))),
-    };
-    let four = _mm256_add_pd(_mm512_castpd512_pd256(lanes), _mm512_extractf64x4_pd::<1>(lanes));
-    let two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd::<1>(four));
-    let total = _mm_cvtsd_f64(two) + _mm_cvtsd_f64(_mm_unpackhi_pd(two, two));
-    rest.iter().fold(total, |total, &value| total + f64::from(value))
-}
-
-/// Sum in f64. Eight partial sums, added in a fixed order: the same on every machine.
-fn sum(values: &[f32]) -> f64 {
-    let whole = values.chunks_exact(8);
-    let rest = whole.remainder();
-    let mut lanes = [0.0_f64; 8];
-    for eight in whole {
-        for (lane, &value) in lanes.iter_mut().zip(eight) {
-            *lane += f64::from(value);
-        }
-    }
-    let four: [f64; 4] = std::array::from_fn(|lane| lanes[lane] + lanes[lane + 4]);
-    let total = (four[0] + four[2]) + (four[1] + four[3]);
-    rest.iter().fold(total, |total, &value| total + f64::from(value))
-}
-
 /// Mean over all tokens of every span. Rows are added in blocks of a fixed size, blocks in order, so the result does not
 /// depend on the number of threads.
 fn means(nll: &[f32], row_len: usize, spans: &[(usize, usize)]) -> Vec<f64> {
@@ -185,16 +127,19 @@ fn means(nll: &[f32], row_len: usize, spans: &[(usize, usize)]) -> Vec<f64> {
 
 /// Lower median over rows of the mean of every span.
 fn medians(nll: &[f32], row_len: usize, spans: &[(usize, usize)]) -> Vec<f64> {
-    let sums = span_sums(nll, row_len, spans);
-    let medians = lower_medians(sums, spans.len(), nll.len() >= PARALLEL_VALUES);
+    let mut sums = Rows::zeros(nll.len() / row_len, spans.len());
+    let stride = sums.stride();
+    add_row_sums(nll, row_len, spans, sums.as_mut_slice(), stride);
     // All sums of a span are of as many positions: their order is that of the means.
     let mean = |(sum, &(start, end)): (f64, &(usize, usize))| sum / (end - start) as f64;
+    let medians = sums.lower_medians(nll.len() >= PARALLEL_VALUES);
     medians.into_iter().zip(spans).map(mean).collect()
 }
 
 /// Mean of every span of every row, row-major `(rows, spans)`.
 pub fn span_means(nll: &[f32], row_len: usize, spans: &[(usize, usize)]) -> Vec<f64> {
-    let mut found = span_sums(nll, row_len, spans);
+    let mut found = vec![0.0; nll.len() / row_len * spans.len()];
+    add_row_sums(nll, row_len, spans, &mut found, spans.len());
     let lengths: Vec<f64> = spans.iter().map(|&(start, end)| (end - start) as f64).collect();
     for row in found.chunks_exact_mut(spans.len()) {
         for (value, length) in row.iter_mut().zip(&lengths) {
@@ -204,20 +149,18 @@ pub fn span_means(nll: &[f32], row_len: usize, spans: &[(usize, usize)]) -> Vec<
     found
 }
 
-/// Sum of every span of every row, row-major `(rows, spans)`.
-fn span_sums(nll: &[f32], row_len: usize, spans: &[(usize, usize)]) -> Vec<f64> {
-    let mut found = vec![0.0; nll.len() / row_len * spans.len()];
-    let fill = |(row, out): (&[f32], &mut [f64])| add_sums(row, spans, out);
+/// Add the sum of every span of every row to `found`, where a row begins every `stride` values.
+fn add_row_sums(nll: &[f32], row_len: usize, spans: &[(usize, usize)], found: &mut [f64], stride: usize) {
+    let add = |(row, out): (&[f32], &mut [f64])| add_sums(row, spans, out);
     if nll.len() < PARALLEL_VALUES {
         nll.chunks_exact(row_len)
-            .zip(found.chunks_exact_mut(spans.len()))
-            .for_each(fill);
+            .zip(found.chunks_exact_mut(stride))
+            .for_each(add);
     } else {
         nll.par_chunks_exact(row_len)
-            .zip(found.par_chunks_exact_mut(spans.len()))
-            .for_each(fill);
+            .zip(found.par_chunks_exact_mut(stride))
+            .for_each(add);
     }
-    found
 }
 
 #[cfg(test)]
@@ -239,17 +182,6 @@ mod tests {
         let median = CHUNKING.aggregate(&nll, 5, Aggregate::Median).unwrap();
         assert_eq!(median.iter().map(|c| c.nll).collect::<Vec<_>>(), [2.0, 0.0]);
         assert_eq!((mean[1].center, mean[1].end, mean[1].num_tokens), (3, 4, 4));
-    }
-
-    #[test]
-    fn any_processor_gives_the_same_bits() {
-        let row: Vec<f32> = (0..200).map(|at| (at as f32 * 0.7).sin() * 9.0).collect();
-        let spans: Vec<(usize, usize)> = (0..100).map(|at| (at, 2 * at)).collect();
-        let mut totals = vec![0.0; spans.len()];
-        add_sums(&row, &spans, &mut totals);
-        for (total, (start, end)) in totals.into_iter().zip(spans) {
-            assert_eq!(total.to_bits(), (0.0 + sum(&row[start..end])).to_bits());
-        }
     }
 
     #[test]

@@ -16,4 +16,5 @@ pub mod pack;
 pub mod sampler;
 pub mod shard;
 pub mod split;
+mod sums;
 pub mod window;

@@ -3,105 +3,154 @@
 //! Few rows go through a network of comparisons, eight columns side by side and without a branch; many rows through a
 //! selection, column by column. NaN sorts last in both.
 
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
 /// Columns that are worked on side by side.
 const LANES: usize = 8;
+/// Columns that go through the network together: of 64 rows they fit the first cache.
+const NETWORK_COLUMNS: usize = 5 * LANES;
 /// Above so many rows a selection is faster than a network.
 const MOST_NETWORK_ROWS: usize = 96;
 
 /// A row and a later one: the smaller value goes to the first.
 type Comparison = (u8, u8);
 
-/// The smaller of the two middle values of every column of `values`, row-major `(rows, num_columns)`.
-pub fn lower_medians(mut values: Vec<f64>, num_columns: usize, parallel: bool) -> Vec<f64> {
-    let num_rows = values.len() / num_columns;
-    let any_nan = values.iter().fold(false, |found, value| found | value.is_nan());
-    if num_rows <= MOST_NETWORK_ROWS && num_columns >= LANES && !any_nan {
-        by_network(&mut values, num_columns);
-        let middle = (num_rows - 1) / 2 * num_columns;
-        return values[middle..middle + num_columns].to_vec();
-    }
-    let block = |first: usize| {
-        let width = LANES.min(num_columns - first);
-        let rows = gather(&values, num_columns, first);
-        (0..width).map(move |lane| select(&rows, lane))
-    };
-    if parallel {
-        let firsts: Vec<usize> = (0..num_columns).step_by(LANES).collect();
-        firsts.into_par_iter().flat_map_iter(block).collect()
-    } else {
-        (0..num_columns).step_by(LANES).flat_map(block).collect()
-    }
+/// Values of many columns, row after row. Every row starts a cache line and is a multiple of one long, so that eight
+/// columns never lie across two.
+pub struct Rows {
+    values: Vec<f64>,
+    skipped: usize,
+    stride: usize,
+    num_columns: usize,
 }
 
-/// Eight columns from `first` on; the last column stands in for those that are not there.
-fn gather(values: &[f64], num_columns: usize, first: usize) -> Vec<[f64; LANES]> {
-    let rows = values.chunks_exact(num_columns);
-    rows.map(|row| std::array::from_fn(|lane| row[(first + lane).min(num_columns - 1)]))
-        .collect()
+impl Rows {
+    /// Zeros. There is one column at least.
+    pub fn zeros(num_rows: usize, num_columns: usize) -> Self {
+        let stride = num_columns.next_multiple_of(LANES);
+        let values = vec![0.0; num_rows * stride + LANES - 1];
+        let skipped = values.as_ptr().align_offset(LANES * size_of::<f64>()).min(LANES - 1);
+        Self {
+            values,
+            skipped,
+            stride,
+            num_columns,
+        }
+    }
+
+    /// Values from one row to the next.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// All rows, each of `stride` values: those after its columns are of no account.
+    pub fn as_mut_slice(&mut self) -> &mut [f64] {
+        let len = self.values.len() - (LANES - 1);
+        &mut self.values[self.skipped..][..len]
+    }
+
+    /// The smaller of the two middle values of every column.
+    pub fn lower_medians(&mut self, parallel: bool) -> Vec<f64> {
+        let (stride, num_columns) = (self.stride, self.num_columns);
+        let values = self.as_mut_slice();
+        let num_rows = values.len() / stride;
+        let any_nan = values.iter().fold(false, |found, value| found | value.is_nan());
+        if num_rows <= MOST_NETWORK_ROWS && !any_nan {
+            by_network(values, stride);
+            return values[(num_rows - 1) / 2 * stride..][..num_columns].to_vec();
+        }
+        let block = |first: usize| {
+            // One pass over rows that may lie a page apart, not one per column.
+            let rows = values.chunks_exact(stride).map(|row| row[first..].first_chunk());
+            let rows: Vec<[f64; LANES]> = rows.flatten().copied().collect();
+            (0..LANES.min(num_columns - first)).map(move |lane| select(&rows, lane))
+        };
+        if parallel {
+            let firsts: Vec<usize> = (0..num_columns).step_by(LANES).collect();
+            firsts.into_par_iter().flat_map_iter(block).collect()
+        } else {
+            (0..num_columns).step_by(LANES).flat_map(block).collect()
+        }
+    }
 }
 
 fn select(rows: &[[f64; LANES]], lane: usize) -> f64 {
-    let mut column: Vec<f64> = rows.iter().map(|row| row[lane]).collect();
+    let mut column: Vec<i64> = rows.iter().map(|row| key(row[lane])).collect();
     let middle = (column.len() - 1) / 2;
-    *column.select_nth_unstable_by(middle, f64::total_cmp).1
+    value_of(*column.select_nth_unstable(middle).1)
 }
 
-/// Exchange values within every column until the middle row holds the lower medians. There are eight columns at least.
-fn by_network(values: &mut [f64], num_columns: usize) {
+/// The order of `f64::total_cmp` as an order of integers, which are selected twice as fast.
+pub fn key(value: f64) -> i64 {
+    let bits = value.to_bits().cast_signed();
+    bits ^ ((bits >> 63).cast_unsigned() >> 1).cast_signed()
+}
+
+/// The value of a key.
+pub fn value_of(key: i64) -> f64 {
+    let bits = key ^ ((key >> 63).cast_unsigned() >> 1).cast_signed();
+    f64::from_bits(bits.cast_unsigned())
+}
+
+/// Exchange values within every column until the middle row holds the lower medians.
+fn by_network(values: &mut [f64], stride: usize) {
     static NETWORKS: [OnceLock<Vec<Comparison>>; MOST_NETWORK_ROWS + 1] =
         [const { OnceLock::new() }; MOST_NETWORK_ROWS + 1];
-    let num_rows = values.len() / num_columns;
+    let num_rows = values.len() / stride;
     let network = NETWORKS[num_rows].get_or_init(|| median_network(num_rows));
-    // The last eight may overlap the eight before: a column that is done already stays as it is.
-    let firsts = (0..num_columns / LANES)
-        .map(|block| block * LANES)
-        .chain([num_columns - LANES]);
-    for first in firsts {
+    for first in (0..stride).step_by(NETWORK_COLUMNS) {
+        let columns = first..stride.min(first + NETWORK_COLUMNS);
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx512f") {
             // SAFETY: the processor has what the function was compiled for.
-            unsafe { exchange_avx512(values, num_columns, first, network) };
+            unsafe { exchange_avx512(values, stride, &columns, network) };
             continue;
         }
-        exchange(values, num_columns, first, network);
+        exchange(values, stride, &columns, network);
     }
 }
 
 /// As `exchange`. Left to itself the compiler stores the smaller values under a mask, and the next comparison waits.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-fn exchange_avx512(values: &mut [f64], num_columns: usize, first: usize, network: &[Comparison]) {
+fn exchange_avx512(values: &mut [f64], stride: usize, columns: &Range<usize>, network: &[Comparison]) {
     use std::arch::x86_64::{_mm512_loadu_pd, _mm512_max_pd, _mm512_min_pd, _mm512_storeu_pd};
-    assert!(first + LANES <= num_columns);
-    let (num_rows, start) = (values.len() / num_columns, values.as_mut_ptr());
-    for &(upper, lower) in network {
-        let (upper, lower) = (usize::from(upper), usize::from(lower));
-        assert!(upper < lower && lower < num_rows);
-        // SAFETY: both rows are there, and eight columns of each from `first` on.
-        unsafe {
-            let (upper, lower) = (
-                start.add(upper * num_columns + first),
-                start.add(lower * num_columns + first),
-            );
-            let (a, b) = (_mm512_loadu_pd(upper), _mm512_loadu_pd(lower));
-            _mm512_storeu_pd(upper, _mm512_min_pd(a, b));
-            _mm512_storeu_pd(lower, _mm512_max_pd(a, b));
+    for &comparison in network {
+        let (upper, lower) = compared(values, stride, columns, comparison);
+        for (upper, lower) in upper.iter_mut().zip(lower) {
+            // SAFETY: eight numbers are read and written where there are eight.
+            unsafe {
+                let (a, b) = (_mm512_loadu_pd(upper.as_ptr()), _mm512_loadu_pd(lower.as_ptr()));
+                _mm512_storeu_pd(upper.as_mut_ptr(), _mm512_min_pd(a, b));
+                _mm512_storeu_pd(lower.as_mut_ptr(), _mm512_max_pd(a, b));
+            }
         }
     }
 }
 
-fn exchange(values: &mut [f64], num_columns: usize, first: usize, network: &[Comparison]) {
-    for &(upper, lower) in network {
-        let (before, after) = values.split_at_mut(usize::from(lower) * num_columns);
-        let upper = &mut before[usize::from(upper) * num_columns + first..][..LANES];
-        for (a, b) in upper.iter_mut().zip(&mut after[first..first + LANES]) {
+fn exchange(values: &mut [f64], stride: usize, columns: &Range<usize>, network: &[Comparison]) {
+    for &comparison in network {
+        let (upper, lower) = compared(values, stride, columns, comparison);
+        for (a, b) in upper.as_flattened_mut().iter_mut().zip(lower.as_flattened_mut()) {
             (*a, *b) = (a.min(*b), a.max(*b));
         }
     }
+}
+
+/// Eights of some columns of both rows of a comparison.
+#[inline]
+fn compared<'a>(
+    values: &'a mut [f64],
+    stride: usize,
+    columns: &Range<usize>,
+    (upper, lower): Comparison,
+) -> (&'a mut [[f64; LANES]], &'a mut [[f64; LANES]]) {
+    let (before, after) = values.split_at_mut(usize::from(lower) * stride);
+    let upper = &mut before[usize::from(upper) * stride..][columns.clone()];
+    (upper.as_chunks_mut().0, after[columns.clone()].as_chunks_mut().0)
 }
 
 /// Comparisons, each of a place with a later one, after which the lower middle value is in its place: Batcher's merge
@@ -141,6 +190,19 @@ fn median_network(count: usize) -> Vec<Comparison> {
 mod tests {
     use super::*;
 
+    fn rows(values: &[f64], num_columns: usize) -> Rows {
+        let mut rows = Rows::zeros(values.len() / num_columns, num_columns);
+        let stride = rows.stride();
+        for (row, given) in rows
+            .as_mut_slice()
+            .chunks_exact_mut(stride)
+            .zip(values.chunks_exact(num_columns))
+        {
+            row[..num_columns].copy_from_slice(given);
+        }
+        rows
+    }
+
     /// Every input of zeros and ones, eight side by side: a network that finds their median finds that of all values.
     #[test]
     fn the_network_finds_the_median_of_every_input_of_zeros_and_ones() {
@@ -161,7 +223,7 @@ mod tests {
                         f64::from(u8::from(ones > count - 1 - (count - 1) / 2))
                     })
                     .collect();
-                exchange(&mut values, LANES, 0, &network);
+                exchange(&mut values, LANES, &(0..LANES), &network);
                 let middle = (count - 1) / 2 * LANES;
                 assert_eq!(
                     values[middle..middle + LANES],
@@ -187,7 +249,7 @@ mod tests {
                         column[(num_rows - 1) / 2].to_bits()
                     })
                     .collect();
-                let found = lower_medians(values, num_columns, parallel);
+                let found = rows(&values, num_columns).lower_medians(parallel);
                 let found: Vec<u64> = found.into_iter().map(f64::to_bits).collect();
                 assert_eq!(found, expected, "{num_rows} x {num_columns}");
             }

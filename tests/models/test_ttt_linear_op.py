@@ -170,6 +170,9 @@ def test_torch_accepts_the_operators():
     for tensor in tensors:
         tensor.requires_grad_()  # after the cast: torch looks at the gradients of leaves
     torch.library.opcheck(ttt_linear_scan, (*tensors[:8], pending, *options, True))
+    torch.library.opcheck(
+        ttt_linear_scan, (*tensors[:8], pending, *options, False), test_utils=("test_schema", "test_faketensor")
+    )
     with torch.no_grad():
         output, after, starts = ttt_linear_scan(*tensors[:8], pending, *options, True)
         torch.library.opcheck(

@@ -88,10 +88,10 @@ def make_updater(tiny_data, tiny_values, device="cpu", **options):
 
 
 def test_one_large_batch_has_the_gradients_of_accumulation(tiny_data, tiny_values):
-    updater, model = make_updater(tiny_data, tiny_values)
-    assert updater.micro_batch == 2
+    updater, model = make_updater(tiny_data, tiny_values, batch_size=3, grad_accumulation=2)
+    assert updater.micro_batch == 3
     windows, found = updater.feed.windows(1), []
-    for micro_batch in (2, 6, 1):
+    for micro_batch in (3, 6, 1, 2):  # by two a batch falls into unequal parts
         updater.restart(micro_batch)
         loss = updater._accumulate(windows, lambda: None)
         found.append([loss, *(parameter.grad.clone() for parameter in model.parameters())])

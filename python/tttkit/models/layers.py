@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from tttkit.models.linear import Linear
+
 if TYPE_CHECKING:
     from tttkit.models.state import LayerState
 
@@ -71,9 +73,9 @@ class SwiGLU(nn.Module):
 
     def __init__(self, width: int, intermediate: int) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(width, intermediate, bias=False)
-        self.up_proj = nn.Linear(width, intermediate, bias=False)
-        self.down_proj = nn.Linear(intermediate, width, bias=False)
+        self.gate_proj = Linear(width, intermediate)
+        self.up_proj = Linear(width, intermediate)
+        self.down_proj = Linear(intermediate, width)
 
     def forward(self, y: Tensor) -> Tensor:
         """Apply to (B, L, D)."""

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import Tensor
 
 from tttkit.models.layers import SequenceLayer, rotary_tables, rotate, widen
+from tttkit.models.linear import Linear
 
 if TYPE_CHECKING:
     from tttkit.model_config import ModelConfig
@@ -29,10 +30,10 @@ class CausalAttention(SequenceLayer):
         super().__init__()
         width = config.hidden_size
         self.config = config
-        self.q_proj = nn.Linear(width, width, bias=False)
-        self.k_proj = nn.Linear(width, width, bias=False)
-        self.v_proj = nn.Linear(width, width, bias=False)
-        self.o_proj = nn.Linear(width, width, bias=False)
+        self.q_proj = Linear(width, width)
+        self.k_proj = Linear(width, width)
+        self.v_proj = Linear(width, width)
+        self.o_proj = Linear(width, width)
 
     def initial_state(self, batch_size: int) -> LayerState:
         """An empty cache: keys, already rotated, and values, each (B, H, 0, d)."""

@@ -24,6 +24,7 @@ from tttkit.models.layers import (
     rotate,
     widen,
 )
+from tttkit.models.linear import Linear
 from tttkit.models.ttt_inner import Chunks, Matrices
 from tttkit.models.ttt_scan import scan
 
@@ -42,13 +43,13 @@ class TTTLayer(SequenceLayer):
         super().__init__()
         width, heads, head_dim = config.hidden_size, config.num_attention_heads, config.head_dim
         self.config = config
-        self.q_proj = nn.Linear(width, width, bias=False)
+        self.q_proj = Linear(width, width)
         if not config.share_qk:
-            self.k_proj = nn.Linear(width, width, bias=False)
-        self.v_proj = nn.Linear(width, width, bias=False)
-        self.o_proj = nn.Linear(width, width, bias=False)
+            self.k_proj = Linear(width, width)
+        self.v_proj = Linear(width, width)
+        self.o_proj = Linear(width, width)
         if config.use_gate:
-            self.g_proj = nn.Linear(width, width, bias=False)
+            self.g_proj = Linear(width, width)
         if config.share_qk:
             self.conv_q = depthwise(width, config.conv_kernel)
             self.conv_k = depthwise(width, config.conv_kernel)

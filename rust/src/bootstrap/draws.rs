@@ -51,32 +51,55 @@ impl Draws {
     }
 }
 
-/// Sum of values, each as often as it was drawn.
-pub(super) fn weighted(weights: &[Lanes<f64>], values: &[f64]) -> Lanes<f64> {
+/// Columns that are weighted side by side: one column's additions wait for one another, those of four do not.
+const COLUMNS: usize = 4;
+
+/// Sum of every column of `num_units` values, each value as often as it was drawn.
+pub(super) fn weighted(weights: &[Lanes<f64>], columns: &[f64], out: &mut [Lanes<f64>]) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx512f") {
         // SAFETY: the processor has what the function was compiled for.
-        return unsafe { weighted_avx512(weights, values) };
+        return unsafe { weighted_avx512(weights, columns, out) };
     }
-    weighted_anywhere(weights, values)
+    weighted_anywhere(weights, columns, out);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-fn weighted_avx512(weights: &[Lanes<f64>], values: &[f64]) -> Lanes<f64> {
-    weighted_anywhere(weights, values)
+fn weighted_avx512(weights: &[Lanes<f64>], columns: &[f64], out: &mut [Lanes<f64>]) {
+    weighted_anywhere(weights, columns, out);
 }
 
 #[expect(clippy::inline_always, reason = "compiled anew for the instructions of its caller")]
 #[inline(always)]
-fn weighted_anywhere(weights: &[Lanes<f64>], values: &[f64]) -> Lanes<f64> {
-    let mut total = [0.0; LANES];
-    for (weights, value) in weights.iter().zip(values) {
-        for (total, weight) in total.iter_mut().zip(weights) {
-            *total += weight * value;
+fn weighted_anywhere(weights: &[Lanes<f64>], columns: &[f64], out: &mut [Lanes<f64>]) {
+    let num_units = weights.len();
+    for (columns, out) in columns.chunks(COLUMNS * num_units).zip(out.chunks_mut(COLUMNS)) {
+        if let Ok(out) = <&mut [Lanes<f64>; COLUMNS]>::try_from(&mut *out) {
+            *out = side_by_side(
+                weights,
+                std::array::from_fn(|at| &columns[at * num_units..][..num_units]),
+            );
+        } else {
+            for (column, out) in columns.chunks_exact(num_units).zip(out) {
+                [*out] = side_by_side(weights, [column]);
+            }
         }
     }
-    total
+}
+
+#[expect(clippy::inline_always, reason = "compiled anew for the instructions of its caller")]
+#[inline(always)]
+fn side_by_side<const N: usize>(weights: &[Lanes<f64>], columns: [&[f64]; N]) -> [Lanes<f64>; N] {
+    let mut totals = [[0.0; LANES]; N];
+    for (unit, weights) in weights.iter().enumerate() {
+        for (totals, column) in totals.iter_mut().zip(columns) {
+            for (total, weight) in totals.iter_mut().zip(weights) {
+                *total += weight * column[unit];
+            }
+        }
+    }
+    totals
 }
 
 #[cfg(test)]
@@ -88,10 +111,15 @@ mod tests {
         let weights: Vec<Lanes<f64>> = (0..40)
             .map(|unit| std::array::from_fn(|lane| (unit * lane % 5) as f64))
             .collect();
-        let values: Vec<f64> = (0..40).map(|unit| (f64::from(unit) * 0.7).sin()).collect();
+        let columns: Vec<f64> = (0..7 * 40).map(|at| (f64::from(at) * 0.7).sin()).collect();
+        let (mut here, mut anywhere) = ([[0.0; LANES]; 7], [[0.0; LANES]; 7]);
+        weighted(&weights, &columns, &mut here);
+        weighted_anywhere(&weights, &columns, &mut anywhere);
         assert_eq!(
-            weighted(&weights, &values).map(f64::to_bits),
-            weighted_anywhere(&weights, &values).map(f64::to_bits)
+            here.map(|lanes| lanes.map(f64::to_bits)),
+            anywhere.map(|lanes| lanes.map(f64::to_bits))
         );
+        let expected: f64 = (0..40).map(|unit| weights[unit][3] * columns[6 * 40 + unit]).sum();
+        assert!((here[6][3] - expected).abs() < 1e-12);
     }
 }

@@ -9,7 +9,7 @@ mod draws;
 mod interval;
 mod median;
 
-use draws::{Draws, Lanes};
+use draws::{Draws, LANES, Lanes};
 use interval::intervals;
 use median::Sorted;
 
@@ -110,10 +110,13 @@ pub fn means(
     let draws = Draws::new(num_groups, num_resamples, seed)?;
     Ok(intervals(&observed, &draws, |counts, out| {
         let weights: Vec<Lanes<f64>> = counts.iter().map(|lanes| lanes.map(f64::from)).collect();
-        let total_size = draws::weighted(&weights, &sizes);
-        for (column, out) in sums.chunks_exact(num_groups).zip(out) {
-            let total = draws::weighted(&weights, column);
-            *out = std::array::from_fn(|lane| total[lane] / total_size[lane]);
+        let mut total_size = [[0.0; LANES]];
+        draws::weighted(&weights, &sizes, &mut total_size);
+        draws::weighted(&weights, &sums, out);
+        for total in out {
+            for (total, size) in total.iter_mut().zip(&total_size[0]) {
+                *total /= size;
+            }
         }
     }))
 }
