@@ -25,6 +25,7 @@ from tttkit.errors import DataError, DiskFullError
 TEMPORARY_PREFIX = ".tmp-"
 MAX_JSON_BYTES = 256 << 20
 MAX_JSON_DEPTH = 32
+_TEMPORARY_NAME = re.compile(r"\.tmp-.+-(\d+)-[0-9a-f]{8}")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -221,6 +222,12 @@ def _write_all(descriptor: int, data: bytes | memoryview) -> None:
 def temporary_name(path: Path) -> Path:
     """A name beside `path` that only an unfinished write has."""
     return path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def writer_of(path: Path) -> int | None:
+    """Pid of the process that a temporary name was made by, not necessarily one that lives; None for other names."""
+    match = _TEMPORARY_NAME.fullmatch(path.name)
+    return int(match[1]) if match else None
 
 
 def _is_deeper(value: Any, depth: int) -> bool:

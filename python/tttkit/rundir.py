@@ -18,6 +18,9 @@ from tttkit import files, processes
 from tttkit.errors import DataError, RunLockedError, UsageError
 
 SCHEMA_VERSION = 1
+BLOCKS_PREFIX = ".nll-"
+"""Directory of what an unfinished evaluation has done so far; the beginning of its key follows."""
+KEY_LENGTH = 16
 _CHECKPOINT = re.compile(r"^checkpoint_(\d{3,})$")
 _MARKS = ("metadata.json", "all_summaries.json", "args.json", "checkpoint_000/summary.json")
 """Any of these makes a directory a run; the last two are of the earlier system."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import struct
@@ -137,6 +138,40 @@ def test_f5_a_manifest_of_data_opens_nothing_but_shards_beside_it(tiny_data, tmp
     with pytest.raises((DataError, OSError)):
         loaded = open_split(data, "train")
     assert loaded is None
+
+
+@pytest.mark.parametrize("name", ["train-00000.tok", "validation-00000.tok", "manifest.json", "tokenizer.json"])
+@pytest.mark.parametrize("where", ["outside", "inside", "nowhere"])
+def test_f5_no_file_of_data_is_a_link(tiny_data, tmp_path, name, where):
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    target = data / "other" if where == "inside" else tmp_path / "elsewhere"
+    (data / name).rename(target)
+    (data / name).symlink_to(target)
+    if where == "nowhere":
+        target.unlink()
+    split = name.partition("-")[0] if name.endswith(".tok") else "train"
+    with pytest.raises(DataError, match=rf"{re.escape(name)} is a symbolic link") as error:
+        open_split(data, split)
+    assert error.value.exit_code == 65
+    if name.endswith(".tok"):
+        with pytest.raises(DataError, match="a symbolic link, but a shard must be a regular file"):
+            TokenSplit([data / name], True)
+
+
+def test_f5_a_shard_that_becomes_a_link_is_not_verified(tiny_data, tmp_path):
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    split = open_split(data, "train")
+    (data / "train-00000.tok").rename(tmp_path / "elsewhere")
+    (data / "train-00000.tok").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="a symbolic link"):
+        split.verify()
+
+
+def test_f5_a_directory_of_data_may_be_a_link(tiny_data, tmp_path):
+    (tmp_path / "link").symlink_to(tiny_data)
+    split = open_split(tmp_path / "link", "train")
+    split.verify()
+    assert split.num_tokens == open_split(tiny_data, "train").num_tokens
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import run_process, start, train_options, tttkit
+from tests.cli.conftest import run_process, start, train_options, tttkit, wait_until
 from tests.faults import trials
 from tests.faults.conftest import LONGEST, assert_equal_runs, run_trial
 from tests.faults.disks import KilledAt, Touching
@@ -226,7 +228,9 @@ def test_d2_usr1_saves_and_goes_on_and_hup_is_nothing(tiny_values, tmp_path):
 
 
 def test_d2_grace_period_ends_a_process_that_cannot_stop(tmp_path):
-    process = trials.context.Process(target=trials.stuck, args=(0.3, str(tmp_path / "ready")))
+    """Nor can it say so: a terminal that is held up holds nothing up."""
+    arguments = (0.3, str(tmp_path / "ready"), str(tmp_path / "said"))
+    process = trials.context.Process(target=trials.stuck, args=arguments)
     process.start()
     while not (tmp_path / "ready").exists():
         time.sleep(0.01)
@@ -235,3 +239,20 @@ def test_d2_grace_period_ends_a_process_that_cannot_stop(tmp_path):
     process.join(20)
     assert process.exitcode == 75
     assert time.monotonic() - started >= 0.25
+    assert (tmp_path / "said").exists()
+
+
+@pytest.mark.faults
+def test_d2_who_cannot_stop_in_time_says_what_is_lost(tiny_data, tmp_path):
+    """As in `tttkit train --json | less`, whose reader does not read on: the trainer waits in the middle of a write."""
+    run = tmp_path / "run"
+    options = train_options(tiny_data, run, "--max-steps", 100_000, "--json", "--grace", 0.5)
+    with start(*options, env={"PYTHONUNBUFFERED": ""}) as process:  # unbuffered, a signal would cut the line short
+        fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+        wait_until(lambda: "pipe_write" in Path(f"/proc/{process.pid}/wchan").read_text(), process)
+        process.terminate()
+        assert process.wait(LONGEST) == 75
+        said = process.stderr.read()
+    assert "error: stopped by SIGTERM in the middle of something that did not end in 0.5 s; steps since" in said
+    assert f"hint: go on with `tttkit resume {run}`" in said
+    assert read_status(RunDirectory(run)).state == "preempted"

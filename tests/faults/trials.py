@@ -23,6 +23,8 @@ from tttkit.train.signals import StopSignals
 torch.set_num_threads(1)
 torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])  # loads what the first optimizer loads, once for all forks
 
+LONG = 1000.0
+"""Seconds that no test waits."""
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(["tests.faults.trials"])
 
@@ -130,9 +132,16 @@ def small_model():
     return model, optimizer
 
 
-def stuck(grace: float, ready: str) -> None:
-    """A main thread that never comes to a safe point."""
-    with StopSignals(grace_seconds=grace):
+def stuck(grace: float, ready: str, said: str | None = None) -> None:
+    """A main thread that never comes to a safe point, and last words that nobody ever reads."""
+
+    def say() -> None:
+        if said is not None:
+            Path(said).touch()
+            time.sleep(LONG)
+
+    with StopSignals(grace_seconds=grace) as signals:
+        signals.last_words = say
         Path(ready).touch()
         while True:
             time.sleep(0.01)

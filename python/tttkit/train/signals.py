@@ -19,6 +19,7 @@ from typing import Any, Self
 from tttkit.errors import PreemptedError
 
 GRACE_SECONDS = 10.0
+_LEAVING_SECONDS = 1.0
 _STOP = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -40,6 +41,8 @@ class StopSignals:
         self.requested: str | None = None
         self.before_leaving: Callable[[], None] | None = None
         """Called, in another thread, when the grace period is over."""
+        self.last_words: Callable[[], None] | None = None
+        """Called after it, to tell the user: who leaves like this raises nothing that could be shown."""
         self._grace_seconds = grace_seconds
         self._save_requested = False
         self._previous: dict[signal.Signals, Any] = {}
@@ -107,7 +110,14 @@ class StopSignals:
                     deadline = time.monotonic() + self._grace_seconds
 
     def _leave(self) -> None:
-        with suppress(Exception):
-            if self.before_leaving is not None:
-                self.before_leaving()
+        """End the process, whatever holds a disk or a terminal up."""
+        leaving = threading.Thread(target=self._prepare_to_leave, daemon=True)
+        leaving.start()
+        leaving.join(_LEAVING_SECONDS)
         os._exit(PreemptedError.exit_code)
+
+    def _prepare_to_leave(self) -> None:
+        for call in (self.before_leaving, self.last_words):
+            with suppress(Exception):
+                if call is not None:
+                    call()

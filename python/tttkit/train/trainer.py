@@ -108,13 +108,12 @@ class Trainer:
         except StopRequestedError as request:
             self.save()
             self.metadata.end_segment(self.progress.step, "preempted")
-            self.log.write(f"{request}: stopping at step {self.progress.step}")
+            saved = "state saved" if self._saved == self._position else self.log.writes.problem or "state not saved"
+            what = f"stopped by {request} at step {self.progress.step} of {self.config.train.max_steps}; {saved}"
+            hint = f"go on with `tttkit resume {self.run_directory.path}`"
+            self.log.write(f"{what}; {hint}")  # who read the output may have been stopped too
             self.log.sync()
-            raise PreemptedError(
-                f"stopped by {request} at step {self.progress.step} of {self.config.train.max_steps}; "
-                f"{'state saved' if self._saved == self._position else self.log.writes.problem or 'state not saved'}",
-                hint=f"go on with `tttkit resume {self.run_directory.path}`",
-            ) from None
+            raise PreemptedError(what, hint=hint) from None
         except DiskFullError:
             self.metadata.end_segment(self.progress.step, "disk-full")
             raise
