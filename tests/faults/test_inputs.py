@@ -184,6 +184,18 @@ def test_f5_a_manifest_of_files_names_nothing_outside(tmp_path, name):
         commits.verify_directory(tmp_path / "model")
 
 
+def test_f5_a_manifest_that_lists_a_file_twice_is_not_ours(tmp_path):
+    """Readers of JSON take one of the two, and not all of them the same."""
+    with commits.commit_directory(tmp_path / "model") as directory:
+        files.write_new(directory / "a", [b"a"])
+    manifest = tmp_path / "model" / commits.MANIFEST_NAME
+    entry = manifest.read_text().partition('"files": {')[2].rpartition("\n  }\n}")[0]
+    manifest.write_text(manifest.read_text().replace(entry, f"{entry},{entry}"))
+    assert manifest.read_text().count('"a": {') == 2
+    with pytest.raises(DataError, match="not as it was written"):
+        commits.verify_directory(tmp_path / "model")
+
+
 @pytest.mark.parametrize(
     "text", ['{"files": {}, "files": {"a": 1}}', '{"files": {"a": 1, "a": 2}}', "[" * 10_000, "1e999"]
 )
