@@ -17,7 +17,7 @@ from tests.faults.conftest import run_trial
 from tttkit import commits, files
 from tttkit._rust import TokenSplit
 from tttkit.data import open_split
-from tttkit.errors import DataError, TttkitError
+from tttkit.errors import DataError
 from tttkit.models import load_model
 
 
@@ -76,13 +76,20 @@ def test_f4_a_replaced_or_deleted_shard_stays_what_it_was(tiny_data, tmp_path):
         open_split(data, "train")
 
 
-def test_f4_a_truncated_shard_is_an_error_with_pread(tiny_data, tmp_path):
+@pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 66, 100, 500, 1000, 2000, 2049, 4096, 8192, 16_384])
+def test_f4_a_truncated_shard_is_an_error_with_pread(tiny_data, tmp_path, size):
+    """What lies before the cut reads as before, what does not is an error; half an id is none."""
     data = shutil.copytree(tiny_data, tmp_path / "data")
     split = open_split(data, "train", io="pread")
-    os.truncate(data / "train-00000.tok", 64)
-    for start in range(0, 1000, 100):
-        with pytest.raises((TttkitError, OSError)):
-            split.tokens(start, start + 100)
+    before = split.tokens(0, split.num_tokens).copy()
+    os.truncate(data / "train-00000.tok", size)
+    whole = max(0, size - 64) // 2
+    assert np.array_equal(split.tokens(0, whole), before[:whole])
+    for start, stop in ((whole, whole + 1), (0, whole + 1), (whole + 1, whole + 100), (0, split.num_tokens)):
+        with pytest.raises(DataError, match=r"train-00000\.tok: the file is shorter than it says"):
+            split.tokens(start, stop)
+    with pytest.raises(DataError):
+        open_split(data, "train")
 
 
 NAMES = [

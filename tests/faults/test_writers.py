@@ -92,6 +92,15 @@ def test_e3_a_stopped_trainer_is_stalled_until_it_goes_on(endless):
     _wait_for_state(run, "running")
 
 
+def test_e3_a_stopped_trainer_that_is_killed_has_crashed(endless):
+    run, process = endless
+    os.kill(process.pid, signal.SIGSTOP)
+    _wait_for_state(run, "stalled")
+    os.kill(process.pid, signal.SIGKILL)
+    _wait_for_state(run, "crashed")
+    assert f"(pid {process.pid})" in read_status(run).reason
+
+
 def _wait_for_state(run: RunDirectory, state: str) -> None:
     deadline = time.monotonic() + 10
     while read_status(run).state != state:
@@ -146,3 +155,12 @@ def test_e3_of_another_host_nothing_is_known(broken_off, reference, tmp_path):
 def test_e3_a_machine_that_started_again_has_no_old_trainer(broken_off):
     alter_heartbeat(broken_off, boot_id="an earlier one")
     assert read_status(broken_off).state == "crashed"
+
+
+@pytest.mark.parametrize("content", [b"", b'{"sequence": 7, "pha', b"[]", bytes(4096)])
+def test_e3_half_a_heartbeat_is_none(broken_off, content):
+    """As it is read while it is written over on a full disk, or after a power failure."""
+    broken_off.heartbeat.write_bytes(content)
+    assert read_status(broken_off).state == "crashed"
+    with exclusive(broken_off):
+        assert read_status(broken_off).state == "starting"
