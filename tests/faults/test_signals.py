@@ -16,9 +16,12 @@ from tests.cli.conftest import run_process, start, train_options, tttkit, wait_u
 from tests.faults import trials
 from tests.faults.conftest import LONGEST, assert_equal_runs, run_trial
 from tests.faults.disks import KilledAt, Touching
+from tttkit.errors import PreemptedError
 from tttkit.report.status import read_status
 from tttkit.rundir import RunDirectory
 from tttkit.train import checkpoint
+from tttkit.train.signals import StopSignals
+from tttkit.train.start import train
 
 
 def start_run(values, path, log, **options):
@@ -133,6 +136,40 @@ def test_d1_stops_in_the_middle_of_anything(values, reference, tmp_path, place, 
     assert_equal_runs(run, reference)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_d1_the_last_step_is_saved_however_far_the_last_save_is(tiny_values, reference_of, tmp_path, number):
+    """While step 6 is logged: it stops at the next safe point, not at the next evaluation or save."""
+    values = tiny_values(train={"save_every": 1000})
+    run, logging = RunDirectory(tmp_path / "run"), KilledAt(6, Touching("metrics.jsonl"), number)
+    assert run_trial(trials.train, values, str(run.path), disk=logging, log=str(tmp_path / "log")) == 75
+    assert run.read_metadata()["result"]["step"] in (6, 7)
+    assert checkpoint.states(run)[0][0] == run.read_metadata()["result"]["step"]
+    assert run_trial(trials.train, values, str(run.path)) == 0
+    assert_equal_runs(run, reference_of(values))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_d1_an_evaluation_is_left_in_the_middle(values, tmp_path, number):
+    run, shares = RunDirectory(tmp_path / "run"), []
+    with StopSignals() as signals:
+
+        def report(event):
+            if event["event"] == "evaluating":
+                shares.append(event["done"])
+                if event["done"] > 0 and signals.requested is None:
+                    os.kill(os.getpid(), number)
+                    while signals.requested is None:
+                        time.sleep(0.001)
+
+        with pytest.raises(PreemptedError, match=f"stopped by {number.name} at step"):
+            train(values, run.path, report=report, signals=signals)
+    assert 0 < shares[-1] < 1
+    assert run.read_summaries() == []
+    assert not run.best_model.exists()
+    assert train(values, run.path, report=lambda event: None).reason == "finished"
+    assert len(run.read_summaries()) == 4
+
+
 @pytest.mark.faults
 def test_d1_a_command_that_is_just_starting(tiny_data, tmp_path, trained_here):
     """From the first moment of the process on. Before Python heeds signals it leaves nothing behind."""
@@ -228,9 +265,8 @@ def test_d2_usr1_saves_and_goes_on_and_hup_is_nothing(tiny_values, tmp_path):
 
 
 def test_d2_grace_period_ends_a_process_that_cannot_stop(tmp_path):
-    """Nor can it say so: a terminal that is held up holds nothing up."""
-    arguments = (0.3, str(tmp_path / "ready"), str(tmp_path / "said"))
-    process = trials.context.Process(target=trials.stuck, args=arguments)
+    """A disk or a terminal that is held up holds neither the other nor the process up."""
+    process = trials.context.Process(target=trials.stuck, args=(0.3, str(tmp_path / "ready")))
     process.start()
     while not (tmp_path / "ready").exists():
         time.sleep(0.01)
@@ -238,8 +274,8 @@ def test_d2_grace_period_ends_a_process_that_cannot_stop(tmp_path):
     os.kill(process.pid, signal.SIGTERM)
     process.join(20)
     assert process.exitcode == 75
-    assert time.monotonic() - started >= 0.25
-    assert (tmp_path / "said").exists()
+    assert time.monotonic() - started >= 0.1
+    assert {path.name for path in tmp_path.iterdir()} == {"ready", "ready.disk", "ready.terminal"}
 
 
 @pytest.mark.faults

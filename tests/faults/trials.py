@@ -132,16 +132,16 @@ def small_model():
     return model, optimizer
 
 
-def stuck(grace: float, ready: str, said: str | None = None) -> None:
-    """A main thread that never comes to a safe point, and last words that nobody ever reads."""
+def stuck(grace: float, ready: str) -> None:
+    """A main thread that never comes to a safe point, a disk and a terminal that hold up who leaves."""
 
-    def say() -> None:
-        if said is not None:
-            Path(said).touch()
-            time.sleep(LONG)
+    def hold_up(name: str) -> None:
+        Path(f"{ready}.{name}").touch()
+        time.sleep(LONG)
 
     with StopSignals(grace_seconds=grace) as signals:
-        signals.last_words = say
+        signals.before_leaving = lambda: hold_up("disk")
+        signals.last_words = lambda: hold_up("terminal")
         Path(ready).touch()
         while True:
             time.sleep(0.01)
