@@ -159,16 +159,6 @@ def test_h1_weights_that_overflow_are_not_saved(tiny_values, tmp_path, monkeypat
     assert _finite(outcome.run)
 
 
-def test_h1_moments_that_overflow_are_not_saved(tiny_values, tmp_path, monkeypatch):
-    """The square of a finite gradient may be infinite, which stops its weight for ever; the weight itself is finite."""
-    Poison(monkeypatch, "gradient", 1e25, {7})
-    outcome = train(tiny_values(optimizer={"max_grad_norm": 0.0}), tmp_path / "run", report=lambda event: None)
-    assert outcome.reason == "finished"
-    (rollback,) = outcome.run.read_metadata()["rollbacks"]
-    assert (rollback["from_step"], rollback["to_step"]) == (8, 4)
-    assert _finite(outcome.run)
-
-
 def test_h1_more_than_one_percent_of_a_thousand_diverges():
     """Ten of the last thousand may be skipped, not eleven; those before count no more."""
     progress = Progress()
