@@ -200,23 +200,23 @@ def _each_in_its_own_way(states):
     (older / "tensors.safetensors").write_bytes(b"")
 
 
-def _states_of_another_run(states):
-    """Whole, of the same steps and shapes: only the id of the run tells them."""
-    for path in list(states.iterdir()):
-        values = files.read_json(path / "state.json")
-        tensors = (path / "tensors.safetensors").read_bytes()
-        with commits.commit_directory(path) as directory:
-            files.write_new(directory / "tensors.safetensors", [tensors])
-            files.write_json(directory / "state.json", {**values, "run_id": "theirs"})
+def _rewritten(**changes):
+    """Whole, with a manifest that fits: only what state.json says is not as it must be."""
+
+    def harm(states):
+        for path in list(states.iterdir()):
+            values = files.read_json(path / "state.json")
+            tensors = (path / "tensors.safetensors").read_bytes()
+            with commits.commit_directory(path) as directory:
+                files.write_new(directory / "tensors.safetensors", [tensors])
+                files.write_json(directory / "state.json", {**values, **changes})
+
+    return harm
 
 
-def _of_a_newer_version(states):
-    for path in list(states.iterdir()):
-        with commits.commit_directory(path) as directory:
-            files.write_json(directory / "state.json", {"schema_version": 99, "step": int(path.name[5:])})
-
-
-@pytest.mark.parametrize("harm", [*map(_cut, FILES), _each_in_its_own_way, _states_of_another_run, _of_a_newer_version])
+@pytest.mark.parametrize(
+    "harm", [*map(_cut, FILES), _each_in_its_own_way, _rewritten(run_id="theirs"), _rewritten(schema_version=99)]
+)
 def test_b3_all_corrupt_is_never_a_restart(reference, tmp_path, harm):
     run = RunDirectory(shutil.copytree(reference.path, tmp_path / "run"))
     _reopen(run)
