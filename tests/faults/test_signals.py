@@ -254,11 +254,12 @@ def test_d2_usr1_saves_and_goes_on_and_hup_is_nothing(tiny_values, tmp_path):
     while len(checkpoint.states(run)) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert len(checkpoint.states(run)) == 2
-    num_steps = len(run.read_metrics())
-    while len(run.read_metrics()) <= num_steps and time.monotonic() < deadline:
+    saved, num_steps = checkpoint.states(run)[0][0], len(run.read_metrics())
+    while len(run.read_metrics()) <= num_steps + 5 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert process.is_alive()
-    assert len(run.read_metrics()) > num_steps
+    assert len(run.read_metrics()) > num_steps + 5
+    assert checkpoint.states(run)[0][0] == saved, "once"
     os.kill(process.pid, signal.SIGTERM)
     process.join(30)
     assert process.exitcode == 75
