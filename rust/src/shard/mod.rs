@@ -45,7 +45,10 @@ fn open_regular(path: &Path) -> Result<File> {
         .open(path);
     let file = match opened {
         Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
-            return Err(Error::shard(path, "a symbolic link, but a shard must be a regular file"));
+            return Err(Error::shard(
+                path,
+                "a symbolic link, but a shard must be a regular file",
+            ));
         }
         opened => opened.map_err(Error::io(path))?,
     };
