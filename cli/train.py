@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -145,7 +146,10 @@ def run_training(
         what = (
             f"stopped by {signals.requested} in the middle of something that did not end in {options.grace_seconds:g} s"
         )
-        explain(f"{what}; steps since the last saved state are lost", f"go on with `tttkit resume {directory}`")
+        explain(
+            f"{what}; steps since the last saved state are lost",
+            f"go on with `tttkit resume {shlex.quote(str(directory))}`",
+        )
 
     with StopSignals(grace_seconds=options.grace_seconds) as signals, view:
         signals.last_words = say

@@ -7,6 +7,7 @@ the lock of its directory. Finished blocks of an evaluation that did not end are
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -69,7 +70,7 @@ def _examine_blocks(place: Path, blocks: Path, fix: bool) -> Iterator[Finding]:
     else:
         size = sum(entry.stat().st_size for entry in finished) / 1e6
         message = f"{blocks}: {len(finished)} blocks, {size:,.1f} MB, of an evaluation that did not end"
-        hint = f"the same `tttkit eval` goes on from them; of no more use: rm -r {blocks}"
+        hint = f"the same `tttkit eval` goes on from them; of no more use: rm -r {shlex.quote(str(blocks))}"
         yield Finding(level="warning", check="leftovers", message=message, hint=hint)
 
 
