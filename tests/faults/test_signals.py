@@ -142,8 +142,10 @@ def test_d1_the_last_step_is_saved_however_far_the_last_save_is(tiny_values, ref
     values = tiny_values(train={"save_every": 1000})
     run, logging = RunDirectory(tmp_path / "run"), KilledAt(6, Touching("metrics.jsonl"), number)
     assert run_trial(trials.train, values, str(run.path), disk=logging, log=str(tmp_path / "log")) == 75
-    assert run.read_metadata()["result"]["step"] in (6, 7)
-    assert checkpoint.states(run)[0][0] == run.read_metadata()["result"]["step"]
+    step = run.read_metadata()["result"]["step"]
+    assert step in (6, 7)
+    assert f"error: stopped by {number.name} at step {step} of 12; state saved" in (tmp_path / "log").read_text()
+    assert checkpoint.states(run)[0][0] == step
     assert run_trial(trials.train, values, str(run.path)) == 0
     assert_equal_runs(run, reference_of(values))
 
