@@ -13,7 +13,7 @@ import typer
 from tttkit import __version__
 from tttkit.errors import DiskFullError, TttkitError, UsageError
 
-from .console import err, mend_streams, out
+from .console import err, explain, mend_streams, out
 from .verbs import Verbs
 
 _BUG = 1
@@ -119,13 +119,5 @@ def _explain(message: str, hint: str | None, exit_code: int, *, debug: bool) -> 
         import traceback
 
         err.print(traceback.format_exc(), markup=False, soft_wrap=True)
-    err.print(f"[error]error:[/] {_escape(message)}", soft_wrap=True)
-    if hint:
-        err.print(f"[hint]hint:[/] {_escape(hint)}", soft_wrap=True)
+    explain(message, hint)
     return exit_code
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(" ".join(text.split()))

@@ -97,6 +97,31 @@ def stdout_is_gone() -> bool:
     return _STDOUT.broken
 
 
+def explain(message: str, hint: str | None) -> None:
+    """Print an error as one line, and its hint. Where stderr is gone the terminal is told, if the process has one.
+
+    Ctrl-C ends all of `tttkit train 2>&1 | tee log`, tee at once, training when it has saved: nobody is left to read.
+    """
+    from rich.markup import escape
+
+    lines = [("error", message), *([("hint", hint)] if hint else [])]
+    for name, text in lines:
+        err.print(f"[{name}]{name}:[/] {escape(' '.join(text.split()))}", soft_wrap=True)
+    if _STDERR.broken:
+        _tell_terminal("".join(f"{name}: {' '.join(text.split())}\n" for name, text in lines))
+
+
+def _tell_terminal(text: str) -> None:
+    """Write to the terminal that the process was started from, unless something else is in front there."""
+    with suppress(OSError):
+        descriptor = os.open("/dev/tty", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if os.tcgetpgrp(descriptor) == os.getpgrp():
+                os.write(descriptor, text.encode(errors="replace"))
+        finally:
+            os.close(descriptor)
+
+
 def mend_streams() -> None:
     """Give the process whole standard streams, whatever it was started with.
 

@@ -24,13 +24,14 @@ def doctor(
     ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Verify a run: digests, leftovers, torn lines, numbers, data, disk, clock; without RUN the environment.
+    """Verify a run: digests, leftovers, torn lines, numbers, data, disk, clock; without RUN the environment
+    and what killed commands left in the current directory.
 
     Exits 65 when something is wrong that is not mended. Example: `tttkit doctor runs/quick --fix`
     """
     from tttkit.report.doctor import examine_environment, examine_run
 
-    found = examine_environment() if run is None else examine_run(find_run(run), fix=fix)
+    found = examine_environment(fix=fix) if run is None else examine_run(find_run(run), fix=fix)
     if json_output:
         print_json([finding.to_dict() for finding in found])
     else:

@@ -113,7 +113,7 @@ def _missing(run: RunDirectory, device: str | None) -> list[tuple[Request, Path]
 
     config = build_config(run.read_metadata().get("config", {}))
     steps = evaluation_steps(config.train.max_steps, config.evaluation.num_checkpoints)
-    tokens = config.train.window * config.train.batch_size * config.train.grad_accumulation
+    tokens = config.train.tokens_per_step
     jobs = []
     for index, directory in run.checkpoints().items():
         whole = all((directory / name).exists() for name in ("summary.json", "chunk_eval.json"))

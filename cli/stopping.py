@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from tttkit.errors import PreemptedError
 from tttkit.train.signals import StopRequestedError, StopSignals
 
-from .console import err
+from .console import explain
 
 _HINT = "run the same command again: it goes on from what is finished"
 
@@ -20,12 +20,7 @@ def stoppable() -> Iterator[None]:
     A second signal leaves at once; so does the end of the grace period, in a long call that heeds no signal.
     """
     with StopSignals(interrupt=True) as signals:
-
-        def say() -> None:
-            err.print(f"[error]error:[/] stopped by {signals.requested} in the middle of a long call")
-            err.print(f"[hint]hint:[/] {_HINT}")
-
-        signals.before_leaving = say
+        signals.last_words = lambda: explain(f"stopped by {signals.requested} in the middle of a long call", _HINT)
         try:
             yield
         except StopRequestedError as stop:

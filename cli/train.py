@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +14,7 @@ import typer
 from tttkit.errors import PreemptedError, UsageError
 from tttkit.rundir import find_run
 
-from .console import out, print_json
+from .console import err, explain, out, print_json
 from .layers import SECTION_OF, Request, collect_layers, merge_layers
 
 if TYPE_CHECKING:
@@ -140,7 +141,18 @@ def run_training(
     """Train and show it. Signals are heeded from here on, so before torch is loaded."""
     from tttkit.train.signals import StopRequestedError, StopSignals
 
+    def say() -> None:
+        err.show_cursor()
+        what = (
+            f"stopped by {signals.requested} in the middle of something that did not end in {options.grace_seconds:g} s"
+        )
+        explain(
+            f"{what}; steps since the last saved state are lost",
+            f"go on with `tttkit resume {shlex.quote(str(directory))}`",
+        )
+
     with StopSignals(grace_seconds=options.grace_seconds) as signals, view:
+        signals.last_words = say
         view.starting(directory)
         from tttkit.train.checks import Allowed
         from tttkit.train.start import train as start_training

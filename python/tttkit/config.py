@@ -114,6 +114,11 @@ class TrainConfig:
     stages: list[StageConfig] = dataclasses.field(default_factory=list)
     """Length curriculum: stages in order; none: `window` throughout. Evaluations always go by `window`."""
 
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens that an update learns from, in every stage."""
+        return self.window * self.batch_size * self.grad_accumulation
+
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class EvaluationConfig:

@@ -25,7 +25,7 @@ from tttkit.errors import DataError, DiskFullError
 TEMPORARY_PREFIX = ".tmp-"
 MAX_JSON_BYTES = 256 << 20
 MAX_JSON_DEPTH = 32
-_TEMPORARY = re.compile(re.escape(TEMPORARY_PREFIX) + r"(.+)-\d+-[0-9a-f]{8}")
+_TEMPORARY_NAME = re.compile(re.escape(TEMPORARY_PREFIX) + r"(.+)-(\d+)-[0-9a-f]{8}")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -227,8 +227,14 @@ def temporary_name(path: Path) -> Path:
 def final_name(name: str) -> str:
     """The name that a temporary one is to take; any other name as it is."""
     path = Path(name)
-    found = _TEMPORARY.fullmatch(path.name)
+    found = _TEMPORARY_NAME.fullmatch(path.name)
     return str(path.with_name(found[1])) if found else name
+
+
+def writer_of(path: Path) -> int | None:
+    """Pid of the process that a temporary name was made by, not necessarily one that lives; None for other names."""
+    match = _TEMPORARY_NAME.fullmatch(path.name)
+    return int(match[2]) if match else None
 
 
 def _is_deeper(value: Any, depth: int) -> bool:

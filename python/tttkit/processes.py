@@ -10,6 +10,7 @@ from typing import Any
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _STOPPED = ("T", "t")
+_DEAD = ("Z", "X")
 
 
 def identity() -> dict[str, Any]:
@@ -49,6 +50,12 @@ def is_stopped(process: dict[str, Any]) -> bool:
         return False
     found = _state_and_start(process["pid"])
     return found is not None and found[0] in _STOPPED and found[1] == process.get("started")
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine has that number now; it may be another one than had it before."""
+    found = _state_and_start(pid)
+    return found is not None and found[0] not in _DEAD
 
 
 def seconds_since(process: dict[str, Any]) -> float | None:

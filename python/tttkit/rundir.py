@@ -10,6 +10,7 @@ import re
 import shlex
 import struct
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,9 +20,13 @@ from tttkit import files, processes
 from tttkit.errors import DataError, RunLockedError, UsageError
 
 SCHEMA_VERSION = 1
+BLOCKS_PREFIX = ".nll-"
+"""Directory of what an unfinished evaluation has done so far; the beginning of its key follows."""
+KEY_LENGTH = 16
 _CHECKPOINT = re.compile(r"^checkpoint_(\d{3,})$")
 _MARKS = ("metadata.json", "all_summaries.json", "args.json", "checkpoint_000/summary.json")
 """Any of these makes a directory a run; the last two are of the earlier system."""
+_NAMING_SECONDS = 1.0
 _FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux: type, whence, start, length, pid
 
 
@@ -174,9 +179,8 @@ def exclusive(run: RunDirectory) -> Iterator[None]:
         try:
             fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
         except (BlockingIOError, PermissionError) as error:
-            holder = os.pread(descriptor, 256, 0).decode(errors="replace").strip() or "an unknown process"
             raise RunLockedError(
-                f"{run.path} is in use by {holder.partition(', started')[0]}",
+                f"{run.path} is in use by {_holder(descriptor)}",
                 hint=f"look at it with `tttkit status {run.argument}`, or choose another --out",
             ) from error
         with suppress(OSError):  # on a full disk the name of the holder is missing, the lock holds all the same
@@ -185,6 +189,16 @@ def exclusive(run: RunDirectory) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _holder(descriptor: int) -> str:
+    """Host and pid that the holder of a lock writes into it, just after it took the lock."""
+    deadline = time.monotonic() + _NAMING_SECONDS
+    while not (text := os.pread(descriptor, 256, 0).decode(errors="replace").strip()):
+        if time.monotonic() > deadline:
+            return "an unknown process"
+        time.sleep(0.01)
+    return text.partition(", started")[0]
 
 
 def is_locked(run: RunDirectory) -> bool:

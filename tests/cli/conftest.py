@@ -73,7 +73,7 @@ def run_process(*arguments: object, **options) -> Result:
     return Result(process.returncode, out or "", err or "")
 
 
-def wait_until(condition, process: subprocess.Popen, seconds: float = 60) -> None:
+def wait_until(condition, process: subprocess.Popen, seconds: float = 150) -> None:
     """Wait for something that a running process does."""
     deadline = time.monotonic() + seconds
     while not condition():

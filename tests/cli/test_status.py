@@ -94,7 +94,8 @@ def test_starting_then_crashed(run):
 
 def test_running_then_preempted_then_killed(tiny_data, tmp_path):
     run = tmp_path / "run"
-    options = train_options(tiny_data, run, "--max-steps", 100_000, "--save-every", 1000)
+    # a busy disk may take longer for a save than the usual ten seconds, and then nothing more is said
+    options = train_options(tiny_data, run, "--max-steps", 100_000, "--save-every", 1000, "--grace", 100)
     with start(*options) as process:
         wait_until(lambda: (run / "metrics.jsonl").exists() and look(run)["step"], process)
         values = look(run)
@@ -107,7 +108,7 @@ def test_running_then_preempted_then_killed(tiny_data, tmp_path):
         assert f"is in use by host {socket.gethostname()}, pid {process.pid}" in second.error
 
         process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=120)
     assert process.returncode == 75
     assert "error: stopped by SIGTERM at step" in err
     assert f"hint: go on with `tttkit resume {run}`" in err

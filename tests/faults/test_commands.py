@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -19,6 +20,7 @@ from tests.faults.disks import KilledAt, Touching
 from tests.faults.test_phases import results_of
 from tttkit.data import prepare_dataset
 from tttkit.files import sha256_of
+from tttkit.rundir import RunDirectory
 from tttkit.train.signals import StopRequestedError
 
 STOPPING = [signal.SIGTERM, signal.SIGINT]
@@ -113,3 +115,37 @@ def test_d1_finished_shards_of_a_stopped_preparation_are_kept(texts, tiny_data, 
     assert inodes
     assert prepare(tmp_path / "out").fingerprint == prepare(tmp_path / "whole").fingerprint
     assert {path: path.stat().st_ino for path in finished} == inodes
+
+
+LEAVING = {
+    "eval": (["eval", "checkpoint", "RUN/best_model", "--max-length", "64", "--num-sequences", "70"], (1, 5, 12)),
+    "plot": (["plot", "RUN"], (1, 2)),
+    "report": (["report", "RUN"], (1, 2)),
+    "convert": (["convert", "RUN/best_model", "RUN/official"], (1, 2, 3, 4)),
+}
+"""Commands that write into a run, and before which of their renames they are killed."""
+
+
+def _gives_a_name(name: str, _arguments: tuple) -> bool:
+    return name == "rename"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [name if name == "convert" else pytest.param(name, marks=pytest.mark.faults) for name in LEAVING],
+)
+def test_a4_doctor_sweeps_what_killed_commands_left(reference, tmp_path, command):
+    run = RunDirectory(shutil.copytree(reference.path, tmp_path / "run"))
+    arguments, numbers = LEAVING[command]
+    arguments = [argument.replace("RUN", str(run.path)) for argument in arguments]
+    for number in numbers:
+        assert run_trial(trials.command, arguments, disk=KilledAt(number, _gives_a_name)) == -signal.SIGKILL
+    left = {path for path in run.path.rglob(".tmp-*") if path.parent.name[:5] != ".tmp-"}
+    assert left
+    found = json.loads(tttkit("doctor", run.path, "--fix", "--json").out)
+    mended = {item["message"].partition(": removed")[0] for item in found if item["level"] == "mended"}
+    assert mended >= {str(path) for path in left}
+    assert_no_leftovers(run.path)
+    assert run_trial(trials.command, arguments) == 0, "it is none the worse for it"
+    levels = {item["level"] for item in json.loads(tttkit("doctor", run.path, "--json").out)}
+    assert levels == {"ok"}

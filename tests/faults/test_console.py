@@ -105,3 +105,29 @@ def test_d3_a_terminal_that_goes_away(tiny_data, tmp_path, terminal):
         os.close(terminal.pop())
         assert process.wait(LONGEST) == 0
     assert run.read_metadata()["result"]["reason"] == "finished"
+
+
+@pytest.mark.faults
+def test_d3_ctrl_c_that_ends_the_reader_too(tiny_data, tmp_path, terminal):
+    """As in `tttkit train 2>&1 | tee log`: who is left to be told that it is saved, and how to go on?"""
+    run, (outer, inner), shown = RunDirectory(tmp_path / "run"), terminal, b""
+    script = 'trap : INT; { trap : INT; "$@" 2>&1; echo $? >"$0"; } | cat'
+    command = ["sh", "-c", script, tmp_path / "code", *COMMAND, *train_options(tiny_data, run.path)]
+    options = {"start_new_session": True, "preexec_fn": _attach, "stdin": inner, "stdout": inner, "stderr": inner}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(os.sys.path)}
+    arguments = [*map(str, command), "--max-steps", "100000"]
+    with subprocess.Popen(arguments, env=environment, **options) as process:
+        while not run.metrics.exists() and process.poll() is None:
+            shown += _shown(outer)
+        os.write(outer, b"\x03")
+        while process.poll() is None:
+            shown += _shown(outer)
+        shown += _shown(outer)
+    assert (tmp_path / "code").read_text() == "75\n", shown.decode()
+    told = f"go on with `tttkit resume {run.path}`"
+    assert f"hint: {told}".encode() in shown
+    assert told in run.training_log.read_text()
+
+
+def _shown(end) -> bytes:
+    return os.read(end, 1 << 16) if select.select([end], [], [], 0.05)[0] else b""

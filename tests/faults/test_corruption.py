@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import random
 import shutil
+from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import tttkit
 from tests.faults import trials
 from tests.faults.conftest import assert_equal_runs, run_trial
 from tttkit import commits, files
@@ -182,47 +186,150 @@ def test_b2_no_harm_to_other_files_is_a_bug(values, reference, tmp_path, name, h
     assert "started at step 0" not in run.training_log.read_text().partition("finished at")[2]
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_b3_all_corrupt_is_never_a_restart(values, reference, tmp_path, name):
+def _cut(name):
+    def harm(states):
+        for path in states.glob(f"step_*/{name}"):
+            path.write_bytes(path.read_bytes()[:-3])
+
+    return harm
+
+
+def _each_in_its_own_way(states):
+    older, newer = sorted(states.iterdir())
+    (newer / "MANIFEST.json").unlink()
+    (older / "tensors.safetensors").write_bytes(b"")
+
+
+def _rewritten(**changes):
+    """Whole, with a manifest that fits: only what state.json says is not as it must be."""
+
+    def harm(states):
+        for path in list(states.iterdir()):
+            values = files.read_json(path / "state.json")
+            tensors = (path / "tensors.safetensors").read_bytes()
+            with commits.commit_directory(path) as directory:
+                files.write_new(directory / "tensors.safetensors", [tensors])
+                files.write_json(directory / "state.json", {**values, **changes})
+
+    return harm
+
+
+@pytest.mark.parametrize(
+    "harm", [*map(_cut, FILES), _each_in_its_own_way, _rewritten(run_id="theirs"), _rewritten(schema_version=99)]
+)
+def test_b3_all_corrupt_is_never_a_restart(reference, tmp_path, harm):
     run = RunDirectory(shutil.copytree(reference.path, tmp_path / "run"))
     _reopen(run)
-    for path in run.states.glob(f"step_*/{name}"):
-        path.write_bytes(path.read_bytes()[:-3])
+    harm(run.states)
+    before = run.metrics.read_bytes()
+    assert before
     for _ in range(2):
-        assert run_trial(trials.train, values, str(run.path), log=str(tmp_path / "log")) == 4
-    assert "no valid training state" in (tmp_path / "log").read_text()
+        result = tttkit("resume", run.path)
+        assert (result.code, "no valid training state" in result.error) == (4, True)
     assert sorted(path.name for path in run.states.iterdir()) == ["step_11.corrupt-0", "step_12.corrupt-0"]
+    assert run.metrics.read_bytes() == before
 
 
-_EVIL = b"cos\nsystem\n(S'touch %s'\ntR."
-"""A pickle that runs a command."""
+class Evil:
+    """An object whose pickle runs a command when it is read."""
+
+    def __init__(self, canary) -> None:
+        self.canary = canary
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.canary}",)
+
+
+def _pickle(canary) -> bytes:
+    """The oldest protocol: whoever reads a pickle at all executes it."""
+    return b"cos\nsystem\n(S'touch %s'\ntR." % str(canary).encode()
+
+
+def _zipped(canary) -> bytes:
+    """What torch.save writes."""
+    buffer = io.BytesIO()
+    trials.torch.save({"model.norm.weight": Evil(canary)}, buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("make", [_pickle, _zipped])
+def test_h2_the_canary_sings(tmp_path, make):
+    """What is used below would show: read without care, it is executed."""
+    (tmp_path / "file").write_bytes(make(tmp_path / "canary"))
+    with contextlib.suppress(Exception):  # the old form is read as a torch file of the same age
+        trials.torch.load(tmp_path / "file", weights_only=False)
+    assert (tmp_path / "canary").exists()
 
 
 @pytest.mark.parametrize("name", ["state.json", "tensors.safetensors", "MANIFEST.json"])
-def test_h2_a_pickle_in_any_place_is_never_executed(run, tmp_path, name):
+@pytest.mark.parametrize("make", [_pickle, _zipped])
+def test_h2_a_pickle_in_any_place_of_a_state_is_never_executed(run, tmp_path, name, make):
     canary = tmp_path / "canary"
     for state in run.states.iterdir():
-        (state / name).write_bytes(_EVIL % str(canary).encode())
+        (state / name).write_bytes(make(canary))
     with pytest.raises(CheckpointError):
         checkpoint.load_newest_state(run)
     assert not canary.exists()
 
 
-def test_h2_a_sealed_pickle_is_no_state_and_no_model(run, tmp_path):
-    """Even with a manifest that fits: only safetensors and JSON are read."""
-    from tttkit.models import load_model
+SLOTS = {
+    "RUN/metadata.json": (["resume", "RUN"], 65),
+    "RUN/all_summaries.json": (["report", "RUN"], 65),
+    "RUN/metrics.jsonl": (["status", "RUN"], 0),
+    "RUN/heartbeat.json": (["status", "RUN"], 0),
+    "RUN/checkpoint_003/chunk_nll.safetensors": (["compare", "RUN", "RUN"], 65),
+    "RUN/checkpoint_003/chunk_eval.json": (["plot", "RUN"], 65),
+    "RUN/final_model/config.json": (["generate", "RUN/final_model", "--prompt", "x"], 65),
+    "RUN/final_model/model.safetensors": (["generate", "RUN/final_model", "--prompt", "x"], 65),
+    "RUN/final_model/tokenizer.json": (["generate", "RUN/final_model", "--prompt", "x"], 65),
+    "RUN/final_model/pytorch_model.bin": (["convert", "RUN/final_model/pytorch_model.bin", "OUT"], 65),
+    "DATA/manifest.json": (["data", "verify", "DATA"], 65),
+    "DATA/tokenizer.json": (["data", "inspect", "DATA"], 65),
+    "DATA/train-00000.tok": (["data", "verify", "DATA"], 65),
+}
+"""Every other file that is read, the command that reads it, and how that ends."""
 
+
+@pytest.mark.parametrize("slot", SLOTS)
+@pytest.mark.parametrize("make", [_pickle, _zipped])
+def test_h2_a_pickle_in_any_file_is_never_executed(reference, tiny_data, tmp_path, slot, make):
+    places = {"RUN": tmp_path / "run", "DATA": tmp_path / "data", "OUT": tmp_path / "out"}
+    shutil.copytree(reference.path, places["RUN"])
+    shutil.copytree(tiny_data, places["DATA"])
+
+    def placed(text):
+        first, slash, rest = text.partition("/")
+        return f"{places[first]}{slash}{rest}" if first in places else text
+
+    Path(placed(slot)).write_bytes(make(tmp_path / "canary"))
+    arguments, code = SLOTS[slot]
+    result = tttkit(*map(placed, arguments))
+    assert not (tmp_path / "canary").exists()
+    assert result.code == code, result.err
+    assert code == 0 or Path(slot).name in result.error
+
+
+def test_h2_a_sealed_pickle_is_no_state(run, tmp_path):
+    """Even with a manifest that fits: only safetensors and JSON are read."""
     canary = tmp_path / "canary"
     for step, name in ((3, "state.json"), (4, "tensors.safetensors")):
         with commits.commit_directory(run.states / f"step_{step}") as directory:
             for file in ("state.json", "tensors.safetensors"):
-                files.write_new(directory / file, [_EVIL % str(canary).encode()])
+                files.write_new(directory / file, [_pickle(canary)])
             if name != "state.json":
                 (directory / "state.json").unlink()
                 files.write_json(directory / "state.json", {"schema_version": 1, "step": step})
     assert checkpoint.load_newest_state(run).step == 2
-    for name in ("config.json", "model.safetensors", "pytorch_model.bin", "model.pt"):
-        (tmp_path / name).write_bytes(_EVIL % str(canary).encode())
-    with pytest.raises(DataError):
-        load_model(tmp_path)
     assert not canary.exists()
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "model.pth", "model.ckpt"])
+def test_h2_a_pickle_beside_a_model_is_not_even_opened(reference, tmp_path, name):
+    from tttkit.models import load_model
+
+    model = shutil.copytree(reference.best_model, tmp_path / "model")
+    (model / "model.safetensors").unlink()
+    (model / name).write_bytes(_pickle(tmp_path / "canary"))
+    with pytest.raises(DataError, match=r"missing file: .*model\.safetensors"):
+        load_model(model)
+    assert not (tmp_path / "canary").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 import resource
@@ -237,6 +238,33 @@ def test_c3_250_failing_calls(tmp_path, monkeypatch):
                 fail_session(tmp_path / "root", disk, monkeypatch)
                 count += 1
     assert count >= 250
+
+
+class _Half(filesystem.FileSystem):
+    """The first write fits by half, as on a disk that fills up in the middle; then there is no room."""
+
+    def __init__(self) -> None:
+        self.has_room = True
+
+    def write(self, descriptor, data):
+        if not self.has_room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.has_room = False
+        return super().write(descriptor, bytes(data)[: len(data) // 2])
+
+
+def test_c3_half_a_line_is_taken_back(tmp_path, monkeypatch):
+    run = RunDirectory(tmp_path)
+    log = RunLog(run)
+    log.metrics({"step": 1, "loss": 1.0})
+    before = run.metrics.read_bytes()
+    monkeypatch.setattr(filesystem, "current", _Half())
+    log.metrics({"step": 2, "loss": 1.0})
+    assert run.metrics.read_bytes() == before
+    assert "disk full" in log.writes.problem
+    monkeypatch.undo()
+    log.metrics({"step": 3, "loss": 1.0})
+    assert [line["step"] for line in map(json.loads, run.metrics.read_text().splitlines())] == [1, 2, 3]
 
 
 def test_retention_never_comes_before_the_commit(tmp_path, monkeypatch):

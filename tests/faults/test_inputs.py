@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import struct
@@ -16,7 +17,7 @@ from tests.faults.conftest import run_trial
 from tttkit import commits, files
 from tttkit._rust import TokenSplit
 from tttkit.data import open_split
-from tttkit.errors import DataError, TttkitError
+from tttkit.errors import DataError
 from tttkit.models import load_model
 
 
@@ -75,13 +76,20 @@ def test_f4_a_replaced_or_deleted_shard_stays_what_it_was(tiny_data, tmp_path):
         open_split(data, "train")
 
 
-def test_f4_a_truncated_shard_is_an_error_with_pread(tiny_data, tmp_path):
+@pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 66, 100, 500, 1000, 2000, 2049, 4096, 8192, 16_384])
+def test_f4_a_truncated_shard_is_an_error_with_pread(tiny_data, tmp_path, size):
+    """What lies before the cut reads as before, what does not is an error; half an id is none."""
     data = shutil.copytree(tiny_data, tmp_path / "data")
     split = open_split(data, "train", io="pread")
-    os.truncate(data / "train-00000.tok", 64)
-    for start in range(0, 1000, 100):
-        with pytest.raises((TttkitError, OSError)):
-            split.tokens(start, start + 100)
+    before = split.tokens(0, split.num_tokens).copy()
+    os.truncate(data / "train-00000.tok", size)
+    whole = max(0, size - 64) // 2
+    assert np.array_equal(split.tokens(0, whole), before[:whole])
+    for start, stop in ((whole, whole + 1), (0, whole + 1), (whole + 1, whole + 100), (0, split.num_tokens)):
+        with pytest.raises(DataError, match=r"train-00000\.tok: the file is shorter than it says"):
+            split.tokens(start, stop)
+    with pytest.raises(DataError):
+        open_split(data, "train")
 
 
 NAMES = [
@@ -139,6 +147,40 @@ def test_f5_a_manifest_of_data_opens_nothing_but_shards_beside_it(tiny_data, tmp
     assert loaded is None
 
 
+@pytest.mark.parametrize("name", ["train-00000.tok", "validation-00000.tok", "manifest.json", "tokenizer.json"])
+@pytest.mark.parametrize("where", ["outside", "inside", "nowhere"])
+def test_f5_no_file_of_data_is_a_link(tiny_data, tmp_path, name, where):
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    target = data / "other" if where == "inside" else tmp_path / "elsewhere"
+    (data / name).rename(target)
+    (data / name).symlink_to(target)
+    if where == "nowhere":
+        target.unlink()
+    split = name.partition("-")[0] if name.endswith(".tok") else "train"
+    with pytest.raises(DataError, match=rf"{re.escape(name)} is a symbolic link") as error:
+        open_split(data, split)
+    assert error.value.exit_code == 65
+    if name.endswith(".tok"):
+        with pytest.raises(DataError, match="a symbolic link, but a shard must be a regular file"):
+            TokenSplit([data / name], True)
+
+
+def test_f5_a_shard_that_becomes_a_link_is_not_verified(tiny_data, tmp_path):
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    split = open_split(data, "train")
+    (data / "train-00000.tok").rename(tmp_path / "elsewhere")
+    (data / "train-00000.tok").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="a symbolic link"):
+        split.verify()
+
+
+def test_f5_a_directory_of_data_may_be_a_link(tiny_data, tmp_path):
+    (tmp_path / "link").symlink_to(tiny_data)
+    split = open_split(tmp_path / "link", "train")
+    split.verify()
+    assert split.num_tokens == open_split(tiny_data, "train").num_tokens
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_f5_a_manifest_of_files_names_nothing_outside(tmp_path, name):
     with commits.commit_directory(tmp_path / "model") as directory:
@@ -146,6 +188,18 @@ def test_f5_a_manifest_of_files_names_nothing_outside(tmp_path, name):
     entries = {name: {"size": 1, "sha256": files.sha256_of(tmp_path / "model" / "a")}}
     (tmp_path / "model" / commits.MANIFEST_NAME).write_text(commits._manifest_text(entries))
     with pytest.raises(DataError):
+        commits.verify_directory(tmp_path / "model")
+
+
+def test_f5_a_manifest_that_lists_a_file_twice_is_not_ours(tmp_path):
+    """Readers of JSON take one of the two, and not all of them the same."""
+    with commits.commit_directory(tmp_path / "model") as directory:
+        files.write_new(directory / "a", [b"a"])
+    manifest = tmp_path / "model" / commits.MANIFEST_NAME
+    entry = manifest.read_text().partition('"files": {')[2].rpartition("\n  }\n}")[0]
+    manifest.write_text(manifest.read_text().replace(entry, f"{entry},{entry}"))
+    assert manifest.read_text().count('"a": {') == 2
+    with pytest.raises(DataError, match="not as it was written"):
         commits.verify_directory(tmp_path / "model")
 
 

@@ -13,7 +13,7 @@ from tttkit.errors import NumericalError
 from tttkit.rundir import RunDirectory
 from tttkit.train import start, update
 from tttkit.train.carry import Lanes
-from tttkit.train.progress import MAX_RECENTLY_SKIPPED, Progress
+from tttkit.train.progress import Progress
 from tttkit.train.start import train
 
 
@@ -76,6 +76,7 @@ def test_h1_repeated_is_rolled_back_once_at_half_the_rate(tiny_values, tmp_path,
     plain = {event["step"]: event["lr"] for event in reversed(events) if event["event"] == "step"}
     assert rates[5] == pytest.approx(plain[5] / 2)
     assert any("half the learning rate" in event.get("message", "") for event in events)
+    assert outcome.run.read_metrics()[-1]["num_skipped"] == (2 if where == "fast weights" else 3), "none is forgotten"
     assert _finite(outcome.run)
 
 
@@ -159,11 +160,13 @@ def test_h1_weights_that_overflow_are_not_saved(tiny_values, tmp_path, monkeypat
 
 
 def test_h1_more_than_one_percent_of_a_thousand_diverges():
+    """Ten of the last thousand may be skipped, not eleven; those before count no more."""
     progress = Progress()
-    for step in range(1, 3000):
-        progress.count(step, 1.0, applied=step % 101 != 0)
-    assert progress.divergence() is None
-    for step in range(2 * MAX_RECENTLY_SKIPPED + 2):
-        progress.count(3000 + step, 1.0, applied=step % 2 == 0)
-    assert "of the last 1000" in progress.divergence()
+    for step in range(1, 2001):
+        progress.count(step, 1.0, applied=step % 100 != 0)
+        assert progress.divergence() is None
+    progress.count(2001, 1.0, applied=False)
+    assert "11 of the last 1000" in progress.divergence()
     json.dumps(progress.recently_skipped)
+    progress.count(2100, 1.0, applied=True)
+    assert progress.divergence() is None

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import run_process, start, train_options, tttkit
+from tests.cli.conftest import run_process, start, train_options, tttkit, wait_until
 from tests.faults import trials
 from tests.faults.conftest import LONGEST, assert_equal_runs, run_trial
 from tests.faults.disks import KilledAt, Touching
+from tttkit.errors import PreemptedError
 from tttkit.report.status import read_status
 from tttkit.rundir import RunDirectory
 from tttkit.train import checkpoint
+from tttkit.train.signals import StopSignals
+from tttkit.train.start import train
 
 
 def start_run(values, path, log, **options):
@@ -131,6 +136,42 @@ def test_d1_stops_in_the_middle_of_anything(values, reference, tmp_path, place, 
     assert_equal_runs(run, reference)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_d1_the_last_step_is_saved_however_far_the_last_save_is(tiny_values, reference_of, tmp_path, number):
+    """While step 6 is logged: it stops at the next safe point, not at the next evaluation or save."""
+    values = tiny_values(train={"save_every": 1000})
+    run, logging = RunDirectory(tmp_path / "run"), KilledAt(6, Touching("metrics.jsonl"), number)
+    assert run_trial(trials.train, values, str(run.path), disk=logging, log=str(tmp_path / "log")) == 75
+    step = run.read_metadata()["result"]["step"]
+    assert step in (6, 7)
+    assert f"error: stopped by {number.name} at step {step} of 12; state saved" in (tmp_path / "log").read_text()
+    assert checkpoint.states(run)[0][0] == step
+    assert run_trial(trials.train, values, str(run.path)) == 0
+    assert_equal_runs(run, reference_of(values))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_d1_an_evaluation_is_left_in_the_middle(values, tmp_path, number):
+    run, shares = RunDirectory(tmp_path / "run"), []
+    with StopSignals() as signals:
+
+        def report(event):
+            if event["event"] == "evaluating":
+                shares.append(event["done"])
+                if event["done"] > 0 and signals.requested is None:
+                    os.kill(os.getpid(), number)
+                    while signals.requested is None:
+                        time.sleep(0.001)
+
+        with pytest.raises(PreemptedError, match=f"stopped by {number.name} at step"):
+            train(values, run.path, report=report, signals=signals)
+    assert 0 < shares[-1] < 1
+    assert run.read_summaries() == []
+    assert not run.best_model.exists()
+    assert train(values, run.path, report=lambda event: None).reason == "finished"
+    assert len(run.read_summaries()) == 4
+
+
 @pytest.mark.faults
 def test_d1_a_command_that_is_just_starting(tiny_data, tmp_path, trained_here):
     """From the first moment of the process on. Before Python heeds signals it leaves nothing behind."""
@@ -215,17 +256,19 @@ def test_d2_usr1_saves_and_goes_on_and_hup_is_nothing(tiny_values, tmp_path):
     while len(checkpoint.states(run)) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert len(checkpoint.states(run)) == 2
-    num_steps = len(run.read_metrics())
-    while len(run.read_metrics()) <= num_steps and time.monotonic() < deadline:
+    saved, num_steps = checkpoint.states(run)[0][0], len(run.read_metrics())
+    while len(run.read_metrics()) <= num_steps + 5 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert process.is_alive()
-    assert len(run.read_metrics()) > num_steps
+    assert len(run.read_metrics()) > num_steps + 5
+    assert checkpoint.states(run)[0][0] == saved, "once"
     os.kill(process.pid, signal.SIGTERM)
     process.join(30)
     assert process.exitcode == 75
 
 
 def test_d2_grace_period_ends_a_process_that_cannot_stop(tmp_path):
+    """A disk or a terminal that is held up holds neither the other nor the process up."""
     process = trials.context.Process(target=trials.stuck, args=(0.3, str(tmp_path / "ready")))
     process.start()
     while not (tmp_path / "ready").exists():
@@ -234,4 +277,21 @@ def test_d2_grace_period_ends_a_process_that_cannot_stop(tmp_path):
     os.kill(process.pid, signal.SIGTERM)
     process.join(20)
     assert process.exitcode == 75
-    assert time.monotonic() - started >= 0.25
+    assert time.monotonic() - started >= 0.1
+    assert {path.name for path in tmp_path.iterdir()} == {"ready", "ready.disk", "ready.terminal"}
+
+
+@pytest.mark.faults
+def test_d2_who_cannot_stop_in_time_says_what_is_lost(tiny_data, tmp_path):
+    """As in `tttkit train --json | less`, whose reader does not read on: the trainer waits in the middle of a write."""
+    run = tmp_path / "run"
+    options = train_options(tiny_data, run, "--max-steps", 100_000, "--json", "--grace", 0.5)
+    with start(*options, env={"PYTHONUNBUFFERED": ""}) as process:  # unbuffered, a signal would cut the line short
+        fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+        wait_until(lambda: "pipe_write" in Path(f"/proc/{process.pid}/wchan").read_text(), process)
+        process.terminate()
+        assert process.wait(LONGEST) == 75
+        said = process.stderr.read()
+    assert "error: stopped by SIGTERM in the middle of something that did not end in 0.5 s; steps since" in said
+    assert f"hint: go on with `tttkit resume {run}`" in said
+    assert read_status(RunDirectory(run)).state == "preempted"

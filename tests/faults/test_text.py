@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import random
 import shutil
@@ -34,14 +35,15 @@ def _prepare(tmp_path, content: bytes, **options):
 @pytest.mark.parametrize("where", ["start", "middle", "end"])
 def test_g1_bad_utf8_names_the_file(tmp_path, missing, where):
     torn = "😀".encode()[:-missing]
-    content = {"start": torn + b" text", "middle": b"text " + torn + b" text", "end": b"text " + torn}[where]
-    with pytest.raises(DataError, match=r"b\.txt"):
+    content = {"start": torn + b" text", "middle": b"text\n " + torn + b" text", "end": b"text " + torn}[where]
+    place = {"start": "line 1, byte 1", "middle": "line 2, byte 2", "end": "line 1, byte 6"}[where]
+    with pytest.raises(DataError, match=rf"b\.txt: invalid UTF-8 in {place} \(0xf0\)"):
         _prepare(tmp_path, content)
 
 
 @pytest.mark.parametrize("content", [b"\xff", b"\xed\xa0\x80", b"\xc0\x80", b"\xf8\x88\x80\x80\x80"])
 def test_g1_surrogates_and_long_forms_are_bad_utf8(tmp_path, content):
-    with pytest.raises(DataError, match=r"b\.txt"):
+    with pytest.raises(DataError, match=rf"b\.txt: invalid UTF-8 in line 1, byte 1 \(0x{content[0]:02x}\)"):
         _prepare(tmp_path, content)
 
 
@@ -123,12 +125,54 @@ def _peak_of_preparing(tiny_data, out, *arguments) -> int:
     return int(done.stderr.splitlines()[-1]) * 1024
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n\n", b" \t\n"])
-def test_g1_nothing_to_read_is_said(tmp_path, content):
+@pytest.mark.parametrize("half", ["d800", "dbff", "dc00", "DFFF"])
+@pytest.mark.parametrize("how", ["strict", "replace", "skip"])
+def test_g1_half_of_a_surrogate_pair_in_json_is_no_character(tmp_path, half, how):
+    """JSON can spell it. Whole pairs around it come back as the characters that they are."""
+    (tmp_path / "a.jsonl").write_text(f'{{"text": "plain words"}}\n{{"text": "\\ud83d\\ude00 a\\u{half}b"}}\n')
+
+    def prepare():
+        source = str(tmp_path / "a.jsonl")
+        return prepare_dataset([source], tmp_path / "data", "bpe:280", validation_fraction=0.5, bad_utf8=how)
+
+    if how == "strict":
+        with pytest.raises(
+            DataError, match=rf"a\.jsonl: line 2: \\u{half.lower()} is half of a surrogate pair"
+        ) as error:
+            prepare()
+        assert (error.value.exit_code, (tmp_path / "data").exists()) == (65, False)
+    else:
+        assert prepare().num_mended == 1
+        assert ("😀 a\ufffdb" if how == "replace" else "😀 ab") in _texts(tmp_path / "data")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "1" * 5000, '"a', "NaN", "null"])
+def test_g1_json_that_is_no_text_is_refused_by_its_line(tmp_path, text):
+    (tmp_path / "a.jsonl").write_text(f'{{"text": "plain words"}}\n{{"text": {text}}}\n')
+    with pytest.raises(DataError, match=r"a\.jsonl: line 2"):
+        prepare_dataset([str(tmp_path / "a.jsonl")], tmp_path / "data", "bpe:280", validation_fraction=0.5)
+
+
+def test_g1_bad_utf8_in_a_compressed_file_is_named_too(tmp_path):
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"one\ntwo\xff\n"))
+    with pytest.raises(DataError, match=r"a\.txt\.gz: invalid UTF-8 in line 2, byte 4 \(0xff\)"):
+        prepare_dataset([str(tmp_path / "a.txt.gz")], tmp_path / "data", "bpe:280", validation_fraction=0.5)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n\n", b" \t\n", b"\xef\xbb\xbf", b"\r\n\r\n"])
+@pytest.mark.parametrize("documents", ["line", "blank-line"])
+@pytest.mark.parametrize("held_out", [False, True])
+def test_g1_nothing_to_read_is_said(tiny_data, tmp_path, content, documents, held_out):
     (tmp_path / "a.txt").write_bytes(content)
-    with pytest.raises(DataError) as error:
-        prepare_dataset([str(tmp_path / "a.txt")], tmp_path / "data", tokenizer="bpe:280")
+    (tmp_path / "held_out.txt").write_text("a few words")
+    validation = [str(tmp_path / "held_out.txt")] if held_out else None
+    tokenizer = str(tiny_data / "tokenizer.json")
+    with pytest.raises(DataError, match=r"no text in .*/a\.txt") as error:
+        prepare_dataset(
+            [str(tmp_path / "a.txt")], tmp_path / "data", tokenizer, documents=documents, validation=validation
+        )
     assert error.value.exit_code == 65
+    assert not (tmp_path / "data").exists()
 
 
 def test_g2_a_tokenizer_that_is_not_the_models_is_refused_before_the_first_step(tiny_values, tmp_path):

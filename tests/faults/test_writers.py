@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import socket
+import threading
 import time
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from tests.faults import trials
 from tests.faults.test_signals import start_run, wait_for
 from tttkit import files
+from tttkit.errors import RunLockedError
 from tttkit.report.state import STALLED_SECONDS
 from tttkit.report.status import read_status
 from tttkit.rundir import RunDirectory, exclusive, is_locked
@@ -40,10 +42,7 @@ def race(path, num_processes: int) -> None:
     for _ in range(num_processes - 1):
         code, message = refusals.get()
         assert code == 73
-        assert "in use by" in message
-        if "unknown" not in message and "pid" in message:
-            assert f"pid {winner}" in message
-            assert socket.gethostname() in message
+        assert message == f"{path} is in use by host {socket.gethostname()}, pid {winner}"
 
 
 def test_e1_a_race_has_one_winner(tmp_path):
@@ -55,6 +54,18 @@ def test_e1_20_races(tmp_path):
     for index in range(20):
         (tmp_path / str(index)).mkdir()
         race(tmp_path / str(index), 8)
+
+
+def test_e1_a_holder_that_has_not_said_its_name_yet_is_waited_for(tmp_path):
+    run = RunDirectory(tmp_path)
+    with exclusive(run):
+        name = run.lock.read_text()
+        run.lock.write_text("")
+        later = threading.Timer(0.2, run.lock.write_text, [name])
+        later.start()
+        with pytest.raises(RunLockedError, match=f"pid {os.getpid()}$"), exclusive(run):
+            pass
+        later.join()
 
 
 @pytest.fixture
@@ -91,6 +102,15 @@ def test_e3_a_stopped_trainer_is_stalled_until_it_goes_on(endless):
     assert f"kill -CONT {process.pid}" in read_status(run).reason
     os.kill(process.pid, signal.SIGCONT)
     _wait_for_state(run, "running")
+
+
+def test_e3_a_stopped_trainer_that_is_killed_has_crashed(endless):
+    run, process = endless
+    os.kill(process.pid, signal.SIGSTOP)
+    _wait_for_state(run, "stalled")
+    os.kill(process.pid, signal.SIGKILL)
+    _wait_for_state(run, "crashed")
+    assert f"(pid {process.pid})" in read_status(run).reason
 
 
 def _wait_for_state(run: RunDirectory, state: str) -> None:
@@ -147,3 +167,12 @@ def test_e3_of_another_host_nothing_is_known(broken_off, reference, tmp_path):
 def test_e3_a_machine_that_started_again_has_no_old_trainer(broken_off):
     alter_heartbeat(broken_off, boot_id="an earlier one")
     assert read_status(broken_off).state == "crashed"
+
+
+@pytest.mark.parametrize("content", [b"", b'{"sequence": 7, "pha', b"[1]", bytes(4096)])
+def test_e3_half_a_heartbeat_is_none(broken_off, content):
+    """As it is read while it is written over on a full disk, or after a power failure."""
+    broken_off.heartbeat.write_bytes(content)
+    assert read_status(broken_off).state == "crashed"
+    with exclusive(broken_off):
+        assert read_status(broken_off).state == "starting"

@@ -23,6 +23,8 @@ from tttkit.train.signals import StopSignals
 torch.set_num_threads(1)
 torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])  # loads what the first optimizer loads, once for all forks
 
+LONG = 1000.0
+"""Seconds that no test waits."""
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(["tests.faults.trials"])
 
@@ -131,8 +133,15 @@ def small_model():
 
 
 def stuck(grace: float, ready: str) -> None:
-    """A main thread that never comes to a safe point."""
-    with StopSignals(grace_seconds=grace):
+    """A main thread that never comes to a safe point, a disk and a terminal that hold up who leaves."""
+
+    def hold_up(name: str) -> None:
+        Path(f"{ready}.{name}").touch()
+        time.sleep(LONG)
+
+    with StopSignals(grace_seconds=grace) as signals:
+        signals.before_leaving = lambda: hold_up("disk")
+        signals.last_words = lambda: hold_up("terminal")
         Path(ready).touch()
         while True:
             time.sleep(0.01)

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from tttkit import files
-from tttkit.errors import DataError, UsageError
+from tttkit.errors import DataError, ShardError, UsageError
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -98,6 +98,8 @@ def load_manifest(path: str | Path) -> Manifest:
         what = "is a file" if path.exists() else "does not exist"
         raise UsageError(f"expected a DATA directory, but {path} {what}", hint="make one with `tttkit data prepare`")
     file = path / MANIFEST_NAME
+    for name in (MANIFEST_NAME, TOKENIZER_NAME):
+        refuse_link(path / name)
     if not file.exists():
         raise DataError(f"{path} holds no whole data set (no {MANIFEST_NAME})", hint="run `tttkit data prepare` again")
     raw = files.read_json(file, max_bytes=MAX_MANIFEST_BYTES)
@@ -116,6 +118,15 @@ def load_manifest(path: str | Path) -> Manifest:
     if manifest.fingerprint != fingerprint(manifest.tokenizer_sha256, manifest.splits):
         raise DataError(f"{file} is damaged: its fingerprint does not match its digests")
     return manifest
+
+
+def refuse_link(file: Path) -> None:
+    """Raises ShardError where a file of a DATA directory is a link: it could lead anywhere and change unnoticed."""
+    if file.is_symlink():
+        raise ShardError(
+            f"{file} is a symbolic link, but the files of a data set must lie in its directory",
+            hint=f"copy them there; {file.parent} itself may be a link",
+        )
 
 
 def save_manifest(path: Path, manifest: Manifest) -> None:

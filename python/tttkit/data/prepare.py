@@ -298,7 +298,7 @@ def _batches(texts: Iterator[Path | str]) -> Iterator[list[str]]:
 
 def _refuse_empty(job: _Job, splits: dict[str, SplitEntry]) -> None:
     num_documents = sum(split.num_documents for split in splits.values())
-    if num_documents == 0:
+    if num_documents == 0 or (job.validation is not None and splits["train"].num_documents == 0):
         raise DataError(f"no text in {', '.join(job.sources)}", hint="empty files and blank documents do not count")
     if "validation" in splits and splits["validation"].num_documents == 0:
         if job.validation is not None:

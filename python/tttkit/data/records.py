@@ -11,26 +11,27 @@ from pathlib import Path
 from typing import IO, Any
 
 from tttkit.data.hub import stay_offline_if_unreachable
+from tttkit.data.text import Decoder
 from tttkit.errors import DataError, UsageError
 
 _PARQUET_ROWS = 1024
 _NAME_FIELD = "name it with --text-field"
 
 
-def jsonl_texts(lines: Iterable[tuple[int, str]], name: str, field: str) -> Iterator[str]:
+def jsonl_texts(lines: Iterable[tuple[int, str]], name: str, field: str, decoder: Decoder) -> Iterator[str]:
     """From numbered lines of JSON; blank ones are passed over. Raises DataError."""
     for number, line in lines:
         if not line.strip():
             continue
         try:
             record = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{name}: line {number} is not JSON: {error}") from error
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{name}: line {number} is not JSON that can be read: {error}") from error
         if not isinstance(record, dict):
             raise DataError(f"{name}: line {number} is no JSON object", hint="each line must be one record")
         text = _text(record, field, f"{name}: line {number}")
         if text:
-            yield text
+            yield decoder.whole_characters(text, f"{name}: line {number}") if "\\u" in line else text
 
 
 def parquet_texts(file: IO[bytes], name: str, field: str) -> Iterator[str]:

@@ -199,7 +199,8 @@ def file_documents(path: Path, reading: Reading, decoder: Decoder) -> Iterator[s
             yield from parquet_texts(file, str(path), reading.text_field)
     elif suffix == ".jsonl":
         with open_binary(path) as file, damage_named(path):
-            yield from jsonl_texts(read_lines(file, str(path), decoder), str(path), reading.text_field)
+            lines = read_lines(file, str(path), decoder)
+            yield from jsonl_texts(lines, str(path), reading.text_field, decoder)
     elif reading.documents == "file" and reading.document_pattern is None:
         text = read_file(path, decoder)
         if text:

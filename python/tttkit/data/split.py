@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tttkit._rust import TokenSplit
 from tttkit.data.encode import narrow
-from tttkit.data.manifest import TOKENIZER_NAME, Manifest, SplitEntry, load_manifest
+from tttkit.data.manifest import TOKENIZER_NAME, Manifest, SplitEntry, load_manifest, refuse_link
 from tttkit.errors import DataError, ShardError
 
 Io = Literal["mmap", "pread"]
@@ -26,6 +26,8 @@ class Split:
         self._manifest = manifest
         self._entry = entry
         paths = [path / shard.name for shard in entry.shards]
+        for file in paths:
+            refuse_link(file)
         missing = [file for file in paths if not file.exists()]
         if missing:
             raise ShardError(f"missing shard: {missing[0]}", hint="run `tttkit data prepare` again")

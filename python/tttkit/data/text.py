@@ -16,6 +16,7 @@ from tttkit.errors import DataError, UsageError
 
 BadUtf8 = Literal["strict", "replace", "skip"]
 _BOM = b"\xef\xbb\xbf"
+_BAD_UTF8_HINT = "--bad-utf8 replace or --bad-utf8 skip"
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -35,10 +36,29 @@ class Decoder:
                 byte = error.start - data.rfind(b"\n", 0, error.start)
                 raise DataError(
                     f"{name}: invalid UTF-8 in line {line}, byte {byte} (0x{data[error.start]:02x})",
-                    hint="--bad-utf8 replace or --bad-utf8 skip",
+                    hint=_BAD_UTF8_HINT,
                 ) from error
         self.num_mended += 1
-        return data.decode("utf-8", errors="replace" if self.bad_utf8 == "replace" else "ignore")
+        return data.decode("utf-8", errors=self._errors)
+
+    def whole_characters(self, text: str, where: str) -> str:
+        """`text` without halves of surrogate pairs, which JSON can spell and UTF-8 cannot. Raises DataError."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            if self.bad_utf8 == "strict":
+                raise DataError(
+                    f"{where}: \\u{ord(text[error.start]):04x} is half of a surrogate pair and no character",
+                    hint=_BAD_UTF8_HINT,
+                ) from error
+        else:
+            return text
+        self.num_mended += 1
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", self._errors)
+
+    @property
+    def _errors(self) -> str:
+        return "replace" if self.bad_utf8 == "replace" else "ignore"
 
 
 def read_file(path: Path, decoder: Decoder) -> str:

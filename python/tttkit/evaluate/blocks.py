@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from tttkit import commits, files
+from tttkit.rundir import BLOCKS_PREFIX, KEY_LENGTH
 
 ROWS = {"full": 64, "reset": 64, "sw_aligned": 16, "sw": 8}
 """Sequences of a block: fewer where each costs more."""
@@ -36,8 +37,8 @@ class NllBlocks:
     @classmethod
     def beside(cls, directory: Path, key: str) -> NllBlocks:
         """The blocks of the evaluation `key` that is to end in `directory`; those of other keys there are removed."""
-        path = directory / f"{_PREFIX}{key[:16]}"
-        for other in directory.glob(f"{_PREFIX}*"):
+        path = directory / f"{BLOCKS_PREFIX}{key[:KEY_LENGTH]}"
+        for other in directory.glob(f"{BLOCKS_PREFIX}*"):
             if other != path:
                 commits.remove_directory(other)
         path.mkdir(parents=True, exist_ok=True)
@@ -67,9 +68,6 @@ class NllBlocks:
 def evaluation_key(**parts: Any) -> str:
     """SHA-256 over weights, data and protocol: equal keys, equal results."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-_PREFIX = ".nll-"
 
 
 def _read(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:

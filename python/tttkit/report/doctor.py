@@ -5,7 +5,6 @@ Nothing damaged is ever deleted: it is renamed to `NAME.corrupt-n`. Only leftove
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import importlib
 import json
@@ -17,36 +16,22 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tttkit
 from tttkit import commits, files
 from tttkit.errors import DataError, TttkitError
+from tttkit.report.examined import Finding, Level
+from tttkit.report.leftovers import examine_folder, examine_leftovers
 from tttkit.report.weights import nonfinite_tensors
 from tttkit.rundir import RunDirectory, exclusive, is_locked
 
-Level = Literal["ok", "mended", "warning", "error"]
 _STATE = re.compile(r"^step_\d+$")
 _PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "datasets", "matplotlib")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One thing that was looked at."""
-
-    level: Level
-    check: str
-    """digests, leftovers, lines, json, numbers, data, disk, clock or environment."""
-    message: str
-    hint: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields, for JSON."""
-        return dataclasses.asdict(self)
-
-
-def examine_environment() -> list[Finding]:
-    """Packages, the extension and the free disk of the current directory."""
+def examine_environment(*, fix: bool = False) -> list[Finding]:
+    """Packages, the extension, the free disk of the current directory and what killed commands left there."""
     found = []
     for name in _PACKAGES:
         try:
@@ -58,7 +43,7 @@ def examine_environment() -> list[Finding]:
     free = shutil.disk_usage(".").free
     found.append(Finding(level="ok", check="disk", message=f"{free / 1e9:,.1f} GB free here"))
     message = f"tttkit {tttkit.__version__}, Python {sys.version.split()[0]}"
-    return [Finding(level="ok", check="environment", message=message), *found]
+    return [Finding(level="ok", check="environment", message=message), *found, *examine_folder(Path(), fix=fix)]
 
 
 def examine_run(run: RunDirectory, *, fix: bool = False) -> list[Finding]:
@@ -73,7 +58,7 @@ def examine_run(run: RunDirectory, *, fix: bool = False) -> list[Finding]:
         if alive:
             message = "the run is being trained: what it is writing right now is not judged"
             return [Finding(level="ok", check="leftovers", message=message), *found]
-        return [*_examine_leftovers(run, fix), *found]
+        return [*examine_leftovers(run, fix=fix), *found]
 
 
 def _examine_extension() -> Finding:
@@ -85,21 +70,6 @@ def _examine_extension() -> Finding:
             level="error", check="environment", message=f"the extension cannot be loaded: {error}", hint=hint
         )
     return Finding(level="ok", check="environment", message="the extension is there")
-
-
-def _examine_leftovers(run: RunDirectory, fix: bool) -> Iterator[Finding]:
-    for directory in (run.path, run.states, *run.checkpoints().values()):
-        for path in commits.leftovers(directory) if directory.is_dir() else ():
-            if fix:
-                files.remove_tree(path)
-            yield Finding(
-                level="mended" if fix else "warning",
-                check="leftovers",
-                message=f"{path}: {'removed' if fix else 'left by an interrupted write'}",
-                hint=None if fix else "--fix removes it, and so does the next `tttkit resume`",
-            )
-    for path in sorted(run.path.rglob("*.corrupt-*")):
-        yield Finding(level="warning", check="leftovers", message=f"{path} was set aside as damaged")
 
 
 def _examine_json(run: RunDirectory, fix: bool) -> Iterator[Finding]:

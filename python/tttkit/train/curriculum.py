@@ -29,7 +29,7 @@ def stages_of(config: TrainConfig) -> list[Stage]:
     configured = config.stages or [StageConfig(share=1.0, window=config.window)]
     ends = itertools.accumulate(stage.share for stage in configured)
     firsts = [1, *(1 + round(end * config.max_steps) for end in ends)]
-    num_tokens = config.batch_size * config.grad_accumulation * config.window
+    num_tokens = config.tokens_per_step
     stages = [
         Stage(first_step=first, window=stage.window, num_windows=num_tokens // stage.window)
         for stage, first in zip(configured, firsts, strict=False)

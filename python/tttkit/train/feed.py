@@ -137,5 +137,5 @@ def _may_compile(model: LanguageModel, config: TrainConfig) -> bool | None:
     """Whether to compile, where that is possible; None leaves it to the device."""
     if config.compile is not None or model.device.type != "cpu":
         return config.compile
-    tokens = config.max_steps * config.window * config.batch_size * config.grad_accumulation
+    tokens = config.max_steps * config.tokens_per_step
     return 6.0 * tokens * sum(parameter.numel() for parameter in model.parameters()) >= _MIN_COMPILED_FLOP

@@ -53,7 +53,7 @@ def plan_event(trainer: Trainer, *, resumed: bool) -> dict[str, Any]:
         "stages": [dataclasses.asdict(stage) for stage in stages_of(config.train)] if config.train.stages else [],
         "step": step,
         "max_steps": config.train.max_steps,
-        "tokens_per_step": trainer.tokens_per_step,
+        "tokens_per_step": config.train.tokens_per_step,
         "evaluation_steps": trainer.schedule,
         "num_evaluations_ahead": len(ahead),
         "eval_max_length": config.evaluation.max_length,

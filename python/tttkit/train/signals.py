@@ -19,6 +19,8 @@ from typing import Any, Self
 from tttkit.errors import PreemptedError
 
 GRACE_SECONDS = 10.0
+_LEAVING_SECONDS = 1.0
+"""Of these, for what is left to be recorded and said."""
 _STOP = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -40,6 +42,8 @@ class StopSignals:
         self.requested: str | None = None
         self.before_leaving: Callable[[], None] | None = None
         """Called, in another thread, when the grace period is over."""
+        self.last_words: Callable[[], None] | None = None
+        """Called then too, to tell the user: who leaves like this raises nothing that could be shown."""
         self._grace_seconds = grace_seconds
         self._save_requested = False
         self._previous: dict[signal.Signals, Any] = {}
@@ -104,10 +108,20 @@ class StopSignals:
                     os._exit(128 + number)
                 elif number in _STOP:
                     self.requested = signal.Signals(number).name
-                    deadline = time.monotonic() + self._grace_seconds
+                    deadline = time.monotonic() + max(self._grace_seconds - _LEAVING_SECONDS, self._grace_seconds / 2)
 
     def _leave(self) -> None:
-        with suppress(Exception):
-            if self.before_leaving is not None:
-                self.before_leaving()
+        """End the process, whatever holds a disk or a terminal up: each call has a second, in a thread of its own."""
+        calls = [call for call in (self.before_leaving, self.last_words) if call is not None]
+        threads = [threading.Thread(target=_attempt, args=(call,), daemon=True) for call in calls]
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + _LEAVING_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
         os._exit(PreemptedError.exit_code)
+
+
+def _attempt(call: Callable[[], None]) -> None:
+    with suppress(Exception):
+        call()

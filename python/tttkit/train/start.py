@@ -25,11 +25,12 @@ from tttkit.train.carry import warnings_about
 from tttkit.train.checkpoint import LoadedState
 from tttkit.train.checks import Allowed, check_disk, check_splits, refuse_other_run, resolve
 from tttkit.train.environment import changes, environment
+from tttkit.train.evaluator import Report
 from tttkit.train.metadata import Metadata
 from tttkit.train.metrics import RunLog
 from tttkit.train.plan import plan_event
 from tttkit.train.signals import StopRequestedError, StopSignals
-from tttkit.train.trainer import Report, Trainer
+from tttkit.train.trainer import Trainer
 
 _ENDED = ("finished", "early-stopped")
 

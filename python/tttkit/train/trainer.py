@@ -6,38 +6,29 @@ the state that `save` writes, so a run that was killed anywhere goes on bit-iden
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-import math
 import time
-from collections.abc import Callable
-from typing import Any
 
 import torch
 
-from tttkit import files
 from tttkit.config import Config
 from tttkit.data.split import Split
 from tttkit.errors import CheckpointError, DeviceMemoryError, DiskFullError, NumericalError, PreemptedError
-from tttkit.evaluate.checkpoint import Evaluation, evaluate_model, write_checkpoint
 from tttkit.models import LanguageModel
-from tttkit.models.digest import weights_sha256
 from tttkit.rundir import RunDirectory
-from tttkit.train import checkpoint as state_files
+from tttkit.train.checkpoint import LoadedState
 from tttkit.train.early_stopping import EarlyStopping
-from tttkit.train.export import export_model
+from tttkit.train.evaluator import Evaluator, Report
 from tttkit.train.metadata import Metadata
 from tttkit.train.metrics import RunLog
 from tttkit.train.optim import build_optimizer
 from tttkit.train.pace import Pace
 from tttkit.train.progress import Progress
 from tttkit.train.resume_proof import ResumeProof
+from tttkit.train.run_state import RunState
 from tttkit.train.schedule import evaluation_steps, learning_rate
 from tttkit.train.signals import StopRequestedError, StopSignals
+from tttkit.train.step_record import StepRecords
 from tttkit.train.update import Update, Updater, is_out_of_memory
-from tttkit.train.utilization import Utilization
-
-Report = Callable[[dict[str, Any]], None]
 
 
 class Trainer:
@@ -73,20 +64,23 @@ class Trainer:
         self.schedule = evaluation_steps(config.train.max_steps, config.evaluation.num_checkpoints)
         self.pace = Pace(config.train, self.schedule)
         self.early_stopping = EarlyStopping(config.early_stopping, config.train.max_steps)
-        self.progress = Progress()
         self.proof = ResumeProof([], 0)
-        self.tokens_per_step = config.train.window * config.train.batch_size * config.train.grad_accumulation
-        self._utilization = Utilization(
-            config.model, window=config.train.window, tokens_per_step=self.tokens_per_step,
-            precision=config.train.precision, device=device,
+        self.state = RunState(run, metadata.run_id, self.model, self.optimizer, self.updater, self.early_stopping)
+        self.evaluator = Evaluator(
+            run=run, config=config, model=self.model, splits=splits, metadata=metadata, log=log, report=report,
+            signals=signals, schedule=self.schedule, pace=self.pace, early_stopping=self.early_stopping,
         )  # fmt: skip
-        self._saved: tuple[int, int, int] | None = None
-        self._summaries: list[dict[str, Any]] = []
+        self._records = StepRecords(config, device, self.updater.feed, self.pace)
         self._divergence: str | None = None
 
-    def resume(self) -> state_files.LoadedState | None:
+    @property
+    def progress(self) -> Progress:
+        """How far the run is."""
+        return self.state.progress
+
+    def resume(self) -> LoadedState | None:
         """Go on from the newest valid state. Returns it, or None for a new run. Raises CheckpointError."""
-        state = state_files.load_newest_state(self.run_directory, run_id=self.metadata.run_id)
+        state = self.state.load_newest()
         if state is None:
             return None
         self._restore(state)
@@ -108,13 +102,12 @@ class Trainer:
         except StopRequestedError as request:
             self.save()
             self.metadata.end_segment(self.progress.step, "preempted")
-            self.log.write(f"{request}: stopping at step {self.progress.step}")
+            saved = "state saved" if self.state.is_saved else self.log.writes.problem or "state not saved"
+            what = f"stopped by {request} at step {self.progress.step} of {self.config.train.max_steps}; {saved}"
+            hint = f"go on with `tttkit resume {self.run_directory.argument}`"
+            self.log.write(f"{what}; {hint}")  # who read the output may have been stopped too
             self.log.sync()
-            raise PreemptedError(
-                f"stopped by {request} at step {self.progress.step} of {self.config.train.max_steps}; "
-                f"{'state saved' if self._saved == self._position else self.log.writes.problem or 'state not saved'}",
-                hint=f"go on with `tttkit resume {self.run_directory.argument}`",
-            ) from None
+            raise PreemptedError(what, hint=hint) from None
         except DiskFullError:
             self.metadata.end_segment(self.progress.step, "disk-full")
             raise
@@ -155,37 +148,10 @@ class Trainer:
                 self.log.write(f"update {update.step} skipped: {update.numbers}")
             self._divergence = self._divergence or self.progress.divergence()
 
-    def evaluate(self) -> dict[str, Any]:
-        """Evaluate the current weights, keep them when they are the best, and write the checkpoint's files."""
-        started = time.perf_counter()
+    def evaluate(self) -> None:
+        """Evaluate the current weights, and keep them when they are the best."""
         self._count(self.updater.read())
-        step, index = self.progress.step, self.schedule.index(self.progress.step)
-
-        def tick(done: float) -> None:
-            self.signals.poll()
-            self.log.heartbeat("evaluating", step)
-            self.report({"event": "evaluating", "step": step, "done": done})
-
-        tick(0.0)
-        evaluation = evaluate_model(
-            self.model,
-            self.splits["validation"],
-            self.config.evaluation,
-            window=self.config.train.window,
-            progress=tick,
-        )
-        is_best = self.early_stopping.update(evaluation.selection_ppl, checkpoint=index)
-        summary = self._write_evaluation(evaluation, index, time.perf_counter() - started)
-        if is_best:
-            self._export("best_model")
-        if self.config.train.keep_weights:
-            self._export(f"checkpoint_{index:03d}/model")
-        self.progress.evaluated.append(step)
-        self.progress.loss_sum, self.progress.num_losses = 0.0, 0
-        self.pace.evaluations.append(time.perf_counter() - started)
-        self.metadata.set_early_stopping(self.early_stopping.to_dict())
-        self._report_evaluation(summary, is_best=is_best)
-        return summary
+        self.evaluator.evaluate(self.progress)
 
     def save(self) -> None:
         """Commit the resumable state of the current step, unless it holds non-finite numbers.
@@ -195,37 +161,22 @@ class Trainer:
         yet it raises DiskFullError, OSError.
         """
         self._count(self.updater.read())
-        if self._saved == self._position or not self._weights_are_finite():
+        if self.state.is_saved or not self.state.is_finite:
             return
         step, started, writes = self.progress.step, time.monotonic(), self.log.writes
         self.log.heartbeat("saving", step)
         had_problem = writes.problem
         writes.forget("state")  # it comes last
-        if self._saved is None and not state_files.states(self.run_directory):
-            self._write_state()
-        elif not (writes.retry() and self.log.sync() and writes.attempt("state", self._write_state)):
+        if self.state.is_first:
+            self.state.write()
+        elif not (writes.retry() and self.log.sync() and writes.attempt("state", self.state.write)):
             self._warn(f"state of step {step} not saved, training goes on: {writes.problem}")
             self.log.heartbeat("training", step)
             return
-        self._saved, seconds = self._position, self.pace.count_save(started)
+        seconds = self.pace.count_save(started)
         if had_problem:
             self.log.write(f"there is room again: state of step {step} saved")
         self.report({"event": "saved", "step": step, "seconds": seconds})
-
-    def _write_state(self) -> None:
-        values = {
-            "run_id": self.metadata.run_id,
-            "progress": dataclasses.asdict(self.progress),
-            "early_stopping": self.early_stopping.to_dict(),
-        }
-        state_files.save_state(
-            self.run_directory, self.progress.step, self.model, self.optimizer, values, self.updater.feed.tensors()
-        )
-
-    @property
-    def _position(self) -> tuple[int, int, int]:
-        """What tells a state from the one before: an evaluation or a rollback changes it within a step."""
-        return self.progress.step, len(self.progress.evaluated), self.progress.num_rollbacks
 
     def _end(self) -> str | None:
         """Evaluate and save what is due at this step; returns why the run is over, or None."""
@@ -233,7 +184,7 @@ class Trainer:
             step = self.progress.step
             is_evaluation = step in self.schedule and step not in self.progress.evaluated
             is_last = step >= self.config.train.max_steps
-            if (is_evaluation or is_last or step % self.pace.save_every == 0) and not self._weights_are_finite():
+            if (is_evaluation or is_last or step % self.pace.save_every == 0) and not self.state.is_finite:
                 self._roll_back(f"weights were not finite at step {step}")
                 continue
             if is_evaluation:
@@ -258,7 +209,7 @@ class Trainer:
         """Go back to the newest good state with half the learning rate; once, then NumericalError."""
         failed, num_skipped = self.progress.step, self.progress.num_skipped
         try:
-            state = None if self.progress.num_rollbacks else state_files.load_newest_state(self.run_directory)
+            state = None if self.progress.num_rollbacks else self.state.load_newest()
         except CheckpointError:
             state = None
         if state is None:
@@ -276,51 +227,13 @@ class Trainer:
         self._warn(f"{why}: back to the state of step {state.step}, with half the learning rate")
         self.save()
 
-    def _restore(self, state: state_files.LoadedState) -> None:
-        state_files.restore(state, self.model, self.optimizer)
-        self.updater.feed.load(state.tensors, state.step)
-        self.progress = Progress(**state.values["progress"])
-        self.updater.restart(self.progress.micro_batch)
-        self.early_stopping.load(state.values["early_stopping"])
-        self._saved, self._divergence = self._position, None
-        known = set(self.progress.evaluated)
-        summaries = self._summaries or self.run_directory.read_summaries()  # those in memory may not be written yet
-        self._summaries = [item for item in summaries if item["step"] in known]
-
-    def _weights_are_finite(self) -> bool:
-        """Whether weights, learned fast weights among them, and moments may be saved."""
-        moments = (value for state in self.optimizer.state.values() for value in state.values())
-        carried = self.updater.feed.tensors().values()
-        return all(bool(torch.isfinite(tensor).all()) for tensor in (*self.model.parameters(), *moments, *carried))
-
-    def _write_evaluation(self, evaluation: Evaluation, index: int, seconds: float) -> dict[str, Any]:
-        """The checkpoint's files and the list of all summaries, now or once there is room."""
-        directory, context = self.run_directory.checkpoint(index), self._context(index, seconds)
-        summary = {**context, **evaluation.summary()}
-        self.log.writes.attempt(directory.name, lambda: write_checkpoint(directory, evaluation, context))
-        self._summaries = [*(item for item in self._summaries if item["step"] != self.progress.step), summary]
-        self.log.writes.attempt(
-            "all_summaries.json", lambda: files.write_json(self.run_directory.summaries, self._summaries)
-        )
-        return summary
+    def _restore(self, state: LoadedState) -> None:
+        self.state.restore(state)
+        self.evaluator.go_back(self.progress)
+        self._divergence = None
 
     def _log_step(self, update: Update) -> None:
-        record = {
-            "step": self.progress.step,
-            "loss": update.loss,
-            "ppl": math.exp(min(update.loss, 700.0)),
-            "lr": update.rate,
-            "grad_norm": update.grad_norm,
-            "tokens_seen": self.progress.step * self.tokens_per_step,
-            "tokens_per_second": self.tokens_per_step / self.pace.step_seconds,
-            "num_skipped": self.progress.num_skipped,
-            "eta_seconds": self.pace.eta_seconds(self.progress.step),
-            **self._utilization.record(self.pace.step_seconds),
-        }
-        if self.config.train.stages:
-            record["window"] = self.updater.feed.window
-        if self.progress.step % self.config.train.inner_loss_every == 0:
-            record |= self.updater.feed.inner_record()
+        record = self._records.record(update, self.progress)
         verified = self.proof.verified
         difference = self.proof.compare(self.progress.step, update.loss)
         if difference is not None:
@@ -330,48 +243,13 @@ class Trainer:
         self.log.metrics(record)
         self.report({"event": "step", **record})
 
-    def _context(self, index: int, seconds: float) -> dict[str, Any]:
-        """What summary.json says beside the evaluation itself."""
-        return {
-            "checkpoint_idx": index,
-            "step": self.progress.step,
-            "training_loss": self.progress.loss_sum / self.progress.num_losses if self.progress.num_losses else None,
-            "tokens_seen": self.progress.step * self.tokens_per_step,
-            "model": self.config.model.name,
-            "data_fingerprint": self.splits["validation"].fingerprint,
-            "weights_sha256": weights_sha256(self.model),
-            "eval_seconds": seconds,
-        }
-
-    def _report_evaluation(self, summary: dict[str, Any], *, is_best: bool) -> None:
-        stopping = self.early_stopping
-        self.log.write(
-            f"evaluation {summary['checkpoint_idx']} at step {summary['step']}: "
-            f"selection_ppl {summary['selection_ppl']:.3f}"
-            f"{' (best)' if is_best else ''}, patience {stopping.num_waiting}/{stopping.config.patience}"
-        )
-        step = summary["step"]
-        is_last = step == self.config.train.max_steps or stopping.should_stop(step)
-        found = {"is_best": is_best, "is_last": is_last, "num_waiting": stopping.num_waiting}
-        self.report({"event": "evaluation", **found, "patience": stopping.config.patience, "summary": summary})
-
-    def _export(self, name: str) -> None:
-        """Write the weights as a model, now or, from a copy in memory, once there is room."""
-
-        def write(model: LanguageModel) -> None:
-            export_model(model, self.run_directory.path / name, self.config, self.splits["train"])
-
-        if not self.log.writes.attempt(name, lambda: write(self.model)):
-            kept = copy.deepcopy(self.model).cpu()
-            self.log.writes.attempt(name, lambda: write(kept))
-
     def _finish(self, reason: str) -> str:
         """Write what the run came to. Raises DiskFullError, OSError: the next call goes on from the last state."""
-        self._export("final_model")
+        self.evaluator.export("final_model")
         self.save()
         self.log.writes.finish()
         self.metadata.finish(
-            self.progress.step, reason, self.early_stopping, self._summaries, self.splits["validation"]
+            self.progress.step, reason, self.early_stopping, self.evaluator.summaries, self.splits["validation"]
         )
         self.log.write(f"{reason} at step {self.progress.step}")
         self.log.writes.finish()

@@ -24,6 +24,7 @@ mod writer;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -36,12 +37,34 @@ pub use writer::{ShardInfo, ShardWriter};
 /// Bytes per document in the index.
 const ENTRY_LEN: u64 = 8;
 
-/// SHA-256 of a file, hex, in bounded memory.
+/// Open a file that is there itself: neither a link, which could lead anywhere, nor a pipe, which would be waited for.
+fn open_regular(path: &Path) -> Result<File> {
+    let opened = File::options()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path);
+    let file = match opened {
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+            return Err(Error::shard(
+                path,
+                "a symbolic link, but a shard must be a regular file",
+            ));
+        }
+        opened => opened.map_err(Error::io(path))?,
+    };
+    if file.metadata().map_err(Error::io(path))?.is_file() {
+        Ok(file)
+    } else {
+        Err(Error::shard(path, "not a regular file"))
+    }
+}
+
+/// SHA-256 of a shard's file, hex, in bounded memory.
 ///
 /// # Errors
-/// When the file cannot be read.
+/// When the file cannot be read, or is a link.
 pub fn sha256_of(path: &Path) -> Result<String> {
-    let mut file = File::open(path).map_err(Error::io(path))?;
+    let mut file = open_regular(path)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {

@@ -1,13 +1,13 @@
 //! Reading a shard: mapped into memory, or by position.
 
 use std::fs::File;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
 use super::header::{HEADER_LEN, Header};
-use super::{ENTRY_LEN, sha256_of};
+use super::{ENTRY_LEN, open_regular, sha256_of};
 use crate::error::{Error, Result};
 
 const LINE_BYTES: usize = 64;
@@ -32,16 +32,8 @@ impl Shard {
     /// # Errors
     /// When the file cannot be opened or is no whole shard.
     pub fn open(path: &Path, mapped: bool) -> Result<Self> {
-        // Without O_NONBLOCK a pipe in place of a shard would wait for a writer.
-        let file = File::options()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(path)
-            .map_err(Error::io(path))?;
+        let file = open_regular(path)?;
         let metadata = file.metadata().map_err(Error::io(path))?;
-        if !metadata.is_file() {
-            return Err(Error::shard(path, "not a regular file"));
-        }
         let mut head = [0; HEADER_LEN];
         let available = HEADER_LEN.min(usize::try_from(metadata.len()).unwrap_or(HEADER_LEN));
         file.read_exact_at(&mut head[..available], 0).map_err(Error::io(path))?;

@@ -1,0 +1,125 @@
+"""Evaluations along a run: the current weights measured, the results written, the best model kept."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tttkit import files
+from tttkit.config import Config
+from tttkit.data.split import Split
+from tttkit.evaluate.checkpoint import Evaluation, evaluate_model, write_checkpoint
+from tttkit.models import LanguageModel
+from tttkit.models.digest import weights_sha256
+from tttkit.rundir import RunDirectory
+from tttkit.train.early_stopping import EarlyStopping
+from tttkit.train.export import export_model
+from tttkit.train.metadata import Metadata
+from tttkit.train.metrics import RunLog
+from tttkit.train.pace import Pace
+from tttkit.train.progress import Progress
+from tttkit.train.signals import StopSignals
+
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclasses.dataclass(kw_only=True)
+class Evaluator:
+    """Evaluates the model of a run at the steps of `schedule`; what a full disk puts off waits in the log's writes."""
+
+    run: RunDirectory
+    config: Config
+    model: LanguageModel
+    splits: dict[str, Split]
+    metadata: Metadata
+    log: RunLog
+    report: Report
+    signals: StopSignals
+    schedule: list[int]
+    pace: Pace
+    early_stopping: EarlyStopping
+    summaries: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    """Of all evaluations so far."""
+
+    def evaluate(self, progress: Progress) -> None:
+        """Evaluate the current weights, keep them when they are the best, and write the checkpoint's files."""
+        started = time.perf_counter()
+        step, index = progress.step, self.schedule.index(progress.step)
+
+        def tick(done: float) -> None:
+            self.signals.poll()
+            self.log.heartbeat("evaluating", step)
+            self.report({"event": "evaluating", "step": step, "done": done})
+
+        tick(0.0)
+        evaluation = evaluate_model(
+            self.model,
+            self.splits["validation"],
+            self.config.evaluation,
+            window=self.config.train.window,
+            progress=tick,
+        )
+        is_best = self.early_stopping.update(evaluation.selection_ppl, checkpoint=index)
+        summary = self._write(evaluation, self._context(progress, index, time.perf_counter() - started))
+        if is_best:
+            self.export("best_model")
+        if self.config.train.keep_weights:
+            self.export(f"checkpoint_{index:03d}/model")
+        progress.evaluated.append(step)
+        progress.loss_sum, progress.num_losses = 0.0, 0
+        self.pace.evaluations.append(time.perf_counter() - started)
+        self.metadata.set_early_stopping(self.early_stopping.to_dict())
+        self._report_evaluation(summary, is_best=is_best)
+
+    def go_back(self, progress: Progress) -> None:
+        """Forget the evaluations that a restored state does not know."""
+        known = set(progress.evaluated)
+        summaries = self.summaries or self.run.read_summaries()  # those in memory may not be written yet
+        self.summaries = [item for item in summaries if item["step"] in known]
+
+    def export(self, name: str) -> None:
+        """Write the weights as a model, now or, from a copy in memory, once there is room."""
+
+        def write(model: LanguageModel) -> None:
+            export_model(model, self.run.path / name, self.config, self.splits["train"])
+
+        if not self.log.writes.attempt(name, lambda: write(self.model)):
+            kept = copy.deepcopy(self.model).cpu()
+            self.log.writes.attempt(name, lambda: write(kept))
+
+    def _write(self, evaluation: Evaluation, context: dict[str, Any]) -> dict[str, Any]:
+        """The checkpoint's files and the list of all summaries, now or once there is room."""
+        directory = self.run.checkpoint(context["checkpoint_idx"])
+        summary = {**context, **evaluation.summary()}
+        self.log.writes.attempt(directory.name, lambda: write_checkpoint(directory, evaluation, context))
+        self.summaries = [*(item for item in self.summaries if item["step"] != summary["step"]), summary]
+        self.log.writes.attempt("all_summaries.json", lambda: files.write_json(self.run.summaries, self.summaries))
+        return summary
+
+    def _context(self, progress: Progress, index: int, seconds: float) -> dict[str, Any]:
+        """What summary.json says beside the evaluation itself."""
+        return {
+            "checkpoint_idx": index,
+            "step": progress.step,
+            "training_loss": progress.loss_sum / progress.num_losses if progress.num_losses else None,
+            "tokens_seen": progress.step * self.config.train.tokens_per_step,
+            "model": self.config.model.name,
+            "data_fingerprint": self.splits["validation"].fingerprint,
+            "weights_sha256": weights_sha256(self.model),
+            "eval_seconds": seconds,
+        }
+
+    def _report_evaluation(self, summary: dict[str, Any], *, is_best: bool) -> None:
+        stopping = self.early_stopping
+        self.log.write(
+            f"evaluation {summary['checkpoint_idx']} at step {summary['step']}: "
+            f"selection_ppl {summary['selection_ppl']:.3f}"
+            f"{' (best)' if is_best else ''}, patience {stopping.num_waiting}/{stopping.config.patience}"
+        )
+        step = summary["step"]
+        is_last = step == self.config.train.max_steps or stopping.should_stop(step)
+        found = {"is_best": is_best, "is_last": is_last, "num_waiting": stopping.num_waiting}
+        self.report({"event": "evaluation", **found, "patience": stopping.config.patience, "summary": summary})
