@@ -16,8 +16,8 @@ from .units import duration
 
 if TYPE_CHECKING:
     from tttkit.data.inspection import Inspection
+    from tttkit.data.job import Prepared
     from tttkit.data.manifest import Manifest
-    from tttkit.data.prepare import Prepared
 
 _LINE_SECONDS = 10.0
 _EVENT_SECONDS = 1.0

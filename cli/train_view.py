@@ -20,7 +20,7 @@ from .train_live import LiveRows
 from .train_screens import first_screen, last_screen
 
 if TYPE_CHECKING:
-    from tttkit.data.prepare import Prepared
+    from tttkit.data.job import Prepared
 
 LINE_SECONDS = 10.0
 LINE_SHARE = 0.01

@@ -3,7 +3,13 @@
 //! Everything outside `bindings` is plain Rust and is tested with `cargo test`; `bindings` is what Python sees as
 //! `tttkit._rust`.
 
+#[cfg(test)]
+extern crate self as _rust;
+
 mod bindings;
+#[cfg(test)]
+#[path = "../fuzz/bodies.rs"]
+mod bodies;
 pub mod bootstrap;
 pub mod bpe;
 pub mod chunk;

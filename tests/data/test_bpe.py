@@ -1,13 +1,16 @@
 """Byte-level BPE in Rust against the `tokenizers` library.
 
-`TTTKIT_SLOW_TESTS=1` reads whole corpora, every code point and a million random texts: minutes to an hour.
+`TTTKIT_SLOW_TESTS=1` reads whole corpora, every code point and a million random strings.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import random
 import sysconfig
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +28,8 @@ PIECES = [
     *"aZé東5½٣!-'’\0😀\u0301\u0378\x1c\u180e\u200b \n\r\t\xa0\u3000\u2028\x85\u200d", "  ", "    ", "'s", "'re", "'ll",
     "'t", "'VE", "word", "it's", "١٢", "Ⅷ", "ª", "ʼ", "\r\n", END, "<|end", "x" * 40, " " * 70,
 ]  # fmt: skip
+NUM_STRINGS = 1_000_000 if SLOW else 50_000
+BATCH_STRINGS = 5_000
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +56,64 @@ def test_texts_of_awkward_pieces(gpt2, texts):
 @settings(max_examples=50_000 if SLOW else 60, deadline=None)
 def test_any_text(gpt2, texts):
     assert_equal(gpt2, texts)
+
+
+def kinds_of_pieces():
+    """What random strings are made of, by its name: all characters of the kind, or words of it."""
+    by_category = {}
+    for char in map(chr, itertools.chain(range(0xD800), range(0xE000, 0x110000))):
+        by_category.setdefault(unicodedata.category(char), []).append(char)
+    of = lambda *names: [char for name in names for char in by_category[name]]  # noqa: E731
+    spaces = [char for char in of("Zs", "Zl", "Zp", "Cc", "Cf") if char.isspace() or char in "\u180e\u200b\ufeff"]
+    endings = ["s", "t", "re", "ve", "m", "ll", "d"]
+    contractions = [mark + word for mark in "'’ʼ" for word in (*endings, *map(str.upper, endings), "x", "'")]
+    return {
+        "white space": spaces,
+        "runs of white space": [char * count for char in (" ", "\n", "\t", "\u3000") for count in (2, 3, 63, 64, 65)],
+        "contractions": contractions,
+        "digits": of("Nd"),
+        "numbers": of("Nl", "No"),
+        "combining marks": of("Mn", "Mc", "Me"),
+        "unassigned": of("Cn"),
+        "private and format": of("Co", "Cf", "Cc"),
+        "letters": of("Lu", "Ll", "Lt", "Lm", "Lo"),
+        "Latin": [*"abcdefghijklmnopqrstuvwxyzABCéßØñ"],
+        "punctuation": of("Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Sm", "Sc", "Sk", "So"),
+        "ASCII": [chr(code) for code in range(128)],
+        "lone CR, NUL": ["\r", "\0", "\r\n", "\n\r", "\r\r"],
+        "words": ["the", " and", " of", "Ing", "don't", " 1999", "...", " it's", "e.g."],
+        "added tokens": [END, END[:-1], END[1:], f"{END} {END}"],
+        "long words": ["ab" * 100, "x" * 257, "!" * 90, "9" * 70, "é" * 130, "the" * 90],
+    }
+
+
+def random_strings(count, seed=0):
+    """Strings of one to twelve pieces, each of any kind; every fourth is of one kind throughout."""
+    generator = random.Random(seed)
+    kinds = kinds_of_pieces()
+    names = [name for name in kinds if name != "long words"]
+    for number in range(count):
+        if number % 100 == 0:
+            chosen = [kinds["long words"], *(kinds[generator.choice(names)] for _ in range(generator.randrange(4)))]
+            generator.shuffle(chosen)
+        elif number % 4 == 0:
+            chosen = [kinds[generator.choice(names)]] * generator.randint(1, 12)
+        else:
+            chosen = [kinds[name] for name in generator.choices(names, k=generator.randint(1, 12))]
+        yield "".join(map(generator.choice, chosen))
+
+
+def test_so_many_random_strings(gpt2):
+    """1,000,000 in the slow mode, and no fewer; 50,000 otherwise."""
+    ours, library = gpt2
+    strings, num_compared = random_strings(NUM_STRINGS), 0
+    while batch := list(itertools.islice(strings, BATCH_STRINGS)):
+        ids, offsets = ours.encode(batch, 1)
+        encodings = library.encode_batch_fast(batch, add_special_tokens=False)
+        for text, start, stop, encoding in zip(batch, offsets[:-1], offsets[1:], encodings, strict=True):
+            assert ids[start:stop].tolist() == encoding.ids, repr(text)
+            num_compared += 1
+    assert num_compared == NUM_STRINGS
 
 
 def test_every_code_point_between_letters_numbers_and_white_space(gpt2):

@@ -1,4 +1,7 @@
-"""Data sets from hostile hands: the documented error each time. `rust/tests/hostile.rs` does the same in Rust."""
+"""Data sets from hostile hands: the documented error each time. `rust/tests/hostile.rs` does the same in Rust.
+
+`TTTKIT_SLOW_TESTS=1` reads 20,000 spoiled manifests, 2,000 otherwise.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import json
 import os
 import random
 import struct
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +20,9 @@ from tttkit._rust import TokenSplit
 from tttkit.data import load_manifest, prepare_dataset
 from tttkit.errors import DataError, ShardError
 
+SLOW = bool(os.environ.get("TTTKIT_SLOW_TESTS"))
+NUM_MANIFESTS = 20_000 if SLOW else 2_000
+MAX_BYTES = 1 << 20
 HEADER = struct.Struct("<8sHBBIQQQI")
 BODY = bytes(range(256)) * 2
 BORDERS = (0, 1, 2, 255, 299, 300, 1 << 16, (1 << 32) - 1, 1 << 32, 1 << 63, (1 << 64) - 1)
@@ -124,3 +131,87 @@ def test_any_bytes_are_no_manifest(data, content):
     (path / "manifest.json").write_bytes(content)
     with pytest.raises(DataError):
         load_manifest(path)
+
+
+HOSTILE_VALUES = [
+    b"null", b"true", b"-1", b"0", b"1.5", b"1e999", b"-0.0", b"NaN", b"-Infinity", b"18446744073709551616",
+    b"9" * 4_000, b"9" * 5_000, b"[]", b"{}", b'""', b"[" * 40 + b"]" * 40, b"[" * 3_000 + b"]" * 3_000,
+    b'{"a":' * 3_000 + b"1" + b"}" * 3_000, b'"../train-00000.tok"', b'"/etc/passwd"', b'"."', b'".."', b'"a/b"',
+    b'"train-00000.tok\\n"', b'"train-00000.tok\\u0000"', b'"\\ud800"', b'"\xff"', b'"' + b"x" * 300 + b'"',
+]  # fmt: skip
+
+
+def spoil_bytes(generator, content):
+    """Flips of bits, cuts, bytes that are put in or left out, another encoding."""
+    kind, place = generator.randrange(6), generator.randrange(len(content))
+    if kind == 0:
+        return content[:place]
+    if kind == 1:
+        return content[:place] + generator.randbytes(generator.randint(1, 4)) + content[place:]
+    if kind == 2:
+        return content[:place] + content[place + generator.randint(1, 20) :]
+    if kind == 3 and generator.random() < 0.2:
+        return content.decode(errors="replace").encode(generator.choice(["utf-16", "utf-8-sig", "utf-32"]))
+    flipped = bytearray(content)
+    flipped[place] ^= 1 << generator.randrange(8)
+    return bytes(flipped)
+
+
+def spoil_values(generator, manifest):
+    """Values of another kind or another size, or of another place; keys that are missing, unknown or there twice."""
+    changed = copy.deepcopy(manifest)
+    ways = list(places(changed))
+    *way, last = generator.choice(ways)
+    target = changed
+    for key in way:
+        target = target[key]
+    kind, value, marker = generator.randrange(5), target[last], "a value to be replaced"
+    if kind == 0:
+        del target[last]
+    elif kind == 1:
+        *way, other = generator.choice(ways)
+        target[last] = marker
+        return json.dumps(changed).encode().replace(json.dumps(marker).encode(), json.dumps(other).encode())
+    elif kind == 2 and isinstance(value, int):
+        target[last] = value + generator.choice([-1, 1, 1 << 32, 1 << 64])
+    elif kind == 3 and isinstance(target, dict):
+        key = generator.choice([last, last, "surprise", "__class__", ""])
+        twice = f"{json.dumps(key)}: {generator.choice([json.dumps(value), '0', 'null'])}"
+        place = generator.choice([("{", f"{{{twice}, "), ("}", f", {twice}}}")])
+        return json.dumps(changed).replace(*place, generator.randint(1, 3)).encode()
+    else:
+        target[last] = marker
+    return json.dumps(changed).encode().replace(json.dumps(marker).encode(), generator.choice(HOSTILE_VALUES))
+
+
+def test_so_many_spoiled_manifests_are_refused_or_say_the_same(data):
+    """20,000 in the slow mode, and no fewer; 2,000 otherwise. Each is read as a data set is opened."""
+    directory, manifest = data
+    path = directory / "manifest.json"
+    sound = json.dumps(manifest, indent=2).encode()
+    path.write_bytes(sound)
+    expected = load_manifest(directory)
+    generator, taken, refused = random.Random(0), 0, set()
+    tracemalloc.start()
+    try:
+        for _ in range(NUM_MANIFESTS):
+            spoiled = spoil_values(generator, manifest) if generator.random() < 0.6 else sound
+            for _ in range(generator.randrange(1 if spoiled is sound else 0, 3)):
+                spoiled = spoil_bytes(generator, spoiled or b"0")
+            path.write_bytes(spoiled)
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            try:
+                loaded = load_manifest(directory)
+            except DataError as error:
+                refused.add(str(error).split(": ", 1)[-1][:20])
+            else:
+                taken += 1
+                assert loaded == expected or b'"checksum"' not in spoiled, spoiled
+                assert loaded.fingerprint == expected.fingerprint
+            assert tracemalloc.get_traced_memory()[1] - before < MAX_BYTES, spoiled
+    finally:
+        tracemalloc.stop()
+        path.write_bytes(sound)
+    assert 10 < taken < NUM_MANIFESTS / 4
+    assert len(refused) > 20

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import lzma
 import random
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tttkit.data import encode_documents, open_split, prepare
+from tttkit.data import encode_documents, ingest, open_split
 from tttkit.data.claim import MARKER_NAME
 from tttkit.data.prepare import prepare_dataset
 from tttkit.data.sources import Reading, iter_documents
@@ -114,7 +117,7 @@ class _Interrupted(BaseException):
 def test_an_interrupted_preparation_goes_on_from_its_whole_shards(
     tmp_path, tokenizer_json, monkeypatch, damage, fraction
 ):
-    monkeypatch.setattr(prepare, "RUN_BYTES", 1 << 18)
+    monkeypatch.setattr(ingest, "RUN_BYTES", 1 << 18)
     (tmp_path / "text.txt").write_text("".join(TEXTS) * 6_000)
     arguments = {"documents": "line", "validation_fraction": fraction, "shard_tokens": 70_000}
 
@@ -146,7 +149,7 @@ def test_an_interrupted_preparation_goes_on_from_its_whole_shards(
 
 
 def test_another_request_starts_clean(tmp_path, tokenizer_json, monkeypatch):
-    monkeypatch.setattr(prepare, "RUN_BYTES", 1 << 18)
+    monkeypatch.setattr(ingest, "RUN_BYTES", 1 << 18)
     (tmp_path / "text.txt").write_text("".join(TEXTS) * 3_000)
 
     def interrupt(prepared):
@@ -179,3 +182,32 @@ def test_compressed_sources_are_read_as_what_they_hold(tmp_path, tokenizer_json,
     (tmp_path / f"a.txt.{suffix}").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=rf"a\.txt\.{suffix} is damaged"):
         prepare_dataset([str(tmp_path)], tmp_path / "out", str(tokenizer_json))
+
+
+@pytest.mark.parametrize("rule", ["file", "line", "blank-line", "wikitext"])
+def test_text_that_comes_in_pieces_is_cut_as_a_file_is(tmp_path, tokenizer_json, monkeypatch, rule):
+    monkeypatch.setattr("tttkit.data.text.PIECE_BYTES", 5)
+    generator = random.Random(0)
+    content = "\ufeff" + "".join(generator.choice(LINES) + generator.choice(ENDS) for _ in range(400))
+    (tmp_path / "a.txt").write_bytes(content.encode())
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(content.encode()))
+    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(content.encode())))
+    splits = []
+    for source in (str(tmp_path / "a.txt"), str(tmp_path / "a.txt.gz"), "-"):
+        out = tmp_path / f"out-{len(splits)}"
+        manifest = prepare_dataset([source], out, str(tokenizer_json), documents=rule, validation_fraction=0)
+        splits.append(manifest.splits)
+        assert manifest.splits["train"].num_documents > (0 if rule == "file" else 5)
+    assert splits[0] == splits[1] == splits[2]
+
+
+def test_a_long_document_of_a_record_has_the_ids_of_the_whole(tmp_path, tokenizer_json):
+    text = awkward_text(700_000)
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": text}) + "\n" + json.dumps({"text": "short"}) + "\n")
+    manifest = prepare_dataset(
+        [str(tmp_path / "a.jsonl")], tmp_path / "out", str(tokenizer_json), validation_fraction=0
+    )
+    split = open_split(tmp_path / "out", "train")
+    stream, ends = expected_stream([text, "short"], tokenizer_json, manifest.eos_id)
+    assert split.document_ends.tolist() == ends
+    assert split.tokens(0, split.num_tokens).tolist() == stream

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from tttkit.data import load_manifest, open_split, prepare_dataset
 from tttkit.data.claim import MARKER_NAME
-from tttkit.data.prepare import is_validation
+from tttkit.data.job import is_validation
 from tttkit.errors import DataError, DiskFullError, UsageError
 
 from .conftest import TEXTS

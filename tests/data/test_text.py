@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tttkit.data import open_split, prepare_dataset
+from tttkit.data.text import Decoder, read_pieces
 from tttkit.data.tokenizer import load_decoder
 from tttkit.errors import DataError
 
@@ -73,3 +78,21 @@ def test_a_byte_order_mark_is_dropped_at_the_start_only(tmp_path, tokenizer_json
     mark = b"\xef\xbb\xbf"
     content = mark + filler(BLOCK - 4) + mark + b"middle\n" + mark
     assert prepared(tmp_path, tokenizer_json, content) == [content[3:].decode()]
+
+
+BYTES = st.lists(st.sampled_from([b"a", b"\n", "é".encode(), FACE, FACE[:3], b"\xff", "\ufeff".encode()]), max_size=30)
+
+
+def text_or_error(read):
+    try:
+        return read()
+    except DataError as error:
+        return str(error)
+
+
+@given(content=BYTES.map(b"".join), piece_bytes=st.integers(3, 12))
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_pieces_are_the_whole_text_or_name_the_same_place(monkeypatch, content, piece_bytes):
+    monkeypatch.setattr("tttkit.data.text.PIECE_BYTES", piece_bytes)
+    pieces = text_or_error(lambda: "".join(read_pieces(io.BytesIO(content), "name")))
+    assert pieces == text_or_error(lambda: Decoder().decode(content.removeprefix(b"\xef\xbb\xbf"), "name"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import random
 import shutil
@@ -80,17 +81,24 @@ def test_g1_bad_utf8_can_be_mended(tmp_path, place, bad, how):
 
 
 @pytest.mark.faults
-def test_g1_a_document_of_64_mb_takes_little_memory(tiny_data, tmp_path):
-    text = tmp_path / "large.txt"
-    with text.open("w") as file:
-        for index in range(64 << 11):
-            file.write(f"some words of number {index} without an end " * 13)
-    assert text.stat().st_size > 64 << 20
+@pytest.mark.parametrize("kind", ["file", "line", "record", "packed"])
+def test_g1_a_document_of_64_mb_takes_little_memory(tiny_data, tmp_path, kind):
+    text, options = "".join(f"some words of number {index} without an end " * 13 for index in range(64 << 11)), []
+    large = tmp_path / {"record": "large.jsonl", "packed": "large.txt.gz"}.get(kind, "large.txt")
+    if kind == "record":
+        large.write_text(json.dumps({"text": text}) + "\n")
+    elif kind == "packed":
+        large.write_bytes(gzip.compress(text.encode(), compresslevel=1))
+    else:
+        large.write_text(text)
+        options = ["--documents", kind]
     held_out = tmp_path / "held_out.txt"
     held_out.write_text("a few words " * 100)
-    assert _peak_of_preparing(tiny_data, tmp_path / "out", text, "--validation", held_out) < 300 << 20
+    peak = _peak_of_preparing(tiny_data, tmp_path / "out", large, "--validation", held_out, *options)
+    assert len(text) > 64 << 20
+    assert peak < 300 << 20
     split = open_split(tmp_path / "out", "train")
-    assert (split.num_documents, split.num_bytes) == (1, text.stat().st_size)
+    assert (split.num_documents, split.num_bytes) == (1, len(text))
 
 
 @pytest.mark.faults

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import re
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 TOKENIZER_NAME = "tokenizer.json"
 MAX_MANIFEST_BYTES = 64 << 20
-_SAFE_NAME = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
+_CHECKSUM = "checksum"
+"""Key of the SHA-256 over all other keys; data sets made before there was one have none."""
 _STRICT = ConfigDict(extra="forbid")
 
 
@@ -34,7 +35,7 @@ class ShardEntry:
 
     def __post_init__(self) -> None:
         """Refuse a name that could lead out of the directory."""
-        if not _SAFE_NAME.match(self.name) or self.name in (".", ".."):
+        if not files.is_safe_name(self.name):
             raise ValueError(f"unsafe shard name {self.name!r}")
 
 
@@ -79,11 +80,11 @@ class Manifest:
 
 def fingerprint(tokenizer_sha256: str, splits: dict[str, SplitEntry]) -> str:
     """SHA-256 over the digests of tokenizer and shards, split by split."""
-    digest = hashlib.sha256(tokenizer_sha256.encode())
+    digest = hashlib.sha256(tokenizer_sha256.encode(errors="surrogatepass"))
     for name in sorted(splits):
-        digest.update(f"\n{name}".encode())
+        digest.update(f"\n{name}".encode(errors="surrogatepass"))
         for shard in splits[name].shards:
-            digest.update(f"\n{shard.sha256}".encode())
+            digest.update(f"\n{shard.sha256}".encode(errors="surrogatepass"))
     return digest.hexdigest()
 
 
@@ -109,6 +110,7 @@ def load_manifest(path: str | Path) -> Manifest:
             f"{file} has schema version {version}, this tttkit reads up to {SCHEMA_VERSION}",
             hint="use the newer tttkit that made it, or prepare the data again",
         )
+    checksum = raw.pop(_CHECKSUM, None) if isinstance(raw, dict) else None
     try:
         manifest = TypeAdapter(Manifest).validate_python(raw)
     except ValidationError as error:
@@ -117,6 +119,8 @@ def load_manifest(path: str | Path) -> Manifest:
         raise DataError(f"{file} is damaged: {where}: {detail['msg']}") from error
     if manifest.fingerprint != fingerprint(manifest.tokenizer_sha256, manifest.splits):
         raise DataError(f"{file} is damaged: its fingerprint does not match its digests")
+    if checksum not in (None, _checksum(raw)):
+        raise DataError(f"{file} is damaged: its checksum does not match")
     return manifest
 
 
@@ -131,4 +135,10 @@ def refuse_link(file: Path) -> None:
 
 def save_manifest(path: Path, manifest: Manifest) -> None:
     """Write the manifest of DATA directory `path`; from then on it counts as whole."""
-    files.write_json(path / MANIFEST_NAME, dataclasses.asdict(manifest))
+    values = files.json_safe(dataclasses.asdict(manifest))
+    files.write_json(path / MANIFEST_NAME, {**values, _CHECKSUM: _checksum(values)})
+
+
+def _checksum(values: Any) -> str:
+    """SHA-256 over everything in the manifest, however it is laid out."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -20,9 +20,11 @@ _NAME_FIELD = "name it with --text-field"
 
 def jsonl_texts(lines: Iterable[tuple[int, str]], name: str, field: str, decoder: Decoder) -> Iterator[str]:
     """From numbered lines of JSON; blank ones are passed over. Raises DataError."""
-    for number, line in lines:
+
+    def text_of(numbered: tuple[int, str]) -> str:
+        number, line = numbered
         if not line.strip():
-            continue
+            return ""
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -30,8 +32,9 @@ def jsonl_texts(lines: Iterable[tuple[int, str]], name: str, field: str, decoder
         if not isinstance(record, dict):
             raise DataError(f"{name}: line {number} is no JSON object", hint="each line must be one record")
         text = _text(record, field, f"{name}: line {number}")
-        if text:
-            yield decoder.whole_characters(text, f"{name}: line {number}") if "\\u" in line else text
+        return decoder.whole_characters(text, f"{name}: line {number}") if "\\u" in line else text
+
+    return filter(None, map(text_of, lines))  # holds no record while the next is waited for: one may be large
 
 
 def parquet_texts(file: IO[bytes], name: str, field: str) -> Iterator[str]:

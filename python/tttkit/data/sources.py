@@ -19,7 +19,7 @@ from typing import Any
 
 from tttkit.data.documents import RULES, compile_pattern, cut_lines
 from tttkit.data.records import data_set_texts, jsonl_texts, parquet_texts
-from tttkit.data.text import Decoder, damage_named, open_binary, read_file, read_lines
+from tttkit.data.text import Decoder, damage_named, open_binary, read_file, read_lines, read_pieces
 from tttkit.errors import UsageError
 
 TEXT_SUFFIXES = (".txt", ".text", ".md", ".raw", ".tokens")
@@ -64,20 +64,43 @@ def iter_documents(
                 yield from file_documents(path, reading, decoder)
 
 
+@dataclasses.dataclass(frozen=True)
+class Documents:
+    """Documents that are whole in memory one by one."""
+
+    texts: Iterator[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pieces:
+    """A text in pieces, to be cut as a file is: of any length, and never in memory as a whole."""
+
+    texts: Iterator[str]
+
+
 def iter_inputs(
     sources: Iterable[str], reading: Reading, decoder: Decoder, *, split: str = "train"
-) -> Iterator[Path | str]:
-    """As `iter_documents`, but a text file that Rust can read and cut by itself comes as its path."""
+) -> Iterator[Path | Pieces | Documents]:
+    """As `iter_documents`, but text that Rust can cut by itself comes as a path, or in pieces."""
+    rust_cuts = reading.document_pattern is None and decoder.bad_utf8 == "strict"
     for source in sources:
-        if source == "-" or source.startswith("hf:"):
-            yield from iter_documents([source], reading, decoder, split=split)
-            continue
-        for path in expand(source):
-            plain = path.suffix.lower() not in (*RECORD_SUFFIXES, *COMPRESSIONS)
-            if plain and reading.document_pattern is None and decoder.bad_utf8 == "strict":
-                yield path
-            else:
-                yield from file_documents(path, reading, decoder)
+        if source == "-" and rust_cuts:
+            yield Pieces(read_pieces(sys.stdin.buffer, "stdin"))
+        elif source == "-" or source.startswith("hf:"):
+            yield Documents(iter_documents([source], reading, decoder, split=split))
+        else:
+            for path in expand(source):
+                if not rust_cuts or inner_suffix(path) in RECORD_SUFFIXES:
+                    yield Documents(file_documents(path, reading, decoder))
+                elif path.suffix.lower() in COMPRESSIONS:
+                    yield Pieces(_unpacked(path))
+                else:
+                    yield path
+
+
+def _unpacked(path: Path) -> Iterator[str]:
+    with open_binary(path) as file, damage_named(path):
+        yield from read_pieces(file, str(path))
 
 
 def expand(source: str) -> Iterator[Path]:

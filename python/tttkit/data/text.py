@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import gzip
 import io
+import itertools
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ from typing import IO, Literal, cast
 from tttkit.errors import DataError, UsageError
 
 BadUtf8 = Literal["strict", "replace", "skip"]
+PIECE_BYTES = 1 << 18
 _BOM = b"\xef\xbb\xbf"
 _BAD_UTF8_HINT = "--bad-utf8 replace or --bad-utf8 skip"
 
@@ -32,12 +35,7 @@ class Decoder:
             return data.decode("utf-8")
         except UnicodeDecodeError as error:
             if self.bad_utf8 == "strict":
-                line = first_line + data.count(b"\n", 0, error.start)
-                byte = error.start - data.rfind(b"\n", 0, error.start)
-                raise DataError(
-                    f"{name}: invalid UTF-8 in line {line}, byte {byte} (0x{data[error.start]:02x})",
-                    hint=_BAD_UTF8_HINT,
-                ) from error
+                raise _invalid(error, name, first_line) from error
         self.num_mended += 1
         return data.decode("utf-8", errors=self._errors)
 
@@ -69,9 +67,40 @@ def read_file(path: Path, decoder: Decoder) -> str:
 
 def read_lines(file: IO[bytes], name: str, decoder: Decoder) -> Iterator[tuple[int, str]]:
     """Lines with their number from 1 and their line end, without a byte order mark. Raises DataError."""
-    for number, line in enumerate(file, start=1):
+
+    def decoded(number: int, line: bytes) -> tuple[int, str]:
         data = line.removeprefix(_BOM) if number == 1 else line
-        yield number, decoder.decode(data, name, first_line=number)
+        return number, decoder.decode(data, name, first_line=number)
+
+    return map(decoded, itertools.count(1), file)  # holds no line while the next is waited for: one may be large
+
+
+def read_pieces(file: IO[bytes], name: str) -> Iterator[str]:
+    """A text of any length piece by piece, without a byte order mark. Raises DataError naming line and byte."""
+    rest, at_end = file.read(len(_BOM)).removeprefix(_BOM), False
+    line, before = 1, 0  # of the first byte of `rest`: its line, and how many bytes of that have come before
+    while not at_end:
+        more = file.read(PIECE_BYTES)
+        rest, at_end = rest + more, not more
+        try:
+            text, used = codecs.utf_8_decode(rest, "strict", at_end)
+        except UnicodeDecodeError as error:
+            raise _invalid(error, name, line, before) from error
+        yield text
+        num_lines = rest.count(b"\n", 0, used)
+        line, before = line + num_lines, (used - rest.rfind(b"\n", 0, used) - 1 if num_lines else before + used)
+        rest = rest[used:]
+
+
+def _invalid(error: UnicodeDecodeError, name: str, first_line: int, before: int = 0) -> DataError:
+    """Says where: the data begins in line `first_line`, `before` bytes into it."""
+    data = error.object
+    line = first_line + data.count(b"\n", 0, error.start)
+    byte = error.start - data.rfind(b"\n", 0, error.start) + (before if line == first_line else 0)
+    return DataError(
+        f"{name}: invalid UTF-8 in line {line}, byte {byte} (0x{data[error.start]:02x})",
+        hint=_BAD_UTF8_HINT,
+    )
 
 
 def open_binary(path: Path) -> IO[bytes]:

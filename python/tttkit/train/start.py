@@ -14,9 +14,9 @@ import torch
 from tttkit import commits, files, filesystem
 from tttkit.config import Config, build_config
 from tttkit.data import open_split, prepare_dataset
+from tttkit.data.job import Prepared
+from tttkit.data.job import Progress as PrepareProgress
 from tttkit.data.manifest import Manifest, load_manifest
-from tttkit.data.prepare import Prepared
-from tttkit.data.prepare import Progress as PrepareProgress
 from tttkit.device import prepare_cpu
 from tttkit.errors import PreemptedError, TttkitError, UsageError
 from tttkit.models import build_model

@@ -60,6 +60,16 @@ impl Ingest {
         self.0.add_documents(documents);
     }
 
+    /// Take these pieces next of a text that is cut as one file, and goes on until `end_text`.
+    fn add_text(&self, pieces: Vec<String>) {
+        self.0.add_text(pieces);
+    }
+
+    /// The text that came in pieces is whole.
+    fn end_text(&self) {
+        self.0.end_text();
+    }
+
     /// Everything added from now on is held out.
     fn hold_out_all(&self) {
         self.0.hold_out_all();

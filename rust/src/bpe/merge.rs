@@ -1,22 +1,19 @@
 //! Merging a word's bytes into tokens: the pair with the lowest rank first, the leftmost of equals, until none is left.
 //!
-//! Short words are merged on a small array; above `HEAP_FROM` bytes a heap keeps the cost at n log n, so that a megabyte
-//! without a space takes no longer than its share. Every word begins as single bytes, so pairs of those have a table of
-//! their own, read without hashing.
+//! Short words are merged on a small array, those above `LONGEST_SHORT` bytes as `long` does. Every word begins as single
+//! bytes, so pairs of those have a table of their own, read without hashing.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
+use super::cache::Id;
 use super::hash::mix;
-use super::large;
+use super::{large, long};
 
-const HEAP_FROM: usize = 256;
+const LONGEST_SHORT: usize = 256;
 /// Most words are no longer; the array of their pairs is quickly cleared.
 const USUAL: usize = 32;
 /// Bits that tell hashes apart, per place of the table of pairs.
 const HASHES_PER_PLACE: usize = 8;
-const NONE: u64 = u64::MAX;
-const GONE: u32 = u32::MAX;
+/// Of a pair that merges into nothing.
+pub const NONE: u64 = u64::MAX;
 
 /// A pair of tokens and what becomes of it.
 #[derive(Clone, Copy)]
@@ -68,23 +65,23 @@ impl Merges {
     }
 
     /// Append the tokens of one word.
-    pub fn encode(&self, word: &[u8], ids: &mut Vec<u32>) {
+    pub fn encode<T: Id>(&self, word: &[u8], ids: &mut Vec<T>) {
         if word.len() <= USUAL {
-            self.encode_short::<USUAL>(word, ids);
-        } else if word.len() <= HEAP_FROM {
-            self.encode_short::<HEAP_FROM>(word, ids);
+            self.encode_short::<USUAL, T>(word, ids);
+        } else if word.len() <= LONGEST_SHORT {
+            self.encode_short::<LONGEST_SHORT, T>(word, ids);
         } else {
-            self.encode_long(word, ids);
+            long::encode(self, word, ids);
         }
     }
 
     /// As `encode`, for words up to `N` bytes. Nothing moves: a token that has merged with the one before it is passed over.
-    fn encode_short<const N: usize>(&self, word: &[u8], ids: &mut Vec<u32>) {
+    fn encode_short<const N: usize, T: Id>(&self, word: &[u8], ids: &mut Vec<T>) {
         let len = word.len();
         let (mut tokens, mut candidates) = ([0; N], [NONE; N]);
         let (mut next, mut previous) = ([0_u16; N], [0_u16; N]);
         for (at, &byte) in word.iter().enumerate() {
-            tokens[at] = self.byte_ids[usize::from(byte)];
+            tokens[at] = self.byte_id(byte);
             (next[at], previous[at]) = (at as u16 + 1, (at as u16).wrapping_sub(1));
         }
         for (merge, pair) in candidates.iter_mut().zip(word.windows(2)) {
@@ -116,48 +113,20 @@ impl Merges {
         }
         let mut at = 0;
         while at < len {
-            ids.push(tokens[at]);
+            ids.push(T::of(tokens[at]));
             at = usize::from(next[at]);
         }
     }
 
-    /// As `encode`, with the tokens in a linked list and the candidate pairs in a heap.
-    fn encode_long(&self, word: &[u8], ids: &mut Vec<u32>) {
-        let mut tokens: Vec<u32> = word.iter().map(|&byte| self.byte_ids[usize::from(byte)]).collect();
-        let len = tokens.len();
-        let mut next: Vec<usize> = (1..=len).collect();
-        let mut previous: Vec<usize> = (0..len).map(|at| at.wrapping_sub(1)).collect();
-        let mut heap: BinaryHeap<Reverse<(u64, usize, u64)>> = BinaryHeap::new();
-        let push = |heap: &mut BinaryHeap<_>, tokens: &[u32], left: usize, right: usize| {
-            let merge = self.look_up(tokens[left], tokens[right]);
-            if merge != NONE {
-                heap.push(Reverse((merge, left, key(tokens[left], tokens[right]))));
-            }
-        };
-        for left in 0..len - 1 {
-            push(&mut heap, &tokens, left, left + 1);
-        }
-        while let Some(Reverse((merge, left, pair))) = heap.pop() {
-            let right = next[left];
-            if tokens[left] == GONE || right >= len || key(tokens[left], tokens[right]) != pair {
-                continue; // one of the two has merged with another since
-            }
-            tokens[left] = merge as u32;
-            tokens[right] = GONE;
-            next[left] = next[right];
-            if next[left] < len {
-                previous[next[left]] = left;
-                push(&mut heap, &tokens, left, next[left]);
-            }
-            if left > 0 {
-                push(&mut heap, &tokens, previous[left], left);
-            }
-        }
-        ids.extend(tokens.into_iter().filter(|&id| id != GONE));
+    /// The token of a byte.
+    #[inline]
+    pub fn byte_id(&self, byte: u8) -> u32 {
+        self.byte_ids[usize::from(byte)]
     }
 
+    /// Rank in the high half, merged token in the low one; `NONE` for a pair that does not merge.
     #[inline]
-    fn look_up(&self, left: u32, right: u32) -> u64 {
+    pub fn look_up(&self, left: u32, right: u32) -> u64 {
         let key = key(left, right);
         let hash = mix(key);
         let bit = hash >> self.hashes_shift;

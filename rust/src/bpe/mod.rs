@@ -12,6 +12,7 @@ mod cache;
 mod classes;
 mod hash;
 mod large;
+mod long;
 mod masks;
 mod merge;
 mod spec;
@@ -52,7 +53,6 @@ pub struct Scratch<T: Id> {
     cache: WordCache<T>,
     starts: Vec<u64>,
     words: Vec<Word>,
-    merged: Vec<u32>,
 }
 
 #[derive(Clone, Copy)]
@@ -70,7 +70,6 @@ impl<T: Id> Scratch<T> {
             cache: WordCache::new(cache_bits),
             starts: Vec::new(),
             words: Vec::with_capacity(BATCH_WORDS),
-            merged: Vec::new(),
         }
     }
 }
@@ -224,10 +223,8 @@ impl Bpe {
             ids.extend_from_slice(known);
             return;
         }
-        scratch.merged.clear();
-        self.merges.encode(bytes, &mut scratch.merged);
         let start = ids.len();
-        ids.extend(scratch.merged.iter().map(|&id| T::of(id)));
+        self.merges.encode(bytes, ids);
         if word.key.is_long() {
             scratch.cache.insert_long(bytes, &ids[start..]);
         } else {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::hash::WordMap;
+use super::long::INSIDE;
 
 /// Id of every token of the vocabulary.
 pub type Vocab = WordMap<Box<str>, u32>;
@@ -133,7 +134,8 @@ impl Spec {
         for (slot, character) in byte_ids.iter_mut().zip(byte_characters()) {
             *slot = *vocab.get(character.encode_utf8(&mut [0; 4]) as &str)?;
         }
-        if !added_ids_stand(&file.added_tokens, vocab) {
+        let marked = vocab.values().any(|&id| id >= INSIDE);
+        if marked || !added_ids_stand(&file.added_tokens, vocab) {
             return None;
         }
         let mut whole = String::new();

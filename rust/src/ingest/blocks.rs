@@ -46,6 +46,7 @@ pub struct Block {
 
 /// Collects documents into blocks and gives each its split.
 pub struct Builder {
+    block_bytes: usize,
     block: Block,
     /// Where the open document's text begins in the block.
     open: usize,
@@ -61,9 +62,10 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Hold out the share `fraction`; `kept` documents of each split are only counted.
-    pub fn new(fraction: f64, kept: [u64; 2]) -> Self {
+    /// Blocks of about `block_bytes` of text. Hold out the share `fraction`; `kept` documents of each split are only counted.
+    pub fn new(block_bytes: usize, fraction: f64, kept: [u64; 2]) -> Self {
         Self {
+            block_bytes,
             block: Block::default(),
             open: 0,
             continues: false,
@@ -73,6 +75,11 @@ impl Builder {
             tried: 0,
             spare: Vec::new(),
         }
+    }
+
+    /// Text of a block, about.
+    pub fn block_bytes(&self) -> usize {
+        self.block_bytes
     }
 
     /// From now on every document is held out.
@@ -122,10 +129,10 @@ impl Builder {
 
     /// The block, when it is full. A document that is open may be cut for it.
     pub fn take_full(&mut self, encoder: &Encoder) -> Option<Block> {
-        if self.block.text.len() < BLOCK_BYTES {
+        if self.block.text.len() < self.block_bytes {
             return None;
         }
-        if self.block.text.len() - self.tried >= BLOCK_BYTES / 2 {
+        if self.block.text.len() - self.tried >= self.block_bytes / 2 {
             let from = self.tried;
             if let Some(cut) = encoder.last_cut(&self.block.text[self.open..], from - self.open) {
                 let target = self.target();
@@ -150,9 +157,11 @@ impl Builder {
         Some(std::mem::replace(&mut self.block, next))
     }
 
-    /// Use the memory of a block that is done with: fresh memory costs its first touch.
+    /// Use the memory of a block that is done with: fresh memory costs its first touch. That of a very long word is given
+    /// back.
     pub fn recycle(&mut self, mut block: Block) {
         block.text.clear();
+        block.text.shrink_to(4 * self.block_bytes);
         block.pieces.clear();
         self.spare.push(block);
     }

@@ -1,0 +1,118 @@
+//! One text in blocks of every size: the file is read, cut, encoded and counted as a preparation does it.
+
+use std::io::Write;
+use std::path::Path;
+
+use super::Rule;
+use super::blocks::{BLOCK_BYTES, Builder};
+use super::reader::{Input, Reader};
+use super::sink::Tokens;
+use crate::bodies;
+use crate::bpe::Scratch;
+use crate::encode::Encoder;
+
+const EOS: u32 = 256;
+
+/// Some kilobytes with everything that an edge could fall into: characters of every length, marks, white space of all kinds,
+/// line ends, headings, contractions, added tokens and their beginnings, numbers, long words, NUL.
+fn rich_text() -> String {
+    let lines = [
+        "\u{feff} \n",
+        " = Title = \n",
+        "The cat's whiskers, don't they're we'll I'd 'VE ''s 's\r\n",
+        "\r\n",
+        "naïve café e\u{301}\u{301} 東京は日本の首都。 😀😀 \u{10FFFF}\u{378}\n",
+        " = = Part = = \n",
+        "½²٣١٢ Ⅷ 12345 1a2b \u{a0}\u{2003}\u{3000}\u{85}\u{2028}x\u{200b}\u{180e}\n",
+        "<|endoftext|><|endoftext|> <|end <| <|endoftext|\n",
+        "  \t \u{1c}\n",
+        " = Second 😀 = \n",
+        "a\0b\0\0 \r \r\r mid\rdle\u{feff}\r\r\n",
+        " =\n = \n = = \n = not = one\n",
+        "!!!---...'''\u{2019}s\u{2019} ((\u{301}))    indented\n\n\n",
+    ];
+    let mut text = lines.concat();
+    for shift in ["", "x", "é", "😀東"] {
+        text.push_str(&lines.concat());
+        text.push_str(shift);
+    }
+    for long in ["ab", "the", "!", " ", "\u{3000}", "9", "é", "\r"] {
+        text.push_str(&long.repeat(40));
+    }
+    text.push_str(&lines.concat());
+    text.push_str("the end without a line end \r");
+    text
+}
+
+/// Ids with their end-of-text tokens, words of each document, and the number of blocks.
+fn prepared(path: &Path, rule: Rule, block_bytes: usize, encoder: &Encoder) -> (Vec<u32>, Vec<u64>, usize) {
+    let mut reader = Reader::new(rule, Builder::new(block_bytes, 0.0, [0; 2]));
+    reader.add([Input::Path(path.to_owned())]);
+    let (mut scratch, mut tokens) = (Scratch::new(4), Tokens::<u32>::default());
+    let (mut ids, mut words, mut num_blocks) = (Vec::new(), vec![0], 0);
+    while let Some(block) = reader
+        .next_block(encoder)
+        .expect("readable")
+        .or_else(|| reader.last_block())
+    {
+        let used = std::mem::replace(&mut tokens.block, block);
+        reader.recycle(used);
+        tokens.fill(encoder, &mut scratch, EOS).expect("any text");
+        ids.extend_from_slice(&tokens.ids);
+        for (piece, count) in tokens.block.pieces.iter().zip(&tokens.words) {
+            *words.last_mut().expect("one at least") += count;
+            words.extend(piece.ends.then_some(0));
+        }
+        num_blocks += 1;
+    }
+    (ids, words, num_blocks)
+}
+
+fn file_of(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(text.as_bytes()).expect("writable");
+    file
+}
+
+/// As much stands before the text as it is long: blocks of half the file or more are two, and every byte of the text is once
+/// the place between them.
+#[test]
+fn blocks_of_every_size_have_the_ids_of_the_whole() {
+    let json = bodies::tokenizer_json();
+    let encoder = Encoder::new(&json).expect("valid");
+    let library: tokenizers::Tokenizer = json.parse().expect("valid");
+    let text = rich_text();
+    let content: String = " the".chars().cycle().take(text.len()).chain(text.chars()).collect();
+    let file = file_of(&content);
+    assert!(encoder.is_byte_level_bpe() && text.len() > 2_000 && content.len() == 2 * text.len());
+    let mut expected = library
+        .encode_fast(&*content, false)
+        .expect("any text")
+        .get_ids()
+        .to_vec();
+    expected.push(EOS);
+    let words = vec![content.split_whitespace().count() as u64, 0];
+    for block_bytes in 1..=content.len() {
+        let found = prepared(file.path(), Rule::File, block_bytes, &encoder);
+        assert!(found.0 == expected, "other ids in blocks of {block_bytes}");
+        assert_eq!(found.1, words, "words in blocks of {block_bytes}");
+    }
+}
+
+#[test]
+fn blocks_of_every_size_have_the_documents_of_the_whole() {
+    let encoder = Encoder::new(&bodies::tokenizer_json()).expect("valid");
+    let text = rich_text();
+    let file = file_of(&text);
+    for (rule, num_documents) in [(Rule::Line, 84), (Rule::BlankLine, 19), (Rule::Wikitext, 12)] {
+        let (ids, words, _) = prepared(file.path(), rule, BLOCK_BYTES, &encoder);
+        assert_eq!(words.len() - 1, num_documents, "{rule:?}");
+        for block_bytes in 1..=text.len() {
+            let found = prepared(file.path(), rule, block_bytes, &encoder);
+            assert!(
+                found.0 == ids && found.1 == words,
+                "{rule:?} in blocks of {block_bytes}"
+            );
+        }
+    }
+}
