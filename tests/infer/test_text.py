@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import WordLevel
 
 from tests.models.small import small_model
 from tttkit.errors import DataError, UsageError
@@ -42,6 +44,16 @@ def test_bytes_that_never_become_a_character_are_shown_at_the_end(tokenizer):
     assert stream.close() == "�"
 
 
+def test_words_have_the_text_that_they_have_after_the_prompt(tmp_path):
+    words = Tokenizer(WordLevel({"<|endoftext|>": 0, "▁the": 1, "▁cat": 2, "▁sat": 3}, unk_token="<|endoftext|>"))
+    words.pre_tokenizer, words.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()  # no space before the first
+    words.add_special_tokens(["<|endoftext|>"])
+    words.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = TextTokenizer(str(tmp_path / "tokenizer.json"), 4)
+    assert pieces_of(tokenizer, "cat sat")[0] == ["cat", " sat", ""]
+    assert pieces_of(tokenizer, "cat sat", context="the")[0] == [" cat", " sat", ""]
+
+
 @pytest.mark.parametrize(
     ("text", "stops", "expected"),
     [
@@ -49,6 +61,7 @@ def test_bytes_that_never_become_a_character_are_shown_at_the_end(tokenizer):
         ("one two three", ["three", "tw"], "one "),
         ("one two three", ["nothing", ""], "one two three"),
         ("aab", ["ab"], "a"),
+        ("the cat", ["he", "t"], ""),  # both come with one token: the first in the text counts
         ("ends with st", ["stop"], "ends with st"),
     ],
 )

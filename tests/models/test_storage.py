@@ -67,6 +67,13 @@ def test_official_directories_load(tmp_path, shards):
     assert torch.equal(load_model(tmp_path / "official")(random_ids(1, 7)), model(random_ids(1, 7)))
 
 
+def test_one_whole_file_is_read_before_an_index(tmp_path):
+    model = small_model()
+    save_model(model, tmp_path)
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"left": "from-before.safetensors"}}')
+    assert torch.equal(load_model(tmp_path)(random_ids(1, 7)), model(random_ids(1, 7)))
+
+
 def test_all_faults_of_a_state_dict_are_listed_at_once():
     config = small_config()
     weights = dict(to_official(small_model()))

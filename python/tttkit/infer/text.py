@@ -46,7 +46,6 @@ class TextTokenizer:
                 hint="name the tokenizer that it was trained with: --tokenizer",
             )
         self._tokenizer = Tokenizer.from_str(loaded.json)
-        self._size = loaded.vocab_size
         self.eos_id = loaded.eos_id
 
     def encode(self, text: str) -> list[int]:
@@ -55,7 +54,7 @@ class TextTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, special tokens shown. Ids that the tokenizer lacks have no text."""
-        return str(self._tokenizer.decode([i for i in ids if i < self._size], skip_special_tokens=False))
+        return str(self._tokenizer.decode(ids, skip_special_tokens=False))
 
 
 def find_tokenizer(directory: Path, config: dict[str, Any]) -> str:
