@@ -38,6 +38,19 @@ pub fn read_shard(path: &std::path::Path) -> bool {
     true
 }
 
+/// Make the magic bytes, the version and the checksum of a header right, whatever the rest of it says.
+pub fn sign(header: &mut [u8; HEADER_LEN]) {
+    header[..10].copy_from_slice(b"TTTSHARD\x01\0");
+    resign(header);
+}
+
+/// Make the checksum of a header right.
+pub fn resign(header: &mut [u8; HEADER_LEN]) {
+    header[44..48].fill(0);
+    let checksum = crc32c::crc32c(header);
+    header[44..48].copy_from_slice(&checksum.to_le_bytes());
+}
+
 /// A header for a file of this length: refused, or what it says is what it holds.
 pub fn header(bytes: &[u8], file_len: u64) -> bool {
     let Ok(header) = Header::decode(bytes, file_len) else {
@@ -91,6 +104,22 @@ pub fn tokenizer(bytes: &[u8]) {
     assert_eq!(again.vocab_size(), encoder.vocab_size());
     let text = ["It's 12 o'clock  \u{3000}\u{e9}!\n<|endoftext|>".to_owned()];
     assert_eq!(again.encode(&text, 1).ok(), encoder.encode(&text, 1).ok());
+}
+
+/// Bytes of one change of a tokenizer.
+pub const CHANGE_LEN: usize = 8;
+
+/// `tokenizer_json` with changes: of each a place, how much to cut there, and what to put there.
+pub fn changed_tokenizer(changes: &[u8]) -> Vec<u8> {
+    static JSON: OnceLock<String> = OnceLock::new();
+    let mut json = JSON.get_or_init(tokenizer_json).clone().into_bytes();
+    for change in changes.chunks_exact(CHANGE_LEN) {
+        let place = usize::from(u16::from_le_bytes([change[0], change[1]])) % json.len();
+        let stop = json.len().min(place + usize::from(change[2]) % 8);
+        let new = &change[4..][..usize::from(change[3]) % 5];
+        json.splice(place..stop, new.iter().copied());
+    }
+    json
 }
 
 /// A byte-level BPE with a few merges, some of which overlap, and two added tokens, one inside the other.

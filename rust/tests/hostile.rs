@@ -36,6 +36,7 @@ unsafe impl GlobalAlloc for Watching {
 static ALLOCATOR: Watching = Watching;
 
 const MAX_BYTES: usize = 1 << 20;
+const NUM_HEADERS: u32 = if cfg!(miri) { 300 } else { 100_000 };
 /// Length of the body that every hostile header stands before.
 const BODY_LEN: u64 = 512;
 
@@ -85,9 +86,7 @@ fn hostile_header(random: &mut TestRng) -> [u8; HEADER_LEN] {
         spoil(&mut bytes[field], random);
     }
     if !random.next_u32().is_multiple_of(8) {
-        bytes[44..48].fill(0);
-        let checksum = crc32c::crc32c(&bytes);
-        bytes[44..48].copy_from_slice(&checksum.to_le_bytes());
+        bodies::resign(&mut bytes);
     }
     bytes
 }
@@ -100,7 +99,7 @@ fn a_hundred_thousand_hostile_headers() {
     random.fill_bytes(&mut body);
     file.as_file().write_all_at(&body, HEADER_LEN as u64).expect("writable");
     let mut taken = 0;
-    for number in 0..100_000 {
+    for number in 0..NUM_HEADERS {
         let bytes = hostile_header(&mut random);
         file.as_file().write_all_at(&bytes, 0).expect("writable");
         let largest = largest_allocation(|| {
@@ -116,11 +115,14 @@ fn a_hundred_thousand_hostile_headers() {
             "header {number} took {largest} bytes: {bytes:?}"
         );
     }
-    assert!((1_000..60_000).contains(&taken), "{taken} of the headers were sound");
+    assert!(
+        (NUM_HEADERS / 100..NUM_HEADERS / 5 * 3).contains(&taken),
+        "{taken} of the headers were sound"
+    );
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 50 } else { 2_000 }))]
 
     #[test]
     fn any_bytes_as_a_shard(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
@@ -144,12 +146,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn a_changed_tokenizer_is_refused_or_sound(changes in prop::collection::vec((any::<usize>(), any::<u8>()), 0..4)) {
-        let mut json = bodies::tokenizer_json().into_bytes();
-        for (place, byte) in changes {
-            let place = place % json.len();
-            json[place] = byte;
-        }
-        bodies::tokenizer(&json);
+    fn a_changed_tokenizer_is_refused_or_sound(changes in prop::collection::vec(any::<u8>(), 0..32)) {
+        bodies::tokenizer(&bodies::changed_tokenizer(&changes));
     }
 }

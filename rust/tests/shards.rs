@@ -28,7 +28,7 @@ fn corpus() -> impl Strategy<Value = (u32, Vec<Vec<u32>>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 6 } else { 64 }))]
 
     #[test]
     fn what_was_packed_is_read((vocab_size, documents) in corpus(), shard_tokens in 1_u64..40, mapped: bool) {
@@ -70,7 +70,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(20_000))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 200 } else { 20_000 }))]
 
     #[test]
     fn random_bytes_are_no_header(bytes in prop::collection::vec(any::<u8>(), 0..2 * HEADER_LEN), file_len: u64) {

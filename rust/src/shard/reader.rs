@@ -38,7 +38,8 @@ impl Shard {
         let available = HEADER_LEN.min(usize::try_from(metadata.len()).unwrap_or(HEADER_LEN));
         file.read_exact_at(&mut head[..available], 0).map_err(Error::io(path))?;
         let header = Header::decode(&head[..available], metadata.len()).map_err(|reason| Error::shard(path, reason))?;
-        let bytes = if mapped {
+        let bytes = if mapped && cfg!(not(miri)) {
+            // Miri maps no files.
             // SAFETY: shards are written once and replaced by rename, so the mapped inode does not change.
             Bytes::Mapped(unsafe { Mmap::map(&file) }.map_err(Error::io(path))?)
         } else {
