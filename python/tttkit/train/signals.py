@@ -21,6 +21,8 @@ from tttkit.errors import PreemptedError
 GRACE_SECONDS = 10.0
 _LEAVING_SECONDS = 1.0
 """Of these, for what is left to be recorded and said."""
+_ENDING_SECONDS = 0.5
+"""Of these, for the process to be gone, on a busy machine."""
 _STOP = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -108,7 +110,8 @@ class StopSignals:
                     os._exit(128 + number)
                 elif number in _STOP:
                     self.requested = signal.Signals(number).name
-                    deadline = time.monotonic() + max(self._grace_seconds - _LEAVING_SECONDS, self._grace_seconds / 2)
+                    left = self._grace_seconds - _LEAVING_SECONDS - _ENDING_SECONDS
+                    deadline = time.monotonic() + max(left, self._grace_seconds / 2)
 
     def _leave(self) -> None:
         """End the process, whatever holds a disk or a terminal up: each call has a second, in a thread of its own."""
