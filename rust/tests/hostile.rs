@@ -130,6 +130,7 @@ proptest! {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "tables of megabytes")]
     fn any_text_has_the_ids_that_the_library_gives_it(
         text in "[ab'st 12é\u{3000}\\n!<|]{0,80}|(<\\||<\\|endoftext\\|>|the|'s|  |abab| 12){0,20}|\\PC{0,60}",
     ) {
@@ -137,6 +138,7 @@ proptest! {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "tables of megabytes")]
     fn any_bytes_have_them_too(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
         bodies::bpe(&bytes);
     }
@@ -146,6 +148,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
+    #[cfg_attr(miri, ignore = "tables of megabytes")]
     fn a_changed_tokenizer_is_refused_or_sound(changes in prop::collection::vec(any::<u8>(), 0..32)) {
         bodies::tokenizer(&bodies::changed_tokenizer(&changes));
     }

@@ -70,7 +70,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 200 } else { 20_000 }))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 50 } else { 20_000 }))]
 
     #[test]
     fn random_bytes_are_no_header(bytes in prop::collection::vec(any::<u8>(), 0..2 * HEADER_LEN), file_len: u64) {
