@@ -149,7 +149,7 @@ def test_lanes_start_afresh_after_an_update_that_is_not_finite(tiny_data, tiny_v
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="a CUDA graph needs a GPU")
 def test_a_graph_is_the_update_it_recorded(tiny_data, tiny_values):
     graphed, plain = (make_updater(tiny_data, tiny_values, "cuda") for _ in range(2))
-    plain[0]._graph._enabled = False
+    plain[0]._graph._stream = None
     found = []
     for updater, model in (graphed, plain):
         updates = [updater.run(step, 1e-2 / step, lambda: None, read=step % 4 == 0) for step in range(1, 9)]

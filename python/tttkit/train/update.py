@@ -93,7 +93,8 @@ class Updater:
             between()
             found = self._graph(windows)
         else:
-            found = self._apply(self._gradients(step, windows, between))
+            with self._graph.warm_up():
+                found = self._apply(self._gradients(step, windows, between))
         self._unread.append((step, rate, found))
         return self.read() if read or self._reads_at_once else []
 
