@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import types
-
 import pytest
-import torch
 
 from tttkit.config import OptimizerConfig
 from tttkit.models import ModelConfig, build_model
@@ -41,14 +38,3 @@ def test_learning_rate_is_set_for_all_groups():
     optimizer = build_optimizer(build_model(ModelConfig(**TINY)), OptimizerConfig())
     set_learning_rate(optimizer, 0.5)
     assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.5]
-
-
-def test_steps_without_a_graph_bring_no_warning(monkeypatch):
-    """Torch sees a GPU, and an optimizer that may be recorded but is not: warnings are errors here."""
-    optimizer = build_optimizer(model := build_model(ModelConfig(**TINY)), OptimizerConfig())
-    for group in optimizer.param_groups:
-        group["capturable"] = True
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device("cuda"))
-    monkeypatch.setattr(torch.accelerator, "current_stream", lambda: types.SimpleNamespace(is_capturing=lambda: False))
-    model(torch.zeros(1, 3, dtype=torch.int64)).sum().backward()
-    optimizer.step()

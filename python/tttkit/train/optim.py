@@ -24,7 +24,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
     rest = [parameter for name, parameter in model.named_parameters() if not is_decayed(name)]
     device = next(model.parameters()).device
     on_gpu = device.type == "cuda"
-    optimizer = torch.optim.AdamW(
+    return torch.optim.AdamW(
         [{"params": decayed, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}],
         lr=torch.tensor(config.learning_rate, device=device) if on_gpu else config.learning_rate,
         betas=(config.beta1, config.beta2),
@@ -32,9 +32,6 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
         fused=True,
         capturable=on_gpu,
     )
-    # the first steps on a GPU go without a graph, and so do those of lanes: not worth a warning to the user
-    optimizer._warned_capturable_if_run_uncaptured = True  # noqa: SLF001
-    return optimizer
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
