@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from tests.models.small import small_model
 from tttkit.config import TrainConfig
 from tttkit.data import open_split
 from tttkit.models import load_model
+from tttkit.models.ttt import TTTLayer
 from tttkit.train.feed import Feed
 from tttkit.train.start import train
 
@@ -71,6 +73,26 @@ def test_inner_loops_are_recorded(tiny_values, tmp_path, carry):
     assert record["fast_weight_norm"][0] > 0
     assert sum(record["inner_loss_after"]) < sum(record["inner_loss_before"])
     json.dumps(record, allow_nan=False)
+
+
+def test_a_layer_that_keeps_nothing_is_warned_of_once(tiny_values, tmp_path, monkeypatch):
+    """The official position factor of a mini-batch's last token, by which all of it is kept, can end at 0 for good."""
+    plain = TTTLayer.reset_parameters
+
+    def reset_parameters(layer):
+        plain(layer)
+        with torch.no_grad():
+            layer.learnable_token_idx[-1] = -1.0
+
+    monkeypatch.setattr(TTTLayer, "reset_parameters", reset_parameters)
+    run, events = run_training(tiny_values(train={"inner_loss_every": 4}), tmp_path / "run")
+    assert [record["fast_weight_norm"] for record in run.read_metrics() if "fast_weight_norm" in record] == [[0.0]] * 3
+    (warning,) = [event for event in events if event["event"] == "warning"]
+    assert warning["step"] == 4
+    assert "layer 0 keeps nothing from one mini-batch to the next" in warning["message"]
+    assert warning["message"] in run.training_log.read_text()
+    model = load_model(run.path / "final_model")
+    assert model.model.layers[0].seq_modeling_block.learnable_token_idx[-1].item() == -1.0, "no gradient, no decay"
 
 
 def test_watching_the_inner_loops_changes_no_bit(tiny_values, tmp_path):
