@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import shutil
 import types
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from .conftest import tttkit
 
@@ -113,6 +115,23 @@ def test_wrong_models(model, tmp_path):
     assert (result.code, "holds no tokenizer.json" in result.error) == (2, True)
     again = generate(tmp_path / "bare", "--prompt", "a", "--tokenizer", model / "tokenizer.json")
     assert again.out == generate(model, "--prompt", "a").out
+
+
+def test_what_is_no_text_is_refused(model):
+    """As Python hands over bytes that are not UTF-8, from the command line or, without a locale, from a pipe."""
+    result = generate(model, "--prompt", "caf\udce9 noir")
+    assert (result.code, "the text to continue is not UTF-8, from character 4 on" in result.error) == (2, True)
+
+
+def test_a_model_whose_numbers_are_not_finite(model, tmp_path):
+    shutil.copytree(model, tmp_path / "bad")
+    weights = load_file(tmp_path / "bad" / "model.safetensors")
+    weights["model.norm.weight"][0] = math.nan
+    save_file(weights, tmp_path / "bad" / "model.safetensors")
+    for options in ((), ("--temperature", 0)):
+        result = generate(tmp_path / "bad", "--prompt", "a", *options)
+        assert result.code == 5
+        assert "logits at position 1 are not finite hint: its weights hold NaN" in result.error
 
 
 def test_convert_there_and_back(model, tmp_path):

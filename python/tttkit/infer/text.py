@@ -49,7 +49,14 @@ class TextTokenizer:
         self.eos_id = loaded.eos_id
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text; an empty one is the end-of-text token, after which a new document begins."""
+        """Ids of a text; an empty one is the end-of-text token, after which a new document begins.
+
+        Raises UsageError for what a terminal or a pipe gave that is no text.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"the text to continue is not UTF-8, from character {error.start + 1} on") from error
         return self._tokenizer.encode(text, add_special_tokens=False).ids or [self.eos_id]
 
     def decode(self, ids: Sequence[int]) -> str:
