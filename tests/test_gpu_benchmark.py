@@ -1,12 +1,15 @@
-"""The measurements that wait for a GPU, at the tiny sizes of a CPU: they must not fail when one is there at last."""
+"""What waits for a GPU, as far as a CPU can try it: it must not fail when one is there at last."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
 
@@ -29,3 +32,17 @@ def test_everything_is_measured():
         "full",
     ]
     assert found.stdout.count("the same bits after 30 steps") == 2
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton")
+def test_kernels_compile_for_a_hopper_gpu():
+    """In a process of its own: elsewhere Triton may interpret. Without a warning, which a user would see."""
+    script = SCRIPT.with_name("kernels.py")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("TRITON_")}
+    found = subprocess.run(
+        [sys.executable, "-W", "error", str(script), "16", "16"], env=environment, capture_output=True, text=True
+    )
+    assert found.returncode == 0, found.stderr
+    rows = [line.split() for line in found.stdout.splitlines()[1:]]
+    assert [row[0] for row in rows] == ["forward_kernel", "backward_kernel"] * 3
+    assert max(float(row[-1]) for row in rows) < 227, "KB of shared memory"

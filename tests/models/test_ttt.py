@@ -37,6 +37,16 @@ def test_outputs_and_gradients_equal_the_specification(fields, length, mini_batc
 
 
 @pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_the_base_rate_scales_the_learning_rates(kind):
+    found = []
+    for rate in (1.0, 0.3):
+        layer, y = layer_and_input({"ttt_layer_type": kind, "ttt_base_lr": rate}, 1, 9)
+        found.append(layer(y)[0])
+        torch.testing.assert_close(found[-1], reference_forward(layer, y), rtol=1e-9, atol=1e-10)
+    assert (found[0] - found[1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
 def test_gradient_equals_finite_differences(kind):
     fields = {"ttt_layer_type": kind, "hidden_size": 4, "num_attention_heads": 1, "mini_batch_size": 2}
     layer = small_model(**fields).double().model.layers[0].seq_modeling_block
