@@ -30,6 +30,7 @@ def test_top_p_keeps_the_likeliest_that_reach_it(top_p, kept):
     found = probabilities(LOGITS.flip(-1), Sampling(top_p=top_p)).flip(-1)
     torch.testing.assert_close(found[0, :kept], LOGITS[0, :kept].double().softmax(-1))
     assert found[0, kept:].sum() == 0
+    assert probabilities(torch.zeros(1, 2), Sampling(top_p=0.5)).tolist() == [[1, 0]], "reached is enough"
 
 
 def test_draws_follow_the_distribution():

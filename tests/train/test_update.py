@@ -131,6 +131,47 @@ def test_an_update_that_is_not_finite_leaves_weights_and_moments_alone(tiny_data
     assert not torch.equal(before[0], next(model.parameters()))
 
 
+def test_updates_are_read_together_in_their_mean_time_and_forgotten_at_a_restart(tiny_data, tiny_values, monkeypatch):
+    updater, _ = make_updater(tiny_data, tiny_values)
+    updater._reads_at_once = False
+    clock = iter([10.0, 16.0, 20.0, 21.0])
+    monkeypatch.setattr(update.time, "perf_counter", lambda: next(clock))
+    found = [updater.run(step, 1e-3, lambda: None, read=step == 3) for step in (1, 2, 3)]
+    assert [len(group) for group in found] == [0, 0, 3]
+    assert [(each.step, each.seconds) for each in found[2]] == [(1, 2.0), (2, 2.0), (3, 2.0)]
+    assert updater.run(4, 1e-3, lambda: None, read=False) == []
+    updater.restart(None)
+    assert updater.read() == []
+
+
+def test_a_micro_batch_holds_as_many_tokens_in_longer_windows(tiny_data, tiny_values, monkeypatch):
+    stages = [{"share": 0.5, "window": 16}, {"share": 0.5, "window": 32}]
+    updater, _ = make_updater(tiny_data, tiny_values, batch_size=4, grad_accumulation=1, stages=stages)
+    plain, sizes = update.Updater._backward, []
+    monkeypatch.setattr(
+        update.Updater,
+        "_backward",
+        lambda self, batch, share: sizes.append(tuple(batch.shape)) or plain(self, batch, share),
+    )
+    updater.restart(2)
+    for step in (10, 11):
+        updater.run(step, 1e-3, lambda: None)
+    assert sizes == [(2, 17), (2, 17), (1, 33), (1, 33)]
+
+
+def test_a_limit_of_zero_clips_nothing(tiny_data, tiny_values):
+    found = []
+    for limit in (0.0, 1e9):
+        config = build_config(tiny_values(train=GRADIENT, optimizer={"max_grad_norm": limit}))
+        model = build_model(config.model, seed=0)
+        split, optimizer = open_split(tiny_data, "train"), build_optimizer(model, config.optimizer)
+        updater = update.Updater(model, optimizer, split, config, torch.device("cpu"), auto_microbatch=False)
+        updater.run(1, 1e-2, lambda: None)
+        found.append(optimizer.state[model.model.norm.weight]["exp_avg"])
+    assert found[0].abs().sum() > 0
+    assert torch.equal(*found)
+
+
 def test_lanes_start_afresh_after_an_update_that_is_not_finite(tiny_data, tiny_values, monkeypatch):
     updater, _ = make_updater(tiny_data, tiny_values, carry="lanes")
     poison(monkeypatch, {2})
