@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 import types
+from itertools import pairwise
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -71,6 +72,25 @@ def test_the_prompt_may_come_from_stdin(model, monkeypatch):
 def ids_of(model, *arguments):
     result = generate(model, "--json", "--prompt", "the cat sat", *arguments)
     return json.loads(result.out)["results"][0]["ids"]
+
+
+def test_pieces_are_shown_as_they_come(model, monkeypatch):
+    """A pipe or a terminal has each piece before the next one is drawn."""
+    import tttkit_cli.generate as command
+
+    seen = []
+
+    class File(io.StringIO):
+        def flush(self):
+            seen.append(self.getvalue())
+
+    plain = command._Show
+    monkeypatch.setattr(command, "out", types.SimpleNamespace(is_terminal=False, file=(file := File())))
+    monkeypatch.setattr(command, "_Show", lambda *_, **options: plain(1, **options))
+    assert generate(model, "--prompt", "the cat sat").code == 0
+    assert len(set(seen)) > 5
+    assert seen[-1] == file.getvalue()
+    assert all(after.startswith(before) for before, after in pairwise(seen))
 
 
 def test_options_reach_the_draw(model):

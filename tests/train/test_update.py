@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import pytest
@@ -184,6 +185,35 @@ def test_lanes_start_afresh_after_an_update_that_is_not_finite(tiny_data, tiny_v
     assert sizes[0] == 0
     assert sizes[1] > 0
     assert sizes[2] == 0
+
+
+class Graph:
+    """Stands in for `StepGraph`: ready after one update, and computes what it would have recorded."""
+
+    def __init__(self, function):
+        self.function, self.calls = function, []
+
+    def is_ready(self, windows):
+        assert windows.device.type == "cpu"
+        return len(self.calls) >= 2
+
+    @contextlib.contextmanager
+    def warm_up(self):
+        self.calls.append("warm up")
+        yield
+        self.calls.append("done")
+
+    def __call__(self, windows):
+        self.calls.append("replay")
+        return self.function(windows)
+
+
+def test_updates_warm_the_graph_up_and_come_from_it_then(tiny_data, tiny_values):
+    graphed, plain = (make_updater(tiny_data, tiny_values)[0] for _ in range(2))
+    graph = graphed._graph = Graph(graphed._compute)
+    found = [[updater.run(step, 1e-2, lambda: None)[0].loss for step in (1, 2, 3)] for updater in (graphed, plain)]
+    assert graph.calls == ["warm up", "done", "replay", "replay"]
+    assert found[0] == found[1]
 
 
 @pytest.mark.gpu

@@ -1,7 +1,8 @@
 """Test-Time Training layers: TTT-Linear and TTT-MLP, with the official parameter names.
 
 Shapes: B batch, L length, D width, H heads, d = D/H head width, C inner mini-batch. The inner loop runs in float32
-(float64 where the model is float64), whatever autocast says; only the projections around it run in bf16.
+(float64 where the model is float64), whatever autocast says; only the projections around it run in bf16. On a GPU the
+operands of its products are rounded too, to tf32 or bf16; what is added up and carried is not.
 """
 
 from __future__ import annotations
