@@ -60,9 +60,7 @@ def two_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", current.append)
-    before = torch.get_float32_matmul_precision()
-    yield current
-    torch.set_float32_matmul_precision(before)
+    return current
 
 
 def test_a_gpu_is_made_ready(two_gpus):

@@ -26,7 +26,9 @@ def output_and_gradients(function, layer, y):
 
 
 @pytest.mark.parametrize("fields", VARIANTS.values(), ids=VARIANTS)
-@pytest.mark.parametrize(("length", "mini_batch"), [(1, 4), (9, 4), (7, 16), (5, 1), (6, 3)])
+@pytest.mark.parametrize(
+    ("length", "mini_batch"), [(1, 4), (9, 4), (7, 16), (5, 1), (6, 3), (13, 5), (33, 8), (37, 16), (67, 64)]
+)
 def test_outputs_and_gradients_equal_the_specification(fields, length, mini_batch):
     layer, y = layer_and_input(fields, 2, length, mini_batch_size=mini_batch)
     expected, expected_gradients = output_and_gradients(lambda x: reference_forward(layer, x), layer, y)

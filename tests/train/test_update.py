@@ -217,6 +217,7 @@ def test_updates_warm_the_graph_up_and_come_from_it_then(tiny_data, tiny_values)
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("default")  # torch.compile warns about its own internals
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="a CUDA graph needs a GPU")
 def test_a_graph_is_the_update_it_recorded(tiny_data, tiny_values):
     graphed, plain = (make_updater(tiny_data, tiny_values, "cuda") for _ in range(2))
