@@ -1,4 +1,4 @@
-"""Everything that only a GPU can show, in one call of some ten minutes; on a CPU the same at tiny sizes, in seconds.
+"""Everything that only a GPU can show, in one call or part by part; on a CPU the same at tiny sizes, in seconds.
 
     python benchmarks/gpu.py [cuda|cpu] [parity|step|evaluation|resume]...
 

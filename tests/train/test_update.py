@@ -80,12 +80,12 @@ def test_divergence_is_seen_late_too(tiny_values, tmp_path, monkeypatch, late):
     assert "not finite in 3 updates in a row" in rollback["why"]
 
 
-def make_updater(tiny_data, tiny_values, device="cpu", **options):
+def make_updater(tiny_data, tiny_values, device="cpu", *, auto_microbatch=False, **options):
     config = build_config(tiny_values(train={**GRADIENT, **options}))
     split = open_split(tiny_data, "train")
     model = build_model(config.model, seed=0).to(device)
     optimizer = build_optimizer(model, config.optimizer)
-    return update.Updater(model, optimizer, split, config, torch.device(device), auto_microbatch=False), model
+    return update.Updater(model, optimizer, split, config, torch.device(device), auto_microbatch=auto_microbatch), model
 
 
 def test_one_large_batch_has_the_gradients_of_accumulation(tiny_data, tiny_values):
@@ -117,6 +117,24 @@ def test_memory_for_a_batch_but_not_for_all_goes_back_to_batches(tiny_data, tiny
     updater.run(1, 1e-3, lambda: None)
     assert sizes == [6, 2, 2, 2]
     assert updater.micro_batch == 2
+
+
+def test_lanes_begin_the_update_again_where_memory_ran_out(tiny_data, tiny_values, monkeypatch):
+    options = {"batch_size": 4, "grad_accumulation": 1, "carry": "lanes", "auto_microbatch": True}
+    roomy, tight = (make_updater(tiny_data, tiny_values, **options)[0] for _ in range(2))
+    roomy.restart(2)
+    expected = [roomy.run(step, 1e-2, lambda: None)[0].loss for step in (1, 2, 3)]
+    plain = update.Updater._backward
+
+    def limited(self, batch, share):
+        loss = plain(self, batch, share)
+        if len(batch) > 2:
+            raise MemoryError  # at the end: the lanes have read on
+        return loss
+
+    monkeypatch.setattr(update.Updater, "_backward", limited)
+    assert [tight.run(step, 1e-2, lambda: None)[0].loss for step in (1, 2, 3)] == expected
+    assert tight.micro_batch == 2
 
 
 def test_an_update_that_is_not_finite_leaves_weights_and_moments_alone(tiny_data, tiny_values):
