@@ -83,7 +83,7 @@ def test_state_rows_can_be_selected_stacked_and_saved(fields):
     ids, more = random_ids(3, 9), random_ids(3, 6, seed=1)
     _, state = model.step(ids, model.initial_state(3))
     expected, _ = model.step(more, state)
-    rebuilt = ModelState.stack([state.select([2]), state.select([0, 1])])
+    rebuilt = ModelState.stack([state.select([2, 0]), state.select([1])])
     rebuilt = ModelState.from_tensors(load(save(rebuilt.to_tensors())))
     logits, _ = model.step(more[[2, 0, 1]], rebuilt)
     torch.testing.assert_close(logits, expected[[2, 0, 1]], rtol=0, atol=1e-5)

@@ -213,7 +213,10 @@ class Graph:
 
     def is_ready(self, windows):
         assert windows.device.type == "cpu"
-        return len(self.calls) >= 2
+        return "done" in self.calls
+
+    def forget(self):
+        self.calls.append("forget")
 
     @contextlib.contextmanager
     def warm_up(self):
@@ -229,9 +232,34 @@ class Graph:
 def test_updates_warm_the_graph_up_and_come_from_it_then(tiny_data, tiny_values):
     graphed, plain = (make_updater(tiny_data, tiny_values)[0] for _ in range(2))
     graph = graphed._graph = Graph(graphed._compute)
+    graphed._reads_at_once = False
     found = [[updater.run(step, 1e-2, lambda: None)[0].loss for step in (1, 2, 3)] for updater in (graphed, plain)]
     assert graph.calls == ["warm up", "done", "replay", "replay"]
     assert found[0] == found[1]
+
+
+def test_lanes_that_begin_late_leave_the_graph_then(tiny_data, tiny_values):
+    updater, _ = make_updater(tiny_data, tiny_values, carry="lanes", carry_from=0.2)
+    graph = updater._graph = Graph(updater._compute)
+    updater._reads_at_once = False
+    found = [len(updater.run(step, 1e-2, lambda: None, read=False)) for step in range(1, 7)]
+    assert graph.calls == ["warm up", "done", "replay", "replay", "replay", "forget", "forget"]
+    assert found == [0, 0, 0, 0, 5, 1]
+
+
+def test_lanes_that_begin_late_change_nothing_but_when(tiny_values, tmp_path, monkeypatch, request):
+    """The last update before them and one of theirs are left out."""
+    values = tiny_values(train={**GRADIENT, "carry": "lanes", "carry_from": 0.45}, evaluation={"num_checkpoints": 2})
+    calls = poison(monkeypatch, {9, 13})
+    runs = [train(values, tmp_path / "at-once", report=lambda event: None).run]
+    calls.clear()
+    reads = request.getfixturevalue("late")
+    runs.append(train(values, tmp_path / "late", report=lambda event: None).run)
+    assert numbers(runs[0]) == numbers(runs[1])
+    weights = [(run.path / "final_model" / "model.safetensors").read_bytes() for run in runs]
+    assert weights[0] == weights[1]
+    assert max(reads) >= 3, "several updates were read together"
+    assert [count for count in reads if count][-11:] == [3, *[1] * 10], "with the first of the lanes those before"
 
 
 @pytest.mark.gpu

@@ -61,6 +61,10 @@ class StepGraph:
         self._graph.replay()
         return self._outputs.clone()
 
+    def forget(self) -> None:
+        """Give the memory of a recording back; the next calls warm up again."""
+        self._graph, self._shape = None, torch.Size()
+
     def _record(self, inputs: torch.Tensor) -> None:
         """Recording runs nothing: the update is not done yet."""
         self._inputs = inputs.cuda()
