@@ -76,6 +76,14 @@ def test_another_shape_is_recorded_anew(cuda):
     assert len(cuda.recordings) == 3
 
 
+def test_what_was_forgotten_is_recorded_anew(cuda):
+    step = cuda.step = StepGraph(lambda x: x + 1, enabled=True)
+    before = [call(step, 0.0)[1] for _ in range(4)]
+    step.forget()
+    assert [call(step, 0.0)[1] for _ in range(4)] == before == [False] * 3 + [True]
+    assert len(cuda.recordings) == 2
+
+
 def test_a_stop_while_warming_up_leaves_the_streams_in_order(cuda):
     step = cuda.step = StepGraph(lambda x: x, enabled=True)
     with pytest.raises(KeyboardInterrupt), step.warm_up():

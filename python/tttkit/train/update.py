@@ -1,7 +1,7 @@
 """One optimizer update over batch_size x grad_accumulation windows, applied only when all its numbers are finite.
 
 The device decides that by itself, so that a GPU never waits for the host: what updates came to is read when the caller
-wants it, and in between a whole update is one CUDA graph (`graph.py`). A CPU is read after every update, and so are lanes.
+wants it, and in between a whole update is one CUDA graph (`graph.py`). A CPU is read after every update, as lanes are.
 """
 
 from __future__ import annotations
