@@ -213,6 +213,14 @@ def test_fake_kernels_give_what_the_real_ones_give(case):
         assert fake == run(lambda tensor: tensor)
 
 
+def test_kernels_run_on_the_device_of_their_tensors(monkeypatch):
+    """Which need not be torch's current one."""
+    seen, plain = [], torch.cuda.device_of
+    monkeypatch.setattr(torch.cuda, "device_of", lambda tensor: seen.append(tensor.shape) or plain(tensor))
+    compare(CASES["tail"])
+    assert seen == [(1, 2, 7, 16)] * 2
+
+
 def test_nothing_is_kept_without_gradients(fused):
     from tttkit.models.ttt_linear_op import ttt_linear_scan
 

@@ -137,7 +137,7 @@ def continue_texts(
     """Continue each prompt to end-of-text, a stop string or `max_tokens`; yields new pieces of text as they come.
 
     Each item is a row's continuation so far and its newest piece, which may be empty; the last item of a row has a
-    finish_reason. Raises ValueError as `Decoder` does.
+    finish_reason. Raises UsageError for what is no text, ValueError and NumericalError as `Decoder` does.
     """
     found = [
         Continuation(row=row, prompt=prompt, prompt_ids=tokenizer.encode(prompt)) for row, prompt in enumerate(prompts)

@@ -47,12 +47,13 @@ def ttt_linear_scan(
     num_chunks, num_programs, size, head_dim = queries.shape
     output, after = torch.empty_like(queries), torch.empty_like(weight)
     starts = weight.new_empty(num_chunks if keep else 0, *weight.shape)
-    forward_kernel[(num_programs,)](
-        queries, keys, values, rates, factors, scale, shift, weight, weight if pending is None else pending,
-        output, after, starts, eps, num_chunks, num_programs,
-        C=size, D=head_dim, **tiles(size, head_dim),
-        HAS_PENDING=pending is not None, CLOSES=closes, KEEP=keep, PRODUCTS=_products(bf16), **OPTIONS,
-    )  # fmt: skip
+    with torch.cuda.device_of(queries):  # Triton launches on the current device
+        forward_kernel[(num_programs,)](
+            queries, keys, values, rates, factors, scale, shift, weight, weight if pending is None else pending,
+            output, after, starts, eps, num_chunks, num_programs,
+            C=size, D=head_dim, **tiles(size, head_dim),
+            HAS_PENDING=pending is not None, CLOSES=closes, KEEP=keep, PRODUCTS=_products(bf16), **OPTIONS,
+        )  # fmt: skip
     return output, after, starts
 
 
@@ -77,13 +78,14 @@ def ttt_linear_scan_backward(
     num_chunks, num_programs, size, head_dim = queries.shape
     grads = _new_gradients(queries, rates, scale, starts, pending)
     forward_inputs = (queries, keys, values, rates, factors, scale, shift, starts)
-    backward_kernel[(num_programs,)](
-        *forward_inputs, starts if pending is None else pending,
-        grad_output, starts if grad_after is None else grad_after, *grads, eps, num_chunks, num_programs,
-        C=size, D=head_dim, **tiles(size, head_dim),
-        HAS_PENDING=pending is not None, CLOSES=closes, HAS_GRAD_AFTER=grad_after is not None, PRODUCTS=_products(bf16),
-        num_warps=BACKWARD_WARPS, **OPTIONS,
-    )  # fmt: skip
+    with torch.cuda.device_of(queries):
+        backward_kernel[(num_programs,)](
+            *forward_inputs, starts if pending is None else pending,
+            grad_output, starts if grad_after is None else grad_after, *grads, eps, num_chunks, num_programs,
+            C=size, D=head_dim, **tiles(size, head_dim),
+            HAS_PENDING=pending is not None, CLOSES=closes, HAS_GRAD_AFTER=grad_after is not None,
+            PRODUCTS=_products(bf16), num_warps=BACKWARD_WARPS, **OPTIONS,
+        )  # fmt: skip
     return grads
 
 
