@@ -47,7 +47,8 @@ def ttt_linear_scan(
     num_chunks, num_programs, size, head_dim = queries.shape
     output, after = torch.empty_like(queries), torch.empty_like(weight)
     starts = weight.new_empty(num_chunks if keep else 0, *weight.shape)
-    with torch.cuda.device_of(queries):  # Triton launches on the current device
+    # Triton launches on the current device
+    with torch.cuda.device_of(queries):  # type: ignore[no-untyped-call]
         forward_kernel[(num_programs,)](
             queries, keys, values, rates, factors, scale, shift, weight, weight if pending is None else pending,
             output, after, starts, eps, num_chunks, num_programs,
@@ -78,7 +79,7 @@ def ttt_linear_scan_backward(
     num_chunks, num_programs, size, head_dim = queries.shape
     grads = _new_gradients(queries, rates, scale, starts, pending)
     forward_inputs = (queries, keys, values, rates, factors, scale, shift, starts)
-    with torch.cuda.device_of(queries):
+    with torch.cuda.device_of(queries):  # type: ignore[no-untyped-call]
         backward_kernel[(num_programs,)](
             *forward_inputs, starts if pending is None else pending,
             grad_output, starts if grad_after is None else grad_after, *grads, eps, num_chunks, num_programs,
