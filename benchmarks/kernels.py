@@ -20,7 +20,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from tttkit.models.ttt_linear_op import BACKWARD_WARPS, tiles
+from tttkit.models.ttt_linear_op import BACKWARD_WARPS, OPTIONS, tiles
 from tttkit.models.ttt_triton import backward_kernel, forward_kernel
 
 SIZES = ((16, 64), (64, 64), (16, 96))
@@ -37,7 +37,7 @@ def compile_for_hopper(kernel, num_warps, **constants):
     signature = {name: "constexpr" if name in constants else scalars.get(name, "*fp32") for name in names}
     aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if signature[name] == "*fp32"}
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=aligned)
-    return triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": num_warps})
+    return triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": num_warps, **OPTIONS})
 
 
 def registers_and_stack(compiled):

@@ -106,13 +106,13 @@ def train(
         window=window,
         batch_size=batch_size,
         rounds=rounds,
-        device=torch.device(resolve_device(device)),
+        device=torch.device(resolve_device(device, exact=precision == "fp32")),
         precision=precision,
         compile_blocks=compile_blocks,
         official=official,
     )
     if json_output:
-        print_json({**dataclasses.asdict(speed), "step_seconds": speed.step_seconds, "mfu": speed.mfu})
+        print_json({**dataclasses.asdict(speed), "mfu": speed.mfu})
     else:
         _print_training(speed, f"{batch_size} x {window} tokens, {precision}")
 
@@ -142,7 +142,7 @@ def _print_training(speed: TrainSpeed, what: str) -> None:
         table.add_row(row.name, *figures)
         err.print(f"{row.name}: {row.how}", soft_wrap=True)
     print_table(table)
-    shares = ", ".join(f"{name} {seconds / speed.step_seconds:.0%}" for name, seconds in speed.parts.items())
+    shares = ", ".join(f"{name} {seconds / sum(speed.parts.values()):.0%}" for name, seconds in speed.parts.items())
     out.print(
         f"whole step of {speed.contestants[0].name}: {1 / speed.step_seconds:.3g} steps/s, "
         f"{speed.tokens_per_step / speed.step_seconds:,.0f} tokens/s ({shares})"

@@ -51,3 +51,34 @@ def test_denormals_and_threads():
 def test_unknown_device():
     with pytest.raises(UsageError, match="unknown device `gpu`"):
         resolve_device("gpu")
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    """Torch believes in two GPUs; what it is asked to make current is noted."""
+    current = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    return current
+
+
+def test_a_gpu_is_made_ready(two_gpus):
+    """Kernels run on the current device, whatever the tensors' own is."""
+    found = []
+    for name, exact in ((None, False), ("cuda:1", True), ("cuda", False), ("cpu", False)):
+        resolved = resolve_device(name, exact=exact)
+        found.append((resolved, two_gpus[-1], torch.get_float32_matmul_precision()))
+    assert found == [("cuda", 0, "high"), ("cuda:1", 1, "highest"), ("cuda", 0, "high"), ("cpu", 0, "high")]
+    assert two_gpus == [0, 1, 0]
+
+
+def test_a_gpu_that_is_not_there(two_gpus, monkeypatch):
+    with pytest.raises(UsageError, match="device `cuda:2` was asked for, but torch sees 2 GPUs") as error:
+        resolve_device("cuda:2")
+    assert error.value.hint == "cuda:0"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="but torch sees no GPU"):
+        resolve_device("cuda:0")
+    assert resolve_device(None) == "cpu"
+    assert two_gpus == []

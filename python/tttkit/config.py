@@ -86,7 +86,7 @@ class TrainConfig:
     seed: int = Field(default=42, ge=0)
     """Seed of the initial weights and of the order of windows."""
     precision: Literal["fp32", "bf16"] | None = None
-    """Products in fp32 or under bf16 autocast; default fp32 on CPU, bf16 on GPU."""
+    """Products in fp32, or under bf16 autocast (and tf32 beside it); default fp32 on CPU, bf16 on GPU."""
     device: str | None = None
     """cpu, cuda or cuda:N; default the GPU where there is one."""
     compile: bool | None = None

@@ -30,7 +30,7 @@ class CheckpointError(TttkitError, ValueError):
 
 
 class NumericalError(TttkitError, ArithmeticError):
-    """Loss, gradients or fast weights became non-finite and stayed so (exit code 5)."""
+    """Loss, gradients, fast weights or logits are not finite and stay so (exit code 5)."""
 
     exit_code = 5
 

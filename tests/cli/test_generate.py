@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import shutil
 import types
+from itertools import pairwise
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from .conftest import tttkit
 
@@ -71,6 +74,25 @@ def ids_of(model, *arguments):
     return json.loads(result.out)["results"][0]["ids"]
 
 
+def test_pieces_are_shown_as_they_come(model, monkeypatch):
+    """A pipe or a terminal has each piece before the next one is drawn."""
+    import tttkit_cli.generate as command
+
+    seen = []
+
+    class File(io.StringIO):
+        def flush(self):
+            seen.append(self.getvalue())
+
+    plain = command._Show
+    monkeypatch.setattr(command, "out", types.SimpleNamespace(is_terminal=False, file=(file := File())))
+    monkeypatch.setattr(command, "_Show", lambda *_, **options: plain(1, **options))
+    assert generate(model, "--prompt", "the cat sat").code == 0
+    assert len(set(seen)) > 5
+    assert seen[-1] == file.getvalue()
+    assert all(after.startswith(before) for before, after in pairwise(seen))
+
+
 def test_options_reach_the_draw(model):
     likeliest = ids_of(model, "--temperature", 0)
     assert ids_of(model) != likeliest
@@ -113,6 +135,23 @@ def test_wrong_models(model, tmp_path):
     assert (result.code, "holds no tokenizer.json" in result.error) == (2, True)
     again = generate(tmp_path / "bare", "--prompt", "a", "--tokenizer", model / "tokenizer.json")
     assert again.out == generate(model, "--prompt", "a").out
+
+
+def test_what_is_no_text_is_refused(model):
+    """As Python hands over bytes that are not UTF-8, from the command line or, without a locale, from a pipe."""
+    result = generate(model, "--prompt", "caf\udce9 noir")
+    assert (result.code, "the text to continue is not UTF-8, from character 4 on" in result.error) == (2, True)
+
+
+def test_a_model_whose_numbers_are_not_finite(model, tmp_path):
+    shutil.copytree(model, tmp_path / "bad")
+    weights = load_file(tmp_path / "bad" / "model.safetensors")
+    weights["model.norm.weight"][0] = math.nan
+    save_file(weights, tmp_path / "bad" / "model.safetensors")
+    for options in ((), ("--temperature", 0)):
+        result = generate(tmp_path / "bad", "--prompt", "a", *options)
+        assert result.code == 5
+        assert "logits at position 1 are not finite hint: its weights hold NaN" in result.error
 
 
 def test_convert_there_and_back(model, tmp_path):

@@ -30,6 +30,7 @@ def test_top_p_keeps_the_likeliest_that_reach_it(top_p, kept):
     found = probabilities(LOGITS.flip(-1), Sampling(top_p=top_p)).flip(-1)
     torch.testing.assert_close(found[0, :kept], LOGITS[0, :kept].double().softmax(-1))
     assert found[0, kept:].sum() == 0
+    assert probabilities(torch.zeros(1, 2), Sampling(top_p=0.5)).tolist() == [[1, 0]], "reached is enough"
 
 
 def test_draws_follow_the_distribution():
@@ -60,3 +61,11 @@ def test_the_ends_of_the_unit_interval_draw_possible_tokens(level, monkeypatch):
 def test_values_outside_their_range_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         Sampling(**fields)
+
+
+def test_the_highest_random_number_draws_a_token_where_rounding_took_from_the_total(monkeypatch):
+    found = torch.full((1, 10), 0.1, dtype=torch.float64)
+    assert found.cumsum(-1)[0, -1] == 1 - 2**-53
+    draws = Draws(0, 1)
+    monkeypatch.setattr(draws._streams[0], "random", lambda: 1 - 2**-53)
+    assert draws.pick(found, [0]) == [9]

@@ -64,9 +64,11 @@ def sharded(weights, directory):
     [
         lambda weights, directory: torch.save(weights, directory / "pytorch_model.bin"),
         lambda weights, directory: torch.save({"step": 3, "model": weights}, directory / "checkpoint.pt"),
+        lambda weights, directory: torch.save({"state_dict": weights}, directory / "checkpoint.pth"),
+        lambda weights, directory: torch.save({"model_state_dict": weights}, directory / "checkpoint.pt"),
         sharded,
     ],
-    ids=["bin", "pt", "sharded"],
+    ids=["bin", "model", "state_dict", "model_state_dict", "sharded"],
 )
 def test_foreign_pickles_of_tensors_are_read(tmp_path, save):
     model = small_model(use_gate=True)

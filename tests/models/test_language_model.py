@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load, save
 
 from tttkit.models import ModelState, build_model, compiled
 
@@ -82,8 +83,8 @@ def test_state_rows_can_be_selected_stacked_and_saved(fields):
     ids, more = random_ids(3, 9), random_ids(3, 6, seed=1)
     _, state = model.step(ids, model.initial_state(3))
     expected, _ = model.step(more, state)
-    rebuilt = ModelState.stack([state.select([2]), state.select([0, 1])])
-    rebuilt = ModelState.from_tensors(rebuilt.to_tensors())
+    rebuilt = ModelState.stack([state.select([2, 0]), state.select([1])])
+    rebuilt = ModelState.from_tensors(load(save(rebuilt.to_tensors())))
     logits, _ = model.step(more[[2, 0, 1]], rebuilt)
     torch.testing.assert_close(logits, expected[[2, 0, 1]], rtol=0, atol=1e-5)
 
@@ -137,6 +138,51 @@ def test_a_state_of_another_batch_is_refused():
     model = small_model()
     with pytest.raises(ValueError, match="as many rows as input_ids, got 3 and 2"):
         model.step(random_ids(2, 4), model.initial_state(3))
+
+
+def changed_state(model, change):
+    return model.initial_state(2).map(change)
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        (lambda model: small_model(num_hidden_layers=1).initial_state(2), "state must have 2 layers, got 1"),
+        (
+            lambda model: small_model(architecture="sw").initial_state(2),
+            "must hold delta1, pending1 in each layer, got keys",
+        ),
+        (
+            lambda model: small_model(num_attention_heads=4).initial_state(2),
+            r"delta1 of shape \(B, 2, 9, 8\), got \(2, 4",
+        ),
+        (lambda model: changed_state(model, lambda _, t: t[..., 0]), r"of shape \(B, 2, 9, 8\), got \(2, 2, 9\)"),
+        (
+            lambda model: changed_state(model, lambda _, t: t.double()),
+            "must be torch.float32 as the model is, but delta1 is",
+        ),
+        (lambda model: changed_state(model, lambda _, t: t.long()), "but delta1 is torch.int64"),
+        (lambda model: changed_state(model, lambda _, t: t.to("meta")), "device cpu, but delta1 is on meta"),
+    ],
+    ids=["layers", "architecture", "heads", "dimensions", "precision", "integers", "device"],
+)
+def test_a_state_that_does_not_fit_is_refused(state, message):
+    model = small_model()
+    with pytest.raises(ValueError, match=message):
+        model.step(random_ids(2, 4), state(model))
+
+
+def test_a_cache_of_other_heads_is_refused():
+    model, other = (small_model(architecture="transformer", num_attention_heads=heads) for heads in (2, 4))
+    _, state = other.step(random_ids(2, 3), other.initial_state(2))
+    with pytest.raises(ValueError, match=r"keys of shape \(B, 2, n, 8\), got \(2, 4, 3, 4\)"):
+        model.step(random_ids(2, 4), state)
+
+
+def test_ids_on_another_device_are_refused():
+    model = small_model().to("meta")
+    with pytest.raises(ValueError, match="input_ids must be on the model's device meta, got cpu"):
+        model(random_ids(1, 3))
 
 
 def test_building_is_deterministic_and_leaves_the_generator_alone():

@@ -26,7 +26,9 @@ def output_and_gradients(function, layer, y):
 
 
 @pytest.mark.parametrize("fields", VARIANTS.values(), ids=VARIANTS)
-@pytest.mark.parametrize(("length", "mini_batch"), [(1, 4), (9, 4), (7, 16), (5, 1), (6, 3)])
+@pytest.mark.parametrize(
+    ("length", "mini_batch"), [(1, 4), (9, 4), (7, 16), (5, 1), (6, 3), (13, 5), (33, 8), (37, 16), (67, 64)]
+)
 def test_outputs_and_gradients_equal_the_specification(fields, length, mini_batch):
     layer, y = layer_and_input(fields, 2, length, mini_batch_size=mini_batch)
     expected, expected_gradients = output_and_gradients(lambda x: reference_forward(layer, x), layer, y)
@@ -34,6 +36,16 @@ def test_outputs_and_gradients_equal_the_specification(fields, length, mini_batc
     torch.testing.assert_close(output, expected, rtol=1e-9, atol=1e-10)
     for name, gradient in gradients.items():
         torch.testing.assert_close(gradient, expected_gradients[name], rtol=1e-7, atol=1e-9, msg=name)
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_the_base_rate_scales_the_learning_rates(kind):
+    found = []
+    for rate in (1.0, 0.3):
+        layer, y = layer_and_input({"ttt_layer_type": kind, "ttt_base_lr": rate}, 1, 9)
+        found.append(layer(y)[0])
+        torch.testing.assert_close(found[-1], reference_forward(layer, y), rtol=1e-9, atol=1e-10)
+    assert (found[0] - found[1]).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("kind", ["linear", "mlp"])

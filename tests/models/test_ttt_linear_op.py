@@ -181,6 +181,46 @@ def test_torch_accepts_the_operators():
         )  # fmt: skip
 
 
+def metadata(tensors):
+    return [(tensor.shape, tensor.stride(), tensor.dtype, tensor.device.type) for tensor in tensors]
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_fake_kernels_give_what_the_real_ones_give(case):
+    """Shapes, strides and dtypes of every result: what a compiled step is planned by."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from tttkit.models.ttt_linear_op import ttt_linear_scan, ttt_linear_scan_backward
+
+    tensors = [tensor.float().to(DEVICE) for tensor in draw(**case)]
+    pending, closes = (tensors[8] if len(tensors) > 8 else None), case.get("closes", True)
+
+    def run(convert):
+        inputs = [convert(tensor) for tensor in tensors[:8]]
+        waiting = None if pending is None else convert(pending)
+        found = []
+        for keep in (False, True):
+            output, after, starts = ttt_linear_scan(*inputs, waiting, 1e-6, closes, False, keep)
+            found += metadata((output, after, starts))
+        for gradient in (after, None):
+            options = (starts, waiting, output, gradient, 1e-6, closes, False)
+            found += metadata(ttt_linear_scan_backward(*inputs[:7], *options))
+        return found
+
+    with torch.no_grad(), FakeTensorMode() as mode:
+        fake = run(mode.from_tensor)
+    with torch.no_grad():
+        assert fake == run(lambda tensor: tensor)
+
+
+def test_kernels_run_on_the_device_of_their_tensors(monkeypatch):
+    """Which need not be torch's current one."""
+    seen, plain = [], torch.cuda.device_of
+    monkeypatch.setattr(torch.cuda, "device_of", lambda tensor: seen.append(tensor.shape) or plain(tensor))
+    compare(CASES["tail"])
+    assert seen == [(1, 2, 7, 16)] * 2
+
+
 def test_nothing_is_kept_without_gradients(fused):
     from tttkit.models.ttt_linear_op import ttt_linear_scan
 

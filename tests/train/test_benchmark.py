@@ -8,6 +8,7 @@ import torch
 from tests.models.small import small_config
 from tttkit.errors import UsageError
 from tttkit.model_config import ModelConfig
+from tttkit.train import utilization
 from tttkit.train.benchmark import flop_per_token, measure_training
 
 OPTIONS = {
@@ -53,6 +54,7 @@ def test_peers_run_beside_the_model(tmp_path):
     assert [row.name for row in speed.contestants] == ["ttt-linear", "transformer", "official"]
     ours, transformer, official = speed.contestants
     assert ours.ratio == 1
+    assert transformer.ratio == pytest.approx(transformer.seconds / ours.seconds), "of the only round"
     assert ours.loss == pytest.approx(official.loss, abs=1e-5)
     assert ours.loss != pytest.approx(transformer.loss, abs=1e-5)
     assert ours.num_parameters == official.num_parameters
@@ -61,6 +63,7 @@ def test_peers_run_beside_the_model(tmp_path):
     assert all(seconds > 0 for seconds in (*speed.parts.values(), *(row.seconds for row in speed.contestants)))
     assert speed.tokens_per_step == 24
     assert 0 < speed.mfu < 1
+    assert speed.mfu == pytest.approx(speed.flop_per_step / speed.step_seconds / speed.peak_flop_per_second)
     assert speed.peak_memory_bytes > 50e6  # torch alone is more
 
 
@@ -71,6 +74,14 @@ def test_flop_of_the_reference_model():
     assert matrices == pytest.approx(6 * (12 * (4 * 768**2 + 3 * 768 * 3072) + 50_257 * 768))
     assert matrices == pytest.approx(911.7e6, rel=1e-3)
     assert flop_per_token(config, 64) - matrices == pytest.approx(12.4e6, rel=0.03)
+
+
+def test_the_peak_is_that_of_the_fastest_product(monkeypatch):
+    """A product of n x n matrices takes n^3 multiplications and additions; the first one does not count."""
+    clock = iter([0.0, 0.1, 1.0, 3.0, 5.0, 6.0])
+    monkeypatch.setattr(utilization.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(utilization, "_PEAK_SIZES", {"cpu": 100})
+    assert utilization.peak_flop_per_second(torch.device("cpu"), "fp32", rounds=2) == 2e6
 
 
 def test_unusable_paths_and_models_are_refused(tmp_path):

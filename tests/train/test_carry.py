@@ -61,6 +61,7 @@ def test_logits_of_a_lane_equal_one_long_pass(lanes_of, tiny_data, fields):
             windows.append(tokens[:, :-1])
             parts.append(logits_of(lanes, tokens[:, :-1]))
             lanes.commit()
+            assert lanes._state.position == WINDOW, "always the same: compiled code is made for one position"
         eos = open_split(tiny_data, "train").eos_id
         whole = [row for row, ids in enumerate(torch.cat(windows, 1)) if eos not in ids]
         assert whole
@@ -121,6 +122,7 @@ def test_lanes_that_stay_fresh_and_lanes_reset_by_chance(lanes_of):
     _, lanes = lanes_of(batch_size=8, carry_reset=0.5)
     fresh = torch.cat([read(lanes, step)[1] == 0 for step in range(1, 40)][1:])
     assert 0.4 < fresh.float().mean() < 0.65  # 304 draws, and some documents end
+    assert all(0 < share < 1 for share in fresh.view(-1, 8).float().mean(0)), "every step draws anew"
     _, again = lanes_of(batch_size=8, carry_reset=0.5)
     assert torch.equal(torch.cat([read(again, step)[1] == 0 for step in range(1, 40)][1:]), fresh)
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from tests.models.small import small_model
 from tttkit.config import TrainConfig
 from tttkit.data import open_split
 from tttkit.models import load_model
+from tttkit.models.inner_metrics import inner_metrics
+from tttkit.models.ttt import TTTLayer
 from tttkit.train.feed import Feed
 from tttkit.train.start import train
 
@@ -71,6 +74,47 @@ def test_inner_loops_are_recorded(tiny_values, tmp_path, carry):
     assert record["fast_weight_norm"][0] > 0
     assert sum(record["inner_loss_after"]) < sum(record["inner_loss_before"])
     json.dumps(record, allow_nan=False)
+
+
+@pytest.mark.parametrize("carry", ["none", "lanes"])
+def test_what_is_watched_are_the_first_windows_of_the_update_from_their_own_states(tiny_data, carry):
+    model = small_model(vocab_size=300, mini_batch_size=8)
+    config = TrainConfig(window=16, batch_size=10, carry=carry, seed=1, compile=False, max_steps=9)
+    feed = Feed(model, open_split(tiny_data, "train"), config)
+    with torch.no_grad():
+        for step in (1, 2):
+            windows = feed.windows(step)
+            state = None if feed._lanes is None else feed._lanes.state_before(8)
+            feed.hidden(windows[:, :-1])
+            found = feed.inner_record()
+            feed.settle(applied=True)
+    feed.close()
+    assert found == inner_metrics(model, windows[:8, :-1], state).to_record()
+    assert (found == inner_metrics(model, windows[:8, :-1]).to_record()) == (carry == "none")
+
+
+def test_a_layer_that_keeps_nothing_is_warned_of_once(tiny_values, tmp_path, monkeypatch):
+    """The official position factor of a mini-batch's last token, by which all of it is kept, can end at 0 for good."""
+    plain, changed = TTTLayer.reset_parameters, []
+
+    def reset_parameters(layer):
+        plain(layer)
+        if not changed:
+            changed.append(layer)
+            with torch.no_grad():
+                layer.learnable_token_idx[-1] = -1.0
+
+    monkeypatch.setattr(TTTLayer, "reset_parameters", reset_parameters)
+    values = tiny_values(train={"inner_loss_every": 4}, model={"num_hidden_layers": 2})
+    run, events = run_training(values, tmp_path / "run")
+    norms = [record["fast_weight_norm"] for record in run.read_metrics() if "fast_weight_norm" in record]
+    assert [norm > 0 for found in norms for norm in found] == [False, True] * 3
+    (warning,) = [event for event in events if event["event"] == "warning"]
+    assert warning["step"] == 4
+    assert "layer 0 keeps nothing from one mini-batch to the next" in warning["message"]
+    assert warning["message"] in run.training_log.read_text()
+    model = load_model(run.path / "final_model")
+    assert model.model.layers[0].seq_modeling_block.learnable_token_idx[-1].item() == -1.0, "no gradient, no decay"
 
 
 def test_watching_the_inner_loops_changes_no_bit(tiny_values, tmp_path):

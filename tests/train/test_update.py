@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import pytest
@@ -79,12 +80,12 @@ def test_divergence_is_seen_late_too(tiny_values, tmp_path, monkeypatch, late):
     assert "not finite in 3 updates in a row" in rollback["why"]
 
 
-def make_updater(tiny_data, tiny_values, device="cpu", **options):
+def make_updater(tiny_data, tiny_values, device="cpu", *, auto_microbatch=False, **options):
     config = build_config(tiny_values(train={**GRADIENT, **options}))
     split = open_split(tiny_data, "train")
     model = build_model(config.model, seed=0).to(device)
     optimizer = build_optimizer(model, config.optimizer)
-    return update.Updater(model, optimizer, split, config, torch.device(device), auto_microbatch=False), model
+    return update.Updater(model, optimizer, split, config, torch.device(device), auto_microbatch=auto_microbatch), model
 
 
 def test_one_large_batch_has_the_gradients_of_accumulation(tiny_data, tiny_values):
@@ -118,6 +119,24 @@ def test_memory_for_a_batch_but_not_for_all_goes_back_to_batches(tiny_data, tiny
     assert updater.micro_batch == 2
 
 
+def test_lanes_begin_the_update_again_where_memory_ran_out(tiny_data, tiny_values, monkeypatch):
+    options = {"batch_size": 4, "grad_accumulation": 1, "carry": "lanes", "auto_microbatch": True}
+    roomy, tight = (make_updater(tiny_data, tiny_values, **options)[0] for _ in range(2))
+    roomy.restart(2)
+    expected = [roomy.run(step, 1e-2, lambda: None)[0].loss for step in (1, 2, 3)]
+    plain = update.Updater._backward
+
+    def limited(self, batch, share):
+        loss = plain(self, batch, share)
+        if len(batch) > 2:
+            raise MemoryError  # at the end: the lanes have read on
+        return loss
+
+    monkeypatch.setattr(update.Updater, "_backward", limited)
+    assert [tight.run(step, 1e-2, lambda: None)[0].loss for step in (1, 2, 3)] == expected
+    assert tight.micro_batch == 2
+
+
 def test_an_update_that_is_not_finite_leaves_weights_and_moments_alone(tiny_data, tiny_values):
     updater, model = make_updater(tiny_data, tiny_values)
     updater.run(1, 1e-2, lambda: None)
@@ -129,6 +148,47 @@ def test_an_update_that_is_not_finite_leaves_weights_and_moments_alone(tiny_data
     assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
     updater._apply(updater._accumulate(updater.feed.windows(3), lambda: None))
     assert not torch.equal(before[0], next(model.parameters()))
+
+
+def test_updates_are_read_together_in_their_mean_time_and_forgotten_at_a_restart(tiny_data, tiny_values, monkeypatch):
+    updater, _ = make_updater(tiny_data, tiny_values)
+    updater._reads_at_once = False
+    clock = iter([10.0, 16.0, 20.0, 21.0])
+    monkeypatch.setattr(update.time, "perf_counter", lambda: next(clock))
+    found = [updater.run(step, 1e-3, lambda: None, read=step == 3) for step in (1, 2, 3)]
+    assert [len(group) for group in found] == [0, 0, 3]
+    assert [(each.step, each.seconds) for each in found[2]] == [(1, 2.0), (2, 2.0), (3, 2.0)]
+    assert updater.run(4, 1e-3, lambda: None, read=False) == []
+    updater.restart(None)
+    assert updater.read() == []
+
+
+def test_a_micro_batch_holds_as_many_tokens_in_longer_windows(tiny_data, tiny_values, monkeypatch):
+    stages = [{"share": 0.5, "window": 16}, {"share": 0.5, "window": 32}]
+    updater, _ = make_updater(tiny_data, tiny_values, batch_size=4, grad_accumulation=1, stages=stages)
+    plain, sizes = update.Updater._backward, []
+    monkeypatch.setattr(
+        update.Updater,
+        "_backward",
+        lambda self, batch, share: sizes.append(tuple(batch.shape)) or plain(self, batch, share),
+    )
+    updater.restart(2)
+    for step in (10, 11):
+        updater.run(step, 1e-3, lambda: None)
+    assert sizes == [(2, 17), (2, 17), (1, 33), (1, 33)]
+
+
+def test_a_limit_of_zero_clips_nothing(tiny_data, tiny_values):
+    found = []
+    for limit in (0.0, 1e9):
+        config = build_config(tiny_values(train=GRADIENT, optimizer={"max_grad_norm": limit}))
+        model = build_model(config.model, seed=0)
+        split, optimizer = open_split(tiny_data, "train"), build_optimizer(model, config.optimizer)
+        updater = update.Updater(model, optimizer, split, config, torch.device("cpu"), auto_microbatch=False)
+        updater.run(1, 1e-2, lambda: None)
+        found.append(optimizer.state[model.model.norm.weight]["exp_avg"])
+    assert found[0].abs().sum() > 0
+    assert torch.equal(*found)
 
 
 def test_lanes_start_afresh_after_an_update_that_is_not_finite(tiny_data, tiny_values, monkeypatch):
@@ -145,11 +205,69 @@ def test_lanes_start_afresh_after_an_update_that_is_not_finite(tiny_data, tiny_v
     assert sizes[2] == 0
 
 
+class Graph:
+    """Stands in for `StepGraph`: ready after one update, and computes what it would have recorded."""
+
+    def __init__(self, function):
+        self.function, self.calls = function, []
+
+    def is_ready(self, windows):
+        assert windows.device.type == "cpu"
+        return "done" in self.calls
+
+    def forget(self):
+        self.calls.append("forget")
+
+    @contextlib.contextmanager
+    def warm_up(self):
+        self.calls.append("warm up")
+        yield
+        self.calls.append("done")
+
+    def __call__(self, windows):
+        self.calls.append("replay")
+        return self.function(windows)
+
+
+def test_updates_warm_the_graph_up_and_come_from_it_then(tiny_data, tiny_values):
+    graphed, plain = (make_updater(tiny_data, tiny_values)[0] for _ in range(2))
+    graph = graphed._graph = Graph(graphed._compute)
+    graphed._reads_at_once = False
+    found = [[updater.run(step, 1e-2, lambda: None)[0].loss for step in (1, 2, 3)] for updater in (graphed, plain)]
+    assert graph.calls == ["warm up", "done", "replay", "replay"]
+    assert found[0] == found[1]
+
+
+def test_lanes_that_begin_late_leave_the_graph_then(tiny_data, tiny_values):
+    updater, _ = make_updater(tiny_data, tiny_values, carry="lanes", carry_from=0.2)
+    graph = updater._graph = Graph(updater._compute)
+    updater._reads_at_once = False
+    found = [len(updater.run(step, 1e-2, lambda: None, read=False)) for step in range(1, 7)]
+    assert graph.calls == ["warm up", "done", "replay", "replay", "replay", "forget", "forget"]
+    assert found == [0, 0, 0, 0, 5, 1]
+
+
+def test_lanes_that_begin_late_change_nothing_but_when(tiny_values, tmp_path, monkeypatch, request):
+    """The last update before them and one of theirs are left out."""
+    values = tiny_values(train={**GRADIENT, "carry": "lanes", "carry_from": 0.45}, evaluation={"num_checkpoints": 2})
+    calls = poison(monkeypatch, {9, 13})
+    runs = [train(values, tmp_path / "at-once", report=lambda event: None).run]
+    calls.clear()
+    reads = request.getfixturevalue("late")
+    runs.append(train(values, tmp_path / "late", report=lambda event: None).run)
+    assert numbers(runs[0]) == numbers(runs[1])
+    weights = [(run.path / "final_model" / "model.safetensors").read_bytes() for run in runs]
+    assert weights[0] == weights[1]
+    assert max(reads) >= 3, "several updates were read together"
+    assert [count for count in reads if count][-11:] == [3, *[1] * 10], "with the first of the lanes those before"
+
+
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("default")  # torch.compile warns about its own internals
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="a CUDA graph needs a GPU")
 def test_a_graph_is_the_update_it_recorded(tiny_data, tiny_values):
     graphed, plain = (make_updater(tiny_data, tiny_values, "cuda") for _ in range(2))
-    plain[0]._graph._enabled = False
+    plain[0]._graph._stream = None
     found = []
     for updater, model in (graphed, plain):
         updates = [updater.run(step, 1e-2 / step, lambda: None, read=step % 4 == 0) for step in range(1, 9)]

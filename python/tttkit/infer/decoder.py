@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tttkit.errors import NumericalError
 from tttkit.infer.sampling import Draws, Sampling, probabilities
 from tttkit.models import LanguageModel
 
@@ -52,7 +53,8 @@ class Decoder:
     def next_tokens(self) -> dict[int, int]:
         """Read until some rows are ready, and draw a token for each of those: row to id. Empty when all are finished.
 
-        A row that has reached `max_tokens` afterwards is no longer `active`.
+        A row that has reached `max_tokens` afterwards is no longer `active`. Raises NumericalError where nothing can be
+        drawn.
         """
         if not self.active:
             return {}
@@ -60,8 +62,13 @@ class Decoder:
         while not ready:
             logits = self._read()
             ready = [row for row in self.active if len(self.texts[row]) == self._state.position]
-        places = [self.active.index(row) for row in ready]
-        picked = self._draws.pick(probabilities(logits[places], self._sampling), ready)
+        logits = logits[[self.active.index(row) for row in ready]]
+        if not logits.isfinite().all():
+            raise NumericalError(
+                f"the model's logits at position {self._state.position} are not finite",
+                hint="its weights hold NaN or infinity, or its fast weights grew without bound",
+            )
+        picked = self._draws.pick(probabilities(logits, self._sampling), ready)
         for row, token in zip(ready, picked, strict=True):
             self.texts[row].append(token)
             if len(self.texts[row]) == self._limits[row]:

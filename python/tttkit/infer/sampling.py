@@ -64,7 +64,7 @@ class Draws:
         """A token for each of `rows` from its distribution, (R, V) as `probabilities` gives it."""
         levels = torch.tensor([[self._streams[row].random()] for row in rows], dtype=found.dtype)
         reached = found.cpu().cumsum(-1)
-        # the last level may lie above the rounded total, and the first token may have no probability
-        levels = (levels * reached[:, -1:]).clamp_max(torch.nextafter(reached[:, -1:], torch.zeros(())))
+        levels = levels * reached[:, -1:]  # below the total, which is rounded: the highest random number is 1 - 2^-53
+        # to the right: the first tokens may have no probability
         picked: list[int] = torch.searchsorted(reached, levels, right=True).squeeze(-1).tolist()
         return picked

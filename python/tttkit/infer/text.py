@@ -49,7 +49,14 @@ class TextTokenizer:
         self.eos_id = loaded.eos_id
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text; an empty one is the end-of-text token, after which a new document begins."""
+        """Ids of a text; an empty one is the end-of-text token, after which a new document begins.
+
+        Raises UsageError for what a terminal or a pipe gave that is no text.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"the text to continue is not UTF-8, from character {error.start + 1} on") from error
         return self._tokenizer.encode(text, add_special_tokens=False).ids or [self.eos_id]
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -130,7 +137,7 @@ def continue_texts(
     """Continue each prompt to end-of-text, a stop string or `max_tokens`; yields new pieces of text as they come.
 
     Each item is a row's continuation so far and its newest piece, which may be empty; the last item of a row has a
-    finish_reason. Raises ValueError as `Decoder` does.
+    finish_reason. Raises UsageError for what is no text, ValueError and NumericalError as `Decoder` does.
     """
     found = [
         Continuation(row=row, prompt=prompt, prompt_ids=tokenizer.encode(prompt)) for row, prompt in enumerate(prompts)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils._triton import has_triton
 
 from tttkit.models.language_model import Block
-from tttkit.models.ttt_scan import fused_obstacle
+from tttkit.models.ttt_scan import fused_obstacle, triton_obstacle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,6 +76,6 @@ def compiled(model: LanguageModel, *, enabled: bool | None = None) -> CompiledMo
 def _obstacle(device: str) -> str | None:
     if device == "cpu" and not any(shutil.which(name) for name in ("g++", "clang++", "c++")):
         return "no C++ compiler found"
-    if device == "cuda" and not has_triton():
-        return "no Triton found"
+    if device == "cuda":
+        return triton_obstacle() or (None if has_triton() else "no Triton for this GPU found")
     return None

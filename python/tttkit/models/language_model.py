@@ -162,7 +162,7 @@ class LanguageModel(nn.Module):
         return embedded
 
     def _check_state(self, state: ModelState, x: Tensor) -> None:
-        """Refuse a state of another batch, model, device or precision."""
+        """Refuse a state of another batch, model, device or precision; one layer stands for all."""
         if len(state.layers) != len(self.model.layers):
             raise ValueError(f"state must have {len(self.model.layers)} layers, got {len(state.layers)}")
         if state.batch_size != x.shape[0]:
@@ -178,6 +178,12 @@ class LanguageModel(nn.Module):
                 raise ValueError(
                     f"state must be on the model's device {wanted.device}, but {name} is on {tensor.device}"
                 )
+            # zero is the length of a cache, which may be any
+            if tensor.ndim != wanted.ndim or any(
+                size not in (0, got) for size, got in zip(wanted.shape, tensor.shape, strict=True)
+            ):
+                shape = ", ".join(["B", *(str(size or "n") for size in wanted.shape[1:])])
+                raise ValueError(f"state must hold {name} of shape ({shape}), got {tuple(tensor.shape)}")
             if (tensor.dtype == torch.float64) != (wanted.dtype == torch.float64) or not tensor.is_floating_point():
                 raise ValueError(f"state must be {wanted.dtype} as the model is, but {name} is {tensor.dtype}")
 

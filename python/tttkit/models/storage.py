@@ -61,8 +61,7 @@ def build_from(raw: Mapping[str, Any], tensors: Mapping[str, Tensor], directory:
 
 def save_weights(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Replace `path` by a safetensors file, atomically. Raises DiskFullError."""
-    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    files.write_bytes(path, save(whole, metadata={"format": "pt"}))
+    files.write_bytes(path, save(dict(tensors), metadata={"format": "pt"}))
 
 
 def read_model_config(directory: str | Path) -> dict[str, Any]:

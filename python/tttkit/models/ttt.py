@@ -1,14 +1,14 @@
 """Test-Time Training layers: TTT-Linear and TTT-MLP, with the official parameter names.
 
 Shapes: B batch, L length, D width, H heads, d = D/H head width, C inner mini-batch. The inner loop runs in float32
-(float64 where the model is float64), whatever autocast says; only the projections around it run in bf16.
+(float64 where the model is float64), whatever autocast says; only the projections around it run in bf16. On a GPU the
+operands of its products are rounded too, to tf32 or bf16; what is added up and carried is not.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,10 +25,12 @@ from tttkit.models.layers import (
     widen,
 )
 from tttkit.models.linear import Linear
-from tttkit.models.ttt_inner import Chunks, Matrices
+from tttkit.models.ttt_inner import Chunks, Matrices, pieces
 from tttkit.models.ttt_scan import scan
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tttkit.model_config import ModelConfig
     from tttkit.models.state import LayerState
 
@@ -115,27 +117,18 @@ class TTTLayer(SequenceLayer):
         Before: at the fast weights of the mini-batch's start. After: with its tokens up to this one learned. Means over
         rows and heads; arguments as in `forward`.
         """
-        batch, length, _ = y.shape
-        mini_batch = self.config.mini_batch_size
+        before: list[Tensor] = []
+
+        def watch(chunks: Chunks, weights: Matrices) -> None:
+            unlearned = dataclasses.replace(chunks, rates=torch.zeros_like(chunks.rates))
+            known, _, _ = scan(self.config, unlearned, weights, None)
+            before.append(0.5 * (known - chunks.values).square().mean(dim=(0, 1, 3)))
+
         _, keys, values, _ = self._project(y, state)
         with torch.autocast(y.device.type, enabled=False):
-            rates = self._rates(widen(y))
-            weights, pending = self._start(batch, state, position % mini_batch)
-            initial = self._start(batch, None, 0)[0]
-            before: list[Tensor] = []
-            after: list[Tensor] = []
-            for start, stop, size in _pieces(length, position, mini_batch, mini_batch):
-                at = position + start
-                if self.config.decays and at % self.config.decay_window == 0:
-                    weights = self._decay(weights, initial, batch)
-                parts = [part[:, start:stop] for part in (keys, keys, values, rates)]  # f is asked for the keys
-                chunks = self._chunks(parts, size, at % mini_batch)
-                unlearned = dataclasses.replace(chunks, rates=torch.zeros_like(chunks.rates))
-                known, _, _ = scan(self.config, unlearned, weights, None)
-                learned, weights, pending = scan(self.config, chunks, weights, pending)
-                for losses, found in ((before, known), (after, learned)):
-                    losses.append(0.5 * (found - chunks.values).square().mean(dim=(0, 1, 3)))
-        return torch.cat(before), torch.cat(after)
+            found, _ = self._learn(widen(y), keys, keys, values, state, position, watch)  # f is asked for the keys
+            after = 0.5 * (found - widen(values)).square().mean(dim=(0, 2))
+        return torch.cat(before), after
 
     def _rates(self, y: Tensor) -> Tensor:
         """Learning rates l_j of the source tokens, (B, L, H), for y (B, L, D)."""
@@ -153,21 +146,35 @@ class TTTLayer(SequenceLayer):
         return queries, keys, values, after
 
     def _learn(
-        self, y: Tensor, queries: Tensor, keys: Tensor, values: Tensor, state: LayerState | None, position: int
+        self,
+        y: Tensor,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        state: LayerState | None,
+        position: int,
+        watch: Callable[[Chunks, Matrices], None] | None = None,
     ) -> tuple[Tensor, LayerState]:
-        """The inner loop over a segment that starts at `position`: outputs (B, L, D), fast state."""
+        """The inner loop over a segment that starts at `position`: outputs (B, L, D), fast state.
+
+        `watch` sees every mini-batch, N = 1, and the fast weights at its start.
+        """
         batch, length, _ = y.shape
-        mini_batch, border = self.config.mini_batch_size, self.config.decay_window
+        mini_batch, decay_window = self.config.mini_batch_size, self.config.decay_window
+        border = mini_batch if watch else decay_window if self.config.decays else None
         rates = self._rates(y)
         weights, pending = self._start(batch, state, position % mini_batch)
         initial = weights if state is None else self._start(batch, None, 0)[0]
         outputs = []
-        for start, stop, size in _pieces(length, position, mini_batch, border if self.config.decays else None):
+        for start, stop, size in pieces(length, position, mini_batch, border):
             at = position + start
-            if self.config.decays and at % border == 0:
+            if self.config.decays and at % decay_window == 0:
                 weights = self._decay(weights, initial, batch)
             parts = [part[:, start:stop] for part in (queries, keys, values, rates)]
-            read, weights, pending = scan(self.config, self._chunks(parts, size, at % mini_batch), weights, pending)
+            chunks = self._chunks(parts, size, at % mini_batch)
+            if watch is not None:
+                watch(chunks, weights)
+            read, weights, pending = scan(self.config, chunks, weights, pending)
             outputs.append(_join(read, batch))
         joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
         return joined, {} if state is None else self._finish(weights, initial, pending, batch)
@@ -233,20 +240,6 @@ class TTTLayer(SequenceLayer):
             waiting = torch.zeros_like(delta) if pending is None else pending[i - 1]
             state[f"pending{i}"] = waiting.view(batch, -1, *delta.shape[1:])
         return state
-
-
-def _pieces(length: int, position: int, mini_batch: int, border: int | None) -> list[tuple[int, int, int]]:
-    """(start, stop, size): the rest of the running mini-batch, all whole ones at once, the start of the last.
-
-    The whole ones are cut at every multiple of `border` too, which is one of the mini-batch.
-    """
-    head = min(length, -position % mini_batch)
-    body = head + (length - head) // mini_batch * mini_batch
-    cuts = [] if border is None else range(head + -(position + head) % border, body, border)
-    starts = sorted({head, *cuts})
-    whole = [(start, stop, mini_batch) for start, stop in pairwise([*starts, body])]
-    pieces = [(0, head, head), *whole, (body, length, length - body)]
-    return [piece for piece in pieces if piece[1] > piece[0]]
 
 
 def _join(read: Tensor, batch: int) -> Tensor:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -39,6 +40,21 @@ class Chunks:
     eps: float
     closes: bool  # whether every piece ends its mini-batch
     bf16: bool  # whether a GPU kernel rounds the operands of its products to bf16, as autocast has done with the inputs
+
+
+def pieces(length: int, position: int, mini_batch: int, border: int | None) -> list[tuple[int, int, int]]:
+    """Cut a segment from `position` on: the rest of the running mini-batch, all whole ones, the start of the last.
+
+    Each is (start, stop, size): tokens of the segment, and how many of them belong to one mini-batch. The whole ones
+    come at once, or are cut at every multiple of `border`, which is one of the mini-batch.
+    """
+    head = min(length, -position % mini_batch)
+    body = head + (length - head) // mini_batch * mini_batch
+    cuts = [] if border is None else range(head + -(position + head) % border, body, border)
+    starts = sorted({head, *cuts})
+    whole = [(start, stop, mini_batch) for start, stop in pairwise([*starts, body])]
+    found = [(0, head, head), *whole, (body, length, length - body)]
+    return [piece for piece in found if piece[1] > piece[0]]
 
 
 def append_one(x: Tensor) -> Tensor:

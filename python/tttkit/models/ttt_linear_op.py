@@ -16,6 +16,8 @@ from tttkit.models.ttt_triton import backward_kernel, forward_kernel
 
 _MIN_TILE = 16
 """What a product of tiles takes at least."""
+OPTIONS = {"enable_fp_fusion": True}
+"""Of the compiler: product and sum are one instruction. Triton 3.9 warns where that is left open, 3.10 takes two."""
 BACKWARD_WARPS = 8
 """With 4, as the forward kernel has, the compiler for sm_90 runs out of registers."""
 
@@ -45,12 +47,14 @@ def ttt_linear_scan(
     num_chunks, num_programs, size, head_dim = queries.shape
     output, after = torch.empty_like(queries), torch.empty_like(weight)
     starts = weight.new_empty(num_chunks if keep else 0, *weight.shape)
-    forward_kernel[(num_programs,)](
-        queries, keys, values, rates, factors, scale, shift, weight, weight if pending is None else pending,
-        output, after, starts, eps, num_chunks, num_programs,
-        C=size, D=head_dim, **tiles(size, head_dim),
-        HAS_PENDING=pending is not None, CLOSES=closes, KEEP=keep, PRODUCTS=_products(bf16),
-    )  # fmt: skip
+    # Triton launches on the current device
+    with torch.cuda.device_of(queries):  # type: ignore[no-untyped-call]
+        forward_kernel[(num_programs,)](
+            queries, keys, values, rates, factors, scale, shift, weight, weight if pending is None else pending,
+            output, after, starts, eps, num_chunks, num_programs,
+            C=size, D=head_dim, **tiles(size, head_dim),
+            HAS_PENDING=pending is not None, CLOSES=closes, KEEP=keep, PRODUCTS=_products(bf16), **OPTIONS,
+        )  # fmt: skip
     return output, after, starts
 
 
@@ -75,13 +79,14 @@ def ttt_linear_scan_backward(
     num_chunks, num_programs, size, head_dim = queries.shape
     grads = _new_gradients(queries, rates, scale, starts, pending)
     forward_inputs = (queries, keys, values, rates, factors, scale, shift, starts)
-    backward_kernel[(num_programs,)](
-        *forward_inputs, starts if pending is None else pending,
-        grad_output, starts if grad_after is None else grad_after, *grads, eps, num_chunks, num_programs,
-        C=size, D=head_dim, **tiles(size, head_dim),
-        HAS_PENDING=pending is not None, CLOSES=closes, HAS_GRAD_AFTER=grad_after is not None, PRODUCTS=_products(bf16),
-        num_warps=BACKWARD_WARPS,
-    )  # fmt: skip
+    with torch.cuda.device_of(queries):  # type: ignore[no-untyped-call]
+        backward_kernel[(num_programs,)](
+            *forward_inputs, starts if pending is None else pending,
+            grad_output, starts if grad_after is None else grad_after, *grads, eps, num_chunks, num_programs,
+            C=size, D=head_dim, **tiles(size, head_dim),
+            HAS_PENDING=pending is not None, CLOSES=closes, HAS_GRAD_AFTER=grad_after is not None,
+            PRODUCTS=_products(bf16), num_warps=BACKWARD_WARPS, **OPTIONS,
+        )  # fmt: skip
     return grads
 
 

@@ -30,7 +30,8 @@ def reference_forward(layer: TTTLayer, y: Tensor) -> Tensor:
     for b in range(y.shape[0]):
         heads = [_one_head(layer, h, y[b], queries[b], keys[b], values[b]) for h in heads_range]
         rows.append(torch.cat(heads, dim=-1))  # (L, D)
-    read = layer.post_norm(torch.stack(rows))
+    post_norm = layer.post_norm
+    read = F.layer_norm(torch.stack(rows), (y.shape[-1],), post_norm.weight, post_norm.bias, EPS)
     if layer.config.use_gate:
         read = read * F.gelu(layer.g_proj(y), approximate="tanh")
     output: Tensor = layer.o_proj(read)

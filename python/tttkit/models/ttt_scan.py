@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,7 +13,15 @@ from tttkit.models.ttt_inner import Chunks, Matrices, ScanResult, scan_linear, s
 if TYPE_CHECKING:
     from tttkit.model_config import ModelConfig
 
-_HAS_TRITON = importlib.util.find_spec("triton") is not None
+
+def triton_obstacle() -> str | None:
+    """What Triton lacks on this machine, in a few words: itself, or the compiler that it starts its kernels through."""
+    if importlib.util.find_spec("triton") is None:
+        return "no Triton found"
+    return None if shutil.which("gcc") or shutil.which("clang") else "no C compiler found"
+
+
+_TRITON_OBSTACLE = triton_obstacle()
 _MAX_TILE = 64 * 64
 """Most numbers of a piece, C x d in powers of two, that the kernel's registers and shared memory hold."""
 
@@ -38,7 +47,7 @@ def fused_obstacle(config: ModelConfig, device_type: str, dtype: torch.dtype) ->
         return "none for float64"
     if _power_of_two(config.mini_batch_size) * _power_of_two(config.head_dim) > _MAX_TILE:
         return f"none for mini-batches of {config.mini_batch_size} with heads of {config.head_dim}"
-    return None if _HAS_TRITON else "no Triton found"
+    return _TRITON_OBSTACLE
 
 
 def _power_of_two(extent: int) -> int:

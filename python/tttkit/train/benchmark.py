@@ -26,6 +26,7 @@ from tttkit.errors import UsageError
 from tttkit.model_config import ModelConfig
 from tttkit.models import LanguageModel, build_model, compiled, to_official
 from tttkit.models.convert import official_config
+from tttkit.train.graph import WARM_UP_CALLS, StepGraph
 from tttkit.train.optim import build_optimizer
 from tttkit.train.utilization import flop_per_token, peak_flop_per_second, synchronize
 
@@ -49,8 +50,10 @@ class TrainSpeed:
     """What `measure_training` found. Seconds are medians."""
 
     contestants: list[Contestant]
+    step_seconds: float
+    """A whole step of the first contestant, as the trainer takes it: of a GPU one CUDA graph."""
     parts: dict[str, float]
-    """Seconds of a whole step of the first contestant: forward, backward, clip, optimizer."""
+    """Seconds of the parts of such a step, each awaited and none in a graph: forward, backward, clip, optimizer."""
     tokens_per_step: int
     flop_per_step: float
     peak_flop_per_second: float
@@ -58,11 +61,6 @@ class TrainSpeed:
     peak_memory_bytes: int
     device: str
     num_threads: int
-
-    @property
-    def step_seconds(self) -> float:
-        """Seconds of a whole step."""
-        return sum(self.parts.values())
 
     @property
     def mfu(self) -> float:
@@ -118,9 +116,11 @@ def measure_training(
         for runner, times, loss in zip(runners, seconds, losses, strict=True)
     ]
     del runners[1:]
+    optimizer = build_optimizer(model, OptimizerConfig())
     return TrainSpeed(
         contestants=contestants,
-        parts=_parts(runners[0], ids, precision, rounds, device),
+        parts=_parts(runners[0], optimizer, ids, precision, rounds, device),
+        step_seconds=_step_seconds(runners[0], optimizer, ids.cpu(), precision, rounds, device),
         tokens_per_step=batch_size * window,
         flop_per_step=batch_size * window * flop_per_token(config, window),
         peak_flop_per_second=peak_flop_per_second(device, precision, rounds=rounds),
@@ -178,9 +178,46 @@ def _pass(runner: _Runner, ids: Tensor, precision: str) -> Tensor:
     return loss.detach()
 
 
-def _parts(runner: _Runner, ids: Tensor, precision: str, rounds: int, device: torch.device) -> dict[str, float]:
-    """Seconds of the parts of a whole step."""
-    optimizer = build_optimizer(runner.module, OptimizerConfig())
+def _step_seconds(
+    runner: _Runner,
+    optimizer: torch.optim.Optimizer,
+    windows: Tensor,
+    precision: str,
+    rounds: int,
+    device: torch.device,
+) -> float:
+    """Seconds of a whole step, from windows on the CPU to new weights."""
+
+    def step(windows: Tensor) -> Tensor:
+        loss = _loss(runner, windows.to(device, non_blocking=True), precision)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(runner.module.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return loss.detach()
+
+    graph = StepGraph(step, enabled=device.type == "cuda")
+
+    def run() -> None:
+        if graph.is_ready(windows):
+            graph(windows)
+        else:
+            with graph.warm_up():
+                step(windows)
+
+    for _ in range(WARM_UP_CALLS + 1 if device.type == "cuda" else 0):  # the last one records
+        run()
+    return median(_clock(run, device) for _ in range(rounds))
+
+
+def _parts(
+    runner: _Runner,
+    optimizer: torch.optim.Optimizer,
+    ids: Tensor,
+    precision: str,
+    rounds: int,
+    device: torch.device,
+) -> dict[str, float]:
     found: dict[str, list[float]] = {"forward": [], "backward": [], "clip": [], "optimizer": []}
     for index in range(rounds + 1):
         losses: list[Tensor] = []

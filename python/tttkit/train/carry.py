@@ -8,6 +8,7 @@ the micro-batch: accumulation reads the same lanes as one large batch would.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -115,10 +116,11 @@ class Lanes:
         # positions repeat, so that compiled code sees one only; of the text, a TTT layer counts the place in a window
         self._state = ModelState(position=self._window, layers=joined.layers)
 
-    def is_finite(self) -> bool:
-        """Whether the fast weights that the next windows would start from are."""
+    def health(self) -> Tensor:
+        """0, or NaN where the fast weights that the next windows would start from are not finite; on their device."""
         tensors = [tensor for state in self._after for layer in state.layers for tensor in layer.values()]
-        return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+        finite = torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all()
+        return torch.where(finite, 0.0, math.nan)
 
     def forget(self) -> None:
         """The update was left out, its numbers were not finite: all lanes start afresh."""

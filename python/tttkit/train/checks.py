@@ -43,7 +43,7 @@ def resolve(config: Config, manifest: Manifest, *, explicit_vocab_size: int | No
             f"model.vocab_size is {explicit_vocab_size}, but the data's tokenizer has {manifest.vocab_size} tokens",
             hint="leave model.vocab_size out: it is taken from DATA",
         )
-    device = resolve_device(config.train.device)
+    device = resolve_device(config.train.device, exact=config.train.precision == "fp32")
     precision = config.train.precision or ("bf16" if device.startswith("cuda") else "fp32")
     return dataclasses.replace(
         config,

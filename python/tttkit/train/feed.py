@@ -53,6 +53,11 @@ class Feed:
         """Training window of the last update, in tokens."""
         return self._source.stage.window
 
+    @property
+    def in_lanes(self) -> bool:
+        """Whether the last update read lanes, which the next one goes on from."""
+        return self._lanes is not None
+
     def windows(self, step: int) -> Tensor:
         """All windows of update `step` (from 1), int64 (windows, W + 1)."""
         source = self._at(step)
@@ -69,9 +74,9 @@ class Feed:
         """Final hidden states (b, W, D) of the next b windows of the update, given without their last token."""
         return self._run.hidden(inputs) if self._lanes is None else self._lanes.hidden(inputs)
 
-    def is_finite(self) -> bool:
-        """Whether what the update leaves to the next one is: fast weights may blow up where no loss does."""
-        return self._lanes is None or self._lanes.is_finite()
+    def health(self) -> Tensor | float:
+        """0, or NaN where what the update leaves to the next one is not finite: fast weights may blow up unseen."""
+        return 0.0 if self._lanes is None else self._lanes.health()
 
     def settle(self, *, applied: bool) -> None:
         """The update is over: lanes go on from where they are, or afresh where it was left out as not finite."""

@@ -23,6 +23,7 @@ class StepRecords:
         self._config = config
         self._feed = feed
         self._pace = pace
+        self._still: set[int] = set()
         self._utilization = Utilization(
             config.model, window=config.train.window, tokens_per_step=config.train.tokens_per_step,
             precision=config.train.precision, device=device,
@@ -48,3 +49,15 @@ class StepRecords:
         if progress.step % self._config.train.inner_loss_every == 0:
             record |= self._feed.inner_record()
         return record
+
+    def warning(self, record: dict[str, Any]) -> str | None:
+        """What to tell the user of a record: once of each layer whose fast weights move no more."""
+        still = {layer for layer, norm in enumerate(record.get("fast_weight_norm", [])) if norm == 0} - self._still
+        if not still:
+            return None
+        self._still |= still
+        names = ", ".join(str(layer) for layer in sorted(still))
+        return (
+            f"layer {names} keeps nothing from one mini-batch to the next: its last position factor, "
+            f"1/C + learnable_token_idx, has reached 0, where no gradient moves it any more"
+        )

@@ -242,6 +242,8 @@ class Trainer:
             self.metadata.verify_segment(self.proof.verified)
         self.log.metrics(record)
         self.report({"event": "step", **record})
+        if (warning := self._records.warning(record)) is not None:
+            self._warn(warning)
 
     def _finish(self, reason: str) -> str:
         """Write what the run came to. Raises DiskFullError, OSError: the next call goes on from the last state."""

@@ -1,7 +1,7 @@
 """One optimizer update over batch_size x grad_accumulation windows, applied only when all its numbers are finite.
 
 The device decides that by itself, so that a GPU never waits for the host: what updates came to is read when the caller
-wants it, and in between a whole update is one CUDA graph (`graph.py`). A CPU is read after every update.
+wants it, and in between a whole update is one CUDA graph (`graph.py`). A CPU is read after every update, as lanes are.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Updater:
         self._device = device
         self._auto_microbatch = auto_microbatch
         self.feed = Feed(model, split, config.train)
-        self._reads_at_once = device.type == "cpu" or config.train.carry == "lanes"  # lanes go on from what was applied
+        self._reads_at_once = device.type == "cpu"
         self._unread: list[tuple[int, float, torch.Tensor]] = []
         self._started = 0.0
         self.restart(None)
@@ -89,13 +89,18 @@ class Updater:
         self._model.train()
         set_learning_rate(self._optimizer, rate)
         windows = self.feed.windows(step)
-        if self._graph.is_ready(windows):
+        if self._reads_at_once or self.feed.in_lanes:  # lanes go on from what was applied
+            read = True
+            self._graph.forget()
+            found = self._apply(self._gradients(step, windows, between))
+        elif self._graph.is_ready(windows):
             between()
             found = self._graph(windows)
         else:
-            found = self._apply(self._gradients(step, windows, between))
+            with self._graph.warm_up():
+                found = self._apply(self._gradients(step, windows, between))
         self._unread.append((step, rate, found))
-        return self.read() if read or self._reads_at_once else []
+        return self.read() if read else []
 
     def read(self) -> list[Update]:
         """What the updates since the last call came to, in order; waits for the device."""
@@ -107,6 +112,7 @@ class Updater:
         updates = []
         for (step, rate, _), (loss, grad_norm, carried) in zip(unread, values, strict=True):
             applied = all(math.isfinite(value) for value in (loss, grad_norm, carried))
+            # of lanes the last word counts: what was read late before their first update is settled with it
             self.feed.settle(applied=applied)
             updates.append(
                 Update(step=step, rate=rate, loss=loss, grad_norm=grad_norm, applied=applied, seconds=seconds)
@@ -121,7 +127,7 @@ class Updater:
         """Clip, and let the optimizer step where all is finite: loss, gradient norm, and 0 or a NaN of the lanes."""
         limit = self._config.optimizer.max_grad_norm or math.inf
         grad_norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), limit)
-        carried = torch.full_like(loss, 0.0 if self.feed.is_finite() else math.nan)
+        carried = torch.zeros_like(loss) + self.feed.health()
         found = torch.stack((loss, grad_norm.double(), carried))
         # the fused kernel leaves weights and moments alone where this is 1
         self._optimizer.found_inf = (~found.isfinite().all()).float()  # type: ignore[attr-defined]

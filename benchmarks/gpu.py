@@ -1,0 +1,173 @@
+"""Everything that only a GPU can show, in one call or part by part; on a CPU the same at tiny sizes, in seconds.
+
+    python benchmarks/gpu.py [cuda|cpu] [parity|step|evaluation|resume]...
+
+parity      the model on the device against float32 on the CPU, by the rounding of its products
+step        the reference step of 2,048 tokens: steps/s, MFU, breakdown, beside the Transformer; goal 60 on an H200
+evaluation  64 sequences of 20 windows in exact sliding windows; goal 5 s on an H200
+resume      two equal runs, and one that died and went on: are their weights the same bits?
+
+The kernels alone: `pytest tests/models/test_ttt_linear_op.py`; beside the official code: `bench train --official`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from tttkit.data import prepare_dataset
+from tttkit.device import prepare_cpu, resolve_device
+from tttkit.evaluate import token_nll
+from tttkit.models import LanguageModel, ModelConfig, build_model, compiled
+from tttkit.train.benchmark import measure_training
+from tttkit.train.start import train
+
+TINY = {
+    "vocab_size": 512, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2
+}  # fmt: skip
+ROUNDINGS = (("float32", "highest", False), ("tf32", "high", False), ("bf16", "high", True))
+NUM_STEPS, SAVED_AT, DIED_AT = 30, 10, 17
+
+
+class Device:
+    """Where to measure, and how much: the reference sizes on a GPU, tiny ones on a CPU."""
+
+    def __init__(self, name: str) -> None:
+        prepare_cpu()
+        self.name = resolve_device(name)
+        self.is_gpu = self.name.startswith("cuda")
+        self.windows = 32 if self.is_gpu else 2
+        self.sequences = 64 if self.is_gpu else 2
+        self.multiple = 20 if self.is_gpu else 3
+        self.rounds = 20 if self.is_gpu else 1
+        self.sizes = {} if self.is_gpu else TINY
+
+    def config(self, kind: str = "linear") -> ModelConfig:
+        return ModelConfig.preset("ttt-125m", ttt_layer_type=kind, **self.sizes)
+
+
+def random_ids(config: ModelConfig, rows: int, length: int) -> torch.Tensor:
+    return torch.randint(0, config.vocab_size, (rows, length), generator=torch.Generator().manual_seed(0))
+
+
+def relative(found: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
+    """Norm of the difference of two lists of tensors over the norm of the second."""
+    pairs = zip(found, expected, strict=True)
+    squares = sum(float((a.detach().cpu() - b.detach().cpu()).square().sum()) for a, b in pairs)
+    return (squares / sum(float(b.detach().square().sum()) for b in expected)) ** 0.5
+
+
+def outputs(model: LanguageModel, ids: torch.Tensor, *, bf16: bool) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Logits, and the gradients of the loss, of windows of odd length through the code that trains."""
+    run = compiled(model)
+    inputs = ids.to(model.device)
+    with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bf16):
+        hidden = run.hidden(inputs[:, :-1])
+        loss = model.loss(hidden, inputs[:, 1:])
+    gradients = torch.autograd.grad(loss, list(model.parameters()))
+    return model.head(hidden).detach(), list(gradients)
+
+
+def parity(device: Device) -> None:
+    for kind in ("linear", "mlp"):
+        model = build_model(device.config(kind), seed=0)
+        ids = random_ids(model.config, 2, 55)
+        logits, gradients = outputs(model, ids, bf16=False)
+        model.to(device.name)
+        before = torch.get_float32_matmul_precision()
+        for name, products, bf16 in ROUNDINGS if device.is_gpu else ROUNDINGS[::2]:
+            if device.is_gpu:
+                torch.set_float32_matmul_precision(products)
+            found = outputs(model, ids, bf16=bf16)
+            print(
+                f"parity ttt-{kind} {name:8} logits {float((found[0].cpu() - logits).abs().max()):.1e} at most, "
+                f"gradients {relative(found[1], gradients):.1e}",
+                flush=True,
+            )
+        torch.set_float32_matmul_precision(before)
+
+
+def step(device: Device) -> None:
+    for kind in ("linear", "mlp"):
+        speed = measure_training(
+            device.config(kind), window=64, batch_size=device.windows, rounds=device.rounds,
+            device=torch.device(device.name), precision="bf16", compile_blocks=device.is_gpu,
+        )  # fmt: skip
+        shares = ", ".join(f"{name} {1000 * seconds:.2f}" for name, seconds in speed.parts.items())
+        print(
+            f"step ttt-{kind} of {speed.tokens_per_step} tokens on {speed.device}: "
+            f"{1 / speed.step_seconds:.1f} steps/s, MFU {speed.mfu:.1%} "
+            f"of {speed.peak_flop_per_second / 1e12:.3g} TFLOP/s, "
+            f"{speed.peak_memory_bytes / 1e9:.1f} GB; ms one by one: {shares}"
+        )
+        for row in speed.contestants:
+            print(
+                f"  {row.name}: {1000 * row.seconds:.2f} ms forward and backward, {row.ratio:.3f} ({row.how})",
+                flush=True,
+            )
+
+
+def evaluation(device: Device) -> None:
+    model = build_model(device.config(), seed=0).to(device.name)
+    tokens = random_ids(model.config, device.sequences, 64 * device.multiple + 1)
+    token_nll(model, tokens[:1], "sw")  # compiles the kernels
+    for context in ("sw", "sw_aligned", "reset", "full"):
+        started = time.perf_counter()
+        token_nll(model, tokens, context)
+        seconds = time.perf_counter() - started
+        print(f"evaluation of {len(tokens)} sequences of {device.multiple} x W, {context}: {seconds:.2f} s", flush=True)
+
+
+def resume(device: Device) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        text = "\n".join(str(number * number) for number in range(60_000))
+        (root / "text.txt").write_text(text)
+        prepare_dataset([str(root / "text.txt")], root / "data", tokenizer="bpe:300", documents="line")
+        model = {key: value for key, value in device.config().to_dict().items() if key != "vocab_size"}
+        values = {
+            "model": model,
+            "data": {"path": str(root / "data")},
+            "train": {
+                "max_steps": NUM_STEPS, "save_every": SAVED_AT, "batch_size": device.windows, "device": device.name,
+                "log_every": 1,
+            },
+            "evaluation": {"num_checkpoints": 0},
+        }  # fmt: skip
+        for name in ("first", "second"):
+            train(values, root / name, report=_ignore)
+        with contextlib.suppress(_DeathError):
+            train(values, root / "died", report=_die)
+        train(values, root / "died", report=_ignore)
+        weights = {
+            name: (root / name / "final_model/model.safetensors").read_bytes() for name in ("first", "second", "died")
+        }
+    for name, what in (("second", "an equal run"), ("died", f"died at {DIED_AT}, went on from {SAVED_AT}")):
+        same = weights[name] == weights["first"]
+        print(f"resume: {what}: {'the same bits' if same else 'OTHER BITS'} after {NUM_STEPS} steps", flush=True)
+
+
+class _DeathError(Exception):
+    """Ends a run as a kill would, but for what is in memory."""
+
+
+def _ignore(_: object) -> None:
+    """Hear no report."""
+
+
+def _die(event: dict[str, object]) -> None:
+    if event["event"] == "step" and event["step"] == DIED_AT:
+        raise _DeathError
+
+
+PARTS = {"parity": parity, "step": step, "evaluation": evaluation, "resume": resume}
+
+arguments = sys.argv[1:]
+where = Device(arguments.pop(0) if arguments and arguments[0] not in PARTS else "cuda")
+for part in arguments or PARTS:
+    PARTS[part](where)
