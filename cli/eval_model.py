@@ -17,7 +17,7 @@ from tttkit.rundir import RunDirectory, exclusive
 
 from .console import progress_bar
 
-SCHEMA = 2
+SCHEMA = 3
 """Counts up when equal weights, data and protocol would give other files."""
 
 
@@ -91,17 +91,22 @@ def _measure(
     directory: Path,
     extra: dict[str, Any],
 ) -> tuple[dict[str, Any], list[Path]]:
-    from tttkit.evaluate.blocks import NllBlocks
+    from tttkit.evaluate.blocks import NllBlocks, share_of
     from tttkit.evaluate.checkpoint import evaluate_model, write_checkpoint
+    from tttkit.evaluate.plan import costs
     from tttkit.evaluate.whole_split import nll_by_slot, score_split
     from tttkit.report.plots import chunk_eval_name, plot_chunk_eval
 
     started = time.perf_counter()
     blocks = NllBlocks.beside(directory, extra["evaluation_key"])
-    with _EvalProgress(path) as progress:
-        evaluation = evaluate_model(model, split, protocol, window=window, progress=progress.update, blocks=blocks)
-        whole = score_split(model, split, stride=window)
     size = model.config.mini_batch_size
+    contexts = sum(costs(protocol, window, size).values())
+    share = contexts / (contexts + split.num_tokens)  # of the evaluation in its contexts; the rest is the whole split
+    with _EvalProgress(path) as progress:
+        tick = share_of(progress.update, 0.0, share)
+        evaluation = evaluate_model(model, split, protocol, window=window, progress=tick, blocks=blocks)
+        tick = share_of(progress.update, share, 1 - share)
+        whole = score_split(model, split, stride=window, progress=tick, blocks=blocks)
     extra |= {
         "eval_seconds": time.perf_counter() - started,
         "mini_batch_size": size,
