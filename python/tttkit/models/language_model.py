@@ -57,10 +57,8 @@ class Block(nn.Module):
             x = x + mixed
             if state is not None:
                 after["past_conv"] = past
-        read, rest = self.seq_modeling_block(self.seq_norm(x), state, position)
-        if last is not None:
-            x, read = x[:, -last:], read[:, -last:]
-        x = x + read
+        read, rest = self.seq_modeling_block(self.seq_norm(x), state, position, last)
+        x = (x if last is None else x[:, -last:]) + read
         return x + self.mlp(self.ffn_norm(x)), {**after, **rest}
 
 
