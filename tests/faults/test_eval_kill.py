@@ -1,4 +1,4 @@
-"""A4 for the long passes of `tttkit eval checkpoint`: killed within one, it goes on from the blocks that are finished."""
+"""A4 for the long passes of `tttkit eval checkpoint`: killed within one, it goes on from what is finished."""
 
 from __future__ import annotations
 

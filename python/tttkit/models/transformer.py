@@ -45,7 +45,8 @@ class CausalAttention(SequenceLayer):
     ) -> tuple[Tensor, LayerState]:
         """Attend, as `SequenceLayer.forward` says."""
         asking = y if last is None else y[:, -last:]
-        queries, keys, values = self._heads(self.q_proj(asking)), self._heads(self.k_proj(y)), self._heads(self.v_proj(y))
+        queries = self._heads(self.q_proj(asking))
+        keys, values = self._heads(self.k_proj(y)), self._heads(self.v_proj(y))
         positions = torch.arange(position, position + y.shape[1], device=y.device)
         cos, sin = rotary_tables(positions, self.config.head_dim, self.config.rope_theta)
         length = queries.shape[2]
