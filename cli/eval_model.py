@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from pathlib import Path
 from typing import Any, Self
@@ -124,12 +125,14 @@ def _protocol(request: Request, window: int, num_tokens: int) -> Any:
     from tttkit.config import build_config
 
     max_length = request.max_length or 20 * window
+    # The stride is such that a chunk ends at every multiple of the window.
+    size = min(16, window)
     values = {
         "max_length": max_length,
         "num_sequences": request.num_sequences or max(1, num_tokens // (max_length + 1)),
         "sw_mode": request.sw_mode,
-        "chunk_size": min(16, window),
-        "chunk_stride": min(16, window),
+        "chunk_size": size,
+        "chunk_stride": math.gcd(size, window),
     }
     sections = {"model": {"mini_batch_size": 1}, "train": {"window": window}, "evaluation": values}
     return build_config(sections).evaluation

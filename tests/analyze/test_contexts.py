@@ -32,7 +32,10 @@ def by_position(finding):
 
 def test_full_wins_only_where_it_beats_all_three(make_run):
     record = make_run([100], planted(lambda context, _, c: 0.3 if c < 4 else 0.3 if context == "sw" else 0.0))
-    found = by_position(contexts.winners(record))
+    finding = contexts.winners(record)
+    found = by_position(finding)
+    assert finding.verdict == "2xW full, 5xW none, 10xW none, 20xW none"
+    assert "1 x W" not in finding.statement
     assert found == {"1 x W": "equal by construction", "2 x W": "full", "5 x W": "no difference found",
                      "10 x W": "no difference found", "20 x W": "no difference found"}  # fmt: skip
 

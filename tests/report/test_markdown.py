@@ -43,6 +43,17 @@ def test_success_criteria_are_computed(record):
     assert marks["Plateau reached"] in (None, True, False)
 
 
+def test_a_threshold_that_was_passed_counts_though_the_run_ends_above_it(make_run):  # noqa: F811
+    def nll(context, step, generator):
+        return planted(lambda *_: 0.0)(context, step, generator) + (step == 300)
+
+    record = make_run([0, 100, 200, 300], nll)
+    met, text = criteria(record, find(record))[3]
+    best, last = (record.checkpoints[index].summary["selection_ppl"] for index in (0, -1))
+    assert best < 100 < last < 200
+    assert (met, text) == (True, f"PPL@1xW under 100: best {best:,.2f}, last {last:,.2f} (selection_ppl)")
+
+
 def test_what_is_missing_is_said(record):
     for item in record.checkpoints:
         (item.directory / "chunk_nll.safetensors").unlink()
