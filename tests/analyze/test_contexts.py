@@ -93,6 +93,10 @@ def test_crossover_step_persistent_or_excursion(make_run, effect, verdict):
     assert found.verdict == verdict
     if verdict == "persistent":
         assert {row["between_steps"] for row in found.rows} == {"1,000 … 1,500"}
+        assert "Last shown: sw better than full at 2 x W," in found.statement
+    else:
+        assert "reset better" not in found.statement
+        assert "full better than reset at 20 x W" in found.statement
 
 
 def test_nothing_planted_gives_nothing_in_95_of_100_searches():

@@ -64,10 +64,11 @@ def test_the_last_of_many_evaluations_is_in_the_table(make_run):  # noqa: F811
 
 
 def test_the_environment_without_what_says_nothing_about_the_result(record):
-    environment = {"host": "my-machine", "torch": "2.12", "num_threads": 1}
+    environment = {"host": "my-machine", "boot_id": "my-boot", "torch": "2.12", "num_threads": 1}
     text = render(dataclasses.replace(record, metadata={"environment": environment}), find(record))
     assert "| torch | 2.12 |" in text
     assert "my-machine" not in text
+    assert "my-boot" not in text
 
 
 def test_what_is_missing_is_said(record):

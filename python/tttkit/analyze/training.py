@@ -165,7 +165,7 @@ def _conclude(by_curve: dict[tuple[str, int], Signs], rule: str, evidence: str) 
         changes = sign_changes(signs)
         kind = "none" if not changes else "persistent" if len(changes) == 1 else "excursion"
         sure = [int(sign) for sign in signs if sign]
-        last = {1: "full better", -1: f"{name} better"}.get(sure[-1] if sure else 0, _NONE_SHOWN)
+        last = {1: f"full better than {name}", -1: f"{name} better than full"}.get(sure[-1] if sure else 0, _NONE_SHOWN)
         where = "; ".join(f"{steps[before]:,} … {steps[after]:,}" for before, after, _ in changes) or None
         kinds.append(kind)
         rows.append({"context": name, "position": f"{multiple} x W", "crossover": kind, "between_steps": where,

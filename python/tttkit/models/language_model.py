@@ -105,7 +105,7 @@ class LanguageModel(nn.Module):
     ) -> Tensor:
         """Final hidden states (B, L, D), ready for `head`; `blocks` are compiled stand-ins for the model's own.
 
-        With `last` those of the last positions only, (B, last, D), which spares the last layer's feed-forward the rest.
+        With `last` those of the last positions only, (B, last, D): what only the others need the last layer leaves out.
         """
         x = self._embed(input_ids)
         run: Sequence[BlockFunction] = list(self.model.layers) if blocks is None else blocks
