@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from pathlib import Path
 from typing import Any, Self
@@ -17,7 +18,7 @@ from tttkit.rundir import RunDirectory, exclusive
 
 from .console import progress_bar
 
-SCHEMA = 2
+SCHEMA = 3
 """Counts up when equal weights, data and protocol would give other files."""
 
 
@@ -91,17 +92,22 @@ def _measure(
     directory: Path,
     extra: dict[str, Any],
 ) -> tuple[dict[str, Any], list[Path]]:
-    from tttkit.evaluate.blocks import NllBlocks
+    from tttkit.evaluate.blocks import NllBlocks, share_of
     from tttkit.evaluate.checkpoint import evaluate_model, write_checkpoint
+    from tttkit.evaluate.plan import costs
     from tttkit.evaluate.whole_split import nll_by_slot, score_split
     from tttkit.report.plots import chunk_eval_name, plot_chunk_eval
 
     started = time.perf_counter()
     blocks = NllBlocks.beside(directory, extra["evaluation_key"])
-    with _EvalProgress(path) as progress:
-        evaluation = evaluate_model(model, split, protocol, window=window, progress=progress.update, blocks=blocks)
-        whole = score_split(model, split, stride=window)
     size = model.config.mini_batch_size
+    contexts = sum(costs(protocol, window, size).values())
+    share = contexts / (contexts + split.num_tokens)  # of the evaluation in its contexts; the rest is the whole split
+    with _EvalProgress(path) as progress:
+        tick = share_of(progress.update, 0.0, share)
+        evaluation = evaluate_model(model, split, protocol, window=window, progress=tick, blocks=blocks)
+        tick = share_of(progress.update, share, 1 - share)
+        whole = score_split(model, split, stride=window, progress=tick, blocks=blocks)
     extra |= {
         "eval_seconds": time.perf_counter() - started,
         "mini_batch_size": size,
@@ -119,12 +125,14 @@ def _protocol(request: Request, window: int, num_tokens: int) -> Any:
     from tttkit.config import build_config
 
     max_length = request.max_length or 20 * window
+    # The stride is such that a chunk ends at every multiple of the window.
+    size = min(16, window)
     values = {
         "max_length": max_length,
         "num_sequences": request.num_sequences or max(1, num_tokens // (max_length + 1)),
         "sw_mode": request.sw_mode,
-        "chunk_size": min(16, window),
-        "chunk_stride": min(16, window),
+        "chunk_size": size,
+        "chunk_stride": math.gcd(size, window),
     }
     sections = {"model": {"mini_batch_size": 1}, "train": {"window": window}, "evaluation": values}
     return build_config(sections).evaluation

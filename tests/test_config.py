@@ -39,6 +39,9 @@ def test_reference_run_is_the_one_of_the_design():
         ({"early_stopping": {"min_delta": "soon"}}, "got `soon`", None),
         ({"model": {"hidden_size": 100, "num_attention_heads": 3}}, "got 100 and 3", None),
         ({"evaluation": {"max_length": 32}}, "at least train.window, got 32 and 64", None),
+        ({"evaluation": {"chunk_size": 65}}, "evaluation.chunk_size must be at most train.window, got 65 and 64", None),
+        ({"evaluation": {"chunk_size": 24}}, "must be a multiple of evaluation.chunk_stride, got 24 and 16", None),
+        ({"evaluation": {"chunk_size": 48, "chunk_stride": 24}}, "train.window must be a multiple of", None),
     ],
 )
 def test_wrong_values_are_named(values, message, hint):
@@ -47,6 +50,11 @@ def test_wrong_values_are_named(values, message, hint):
     assert message in str(error.value)
     assert error.value.hint == hint
     assert error.value.exit_code == 2
+
+
+def test_chunks_as_long_as_the_window_and_any_without_evaluations():
+    assert build_config({"evaluation": {"chunk_size": 64}}).evaluation.chunk_size == 64
+    assert build_config({"evaluation": {"chunk_size": 65, "num_checkpoints": 0}}).evaluation.chunk_size == 65
 
 
 def test_unknown_names_list_the_known_ones():

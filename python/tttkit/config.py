@@ -195,18 +195,27 @@ class Config:
         if self.train.carry == "none" and self.train.carry_decay != 1.0:
             raise ValueError("train.carry_decay needs train.carry lanes: within a window nothing decays")
         _check_stages(self.train)
-        if self.evaluation.num_checkpoints and self.evaluation.max_length < window:
-            raise ValueError(
-                f"evaluation.max_length must be at least train.window, got {self.evaluation.max_length} and {window}"
-            )
-        if self.evaluation.num_checkpoints and self.evaluation.chunk_size > window:
-            raise ValueError(
-                f"evaluation.chunk_size must be at most train.window, got {self.evaluation.chunk_size} and {window}"
-            )
+        if self.evaluation.num_checkpoints:
+            _check_evaluation(self.evaluation, window)
 
     def to_dict(self) -> dict[str, Any]:
         """All sections as plain values, ready for JSON or TOML."""
         return dataclasses.asdict(self)
+
+
+def _check_evaluation(evaluation: EvaluationConfig, window: int) -> None:
+    """Refuse lengths of which no chunk would end at every multiple of the window, where the labels are."""
+    size, stride, longest = evaluation.chunk_size, evaluation.chunk_stride, evaluation.max_length
+    if longest < window:
+        raise ValueError(f"evaluation.max_length must be at least train.window, got {longest} and {window}")
+    if size > window:
+        raise ValueError(f"evaluation.chunk_size must be at most train.window, got {size} and {window}")
+    for name, length in (("evaluation.chunk_size", size), ("train.window", window)):
+        if length % stride:
+            raise ValueError(
+                f"{name} must be a multiple of evaluation.chunk_stride, got {length} and {stride}: else no chunk ends "
+                f"at each multiple of the window, where the labels are"
+            )
 
 
 def _stage_windows(train: TrainConfig) -> list[tuple[str, int]]:

@@ -185,6 +185,25 @@ mod tests {
     }
 
     #[test]
+    fn same_bits_for_any_number_of_threads() {
+        let (num_rows, row_len) = (700, 800); // more values than a single thread is given
+        assert!(num_rows * row_len > PARALLEL_VALUES);
+        // Of so many sizes that sums are rounded: they show the order.
+        let nll: Vec<f32> = (0..num_rows * row_len)
+            .map(|at| ((at as f32 * 0.7).sin() * 12.0).exp())
+            .collect();
+        for aggregate in [Aggregate::Mean, Aggregate::Median] {
+            let run = |threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let chunks = pool.install(|| CHUNKING.aggregate(&nll, row_len, aggregate).unwrap());
+                chunks.iter().map(|chunk| chunk.nll.to_bits()).collect::<Vec<_>>()
+            };
+            assert_eq!(run(1), run(2));
+            assert_eq!(run(1), run(5));
+        }
+    }
+
+    #[test]
     fn a_chunk_across_the_window_is_cut_only_when_its_center_lies_before() {
         let chunking = Chunking {
             window: 10,

@@ -105,9 +105,10 @@ def test_seeds_give_a_band(make_run):
     (row,) = compare(runs).seeds
     assert (row["seeds"], row["runs"]) == (3, "s1, s2, s3")
     value, low, high = (float(part.strip("[],")) for part in row["full 20xW"].replace(",", "").split())
-    expected = np.exp(np.mean([np.log(run.checkpoints[-1].perplexity("full", 20)) for run in runs]))
-    assert low < value < high
-    assert value == pytest.approx(expected, abs=0.01)
+    logs = np.log([run.checkpoints[-1].perplexity("full", 20) for run in runs])
+    reach = 4.3027 * logs.std(ddof=1) / np.sqrt(3)  # Student's t of two degrees of freedom
+    expected = np.exp([logs.mean(), logs.mean() - reach, logs.mean() + reach])
+    assert [value, low, high] == pytest.approx(expected, abs=0.01)
 
 
 def test_an_earlier_run_beside_ours_is_refused_where_it_must_be(make_run, write):

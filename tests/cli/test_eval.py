@@ -64,8 +64,8 @@ def test_a_killed_evaluation_goes_on_with_the_blocks_it_finished(copy, monkeypat
     assert not (copy / "eval_best_model" / "summary.json").exists()
     calls.append("again")
     assert tttkit("eval", "checkpoint", copy / "best_model", *SMALL).code == 0
-    # selection_ppl scores windows in the full context; of the four contexts only sw was left.
-    assert calls[calls.index("again") + 1 :] == ["full", "sw"]
+    # Neither selection_ppl nor one of the other contexts is computed again; the whole split has a name of its own.
+    assert set(calls[calls.index("again") + 1 :]) == {"sw"}
 
 
 def test_a_damaged_block_is_computed_again(copy, monkeypatch):
@@ -92,7 +92,9 @@ def test_a_damaged_block_is_computed_again(copy, monkeypatch):
 
     monkeypatch.setattr(blocks, "_read", watched)
     assert tttkit("eval", "checkpoint", copy / "best_model", *SMALL).code == 0
-    assert was_there == [("full", False), ("reset", True), ("sw_aligned", False), ("sw", False)]
+    assert list(dict.fromkeys(was_there)) == [
+        ("selection", True), ("full", False), ("reset", True), ("sw_aligned", False), ("sw", False), ("whole", False),
+    ]  # fmt: skip
 
 
 def test_several_models_in_one_table_and_one_plot(copy, finished):
@@ -126,6 +128,13 @@ def test_labels_reach_as_far_as_the_sequences(copy, tiny_data):
     summary = json.loads(answer.out)
     assert [m for m in (1, 20, 50, 100) if summary.get(f"sw_ppl_at_{m}xW")] == [1, 20, 50, 100]
     assert summary["x_pos_at_100xW"] == 1600 - 16 // 2
+
+
+def test_labels_end_at_multiples_of_a_window_that_is_none_of_the_usual_chunk(copy):
+    answer = tttkit("eval", "checkpoint", copy / "best_model", "--window", 24, "--num-sequences", 1, "--json")
+    summary = json.loads(answer.out)
+    assert (summary["chunk_size"], summary["chunk_stride"], summary["eval_max_length"]) == (16, 8, 480)
+    assert [summary[f"x_pos_at_{m}xW"] + 8 for m in (1, 2, 5, 10, 20)] == [24, 48, 120, 240, 480]
 
 
 def test_eval_run_does_what_is_missing_and_nothing_twice(copy):

@@ -24,12 +24,22 @@ def tiny_model(request):
 
 
 @pytest.fixture(scope="session")
-def validation_split(tmp_path_factory):
+def text_data(tmp_path_factory):
+    return tmp_path_factory.mktemp("text") / "data"
+
+
+@pytest.fixture(scope="session")
+def validation_split(text_data):
     """Real text that every machine has: the sources of Python's json package, a byte-level BPE of 300 tokens."""
     source = Path(json.__file__).parent
-    out = tmp_path_factory.mktemp("text") / "data"
-    prepare_dataset([str(source / "*.py")], out, tokenizer="bpe:300", validation_fraction=0.3)
-    return open_split(out, "validation")
+    prepare_dataset([str(source / "*.py")], text_data, tokenizer="bpe:300", validation_fraction=0.3)
+    return open_split(text_data, "validation")
+
+
+@pytest.fixture(scope="session")
+def text_tokenizer(text_data, validation_split):
+    """The tokenizer of that text."""
+    return str(text_data / "tokenizer.json")
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 
 from tests.models.small import small_model
 from tttkit.config import EvaluationConfig
+from tttkit.data import open_split, prepare_dataset
 from tttkit.errors import DataError, UsageError
 from tttkit.evaluate import checkpoint, chunk_perplexity, evaluate_model, paired_bootstrap, token_nll
 from tttkit.evaluate.checkpoint import write_checkpoint
@@ -241,6 +242,17 @@ def test_some_sequences_are_among_all_and_all_are_the_whole_split(validation_spl
         assert len(set(starts)) == count
         assert starts == sorted(set(starts) & set(everywhere.tolist()))
         assert (starts[0], starts[-1]) == (0, everywhere[-1] if count > 1 else 0)
+
+
+def test_a_sequence_that_begins_with_a_document_is_of_that_document(text_model, tmp_path, text_tokenizer):
+    for name in ("a.txt", "b.txt", "c.txt"):
+        (tmp_path / name).write_text("def read(self, size):\n    return self.buffer[:size]\n" * 4)
+    sources = [str(tmp_path / "a.txt")]
+    prepare_dataset(sources, tmp_path / "data", text_tokenizer, validation=[str(tmp_path / "*.txt")])
+    split = open_split(tmp_path / "data", "validation")
+    length = int(split.document_ends[0])
+    asked = protocol(max_length=length - 1, num_sequences=3)
+    assert evaluate_model(text_model, split, asked, window=W).documents.tolist() == [0, 1, 2]
 
 
 def test_intervals_over_documents_are_those_of_whole_documents(exact):

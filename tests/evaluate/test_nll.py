@@ -102,14 +102,28 @@ def test_positions_save_the_other_windows():
     ("context", "read", "scored"),
     [("full", {25}, {25}), ("sw", {W}, {W, 1}), ("sw_aligned", {W, 5}, {W, 4, 1}), ("reset", {W, 1}, {W, 1})],
 )
-def test_the_last_feed_forward_sees_the_scored_positions_only(context, read, scored):
+@pytest.mark.parametrize("part", ["mlp", "seq_modeling_block.o_proj"])
+def test_the_last_layer_computes_the_scored_positions_only(context, read, scored, part):
     """The first window is scored whole in every context; at the end of the text a shorter one is left."""
-    model, tokens = small_model(), random_ids(2, 26)
+    model, tokens = small_model(use_gate=True), random_ids(2, 26)
+    assert lengths_seen(model, part, lambda: token_nll(model, tokens, context, window=W)) == [read, scored]
+
+
+@pytest.mark.parametrize("architecture", ["sw", "transformer"])
+def test_the_last_attention_is_asked_at_the_scored_positions_only(architecture):
+    model, tokens = small_model(architecture=architecture), random_ids(2, 26)
+    for part in ("seq_modeling_block.q_proj", "seq_modeling_block.o_proj", "mlp"):
+        seen = lengths_seen(model, part, lambda: token_nll(model, tokens, "sw", window=W))
+        assert seen == [{W}, {W, 1}], part
+
+
+def lengths_seen(model, part, call):
+    """Lengths that a part of each layer was given during a call."""
     lengths: list[set[int]] = [set() for _ in model.model.layers]
     for layer, seen in zip(model.model.layers, lengths, strict=True):
-        layer.mlp.register_forward_pre_hook(lambda _, x, seen=seen: seen.add(x[0].shape[1]))
-    token_nll(model, tokens, context, window=W)
-    assert lengths == [read, scored]
+        layer.get_submodule(part).register_forward_pre_hook(lambda _, x, seen=seen: seen.add(x[0].shape[1]))
+    call()
+    return lengths
 
 
 def test_batches_do_not_change_the_result(monkeypatch):

@@ -8,10 +8,14 @@ import torch
 
 from tests.models.small import small_model
 from tttkit.errors import DataError
+from tttkit.evaluate import whole_split
 from tttkit.evaluate.whole_split import nll_by_slot, score_split
 
 
-def test_every_token_but_the_first_is_scored_once(text_model, validation_split):
+@pytest.mark.parametrize("block_tokens", [1 << 16, 100, 1])
+def test_every_token_but_the_first_is_scored_once(text_model, validation_split, monkeypatch, block_tokens):
+    """In one block, in many, and in blocks that are shorter than a window: then each holds one."""
+    monkeypatch.setattr(whole_split, "_BLOCK_TOKENS", block_tokens)
     shares = []
     found = score_split(text_model, validation_split, stride=48, progress=shares.append)
     tokens = torch.from_numpy(validation_split.tokens(0, validation_split.num_tokens).astype(np.int64))
@@ -26,6 +30,7 @@ def test_every_token_but_the_first_is_scored_once(text_model, validation_split):
     assert found.token_ppl == pytest.approx(np.exp(total / found.num_tokens), rel=1e-4)
     assert (found.num_words, found.num_bytes) == (validation_split.num_words, validation_split.num_bytes)
     assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1.0)
 
 
 def test_a_model_of_another_vocabulary_is_refused(validation_split):

@@ -96,7 +96,7 @@ def test_an_evaluation_that_lives_is_left_alone(run, dead):
 
 def with_blocks(place: Path, key: str) -> Path:
     blocks = NllBlocks.beside(place, key)
-    blocks.fill("sw", np.zeros((3, 9), np.int64), lambda tokens, progress: tokens[:, 1:].astype("f4"), lambda _: None)
+    blocks.fill("sw", np.zeros((2, 9), np.int64), lambda tokens, progress: tokens[:, 1:].astype("f4"), lambda _: None)
     return blocks.path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import pytest
@@ -41,6 +42,33 @@ def test_success_criteria_are_computed(record):
     assert marks["Early stopping came naturally"] is False
     assert marks["All checkpoints evaluated"] is True
     assert marks["Plateau reached"] in (None, True, False)
+
+
+def test_a_threshold_that_was_passed_counts_though_the_run_ends_above_it(make_run):  # noqa: F811
+    def nll(context, step, generator):
+        return planted(lambda *_: 0.0)(context, step, generator) + (step == 300)
+
+    record = make_run([0, 100, 200, 300], nll)
+    met, text = criteria(record, find(record))[3]
+    best, last = (record.checkpoints[index].summary["selection_ppl"] for index in (0, -1))
+    assert best < 100 < last < 200
+    assert (met, text) == (True, f"PPL@1xW under 100: best {best:,.2f}, last {last:,.2f} (selection_ppl)")
+
+
+def test_the_last_of_many_evaluations_is_in_the_table(make_run):  # noqa: F811
+    record = make_run(list(range(0, 5001, 100)), planted(lambda *_: 0.0, num_sequences=4))
+    rows = render(record, find(record)).split("## Tables")[1].split("## Plots")[0]
+    assert "\n| 0 | 0 |" in rows
+    assert "\n| 5,000 | 10,240,000 |" in rows
+    assert "25 of 51 evaluations." in rows
+
+
+def test_the_environment_without_what_says_nothing_about_the_result(record):
+    environment = {"host": "my-machine", "boot_id": "my-boot", "torch": "2.12", "num_threads": 1}
+    text = render(dataclasses.replace(record, metadata={"environment": environment}), find(record))
+    assert "| torch | 2.12 |" in text
+    assert "my-machine" not in text
+    assert "my-boot" not in text
 
 
 def test_what_is_missing_is_said(record):

@@ -13,8 +13,9 @@ Pairs = dict[tuple[str, str], dict[int, Contest]]
 """(run, context) to label m to its ratio to the first run's full context; above 1 the first run is better."""
 RULE = (
     "the full context of the first run is better where it is below every context of the other, each surely, and worse "
-    "where any of them is surely below it; else no difference was found. A recipe that changes training is judged so, "
-    "against the best context of the fresh-state model at equal tokens, never against its own sw alone."
+    "where any of them is surely below it, by an interval 1.27 times as wide; else no difference was found. A recipe "
+    "that changes training is judged so, against the best context of the fresh-state model at equal tokens, never "
+    "against its own sw alone."
 )
 
 
@@ -71,7 +72,7 @@ def _cell(found: Contest | None) -> str | None:
 def _verdict(pairs: Pairs, first: str, run: str, multiple: int) -> str:
     known = {context: pairs[run, context].get(multiple) for context in PREFIXES if (run, context) in pairs}
     found = [each for each in known.values() if each is not None]
-    ahead = [each for each in found if each.sign < 0]
+    ahead = [each for each in found if each.is_ahead]
     if ahead:
         return f"{min(ahead, key=lambda each: each.ratio).context} of {run} better"
     if len(found) == len(PREFIXES) and all(each.sign > 0 for each in found):

@@ -16,6 +16,10 @@ from tttkit.analyze.trend import Floats, autocorrelation, fit_slope, t_quantile
 
 NUM_BLOCKS = 20
 """Blocks that a curve without intervals is cut into."""
+LEAST_OF_A_BLOCK = 5
+"""Checkpoints of a block, on average, from which its scatter tells something."""
+Signs = tuple[Any, list[int]]
+"""+1, -1 or 0 along training, and the step of each."""
 _NONE_SHOWN = "no difference shown"
 
 
@@ -37,29 +41,32 @@ def crossover_step(record: Record) -> Finding:
     if not curves:
         return _unknown("crossover_step", "No position beyond W was measured.", rule)
     signs = bootstrap(np.concatenate(list(curves.values()), axis=1)).sign(simultaneous=True)
-    by_curve = dict(zip(curves, signs.reshape(len(curves), len(steps)), strict=True))
+    by_curve = {key: (row, steps) for key, row in zip(curves, signs.reshape(len(curves), len(steps)), strict=True)}
     evidence = f"n = {first.documents.size} sequences, the same at {len(steps)} checkpoints"
-    return _conclude(by_curve, steps, rule, evidence)
+    return _conclude(by_curve, rule, evidence)
 
 
 def generalisation_gap(record: Record) -> Finding:
     """PPL@m x W / PPL@1 x W of the full context: its last value with interval, and whether training widens it."""
     rule = (
         "Ratio of perplexities at m x W and 1 x W over the same sequences, 95 % paired bootstrap; trend: a line "
-        "through its logarithm over the second half of training, named where its 95 % interval excludes 0."
+        "through its logarithm over the second half of training, named where its interval excludes 0; these intervals "
+        "hold for all positions together in 95 % of runs."
     )
     sequences = record.checkpoints[-1].sequences()
-    rows: list[dict[str, Any]] = []
+    curves = {}
     for multiple in record.multiples():
-        if multiple == 1:
-            continue
         points = [
             (record.position(item), np.log(far / near))
             for item in record.checkpoints
             if item.step != 0 and (far := item.perplexity("full", multiple)) and (near := item.perplexity("full", 1))
         ]
-        if points:
-            rows.append(_gap_row(multiple, points, _gap_interval(record, sequences, multiple)))
+        if multiple > 1 and points:
+            curves[multiple] = points
+    rows = [
+        _gap_row(multiple, points, _gap_interval(record, sequences, multiple), len(curves))
+        for multiple, points in curves.items()
+    ]
     if not rows:
         return _unknown("generalisation_gap", "No figure beyond 1 x W was kept.", rule)
     last = rows[-1]
@@ -74,10 +81,12 @@ def generalisation_gap(record: Record) -> Finding:
     )  # fmt: skip
 
 
-def _gap_row(multiple: int, points: list[tuple[float, float]], interval: tuple[float, float] | None) -> dict[str, Any]:
+def _gap_row(
+    multiple: int, points: list[tuple[float, float]], interval: tuple[float, float] | None, num_looked_at: int
+) -> dict[str, Any]:
     x, y = (np.array([point[axis] for point in points]) for axis in (0, 1))
     late = x >= 0.5 * x[-1]
-    slope = fit_slope(x[late], y[late])
+    slope = fit_slope(x[late], y[late], num_looked_at)
     trend = "widening" if slope.low > 0 else "narrowing" if slope.high < 0 else "steady or undecided"
     low, high = (None, None) if interval is None else interval
     return {
@@ -117,26 +126,25 @@ def _from_scatter(record: Record) -> Finding:
         f"widened for neighbours that depend on each other and for the number of blocks and labels looked at "
         f"(Bonferroni). It speaks of the sequences evaluated only: how other text would do, this scatter cannot tell."
     )
-    steps = np.array([item.step or 0 for item in record.checkpoints])
-    by_curve: dict[tuple[str, int], Any] = {}
-    centres: list[int] = []
-    multiples = [multiple for multiple in record.multiples() if multiple > 1]
-    if len(steps) < 5 * NUM_BLOCKS or not multiples:
+    curves = {}
+    for multiple in record.multiples():
+        figures = [(item.step or 0, *(item.perplexity(name, multiple) for name in ("full", "sw")))
+                   for item in record.checkpoints]  # fmt: skip
+        known = [(step, np.log(windowed / full)) for step, full, windowed in figures if full and windowed]
+        if multiple > 1 and len(known) >= LEAST_OF_A_BLOCK * NUM_BLOCKS:
+            curves["sw", multiple] = np.array(known)
+    if not curves:
         return _unknown("crossover_step", "NLL by sequence was not kept, and there are too few checkpoints.", rule)
-    for multiple in multiples:
-        full, windowed = ([item.perplexity(name, multiple) for item in record.checkpoints] for name in ("full", "sw"))
-        known = np.array([bool(a and b) for a, b in zip(full, windowed, strict=True)])
-        values = np.log([b / a for a, b in zip(full, windowed, strict=True) if a and b])
-        signs, centres = _block_signs(steps[known], values, NUM_BLOCKS * len(multiples))
-        by_curve["sw", multiple] = signs
-    evidence = f"{len(steps)} checkpoints in {NUM_BLOCKS} blocks, one set of sequences"
-    found = _conclude(by_curve, centres, rule, evidence)
+    looked_at = NUM_BLOCKS * len(curves)
+    signs = {key: _block_signs(curve[:, 0], curve[:, 1], looked_at) for key, curve in curves.items()}
+    most = max(len(curve) for curve in curves.values())
+    found = _conclude(signs, rule, f"{most} checkpoints in {NUM_BLOCKS} blocks, one set of sequences")
     return dataclasses.replace(
         found, statement=f"On the sequences evaluated, which stand for no others: {found.statement}"
     )
 
 
-def _block_signs(steps: Any, values: Floats, num_looked_at: int) -> tuple[Any, list[int]]:
+def _block_signs(steps: Floats, values: Floats, num_looked_at: int) -> Signs:
     signs: list[int] = []
     centres: list[int] = []
     for block in np.array_split(np.arange(values.size), NUM_BLOCKS):
@@ -151,13 +159,13 @@ def _block_signs(steps: Any, values: Floats, num_looked_at: int) -> tuple[Any, l
     return np.array(signs), centres
 
 
-def _conclude(by_curve: dict[tuple[str, int], Any], steps: list[int], rule: str, evidence: str) -> Finding:
+def _conclude(by_curve: dict[tuple[str, int], Signs], rule: str, evidence: str) -> Finding:
     rows, kinds = [], []
-    for (name, multiple), signs in by_curve.items():
+    for (name, multiple), (signs, steps) in by_curve.items():
         changes = sign_changes(signs)
         kind = "none" if not changes else "persistent" if len(changes) == 1 else "excursion"
         sure = [int(sign) for sign in signs if sign]
-        last = {1: "full better", -1: f"{name} better"}.get(sure[-1] if sure else 0, _NONE_SHOWN)
+        last = {1: f"full better than {name}", -1: f"{name} better than full"}.get(sure[-1] if sure else 0, _NONE_SHOWN)
         where = "; ".join(f"{steps[before]:,} … {steps[after]:,}" for before, after, _ in changes) or None
         kinds.append(kind)
         rows.append({"context": name, "position": f"{multiple} x W", "crossover": kind, "between_steps": where,

@@ -23,7 +23,7 @@ class Slope:
 
 
 def fit_slope(x: Floats, y: Floats, num_looked_at: int = 1) -> Slope:
-    """Least squares; the interval is widened by the correlation between neighbouring residuals.
+    """Least squares; where neighbouring residuals depend on each other the interval is that of fewer points.
 
     Of `num_looked_at` slopes together 95 % of the intervals hold all (Bonferroni).
     """
@@ -34,8 +34,9 @@ def fit_slope(x: Floats, y: Floats, num_looked_at: int = 1) -> Slope:
     spread = float(centred @ centred)
     value = float(centred @ y) / spread
     residuals = y - y.mean() - value * centred
-    error = np.sqrt(float(residuals @ residuals) / (count - 2) / spread) * np.sqrt(_inflation(residuals))
-    reach = t_quantile(count - 2, 0.025 / num_looked_at) * error
+    inflation = _inflation(residuals)
+    error = np.sqrt(float(residuals @ residuals) / (count - 2) / spread * inflation)
+    reach = t_quantile(int(count / inflation) - 2, 0.025 / num_looked_at) * error
     return Slope(value=value, low=value - reach, high=value + reach, num_points=count)
 
 
@@ -50,12 +51,12 @@ def t_quantile(degrees: int, tail: float = 0.025) -> float:
 
 
 def autocorrelation(residuals: Floats) -> float:
-    """Correlation of neighbours, corrected for the bias that a fitted line brings, within 0 … 0.9."""
-    total = float(residuals @ residuals)
-    if residuals.size < 8 or total == 0:
+    """Correlation of neighbours within 0 … 0.9, corrected for what a fitted line takes away of it, (2 + 4 r) / n."""
+    total, count = float(residuals @ residuals), residuals.size
+    if count < 8 or total == 0:
         return 0.0
     raw = float(residuals[1:] @ residuals[:-1]) / total
-    return float(np.clip(raw + 2.0 / residuals.size, 0.0, _MOST_CORRELATION))
+    return float(np.clip((raw * count + 2) / (count - 4), 0.0, _MOST_CORRELATION))
 
 
 def _inflation(residuals: Floats) -> float:

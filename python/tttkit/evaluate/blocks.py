@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save
 from tttkit import commits, files
 from tttkit.rundir import BLOCKS_PREFIX, KEY_LENGTH
 
-ROWS = {"full": 64, "reset": 64, "sw_aligned": 16, "sw": 8}
+ROWS = {"selection": 1024, "full": 64, "reset": 64, "sw_aligned": 16, "sw": 2}
 """Sequences of a block: fewer where each costs more."""
 
 
@@ -47,18 +47,25 @@ class NllBlocks:
     def fill(
         self, context: str, sequences: NDArray[np.int64], compute: Compute, progress: Callable[[float], None]
     ) -> NDArray[np.float32]:
-        """NLL of all sequences, each block read where it is there and whole, else computed and kept."""
+        """NLL of all sequences, block by block."""
         count, size, parts = len(sequences), ROWS[context], []
         for first in range(0, count, size):
             rows = sequences[first : first + size]
-            path = self.path / f"{context}-{first:06d}.safetensors"
-            part = _read(path, (rows.shape[0], rows.shape[1] - 1))
-            if part is None:
-                part = compute(rows, progress=_share(progress, first / count, len(rows) / count))
-                files.write_bytes(path, save({"nll": part, "sha256": _digest(part)}))
-            progress((first + len(rows)) / count)
-            parts.append(part)
+            tick = share_of(progress, first / count, len(rows) / count)
+            parts.append(self.block(f"{context}-{first:06d}", rows, compute, tick))
+            tick(1.0)
         return np.concatenate(parts)
+
+    def block(
+        self, name: str, sequences: NDArray[np.int64], compute: Compute, progress: Callable[[float], None]
+    ) -> NDArray[np.float32]:
+        """NLL of some sequences: read where it is there and whole, else computed and kept."""
+        path = self.path / f"{name}.safetensors"
+        part = _read(path, (sequences.shape[0], sequences.shape[1] - 1))
+        if part is None:
+            part = compute(sequences, progress=progress)
+            files.write_bytes(path, save({"nll": part, "sha256": _digest(part)}))
+        return part
 
     def remove(self) -> None:
         """Take the blocks away, once what they are for is written."""
@@ -85,5 +92,6 @@ def _digest(part: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.frombuffer(hashlib.sha256(part.tobytes()).digest(), dtype=np.uint8)
 
 
-def _share(progress: Callable[[float], None], start: float, width: float) -> Callable[[float], None]:
-    return lambda done: progress(start + width * done)
+def share_of(progress: Callable[[float], None] | None, start: float, width: float) -> Callable[[float], None]:
+    """What tells `progress` of a part of the work, from `start` on and `width` of it, given the share of that part."""
+    return lambda done: None if progress is None else progress(start + width * done)

@@ -31,6 +31,7 @@ CONTEXTS: tuple[Context, ...] = ("full", "reset", "sw_aligned", "sw")
 PREFIXES = {"full": "ttt", "sw": "sw", "sw_aligned": "sw_aligned", "reset": "reset"}
 """What a context's keys in summary.json begin with; `full` keeps the earlier system's name."""
 BOOTSTRAP_SEED = 0
+Integers = NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -194,24 +195,26 @@ def evaluate_model(
         if progress is not None:
             progress((done + share * shares[stage]) / total)
 
+    def measure(tokens: Integers, context: Context, positions: Integers | None = None) -> NDArray[np.float32]:
+        compute = partial(token_nll, model, context=context, window=window, positions=positions)
+        return compute(tokens, progress=tick) if blocks is None else blocks.fill(stage, tokens, compute, tick)
+
     stage = "selection"
-    selection_ppl, selection_windows = _selection_ppl(model, split, protocol, window, tick)
+    windows = _selection_windows(split, protocol, window)
+    selection_ppl = _perplexity(measure(windows, "full")[:, window - protocol.chunk_size :])
     done = shares[stage]
     nll: dict[Context, NDArray[np.float32]] = {}
     for context in CONTEXTS:
         stage = context
         positions = labelled_positions(protocol, window) if positions_only(protocol, context) else None
-        compute = partial(token_nll, model, context=context, window=window, positions=positions)
         if context == "sw" and model.config.mini_batch_size == 1:
             nll[context] = _known_at(nll["sw_aligned"], positions)  # attention: the same windows
-        elif blocks is None:
-            nll[context] = compute(sequences, progress=tick)
         else:
-            nll[context] = blocks.fill(context, sequences, compute, tick)
+            nll[context] = measure(sequences, context, positions)
         done += shares[stage]
     documents = np.searchsorted(split.document_ends, starts, side="right").astype(np.int64)
     return Evaluation(
-        protocol=protocol, window=window, nll=nll, selection_ppl=selection_ppl, selection_windows=selection_windows,
+        protocol=protocol, window=window, nll=nll, selection_ppl=selection_ppl, selection_windows=len(windows),
         starts=starts, documents=documents,
     )  # fmt: skip
 
@@ -229,18 +232,13 @@ def write_checkpoint(directory: Path, evaluation: Evaluation, extra: dict[str, A
     return summary
 
 
-def _selection_ppl(
-    model: LanguageModel, split: Split, protocol: EvaluationConfig, window: int, progress: Callable[[float], None]
-) -> tuple[float, int]:
-    """selection_ppl and the number of windows it rests on."""
+def _selection_windows(split: Split, protocol: EvaluationConfig, window: int) -> NDArray[np.int64]:
+    """Windows that selection_ppl rests on, spread over the split, (windows, W + 1). Raises DataError."""
     num_windows = (split.num_tokens - 1) // window
     if num_windows == 0:
         raise DataError(f"the split has {split.num_tokens} tokens, one window of W={window} needs {window + 1}")
-    count = min(num_windows, protocol.selection_windows)
-    starts = spread(num_windows, count) * window
-    tokens = np.stack([split.tokens(start, start + window + 1) for start in starts.tolist()]).astype(np.int64)
-    nll = token_nll(model, tokens, "full", window=window, progress=progress)
-    return _perplexity(nll[:, window - protocol.chunk_size :]), count
+    starts = spread(num_windows, min(num_windows, protocol.selection_windows)) * window
+    return np.stack([split.tokens(start, start + window + 1) for start in starts.tolist()]).astype(np.int64)
 
 
 def _known_at(nll: NDArray[np.float32], positions: NDArray[np.int64] | None) -> NDArray[np.float32]:

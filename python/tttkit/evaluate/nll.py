@@ -4,7 +4,8 @@ Legend: B sequences, T positions, W window, C inner mini-batch, V vocabulary. `n
 
 `full` is one pass with the state carried. The other contexts are passes over windows of at most W tokens with a fresh
 state, of which the last positions are scored: `sw` the last one, `sw_aligned` the last C, `reset` all. Cost in tokens:
-T; T x W; T x W / C; T. Only the scored positions go through the last feed-forward and the head.
+T; T x W; T x W / C; T. Only the scored positions go through the head and, in the last layer, through what
+follows keys, values and inner loop.
 """
 
 from __future__ import annotations

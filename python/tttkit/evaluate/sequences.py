@@ -28,7 +28,10 @@ def cut_sequences(split: Split, num_sequences: int, max_length: int) -> tuple[ND
             hint="ask for a smaller maximum length, or prepare more text",
         )
     if num_sequences > most:
-        raise UsageError(f"{num_sequences} sequences asked for, the split holds {most} disjoint ones of T={max_length}")
+        raise UsageError(
+            f"{num_sequences} sequences asked for, the split holds {most} disjoint ones of T={max_length}",
+            hint="ask for fewer, or for shorter ones",
+        )
     starts = spread(most, num_sequences) * length
     tokens = np.stack([split.tokens(start, start + length) for start in starts.tolist()]).astype(np.int64)
     return tokens, starts

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,13 @@ from numpy.typing import NDArray
 from tttkit.data.split import Split
 from tttkit.errors import DataError
 from tttkit.evaluate.arrays import check_size
-from tttkit.evaluate.nll import token_nll
+from tttkit.evaluate.blocks import NllBlocks, share_of
+from tttkit.evaluate.nll import Progress, token_nll
 from tttkit.evaluate.sequences import check_vocabulary
 from tttkit.models import LanguageModel
 
-_BATCH_ROWS = 256
+_BLOCK_TOKENS = 1 << 16
+"""Tokens that are scored together, and kept together where an evaluation is to go on after a kill."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,26 +60,35 @@ class WholeSplit:
 
 
 def score_split(
-    model: LanguageModel, split: Split, *, stride: int, progress: Callable[[float], None] | None = None
+    model: LanguageModel,
+    split: Split,
+    *,
+    stride: int,
+    progress: Progress | None = None,
+    blocks: NllBlocks | None = None,
 ) -> WholeSplit:
     """Score every token of a split once, in disjoint windows of `stride` tokens, the last one shorter.
 
-    Raises DataError for a split of fewer than two tokens or with ids that the model does not know.
+    `progress` is called with the share done and may raise to stop; with `blocks` what is done is kept, so that the same
+    call goes on from there. Raises DataError for a split of fewer than two tokens or with ids that the model does not
+    know.
     """
     check_size("stride", stride)
     check_vocabulary(model, split)
     if split.num_tokens < 2 or not split.num_words or not split.num_bytes:
         raise DataError(f"the split has {split.num_tokens} tokens, a perplexity needs at least 2 and some text")
     scored = split.num_tokens - 1
-    whole = scored // stride
     total = 0.0
-    for first in range(0, whole, _BATCH_ROWS):
-        rows = min(_BATCH_ROWS, whole - first)
-        total += _sum(model, _windows(split, first * stride, rows, stride))
-        if progress is not None:
-            progress((first + rows) * stride / scored)
-    if scored % stride:
-        total += _sum(model, _windows(split, whole * stride, 1, scored % stride))
+    for start, rows, length in _pieces(scored, stride):
+        compute = partial(token_nll, model, context="full", window=length)
+        tick = share_of(progress, start / scored, rows * length / scored)
+        windows = _windows(split, start, rows, length)
+        if blocks is None:
+            nll = compute(windows, progress=tick)
+        else:
+            nll = blocks.block(f"whole-{start:012d}", windows, compute, tick)
+        total += float(nll.sum(dtype=np.float64))
+        tick(1.0)
     return WholeSplit(
         nll_sum=total, num_tokens=scored, num_words=split.num_words, num_bytes=split.num_bytes, stride=stride
     )
@@ -105,8 +117,13 @@ def _windows(split: Split, start: int, rows: int, length: int) -> NDArray[np.int
     return windows
 
 
-def _sum(model: LanguageModel, tokens: NDArray[np.int64]) -> float:
-    return float(token_nll(model, tokens, "full", window=tokens.shape[1] - 1).sum(dtype=np.float64))
+def _pieces(scored: int, stride: int) -> Iterator[tuple[int, int, int]]:
+    """(first token, rows, length of a row): whole windows by the block, then what is left as one shorter window."""
+    whole, most = scored // stride, max(1, _BLOCK_TOKENS // stride)
+    for first in range(0, whole, most):
+        yield first * stride, min(most, whole - first), stride
+    if scored % stride:
+        yield whole * stride, 1, scored % stride
 
 
 def _exp(nats: float) -> float:

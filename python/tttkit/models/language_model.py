@@ -57,10 +57,8 @@ class Block(nn.Module):
             x = x + mixed
             if state is not None:
                 after["past_conv"] = past
-        read, rest = self.seq_modeling_block(self.seq_norm(x), state, position)
-        if last is not None:
-            x, read = x[:, -last:], read[:, -last:]
-        x = x + read
+        read, rest = self.seq_modeling_block(self.seq_norm(x), state, position, last)
+        x = (x if last is None else x[:, -last:]) + read
         return x + self.mlp(self.ffn_norm(x)), {**after, **rest}
 
 
@@ -107,7 +105,7 @@ class LanguageModel(nn.Module):
     ) -> Tensor:
         """Final hidden states (B, L, D), ready for `head`; `blocks` are compiled stand-ins for the model's own.
 
-        With `last` those of the last positions only, (B, last, D), which spares the last layer's feed-forward the rest.
+        With `last` those of the last positions only, (B, last, D): what only the others need the last layer leaves out.
         """
         x = self._embed(input_ids)
         run: Sequence[BlockFunction] = list(self.model.layers) if blocks is None else blocks

@@ -33,10 +33,13 @@ class SequenceLayer(nn.Module):
         """State before any text, batch first."""
         raise NotImplementedError
 
-    def forward(self, y: Tensor, state: LayerState | None = None, position: int = 0) -> tuple[Tensor, LayerState]:
+    def forward(
+        self, y: Tensor, state: LayerState | None = None, position: int = 0, last: int | None = None
+    ) -> tuple[Tensor, LayerState]:
         """Read a segment (B, L, D) that starts at `position`; `state` None means a fresh one.
 
-        Returns the layer's output (B, L, D) and the state after the segment, empty where none was given.
+        Returns the layer's output (B, L, D), with `last` that of the last positions only, (B, last, D), and the state
+        after the segment, empty where none was given.
         """
         raise NotImplementedError
 

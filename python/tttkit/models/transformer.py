@@ -40,12 +40,18 @@ class CausalAttention(SequenceLayer):
         shape = (batch_size, self.config.num_attention_heads, 0, self.config.head_dim)
         return {name: self.q_proj.weight.new_zeros(shape) for name in ("keys", "values")}
 
-    def forward(self, y: Tensor, state: LayerState | None = None, position: int = 0) -> tuple[Tensor, LayerState]:
+    def forward(
+        self, y: Tensor, state: LayerState | None = None, position: int = 0, last: int | None = None
+    ) -> tuple[Tensor, LayerState]:
         """Attend, as `SequenceLayer.forward` says."""
-        queries, keys, values = (self._heads(proj(y)) for proj in (self.q_proj, self.k_proj, self.v_proj))
+        asking = y if last is None else y[:, -last:]
+        queries = self._heads(self.q_proj(asking))
+        keys, values = self._heads(self.k_proj(y)), self._heads(self.v_proj(y))
         positions = torch.arange(position, position + y.shape[1], device=y.device)
         cos, sin = rotary_tables(positions, self.config.head_dim, self.config.rope_theta)
-        queries, keys = (rotate(widen(x), cos, sin).to(values.dtype) for x in (queries, keys))
+        length = queries.shape[2]
+        queries = rotate(widen(queries), cos[-length:], sin[-length:]).to(values.dtype)
+        keys = rotate(widen(keys), cos, sin).to(values.dtype)
         after: LayerState = {}
         if state is not None:
             keys = torch.cat((state["keys"].to(keys.dtype), keys), dim=2)

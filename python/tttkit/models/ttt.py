@@ -98,11 +98,15 @@ class TTTLayer(SequenceLayer):
             state["past_qk"] = self.q_proj.weight.new_zeros(past)
         return state
 
-    def forward(self, y: Tensor, state: LayerState | None = None, position: int = 0) -> tuple[Tensor, LayerState]:
+    def forward(
+        self, y: Tensor, state: LayerState | None = None, position: int = 0, last: int | None = None
+    ) -> tuple[Tensor, LayerState]:
         """Learn from a segment and read it, as `SequenceLayer.forward` says."""
         queries, keys, values, after = self._project(y, state)
         with torch.autocast(y.device.type, enabled=False):
             read, fast = self._learn(widen(y), queries, keys, values, state, position)
+            if last is not None:
+                y, read = y[:, -last:], read[:, -last:]
             read = F.layer_norm(
                 read, self.post_norm.normalized_shape, self.post_norm.weight, self.post_norm.bias, self.post_norm.eps
             )

@@ -128,7 +128,8 @@ def _comparison(comparison: Comparison | None) -> str:
         bullets(refused) if refused else "The protocols are the same, so every number may be compared.",
         titled("At equal tokens", comparison.equal_tokens) or NO_EQUAL_TOKENS,
         titled("At the end", comparison.end),
-        titled(f"Verdicts, 95 %: {RULE}", comparison.verdicts),
+        titled("Verdicts, 95 %", comparison.verdicts),
+        f"Rule: {RULE}" if comparison.verdicts else "",
         titled(
             f"Ratio to the full context of {comparison.runs[0]}, paired by sequence, 95 % (above 1: that context is "
             f"better; `>` and `<` where surely so)",
@@ -200,7 +201,7 @@ def _environment(record: Record) -> str:
     environment = record.metadata.get("environment")
     if not isinstance(environment, dict):
         return "Not recorded."
-    hidden = {"host"}  # says nothing about the result
+    hidden = {"host", "boot_id"}  # they say nothing about the result
     return table([{"item": key, "value": value} for key, value in environment.items() if key not in hidden])
 
 

@@ -153,11 +153,12 @@ mod tests {
         let a: Vec<f32> = (0..400).map(|value| (value as f32).sin()).collect();
         let b: Vec<f32> = (0..400).map(|value| (value as f32).cos()).collect();
         for statistic in BOTH {
-            let run = |threads| {
+            let run = |threads, seed| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                pool.install(|| paired_bootstrap(&a, &b, 4, &CHUNKING, statistic, None, 1001, 7).unwrap())
+                pool.install(|| paired_bootstrap(&a, &b, 4, &CHUNKING, statistic, None, 1001, seed).unwrap())
             };
-            assert_eq!(run(1), run(3));
+            assert_eq!(run(1, 7), run(3, 7));
+            assert_ne!(run(1, 7), run(1, 8), "the seed decides");
         }
     }
 
@@ -168,6 +169,12 @@ mod tests {
         assert_eq!((found.low, found.observed, found.high), (3.0, 3.0, 3.0));
         let alone = means(&values, 1, None, 500, 0).unwrap()[0];
         assert!(alone.low < 2.0 && alone.high > 4.0 && alone.band_high > 3.0);
+    }
+
+    #[test]
+    fn a_group_counts_by_its_rows() {
+        let found = means(&[1.0, 1.0, 4.0], 1, Some(&[0, 0, 1]), 500, 0).unwrap()[0];
+        assert_eq!((found.low, found.observed, found.high), (1.0, 2.0, 4.0));
     }
 
     #[test]
