@@ -58,7 +58,12 @@ class SafeStream(io.TextIOBase):
 
     def isatty(self) -> bool:
         """Whether the stream is a terminal that understands control sequences."""
-        return bool(self._stream) and self._stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        return self.is_screen and os.environ.get("TERM", "dumb") != "dumb"
+
+    @property
+    def is_screen(self) -> bool:
+        """Whether the stream is a terminal of any kind, so that lines have a width."""
+        return bool(self._stream) and self._stream.isatty()
 
     def fileno(self) -> int:
         """File descriptor of the stream behind this one."""
@@ -209,8 +214,8 @@ def width_of(table: Table) -> int:
 
 
 def room(console: Console = out) -> int | None:
-    """Columns of the terminal; None where there is none, and lines may be of any length."""
-    return console.width if console.is_terminal else None
+    """Columns of the terminal, a dumb one too; None where there is none, and lines may be of any length."""
+    return console.width if console.is_terminal or getattr(console.file, "is_screen", False) else None
 
 
 def print_rows(rows: list[tuple[str, str]], console: Console = out) -> None:

@@ -44,8 +44,8 @@ def evaluation_line(event: dict[str, Any]) -> str:
     summary = event["summary"]
     return (
         f"evaluation {summary['checkpoint_idx']} at step {summary['step']:,}: selection_ppl "
-        f"{perplexity(summary['selection_ppl'])}{', the best' if event['is_best'] else ''}, patience "
-        f"{event['num_waiting']}/{event['patience']}, took {duration(summary['eval_seconds'])}"
+        f"{perplexity(summary['selection_ppl'])}{' (best)' if event['is_best'] else ''}, patience "
+        f"{event['num_waiting']}/{event['patience']}, {duration(summary['eval_seconds'])}"
     )
 
 

@@ -82,7 +82,7 @@ class TrainView:
             print_table(evaluation_table(summaries[-1], width=room()))
             out.print(
                 f"unigram_ppl={result['unigram_ppl']:.2f} final_ppl_at_1xW={result['final_ppl_at_1xW']:.2f}",
-                soft_wrap=not out.is_terminal,
+                soft_wrap=room() is None,
             )
         if already_ended:
             self._say(f"{escape(str(run.path))} is {reason} already; nothing to do")
@@ -147,4 +147,4 @@ class TrainView:
 
     def _say(self, text: str) -> None:
         if not self.quiet:
-            err.print(text, soft_wrap=not err.is_terminal)
+            err.print(text, soft_wrap=room(err) is None)
