@@ -201,7 +201,12 @@ def test_nothing_that_stays_is_wider_than_a_narrow_terminal(tiny_data, tmp_path,
     assert code == 0
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n").splitlines()
     assert max(map(len, lines)) <= 40, max(lines, key=len)
-    for whole in ("patience[ =]0/10", r"unigram_ppl=\d+\.\d\d", r"final_ppl_at_1xW=\d+\.\d\d", "at +┃ +full ┃ +sw ┃ SW/full"):
+    for whole in (
+        "patience[ =]0/10",
+        r"unigram_ppl=\d+\.\d\d",
+        r"final_ppl_at_1xW=\d+\.\d\d",
+        "at +┃ +full ┃ +sw ┃ SW/full",
+    ):
         assert any(re.search(whole, line) for line in lines), f"{whole} is broken"
 
 

@@ -46,9 +46,7 @@ def resolve(config: Config, vocab_size: int, *, explicit_vocab_size: int | None 
     precision = config.train.precision or ("bf16" if device.startswith("cuda") else "fp32")
     return dataclasses.replace(
         config,
-        model=dataclasses.replace(
-            with_decay(config), vocab_size=vocab_size, sliding_window=_sliding_window(config)
-        ),
+        model=dataclasses.replace(with_decay(config), vocab_size=vocab_size, sliding_window=_sliding_window(config)),
         train=dataclasses.replace(config.train, device=device, precision=precision),
     )
 
