@@ -213,7 +213,7 @@ def test_inner_loss_has_a_line_per_record_and_equal_bytes(tmp_path, steps):
     assert one.read_bytes() == other.read_bytes()
     assert len(line_colours(one)) == 2 + len(steps), "after and its legend, a gain per record; before is dashed"
     words = texts(one)
-    assert f"Inner loss ½|f(k) − v|² at step {max(steps):,}, mean of heads and layers" in words
+    assert f"Mean inner loss ½|f(k) − v|² at step {max(steps):,}" in words
     assert "position in the window (tokens; dotted: inner mini-batches of 16)" in words
     assert ("training step" in words) == (len(steps) > 1)
 
