@@ -21,8 +21,9 @@ _BEFORE, _AFTER = "inner_loss_before", "inner_loss_after"
 def plot_inner_loss(
     metrics: list[dict[str, Any]], path: Path, scales: Scales = USUAL, *, mini_batch: int | None = None
 ) -> Path | None:
-    """Inner loss by position, mean of heads and layers, at the last record, over the share that learning takes off it along training.
+    """Inner loss by position at the last record, over the share that learning takes off it along training.
 
+    Both are means over heads and layers.
     `mini_batch`: tokens of an inner mini-batch, whose borders are marked. None where metrics.jsonl has no such records,
     as of a model without an inner loop.
     """
