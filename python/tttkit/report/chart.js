@@ -76,7 +76,7 @@ class Chart {
   draw(width = Math.max(280, this.figure.clientWidth)) {
     if (!this.series) return;
     const height = Math.min(360, Math.max(220, width * 0.5)), { xLog, yLog, one } = this.options;
-    this.box = { left: 56, right: width - 28, top: 10, bottom: height - 40 };
+    this.box = { left: 64, right: width - 28, top: 10, bottom: height - 40 };
     this.svg.replaceChildren();
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.whole = range(this.series.flatMap(({ points }) => points.map(({ x }) => x)), xLog, 0);
