@@ -9,6 +9,7 @@ import shutil
 import pytest
 
 from tests.cli.conftest import tttkit
+from tests.cli.test_console import on_terminal
 from tttkit import files
 
 
@@ -57,6 +58,16 @@ def test_compare_at_equal_tokens_and_at_the_end_where_they_differ(copy, finished
     titles = [line.rstrip() for line in shown.splitlines() if line.startswith("at ")]
     assert titles == ["at equal tokens", "at the end"]
     assert shown.count("best windowed 20xW") == 2
+
+
+def test_compare_on_a_narrow_terminal_says_in_each_part_whose_figures_they_are(copy, finished):
+    code, text = on_terminal(["compare", copy, finished], {"TERM": "xterm", "COLUMNS": "60", "NO_COLOR": "1"})
+    lines = [line.rstrip() for line in text.splitlines()]
+    assert (code, max(map(len, lines)) <= 60) == (0, True)
+    ratios = lines[next(index for index, line in enumerate(lines) if line.startswith("ratio to the full context")) :]
+    heads = [line for line in ratios if line.startswith("┃")]
+    assert len(heads) > 1
+    assert all(line.split() == ["┃", "run", "┃", "context", "┃", line.split()[5], "┃"] for line in heads)
 
 
 def test_compare_needs_two_runs(finished):
