@@ -105,6 +105,26 @@ def test_all_text_of_a_run_stays_text(make_run, tmp_path):
     assert data_of(page)["baselines"][0]["name"] == other.path.name
 
 
+def test_the_best_evaluation_is_named(make_run, tmp_path):
+    run = make_run(3)
+    files.write_json(run.metadata, {"config": {}, "early_stopping": {"best_checkpoint": 1}, "segments": []})
+    page = write_html(run, tmp_path / "report.html").read_text()
+    assert [item["best"] for item in data_of(page)["checkpoints"]] == [False, True, False]
+    assert page.count(" (best)<") == 1
+    assert ">1 (best)<" in page
+
+
+def test_losses_are_thinned_and_smoothed(make_run, tmp_path):
+    """5,000 losses that jump between 2 and 4: some hundreds are kept, their average stays near 3."""
+    run = make_run(1)
+    records = [{"step": step, "loss": 2 + 2 * (step % 2), "num_skipped": 0} for step in range(1, 5001)]
+    run.metrics.write_text("".join(json.dumps(record) + "\n" for record in records))
+    training = data_of(write_html(run, tmp_path / "report.html").read_text())["training"]
+    assert (training["step"][0], training["step"][-1], len(training["step"])) == (1, 5000, 600)
+    assert set(training["loss"]) == {2.0, 4.0}
+    assert all(2.9 < value < 3.1 for value in training["smooth"][100:])
+
+
 def test_findings_and_figures_are_set_for_reading(make_run, tmp_path):
     run = make_run(1)
     summary = {**run.read_summaries()[0], "selection_ppl": 382.0, "ratio_at_2xW": 1.0, "sw_ppl_at_2xW": 1234.5}
