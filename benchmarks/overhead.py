@@ -48,7 +48,7 @@ def resolved(preset: str, data: Path, manifest: Manifest, save_every: int | None
     values["data"] = {"path": str(data)}
     values["train"] |= {"save_every": save_every, "device": "cpu"}
     values["evaluation"] = {"num_checkpoints": 0}
-    return resolve(build_config(values), manifest)
+    return resolve(build_config(values), manifest.vocab_size)
 
 
 def build_trainer(path: Path, config: Config) -> Trainer:

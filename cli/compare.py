@@ -37,8 +37,11 @@ def compare(
         err.print(f"[warning]{escape(text)}[/]", soft_wrap=True)
     if not found.equal_tokens:
         err.print(f"[warning]{escape(NO_EQUAL_TOKENS)}[/]", soft_wrap=True)
-    _print("at equal tokens", found.equal_tokens)
-    _print("at the end", found.end)
+    if found.equal_tokens == found.end:
+        _print("at equal tokens, which is the end of each run", found.end)
+    else:
+        _print("at equal tokens", found.equal_tokens)
+        _print("at the end", found.end)
     _print("verdicts at equal tokens (95 %)" if found.equal_tokens else "verdicts at the end (95 %)", found.verdicts)
     _print(f"ratio to the full context of {found.runs[0]}, paired by sequence, 95 %", found.paired)
     _print("over seeds: geometric mean, 95 %", found.seeds)
@@ -57,7 +60,7 @@ def _print(title: str, rows: Iterable[dict[str, Any]]) -> None:
         table.add_column(escape(head), justify="right" if numeric else "left")
     for row in rows:
         table.add_row(*(_cell(row.get(head)) for head in heads))
-    print_table(table)
+    print_table(table, num_keys=2 if heads[:2] == ["run", "context"] else 1)
     out.print()
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from .console import out, print_json
-from .layers import Request, collect_layers, merge_layers
+from .layers import Request, collect_layers, merge_layers, resolved_values
 
 config_app = typer.Typer(help="Show the resolved configuration.", no_args_is_help=False)
 
@@ -36,14 +36,13 @@ def show(
 
     Examples: `tttkit config show --origin` · `tttkit config show --preset curriculum-100k --set train.window=128`
     """
-    from tttkit.config import build_config
     from tttkit.config_layers import flatten, origins, to_toml
 
-    layers = collect_layers(
-        Request(config=config, preset=preset, assignments=tuple(assignments or ())), os.environ
-    )  # fmt: skip
-    resolved = build_config(merge_layers(layers)).to_dict()
+    layers = collect_layers(Request(config=config, preset=preset, assignments=tuple(assignments or ())), os.environ)
+    resolved = resolved_values(merge_layers(layers))
     sources = origins(resolved, layers) if origin else None
+    if sources and resolved["model"]["vocab_size"] is None:
+        sources["model.vocab_size"] = "taken from the data"
     if json_output:
         values = flatten(resolved)
         print_json({key: {"value": values[key], "origin": sources[key]} for key in values} if sources else resolved)

@@ -14,7 +14,7 @@ import sys
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.measure import Measurement
 from rich.table import Table
 from rich.theme import Theme
@@ -58,7 +58,12 @@ class SafeStream(io.TextIOBase):
 
     def isatty(self) -> bool:
         """Whether the stream is a terminal that understands control sequences."""
-        return bool(self._stream) and self._stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        return self.is_screen and os.environ.get("TERM", "dumb") != "dumb"
+
+    @property
+    def is_screen(self) -> bool:
+        """Whether the stream is a terminal of any kind, so that lines have a width."""
+        return bool(self._stream) and self._stream.isatty()
 
     def fileno(self) -> int:
         """File descriptor of the stream behind this one."""
@@ -156,12 +161,51 @@ def progress_bar(*columns: str | ProgressColumn, disable: bool = False, expand: 
     )
 
 
-def print_table(table: Table, console: Console = out) -> None:
-    """Print a table of data. It is never narrower than its content: a number cut short is a wrong number."""
-    needed = width_of(table)
-    if needed > console.width:
-        table.width = needed
-    console.print(table, crop=False)
+def print_table(table: Table, console: Console = out, *, num_keys: int = 1) -> None:
+    """Print a table of data: on a narrow terminal in parts, elsewhere as wide as it is.
+
+    A number cut short is a wrong number, so a table is never squeezed below its figures.
+    """
+    for part in parts_of(table, room(console), num_keys=num_keys):
+        if room(console) is None and (needed := width_of(part)) > console.width:
+            part.width = needed
+        console.print(part, crop=False)
+
+
+def parts_of(table: Table, width: int | None, *, num_keys: int = 1) -> list[Table]:
+    """The table alone where it fits so many columns of a terminal; else tables with some of its columns each.
+
+    Every one begins with the first `num_keys` columns, which say what a row is. Where even one column more is too
+    much, texts are broken into lines and figures are not.
+    """
+    if width is None or width_of(table) <= width:
+        return [table]
+    groups: list[list[int]] = []
+    for index in range(num_keys, len(table.columns)):
+        if groups and width_of(_part_of(table, [*range(num_keys), *groups[-1], index])) <= width:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    parts = [_part_of(table, [*range(num_keys), *group]) for group in groups]
+    for part in parts[1:]:
+        part.title = None
+    return parts
+
+
+def _part_of(table: Table, indices: list[int]) -> Table:
+    part = Table(title=table.title, title_justify=table.title_justify)
+    columns = [list(table.columns[index].cells) for index in indices]
+    for column, cells in zip((table.columns[index] for index in indices), columns, strict=True):
+        # Of a column that is as wide as its head, such as the name of a run, the head can be broken.
+        is_whole = column.justify == "right" and max(map(_length, cells), default=0) >= _length(column.header)
+        part.add_column(column.header, justify=column.justify, overflow="fold", no_wrap=is_whole)
+    for row, cells in zip(table.rows, zip(*columns, strict=True), strict=True):
+        part.add_row(*cells, end_section=row.end_section)
+    return part
+
+
+def _length(text: RenderableType) -> int:
+    return Measurement.get(out, out.options, text).maximum
 
 
 def width_of(table: Table) -> int:
@@ -170,8 +214,8 @@ def width_of(table: Table) -> int:
 
 
 def room(console: Console = out) -> int | None:
-    """Columns of the terminal; None where there is none, and lines may be of any length."""
-    return console.width if console.is_terminal else None
+    """Columns of the terminal, a dumb one too; None where there is none, and lines may be of any length."""
+    return console.width if console.is_terminal or getattr(console.file, "is_screen", False) else None
 
 
 def print_rows(rows: list[tuple[str, str]], console: Console = out) -> None:

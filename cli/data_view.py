@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
-from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from .console import err, print_json, print_table, progress_bar
@@ -34,8 +34,9 @@ class PrepareView:
         self._bar = progress_bar(
             TextColumn("preparing"), BarColumn(), TextColumn("{task.fields[figures]}"), TimeRemainingColumn()
         )
-        self._task: TaskID | None = None
+        self._task = self._bar.add_task("", total=None, figures="looking for text, making the tokenizer")
         self._begun = self._last_line = self._last_event = time.monotonic()
+        self._first: tuple[float, int] | None = None
 
     def __enter__(self) -> Self:
         """Show the bar, if there is one."""
@@ -50,7 +51,10 @@ class PrepareView:
         """Show how far it is."""
         self.started = True
         now = time.monotonic()
-        rate = prepared.num_bytes / max(1e-9, now - self._begun)
+        begun, num_bytes = self._first or (self._begun, 0)
+        rate = (prepared.num_bytes - num_bytes) / max(1e-9, now - begun)
+        # Before the first text the tokenizer is made, which may take longer than all that follows.
+        self._first = self._first or (now, prepared.num_bytes)
         left = None
         if prepared.total_bytes is not None and rate > 0:
             left = max(0, prepared.total_bytes - prepared.num_bytes) / rate
@@ -59,9 +63,7 @@ class PrepareView:
             self._print_event(prepared, rate, left)
         figures = f"{prepared.num_bytes / 1e6:,.1f} MB, {rate / 1e6:.1f} MB/s, {prepared.num_tokens:,} tokens"
         if err.is_terminal:
-            if self._task is None:
-                self._task = self._bar.add_task("", total=prepared.total_bytes, figures=figures)
-            self._bar.update(self._task, completed=prepared.num_bytes, figures=figures)
+            self._bar.update(self._task, total=prepared.total_bytes, completed=prepared.num_bytes, figures=figures)
         elif now - self._last_line >= _LINE_SECONDS:
             self._last_line = now
             err.print(f"preparing: {figures}, {prepared.num_documents:,} documents, {_left(left)}")

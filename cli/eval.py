@@ -197,7 +197,7 @@ def _show_side_by_side(done: list[tuple[str, dict[str, Any], Path]]) -> None:
         if other:
             text = f"{name} cannot be compared with {named[0][0]}: {', '.join(other)} differ"
             err.print(f"[warning]{escape(text)}[/]", soft_wrap=True)
-    print_table(models_table(side_by_side(named)))
+    print_table(models_table(side_by_side(named)), num_keys=2)
     rows = paired(named, [target for _, _, target in done])
     if rows:
-        print_table(ratios_table(rows, named[0][0]))
+        print_table(ratios_table(rows, named[0][0]), num_keys=2)

@@ -89,6 +89,19 @@ def merge_layers(layers: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
     return values
 
 
+def resolved_values(values: dict[str, Any]) -> dict[str, Any]:
+    """What `train` would use, validated: the vocabulary is None where the data decides it. Raises UsageError."""
+    from tttkit.config import build_config
+
+    config = build_config(values)
+    resolved = config.to_dict()
+    if "vocab_size" not in values.get("model", {}):
+        resolved["model"]["vocab_size"] = None
+    if config.model.architecture == "sw":
+        resolved["model"]["sliding_window"] = config.train.window
+    return resolved
+
+
 def _size(name: str) -> dict[str, Any]:
     from tttkit.model_config import ModelConfig
 

@@ -60,7 +60,7 @@ def write_report(run: RunDirectory, against: list[RunDirectory], target: Path) -
     page = write_html(
         run,
         target / PAGE_NAME,
-        findings=[f"{item.topic}: {item.statement}" for item in findings.items],
+        findings=[f"{item.topic.replace('_', ' ')}: {item.statement}" for item in findings.items],
         against=against,
     )
     return [path, page], findings.to_dict()

@@ -19,7 +19,7 @@ from tttkit.report.state import LIVE_STATES
 from tttkit.report.status import RunStatus, read_status
 from tttkit.rundir import RunDirectory, find_run
 
-from .console import err, out, print_json, print_table, room, stdout_is_gone
+from .console import err, out, parts_of, print_json, print_table, room, stdout_is_gone
 from .looks import Look, look_at, recall, remember
 from .status_view import details, overview, screen, troubles
 from .units import duration
@@ -119,4 +119,4 @@ def _next(found: list[RunStatus], *, watching: bool = False) -> str:
 def _parts(found: list[RunStatus], before: list[Look | None]) -> list[RenderableType]:
     if len(found) == 1:
         return details(found[0], before[0], width=room())
-    return [overview(found), *troubles(found)]
+    return [*parts_of(overview(found), room()), *troubles(found)]

@@ -10,13 +10,13 @@ from rich.table import Table
 from tttkit.analyze.contest import PREFIXES, contests_of_summary, judge, ratio_of
 
 from .console import width_of
-from .units import sparkline
+from .units import perplexity, sparkline
 
 
 def evaluation_table(summary: dict[str, Any], *, width: int | None = None) -> Table:
     """Perplexity of every context at every label of one evaluation, with the ratio SW/full and its 95 % interval.
 
-    Where that needs more columns than `width`, without the interval and `sw_aligned`; else full and sw alone.
+    Where that needs more columns than `width`, without the interval and `sw_aligned`; else full and sw alone, in 40.
 
     `summary` is a summary.json of a run, which has a step, or of `tttkit eval checkpoint`, which has a path.
     """
@@ -24,28 +24,43 @@ def evaluation_table(summary: dict[str, Any], *, width: int | None = None) -> Ta
     if width is None or width_of(whole) <= width:
         return whole
     less = _evaluation_table(summary, ("full", "sw", "reset"), interval=False)
-    return less if width_of(less) <= width else _evaluation_table(summary, ("full", "sw"), interval=None)
+    return less if width_of(less) <= width else _least_table(summary)
 
 
-def _evaluation_table(summary: dict[str, Any], contexts: tuple[str, ...], *, interval: bool | None) -> Table:
-    """Ratio with its interval and the winner, the ratio and the winner (False), or the ratio alone (None)."""
-    labels = [key.removeprefix("ttt_ppl_at_") for key in summary if key.startswith("ttt_ppl_at_")]
-    where = f"at step {summary['step']:,}" if summary.get("step") is not None else f"of {summary.get('path', 'a run')}"
-    if summary.get("num_sequences"):  # the earlier system did not always count them
-        where += f", n = {summary['num_sequences']} sequences"
-    table = Table(title=escape(f"perplexity by context {where}"), title_justify="left")
+def _evaluation_table(summary: dict[str, Any], contexts: tuple[str, ...], *, interval: bool) -> Table:
+    """The ratio with its interval and the winner, or the ratio alone and the winner."""
+    table = _titled(summary)
     table.add_column("position")
     for context in contexts:
         table.add_column(context, justify="right")
     table.add_column("SW/full [95 %]" if interval else "SW/full", justify="right")
-    if interval is not None:
-        table.add_column("better (95 %)")
-    for label in labels:
+    table.add_column("better (95 %)")
+    for label in _labels(summary):
         figures = [_figure(summary.get(f"{PREFIXES[context]}_ppl_at_{label}")) for context in contexts]
         ratio = _interval(summary, label) if interval else _ratio(summary, label)
-        winner = [] if interval is None else [_better(summary, label)]
-        table.add_row(label.replace("xW", " x W"), *figures, ratio, *winner)
+        table.add_row(label.replace("xW", " x W"), *figures, ratio, _better(summary, label))
     return table
+
+
+def _least_table(summary: dict[str, Any]) -> Table:
+    table = _titled(summary)
+    for head in ("at", "full", "sw", "SW/full"):
+        table.add_column(head, justify="right")
+    for label in _labels(summary):
+        figures = [perplexity(summary.get(f"{PREFIXES[context]}_ppl_at_{label}")) for context in ("full", "sw")]
+        table.add_row(label, *figures, _ratio(summary, label))
+    return table
+
+
+def _titled(summary: dict[str, Any]) -> Table:
+    where = f"at step {summary['step']:,}" if summary.get("step") is not None else f"of {summary.get('path', 'a run')}"
+    if summary.get("num_sequences"):  # the earlier system did not always count them
+        where += f", n = {summary['num_sequences']} sequences"
+    return Table(title=escape(f"perplexity by context {where}"), title_justify="left")
+
+
+def _labels(summary: dict[str, Any]) -> list[str]:
+    return [key.removeprefix("ttt_ppl_at_") for key in summary if key.startswith("ttt_ppl_at_")]
 
 
 def _better(summary: dict[str, Any], label: str) -> str:

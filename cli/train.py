@@ -15,7 +15,7 @@ from tttkit.errors import PreemptedError, UsageError
 from tttkit.rundir import find_run
 
 from .console import err, explain, out, print_json
-from .layers import SECTION_OF, Request, collect_layers, merge_layers
+from .layers import SECTION_OF, Request, collect_layers, merge_layers, resolved_values
 
 if TYPE_CHECKING:
     from .train_view import TrainView
@@ -112,9 +112,7 @@ def train(
     )  # fmt: skip
     values = merge_layers(collect_layers(request, os.environ))
     out_directory = output or Path("runs") / values["preset"]
-    from tttkit.config import build_config
-
-    resolved = build_config(values).to_dict()  # what is wrong here is said before torch is loaded
+    resolved = resolved_values(values)  # what is wrong here is said before torch is loaded
     if dry_run:
         _print_config(resolved, as_json=json_events)
         return

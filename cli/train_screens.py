@@ -25,7 +25,7 @@ def first_screen(plan: dict[str, Any], environment: Mapping[str, str]) -> list[t
     rows = [
         ("model", f"{plan['model']}, {plan['num_parameters']:,} parameters, W={plan['window']}, seed {plan['seed']}"),
         ("code", _code(plan)),
-        ("device", f"{plan['device']}, {plan['precision']}, {plan['num_threads']} threads"),
+        ("device", f"{plan['device']}, {plan['precision']}, {_threads(plan['num_threads'])}"),
         ("data", f"{data}, vocabulary {plan['vocab_size']:,}"),
         ("plan", f"steps {plan['step']:,} to {plan['max_steps']:,} of {tokens:,} tokens: {whole}"),
         *([("stages", _stages(plan))] if plan["stages"] else []),
@@ -37,6 +37,26 @@ def first_screen(plan: dict[str, Any], environment: Mapping[str, str]) -> list[t
         ("to watch", f"tttkit status {escape(shlex.quote(plan['run']))} --loop"),
     ]
     return [*rows, ("terminal", _terminal(environment))]
+
+
+def evaluation_line(event: dict[str, Any]) -> str:
+    """An evaluation in a line for people; `event` is the trainer's."""
+    summary = event["summary"]
+    return (
+        f"evaluation {summary['checkpoint_idx']} at step {summary['step']:,}: selection_ppl "
+        f"{perplexity(summary['selection_ppl'])}{' (best)' if event['is_best'] else ''}, patience "
+        f"{event['num_waiting']}/{event['patience']}, {duration(summary['eval_seconds'])}"
+    )
+
+
+def evaluation_fields(event: dict[str, Any]) -> str:
+    """The same as `key=value`, for logs."""
+    summary = event["summary"]
+    return (
+        f"evaluation={summary['checkpoint_idx']} step={summary['step']} "
+        f"selection_ppl={summary['selection_ppl']:.2f}{' best=yes' if event['is_best'] else ''} "
+        f"patience={event['num_waiting']}/{event['patience']} eval_seconds={summary['eval_seconds']:.1f}"
+    )
 
 
 def last_screen(plan: dict[str, Any], result: dict[str, Any], run: str, seconds: float) -> list[tuple[str, str]]:
@@ -55,6 +75,10 @@ def last_screen(plan: dict[str, Any], result: dict[str, Any], run: str, seconds:
     if evaluated:
         commands += [["tttkit", "plot", run], ["tttkit", "eval", "checkpoint", f"{run}/best_model"]]
     return [*rows, ("next", "\n".join(escape(shlex.join(command)) for command in commands))]
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'' if count == 1 else 's'}"
 
 
 def _code(plan: dict[str, Any]) -> str:

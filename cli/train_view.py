@@ -17,7 +17,7 @@ from tttkit.rundir import RunDirectory
 from .console import err, out, print_json, print_rows, print_table, room
 from .tables import evaluation_table
 from .train_live import LiveRows
-from .train_screens import first_screen, last_screen
+from .train_screens import evaluation_fields, evaluation_line, first_screen, last_screen
 
 if TYPE_CHECKING:
     from tttkit.data.job import Prepared
@@ -82,7 +82,7 @@ class TrainView:
             print_table(evaluation_table(summaries[-1], width=room()))
             out.print(
                 f"unigram_ppl={result['unigram_ppl']:.2f} final_ppl_at_1xW={result['final_ppl_at_1xW']:.2f}",
-                soft_wrap=True,
+                soft_wrap=room() is None,
             )
         if already_ended:
             self._say(f"{escape(str(run.path))} is {reason} already; nothing to do")
@@ -132,12 +132,7 @@ class TrainView:
 
     def _on_evaluation(self, event: dict[str, Any]) -> None:
         summary = event["summary"]
-        best = " best=yes" if event["is_best"] else ""
-        self._say(
-            f"evaluation={summary['checkpoint_idx']} step={summary['step']} "
-            f"selection_ppl={summary['selection_ppl']:.2f}{best} patience={event['num_waiting']}/{event['patience']} "
-            f"eval_seconds={summary['eval_seconds']:.1f}"
-        )
+        self._say(evaluation_line(event) if self._rows else evaluation_fields(event))
         if not self.quiet and (self.json_events or not event["is_last"]):  # the last one is the result: `finished`
             print_table(evaluation_table(summary, width=room(err)), err)
         if self._rows:
@@ -152,4 +147,4 @@ class TrainView:
 
     def _say(self, text: str) -> None:
         if not self.quiet:
-            err.print(text, soft_wrap=True)
+            err.print(text, soft_wrap=room(err) is None)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.cli.conftest import run_process, tttkit
+from tests.cli.conftest import SMALL, run_process, tttkit
 
 
 def test_it_shows_what_train_would_use(tmp_path):
@@ -38,6 +38,23 @@ def test_the_output_with_origins_is_a_configuration_file(tmp_path):
     file = tmp_path / "config.toml"
     file.write_text(tttkit("config", "show", "--preset", "window-128", "--origin").out)
     assert tttkit("config", "show", file).out == tttkit("config", "show", "--preset", "window-128").out
+
+
+def test_what_the_data_or_the_window_decide_is_not_made_up(tmp_path):
+    """The vocabulary is the data's: a value here would be refused by `train` as CONFIG.toml."""
+    assert "vocab_size" not in tttkit("config", "show").out
+    assert "# vocab_size is not set  # taken from the data" in tttkit("config", "show", "--origin").out.splitlines()
+    assert json.loads(tttkit("config", "show", "--json").out)["model"]["vocab_size"] is None
+    assert "vocab_size = 300\n" in tttkit("config", "show", "--set", "model.vocab_size=300").out
+    windowed = tttkit("config", "show", "--preset", "sw-125m", "--set", "train.window=128").out
+    assert "sliding_window = 128\n" in windowed
+
+
+def test_train_takes_what_it_shows(tiny_data, tmp_path):
+    file = tmp_path / "shown.toml"
+    file.write_text(tttkit("train", "--data", tiny_data, *SMALL, "--max-steps=1", "--dry-run").out)
+    result = tttkit("train", file, "--out", tmp_path / "run", "--quiet")
+    assert result.code == 0, result.err
 
 
 @pytest.mark.parametrize(

@@ -128,12 +128,12 @@ def test_json_is_json_for_any_text(finished, tmp_path):
     assert json.loads(tttkit("status", odd, "--json").out)["run"] == str(odd)
 
 
-def on_terminal(arguments, variables):
+def on_terminal(arguments, variables, **options):
     """Run a command on a pseudo-terminal; returns its exit code and everything it showed."""
     ours, theirs = pty.openpty()
     shown = b""
     streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
-    with start(*arguments, **streams, env=variables, start_new_session=True) as process:
+    with start(*arguments, **streams, env=variables, start_new_session=True, **options) as process:
         os.close(theirs)
         with suppress(OSError):  # EIO once the other side is closed
             while part := os.read(ours, 65_536):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from typing import Any
 
 import pytest
 import typer
 
-from tests.cli.conftest import run_process
+from tests.cli.conftest import run_process, tttkit
 from tttkit_cli.verbs import VERBS, load
 
 
@@ -42,6 +43,39 @@ def test_examples_parse(path):
             command.make_context(" ".join(path), list(arguments[len(path) :]), parent=None)
         except typer.BadParameter as error:
             assert "does not exist" in str(error), "wrong for another reason than that its files are not here"  # noqa: PT017
+
+
+NOT_HERE = {"train", "bench", "--loop", "--open", "6400"}
+"""Words of examples that take minutes, never end, open a browser or need a longer text."""
+RUNNABLE = [
+    arguments
+    for path, command in COMMANDS.items()
+    for arguments in examples(command)
+    if tuple(arguments[: len(path)]) == path and not NOT_HERE & set(arguments)
+]
+
+
+@pytest.fixture
+def usual_folder(tmp_path, monkeypatch, finished, tiny_data):
+    """A folder where everything that the examples name is there."""
+    for name in ("quick", "ttt", "sw", "transformer", "a", "b"):
+        shutil.copytree(finished, tmp_path / "runs" / name)
+    shutil.copytree(tiny_data, tmp_path / "data" / "novels")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("arguments", RUNNABLE, ids=" ".join)
+def test_examples_run(arguments, usual_folder, tiny_data):
+    if "prepare" in arguments:
+        shutil.rmtree(usual_folder / "data")
+        shutil.copytree(tiny_data.parent / "text", usual_folder / "novels")
+    result = tttkit(*arguments)
+    assert result.code == 0, result.err
+
+
+def test_most_examples_run():
+    assert {arguments[0] for arguments in RUNNABLE} == set(VERBS) - {"train", "bench"}
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)

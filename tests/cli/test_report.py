@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import html
 import json
+import re
 import shutil
 
 import pytest
 
 from tests.cli.conftest import tttkit
+from tests.cli.test_console import on_terminal
+from tttkit import files
 
 
 @pytest.fixture
@@ -40,11 +43,36 @@ def test_findings_as_json_beside_another_run(copy, finished, tmp_path):
 def test_compare_prints_and_gives_json(copy, finished):
     shown = tttkit("compare", copy, finished)
     assert shown.code == 0
-    assert "at equal tokens" in shown.out
+    assert "at equal tokens, which is the end of each run" in shown.out
+    assert shown.out.count("best windowed 20xW") == 1, "the same table is not printed twice"
     value = json.loads(tttkit("compare", copy, finished, "--json").out)
     assert value["runs"] == ["copy", "small"]
     assert value["protocol_differences"] == value["config_differences"] == []
     assert value["paired"][-1]["20xW"]
+
+
+def test_compare_at_equal_tokens_and_at_the_end_where_they_differ(copy, finished):
+    """The copy has lost its last evaluation, so the other is compared where it had seen as much."""
+    files.write_json(copy / "all_summaries.json", files.read_json(copy / "all_summaries.json")[:-1])
+    files.remove_tree(copy / "checkpoint_002")
+    shown = tttkit("compare", finished, copy).out
+    titles = [line.rstrip() for line in shown.splitlines() if line.startswith("at ")]
+    assert titles == ["at equal tokens", "at the end"]
+    assert shown.count("best windowed 20xW") == 2
+
+
+def test_compare_on_a_narrow_terminal_says_in_each_part_whose_figures_they_are(copy, finished):
+    code, text = on_terminal(["compare", copy, finished], {"TERM": "xterm", "COLUMNS": "60"})
+    lines = [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()]
+    assert code == 0
+    assert max(map(len, lines)) <= 60, max(lines, key=len)
+    first, end = (
+        next(index for index, line in enumerate(lines) if line.startswith(title))
+        for title in ("ratio to the full", "over seeds")
+    )
+    heads = [line.split() for line in lines[first:end] if line.startswith("┃")]
+    assert len(heads) > 1
+    assert [head[:4] for head in heads] == [["┃", "run", "┃", "context"]] * len(heads)
 
 
 def test_compare_needs_two_runs(finished):

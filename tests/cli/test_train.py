@@ -192,6 +192,22 @@ def test_on_a_terminal_two_rows_and_the_vital_figures(tiny_data, tmp_path):
     for shown in ("total", "next checkpoint", "smoothed", "tok/s", "gnorm", "ETA", "60/60"):
         assert shown in text
     assert "time=" not in text, "lines between the rows"
+    assert "evaluation 0 at step 0: selection_ppl " in text
+
+
+@pytest.mark.parametrize("term", ["xterm", "dumb"])
+def test_nothing_that_stays_is_wider_than_a_narrow_terminal(tiny_data, tmp_path, term):
+    code, text = on_terminal(train_options(tiny_data, "run"), {"TERM": term, "COLUMNS": "40"}, cwd=tmp_path)
+    assert code == 0
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n").splitlines()
+    assert max(map(len, lines)) <= 40, max(lines, key=len)
+    for whole in (
+        "patience[ =]0/10",
+        r"unigram_ppl=\d+\.\d\d",
+        r"final_ppl_at_1xW=\d+\.\d\d",
+        "at +┃ +full ┃ +sw ┃ SW/full",
+    ):
+        assert any(re.search(whole, line) for line in lines), f"{whole} is broken"
 
 
 @pytest.mark.parametrize(("variables", "option"), [({"TERM": "dumb"}, ()), ({"TERM": "xterm"}, ("--plain",))])

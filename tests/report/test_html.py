@@ -105,6 +105,40 @@ def test_all_text_of_a_run_stays_text(make_run, tmp_path):
     assert data_of(page)["baselines"][0]["name"] == other.path.name
 
 
+def test_the_best_evaluation_is_named(make_run, tmp_path):
+    run = make_run(3)
+    files.write_json(run.metadata, {"config": {}, "early_stopping": {"best_checkpoint": 1}, "segments": []})
+    page = write_html(run, tmp_path / "report.html").read_text()
+    assert [item["best"] for item in data_of(page)["checkpoints"]] == [False, True, False]
+    assert page.count(" (best)<") == 1
+    assert ">1 (best)<" in page
+
+
+def test_losses_are_thinned_and_smoothed(make_run, tmp_path):
+    """5,000 losses that jump between 2 and 4: some hundreds are kept, their average stays near 3."""
+    run = make_run(1)
+    records = [{"step": step, "loss": 2 + 2 * (step % 2), "num_skipped": 0} for step in range(1, 5001)]
+    run.metrics.write_text("".join(json.dumps(record) + "\n" for record in records))
+    training = data_of(write_html(run, tmp_path / "report.html").read_text())["training"]
+    assert (training["step"][0], training["step"][-1], len(training["step"])) == (1, 5000, 600)
+    assert set(training["loss"]) == {2.0, 4.0}
+    assert all(2.9 < value < 3.1 for value in training["smooth"][100:])
+
+
+def test_findings_and_figures_are_set_for_reading(make_run, tmp_path):
+    run = make_run(1)
+    summary = {**run.read_summaries()[0], "selection_ppl": 382.0, "ratio_at_2xW": 1.0, "sw_ppl_at_2xW": 1234.5}
+    files.write_json(run.summaries, [summary])
+    page = write_html(
+        run, tmp_path / "report.html", findings=["learning rate: Fastest in `cosine 1/3`.", "No topic."]
+    ).read_text()
+    assert "<li><b>learning rate</b>: Fastest in <code>cosine 1/3</code>.</li><li>No topic.</li>" in page
+    for cell in (">382.00<", ">1.000<", ">1,234.50<"):
+        assert cell in page
+    for head in ("sw/full 2W", "low 2W", "high 20W"):
+        assert f'<button type="button">{head}</button>' in page
+
+
 def test_a_run_without_an_evaluation(tmp_path):
     with pytest.raises(UsageError, match="has no evaluation yet"):
         write_html(RunDirectory(tmp_path), tmp_path / "report.html")
@@ -169,25 +203,50 @@ seen.push(["log", curve() !== linear]);
 document.querySelector('input[name="context-full"]').click();
 seen.push(["contexts", [...document.querySelectorAll("#positions .legend li")].map((item) => item.textContent)]);
 document.querySelector('input[name="context-full"]').click();
+const reading = () => document.querySelector("#positions .reading").textContent;
 press("ArrowRight");
-seen.push(["read", document.querySelector("#positions .reading").textContent]);
+seen.push(["read", reading()]);
 const whole = curve();
 press("+");
-seen.push(["zoom", curve() !== whole]);
-press("0");
+const once = curve();
+press("+");
+const twice = curve();
+press("-");
+seen.push(["zoom", new Set([whole, once, twice]).size === 3, curve() === once]);
+press("-");
+press("-");
 seen.push(["reset", curve() === whole]);
+chart.setPointerCapture = () => {};  // of a pointer that is only made up
+const box = chart.getBoundingClientRect(), at = (share) => box.left + box.width * share;
+const point = (name, x) => chart.dispatchEvent(new PointerEvent(name, { clientX: x, clientY: box.top + 50 }));
+point("pointermove", at(0.5));
+seen.push(["hover", reading()]);
+point("pointerdown", at(0.4));
+point("pointermove", at(0.6));
+const drawn = chart.querySelector("rect.drag")?.getAttribute("width") > 0;
+point("pointerup", at(0.6));
+seen.push(["drag", drawn, curve() !== whole]);
+document.querySelector("#positions .whole").click();
+seen.push(["whole", curve() === whole]);
+point("pointermove", at(0.7));
+seen.push(["not held any more", chart.querySelector("rect.drag") === null]);
+document.querySelector('input[name="baseline-0"]').click();
+seen.push(["baselines", [...document.querySelectorAll("#positions .legend li")].map((item) => item.textContent)]);
+document.querySelector('input[name="baseline-0"]').click();
 const first = () => document.querySelector("#evaluations tbody td").textContent;
 const head = document.querySelector("#evaluations th button");
 head.click(); head.click();
 seen.push(["sort", first(), head.closest("th").getAttribute("aria-sort")]);
 document.getElementById("theme").click();
 seen.push(["theme", document.documentElement.dataset.theme]);
+const broad = chart.getAttribute("viewBox");
 const opened = () => document.querySelectorAll("details[open]").length;
 const before = opened();
 dispatchEvent(new Event("beforeprint"));
-seen.push(["paper", opened() === document.querySelectorAll("details").length && opened() > before]);
+const folded = document.querySelectorAll("details").length;
+seen.push(["paper", opened() === folded && opened() > before, chart.viewBox.baseVal.width]);
 dispatchEvent(new Event("afterprint"));
-seen.push(["screen", opened() === before]);
+seen.push(["screen", opened() === before && chart.getAttribute("viewBox") === broad]);
 seen.push(["width", document.documentElement.scrollWidth <= window.innerWidth]);
 document.title = "probe " + JSON.stringify(seen);
 </script>
@@ -206,7 +265,7 @@ def browse(folder, *options):
 def test_in_a_browser(make_run, tmp_path, width):
     """No message on the console, the slider changes the curve, and everything works by keyboard."""
     run = make_run(3)
-    page = write_html(run, tmp_path / "report.html", findings=["A finding."])
+    page = write_html(run, tmp_path / "report.html", findings=["A finding."], against=[make_run(1, name="sw")])
     probed = tmp_path / "probed.html"
     probed.write_text(page.read_text().replace("</body>", PROBE + "</body>"))
     answer = browse(tmp_path, f"--window-size={width},900", "--dump-dom", probed.as_uri())
@@ -215,22 +274,43 @@ def test_in_a_browser(make_run, tmp_path, width):
     seen = {name: values for name, *values in json.loads(title[1].replace("&lt;", "<").replace("&amp;", "&"))}
     assert seen["slider"] == [True, "step 0 (evaluation 0)", "step 0 (evaluation 0)"]
     assert seen["log"] == [True]
-    assert seen["contexts"] == [["sw", "sw_aligned", "reset"]]
+    assert seen["contexts"] == [["sw", "sw_aligned", "reset", "run sw"]], "a run is not taken for a context"
     assert seen["read"][0].startswith("position 16: full ")
-    assert seen["zoom"] == [True]
-    assert seen["reset"] == [True]
+    assert re.match(
+        r"position \d+: full [\d.,]+, sw [\d.,]+ at 640, sw_aligned [\d.,]+, reset [\d.,]+, run", seen["hover"][0]
+    )
+    assert seen["zoom"] == [True, True]
+    assert seen["drag"] == [True, True]
+    assert seen["reset"] == seen["whole"] == seen["not held any more"] == [True]
+    assert seen["baselines"] == [["full", "sw", "sw_aligned", "reset"]]
     assert seen["sort"] == ["2", "descending"]
     assert seen["theme"][0] in ("dark", "light")
-    assert seen["paper"] == seen["screen"] == [True], "what is closed on the screen is open on paper"
+    assert seen["paper"] == [True, 400], "what is closed on the screen is open on paper, charts are small"
+    assert seen["screen"] == [True]
     assert seen["width"] == [True], "the page is wider than the screen"
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: apt-get install chromium")
 def test_on_paper_the_widest_table_has_pages_of_its_own(make_run, tmp_path):
     page = write_html(make_run(50), tmp_path / "report.html", findings=["A finding."])
-    browse(tmp_path, "--no-pdf-header-footer", f"--print-to-pdf={tmp_path}/page.pdf", page.as_uri())
-    boxes = re.findall(rb"/MediaBox \[0 0 (\S+) (\S+)\]", (tmp_path / "page.pdf").read_bytes())
-    is_wide = [float(width) > float(height) for width, height in boxes]
+    is_wide = [width > height for width, height, _ in printed(page, tmp_path)]
     assert is_wide.count(True) == 1, "fifty evaluations fit one page"
     assert not is_wide[0]
     assert not is_wide[-1]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: apt-get install chromium")
+def test_on_paper_a_long_table_has_its_heads_on_every_page(make_run, tmp_path):
+    page = write_html(make_run(130), tmp_path / "report.html")
+    wide = [num_fonts for width, height, num_fonts in printed(page, tmp_path) if width > height]
+    assert len(wide) >= 2
+    assert min(wide) >= 2, "bold heads and plain figures"
+
+
+def printed(page, folder) -> list[tuple[float, float, int]]:
+    """Width, height and number of fonts of every page on paper."""
+    browse(folder, "--no-pdf-header-footer", f"--print-to-pdf={folder}/page.pdf", page.as_uri())
+    pages = re.findall(rb"<</Type /Page\n.*?endobj", (folder / "page.pdf").read_bytes(), re.DOTALL)
+    boxes = [re.search(rb"/MediaBox \[0 0 (\S+) (\S+)\]", text) for text in pages]
+    fonts = [len(re.findall(rb"/F\d+ \d+ 0 R", text)) for text in pages]
+    return [(float(box[1]), float(box[2]), count) for box, count in zip(boxes, fonts, strict=True)]

@@ -20,6 +20,7 @@ from tttkit.report.curves import load_curves
 from tttkit.report.draw import draw_run
 from tttkit.report.plots import chunk_eval_name, plot_chunk_eval, plot_evolution
 from tttkit.report.plots_inner import plot_inner_loss
+from tttkit.report.plots_ratio import plot_ratio_by_position
 from tttkit.rundir import RunDirectory
 
 W, T = 64, 1280
@@ -196,6 +197,18 @@ def test_a_damaged_file_is_named(make_run):
             load_curves(run)
 
 
+def test_the_ratio_by_position_begins_at_the_window(make_run, tmp_path):
+    """Up to W all contexts are equal by construction: what stands there is not drawn, what follows is."""
+    curves = load_curves(make_run(1, exact=True))[-1]
+
+    def drawn(name, first, last):
+        ratios = [first if end < 64 else last if end == curves["ends"][-1] else 1.0 for end in curves["ends"]]
+        return plot_ratio_by_position({**curves, "reset_ratio": ratios}, tmp_path / f"{name}.svg").read_bytes()
+
+    assert drawn("one", 1.0, 1.0) == drawn("within", 9.0, 1.0)
+    assert drawn("one", 1.0, 1.0) != drawn("beyond", 1.0, 9.0)
+
+
 def inner_records(steps, length=48):
     """Made-up inner losses: each mini-batch of 16 starts from what the ones before learned."""
     records = []
@@ -213,7 +226,7 @@ def test_inner_loss_has_a_line_per_record_and_equal_bytes(tmp_path, steps):
     assert one.read_bytes() == other.read_bytes()
     assert len(line_colours(one)) == 2 + len(steps), "after and its legend, a gain per record; before is dashed"
     words = texts(one)
-    assert f"Inner loss ½|f(k) − v|² at step {max(steps):,}, mean of heads and layers" in words
+    assert f"Mean inner loss ½|f(k) − v|² at step {max(steps):,}" in words
     assert "position in the window (tokens; dotted: inner mini-batches of 16)" in words
     assert ("training step" in words) == (len(steps) > 1)
 

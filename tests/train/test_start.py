@@ -165,6 +165,15 @@ def test_finished_run_is_left_alone_and_another_config_refused(whole_run, tiny_v
         train(tiny_values(), run.path, report=print, resume=False)
 
 
+def test_another_config_is_refused_before_data_are_prepared(whole_run, tiny_values, tmp_path):
+    """Preparing takes time, and would replace the data that a run made for itself."""
+    run, _ = whole_run
+    before = {path.relative_to(run.path): path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    with pytest.raises(UsageError, match=r"data\.source: stdlib -> .*other"):
+        _train(tiny_values(data={"path": None, "source": str(tmp_path / "other")}), run.path)
+    assert {path.relative_to(run.path): path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
+
+
 def test_other_data_is_refused(whole_run, tiny_values, tmp_path):
     from tttkit.data import prepare_dataset
 

@@ -1,13 +1,15 @@
 """One page to send around: findings, criteria, interactive curves, tables, configuration. One file, no network.
 
-The page is text, inline SVG drawn by `page.js`, and the figures as JSON. Everything that comes from a run is escaped,
-in the text and in the JSON, so that a run named `<script>` stays text.
+The page is text, inline SVG drawn by `chart.js` and `page.js`, and the figures as JSON. All that comes from a run
+is escaped, in the text and in the JSON, so that a run named `<script>` stays text.
 """
 
 from __future__ import annotations
 
 import html
 import json
+import math
+import re
 import shlex
 from collections.abc import Sequence
 from importlib.resources import files as resources
@@ -50,13 +52,16 @@ def write_html(
 def _page(title: str, body: str, data: dict[str, Any]) -> str:
     """The whole file. In the JSON `<` is spelled out, so that no text of a run can end the script element."""
     figures = json.dumps(files.json_safe(data), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    style, script = (resources("tttkit.report").joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
+    style, chart, script = (
+        resources("tttkit.report").joinpath(name).read_text("utf-8") for name in ("page.css", "chart.js", "page.js")
+    )
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<link rel="icon" href="data:,">\n<title>{_text(title)} · tttkit</title>\n<style>\n{style}</style>\n</head>\n'
-        f'<body>\n{body}\n<script type="application/json" id="data">{figures}</script>\n<script>\n{script}</script>\n'
+        f'<body>\n{body}\n<script type="application/json" id="data">{figures}</script>\n'
+        f"<script>\n{chart}{script}</script>\n"
         "</body>\n</html>\n"
     )
 
@@ -160,17 +165,18 @@ def _evaluations(summaries: list[dict[str, Any]], labels: list[int], best: int |
     heads = ["evaluation", "step", "tokens", "selection"]
     for multiple in labels:
         heads += [f"full {multiple}W", f"sw {multiple}W"] + (
-            [f"sw/full {multiple}W", "low", "high"] if multiple > 1 else []
+            [f"{part} {multiple}W" for part in ("sw/full", "low", "high")] if multiple > 1 else []
         )
     rows = []
     for index, item in enumerate(summaries):
         number = item.get("checkpoint_idx", index)
         cells = [_cell(number, f"{number}{' (best)' if number == best else ''}")]
-        cells += [_cell(item.get(key)) for key in ("step", "tokens_seen", "selection_ppl")]
+        cells += [_cell(item.get(key)) for key in ("step", "tokens_seen")]
+        cells.append(_figure_cell(item.get("selection_ppl"), 2))
         for multiple in labels:
-            keys = [f"ttt_ppl_at_{multiple}xW", f"sw_ppl_at_{multiple}xW"]
-            keys += [f"ratio_{part}at_{multiple}xW" for part in ("", "ci_low_", "ci_high_")] if multiple > 1 else []
-            cells += [_cell(item.get(key)) for key in keys]
+            cells += [_figure_cell(item.get(f"{name}_ppl_at_{multiple}xW"), 2) for name in ("ttt", "sw")]
+            parts = ("", "ci_low_", "ci_high_") if multiple > 1 else ()
+            cells += [_figure_cell(item.get(f"ratio_{part}at_{multiple}xW"), 3) for part in parts]
         rows.append(f"<tr>{''.join(cells)}</tr>")
     head = "".join(f'<th scope="col"><button type="button">{_text(name)}</button></th>' for name in heads)
     return (
@@ -209,6 +215,12 @@ def _cell(value: Any, text: str | None = None) -> str:
     return f'<td data-value="{value if known else "NaN"}">{_text(shown)}</td>'
 
 
+def _figure_cell(value: Any, digits: int) -> str:
+    """A figure with as many digits behind the point as the others of its column."""
+    known = isinstance(value, int | float) and math.isfinite(value)
+    return _cell(value, f"{value:,.{digits}f}" if known else None)
+
+
 def _plain(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
@@ -216,7 +228,13 @@ def _plain(value: Any) -> str:
 
 
 def _list(sentences: Sequence[str]) -> str:
-    return f"<ul>{''.join(f'<li>{_text(sentence)}</li>' for sentence in sentences)}</ul>"
+    """Sentences, what they are about in bold before a colon; a name in backquotes is set as one."""
+    items = []
+    for sentence in sentences:
+        topic, colon, rest = _text(sentence).partition(": ")
+        text = f"<b>{topic}</b>: {rest}" if colon else topic
+        items.append("<li>" + re.sub("`([^`]*)`", r"<code>\1</code>", text) + "</li>")
+    return f"<ul>{''.join(items)}</ul>"
 
 
 def _text(value: str) -> str:

@@ -22,7 +22,7 @@ def page_data(
     best: int | None,
     against: Sequence[RunDirectory],
 ) -> dict[str, Any]:
-    """All that `page.js` draws: curves of the checkpoints, last curves of the runs `against`, and training.
+    """All that `page.js` shows: curves of the checkpoints, last curves of the runs `against`, and training.
 
     `curves` are those of `load_curves`, `best` is the index of the best evaluation. Raises as `load_curves` does.
     """

@@ -23,6 +23,7 @@ def plot_inner_loss(
 ) -> Path | None:
     """Inner loss by position at the last record, over the share that learning takes off it along training.
 
+    Both are means over heads and layers.
     `mini_batch`: tokens of an inner mini-batch, whose borders are marked. None where metrics.jsonl has no such records,
     as of a model without an inner loop.
     """
@@ -50,7 +51,7 @@ def plot_inner_loss(
                 axes.axvline(border + 0.5, color=GREY, linewidth=0.6, linestyle=(0, (2, 3)), zorder=0)
         position_axis(bottom, scales, length)
         top.set_ylim(top=top.get_ylim()[1] * (1.6 if scales.log_y else 1.2))  # room for the legend
-        top.set_title(f"Inner loss ½|f(k) − v|² at step {steps[-1]:,}, mean of heads and layers")
+        top.set_title(f"Mean inner loss ½|f(k) − v|² at step {steps[-1]:,}")
         top.set_ylabel("per feature")
         bottom.set_title("Inner-loop gain: share that learning takes off it")
         bottom.set_ylabel("gain")

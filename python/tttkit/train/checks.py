@@ -8,7 +8,6 @@ from typing import Any
 
 from tttkit.config import Config, build_config
 from tttkit.config_layers import difference, merge
-from tttkit.data.manifest import Manifest
 from tttkit.data.split import Split
 from tttkit.device import resolve_device
 from tttkit.errors import DataError, DiskFullError, UsageError
@@ -36,20 +35,18 @@ class Allowed:
     """Configuration keys, `section.key`, and `world_size`."""
 
 
-def resolve(config: Config, manifest: Manifest, *, explicit_vocab_size: int | None = None) -> Config:
+def resolve(config: Config, vocab_size: int, *, explicit_vocab_size: int | None = None) -> Config:
     """Fill in what depends on the data and the machine: vocabulary, device, precision. Raises UsageError."""
-    if explicit_vocab_size not in (None, manifest.vocab_size):
+    if explicit_vocab_size not in (None, vocab_size):
         raise UsageError(
-            f"model.vocab_size is {explicit_vocab_size}, but the data's tokenizer has {manifest.vocab_size} tokens",
+            f"model.vocab_size is {explicit_vocab_size}, but the data's tokenizer has {vocab_size} tokens",
             hint="leave model.vocab_size out: it is taken from DATA",
         )
     device = resolve_device(config.train.device, exact=config.train.precision == "fp32")
     precision = config.train.precision or ("bf16" if device.startswith("cuda") else "fp32")
     return dataclasses.replace(
         config,
-        model=dataclasses.replace(
-            with_decay(config), vocab_size=manifest.vocab_size, sliding_window=_sliding_window(config)
-        ),
+        model=dataclasses.replace(with_decay(config), vocab_size=vocab_size, sliding_window=_sliding_window(config)),
         train=dataclasses.replace(config.train, device=device, precision=precision),
     )
 
@@ -81,10 +78,8 @@ def check_splits(config: Config, splits: dict[str, Split]) -> None:
         )
 
 
-def refuse_other_run(
-    old: dict[str, Any], config: Config, splits: dict[str, Split], run: RunDirectory, allowed: Allowed
-) -> list[str]:
-    """Refuse to go on with another config, world size or other data than the run was started with.
+def refuse_other_config(old: dict[str, Any], config: Config, run: RunDirectory, allowed: Allowed) -> list[str]:
+    """Refuse to go on with another config or world size than the run was started with.
 
     Returns the differences that were allowed by name. Raises UsageError naming the others.
     """
@@ -102,17 +97,21 @@ def refuse_other_run(
             f"{run.path} holds a run of another configuration: {'; '.join(refused)}",
             hint="repeat its options to go on with it, choose another --out, --allow-change KEY for each",
         )
-    accepted = [line for key, line in changed.items() if key in allowed.keys]
+    return [line for key, line in changed.items() if key in allowed.keys]
+
+
+def refuse_other_data(old: dict[str, Any], splits: dict[str, Split], run: RunDirectory, allowed: Allowed) -> list[str]:
+    """Refuse to go on with other data than the run was started with. Returns and raises as `refuse_other_config`."""
     fingerprint = splits["train"].fingerprint
-    if old["data"]["fingerprint"] != fingerprint:
-        line = f"data fingerprint: {old['data']['fingerprint'][:12]} -> {fingerprint[:12]}"
-        if not allowed.data:
-            raise UsageError(
-                f"{run.path} was started on other data: {line}",
-                hint="choose another --out, or go on in spite of it with --allow-data-change",
-            )
-        accepted.append(line)
-    return accepted
+    if "data" not in old or old["data"]["fingerprint"] == fingerprint:
+        return []
+    line = f"data fingerprint: {old['data']['fingerprint'][:12]} -> {fingerprint[:12]}"
+    if not allowed.data:
+        raise UsageError(
+            f"{run.path} was started on other data: {line}",
+            hint="choose another --out, or go on in spite of it with --allow-data-change",
+        )
+    return [line]
 
 
 def check_disk(run: RunDirectory, plan: dict[str, Any]) -> str | None:

@@ -23,7 +23,7 @@ from tttkit.models import build_model
 from tttkit.rundir import RunDirectory, exclusive
 from tttkit.train.carry import warnings_about
 from tttkit.train.checkpoint import LoadedState
-from tttkit.train.checks import Allowed, check_disk, check_splits, refuse_other_run, resolve
+from tttkit.train.checks import Allowed, check_disk, check_splits, refuse_other_config, refuse_other_data, resolve
 from tttkit.train.environment import changes, environment
 from tttkit.train.evaluator import Report
 from tttkit.train.metadata import Metadata
@@ -112,6 +112,10 @@ def _set_up(run: RunDirectory, old: dict[str, Any] | None, request: Request, sig
     """Everything before the first step; None when the run had ended before. Raises StopRequestedError in between."""
     signals.poll()
     config = build_config(request.values)
+    explicit_vocab_size = request.values.get("model", {}).get("vocab_size")
+    if old and "data" in old:  # said before data are prepared, which takes time and would replace those of the run
+        of_run = resolve(config, old["config"]["model"]["vocab_size"], explicit_vocab_size=explicit_vocab_size)
+        refuse_other_config(old, of_run, run, request.allowed)
     log = RunLog(run)
     metadata = Metadata(run, old, log.writes) if old else Metadata.new(run, config, request.command, log.writes)
     if not old:
@@ -124,10 +128,13 @@ def _set_up(run: RunDirectory, old: dict[str, Any] | None, request: Request, sig
         if not old:
             metadata.end_segment(0, "preempted")
         raise
-    config = resolve(config, manifest, explicit_vocab_size=request.values.get("model", {}).get("vocab_size"))
+    config = resolve(config, manifest.vocab_size, explicit_vocab_size=explicit_vocab_size)
     splits = {name: open_split(data_path, name, io=config.data.io) for name in ("train", "validation")}
     check_splits(config, splits)
-    accepted = refuse_other_run(old, config, splits, run, request.allowed) if old else []
+    accepted = []
+    if old:
+        accepted = refuse_other_config(old, config, run, request.allowed)
+        accepted += refuse_other_data(old, splits, run, request.allowed)
     if old and old.get("result", {}).get("reason") in _ENDED:
         return None
     usual = None if "OMP_NUM_THREADS" in os.environ else len(os.sched_getaffinity(0))
