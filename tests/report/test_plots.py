@@ -124,6 +124,14 @@ def test_a_line_per_checkpoint_in_each_panel_from_dark_to_bright(make_run, tmp_p
     assert [brightness(colour) for colour in top] == sorted(brightness(colour) for colour in top)
 
 
+def test_aligned_windows_are_a_line_where_a_window_of_its_own_is_computed_at_positions_only(make_run, tmp_path):
+    """Each checkpoint has its line in both panels there too; the points beside it are filled."""
+    svg = plot_evolution(load_curves(make_run(3)), tmp_path / "evolution.svg")
+    top, bottom = (line_colours(svg)[start : start + 3] for start in (0, 3))
+    assert top == bottom
+    assert len(set(top)) == 3
+
+
 def test_what_the_evolution_says(make_run, tmp_path):
     words = texts(plot_evolution(load_curves(make_run(4, exact=True)), tmp_path / "evolution.svg"))
     assert {"1W", "2W", "5W", "10W", "20W", "training step", "perplexity", "100,000"} <= set(words)
