@@ -110,7 +110,7 @@ def test_f5_an_index_opens_nothing_but_plain_files_beside_it(tmp_path, name):
     save_model(build_model(ModelConfig(vocab_size=9, hidden_size=8, num_attention_heads=2)), tmp_path)
     (tmp_path / "model.safetensors").unlink()
     os.mkfifo(tmp_path / "pipe")
-    writer = os.open(tmp_path / "pipe", os.O_RDWR)  # who opens the pipe is not left waiting, where no limit would end it
+    writer = os.open(tmp_path / "pipe", os.O_RDWR)  # else who opens the pipe waits, and no limit ends that
     (tmp_path / "directory").mkdir()
     files.write_json(tmp_path / "model.safetensors.index.json", {"weight_map": {"x": name}})
     with pytest.raises(DataError) as error:
