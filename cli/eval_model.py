@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
 from tttkit.commits import sweep_temporaries
-from tttkit.errors import DataError, UsageError
+from tttkit.errors import DataError, NumericalError, UsageError
 from tttkit.files import make_directory
 from tttkit.rundir import RunDirectory, exclusive
 
@@ -61,6 +61,7 @@ def evaluate(request: Request, directory: Path) -> tuple[dict[str, Any], list[Pa
     protocol = request.protocol or _protocol(request, window, split.num_tokens)
     prepare_cpu()
     model = load_model(path)
+    _check_finite(model, path)
     weights = weights_sha256(model)
     key = evaluation_key(
         schema=SCHEMA, weights=weights, data=split.fingerprint, split=request.split, window=window,
@@ -81,6 +82,15 @@ def evaluate(request: Request, directory: Path) -> tuple[dict[str, Any], list[Pa
             return _measure(path, model, split, protocol, window, directory, extra)
         NllBlocks.beside(directory, key).remove()  # a kill after the last of the results left them
         return known, []
+
+
+def _check_finite(model: Any, path: Path) -> None:
+    spoiled = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
+    if spoiled:
+        raise NumericalError(
+            f"weights in {path} are not finite: {spoiled[0]}{f' and {len(spoiled) - 1} more' * (len(spoiled) > 1)}",
+            hint="the training that wrote them had diverged",
+        )
 
 
 def _measure(

@@ -48,6 +48,19 @@ def test_other_weights_in_the_same_place_are_evaluated_anew(copy):
     assert after["ttt_ppl_at_5xW"] != before["ttt_ppl_at_5xW"]
 
 
+def test_weights_that_are_not_finite_are_told_not_measured(copy):
+    from safetensors.numpy import load_file, save_file
+
+    best = copy / "best_model"
+    weights = load_file(best / "model.safetensors")
+    weights["model.norm.weight"][3] = math.nan
+    save_file(weights, best / "model.safetensors")
+    result = tttkit("eval", "checkpoint", best, *SMALL)
+    assert result.code == 5
+    assert "are not finite: model.norm.weight hint" in result.error
+    assert not (copy / "eval_best_model").exists()
+
+
 def test_a_killed_evaluation_goes_on_with_the_blocks_it_finished(copy, monkeypatch):
     from tttkit.evaluate import checkpoint
 
