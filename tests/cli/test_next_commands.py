@@ -35,6 +35,7 @@ def test_status_offers_a_command_for_a_shell(run, reason, command):
 
 
 def test_a_run_in_use_and_one_without_an_evaluation(run, tmp_path):
+    run.heartbeat.unlink()  # of this very process, which may have been silent for long on a slow machine
     with exclusive(run):
         assert shlex.split(tttkit("status", run.path).err)[1:4] == ["tttkit", "status", str(run.path)]
         locked = tttkit("train", "--data", run.path / "nowhere", "--out", run.path)
