@@ -20,9 +20,10 @@ FORMS = {
 
 @pytest.fixture
 def products(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
-    """Shapes of the products that oneDNN is asked for."""
+    """Shapes of the products that oneDNN is asked for, on whatever processor."""
     if not linear._AVAILABLE:
         pytest.skip("torch comes without oneDNN here")
+    monkeypatch.setattr(linear, "_IS_FASTER", True)
     seen: list[tuple[int, ...]] = []
     product = linear._product
 
@@ -83,3 +84,17 @@ def test_the_operator_keeps_what_torch_compile_asks_of_it() -> None:
     expected = (x @ layer.weight.t()).square().mean()
     (grad,) = torch.autograd.grad(expected, layer.weight)
     torch.testing.assert_close(layer.weight.grad, grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("vendor", "expected"), [("GenuineIntel", True), ("AuthenticAMD", False), (None, False)])
+def test_a_processor_of_the_maker_of_mkl_is_known(tmp_path, vendor: str | None, expected: bool) -> None:
+    file = tmp_path / "cpuinfo"
+    if vendor:
+        file.write_text(f"processor\t: 0\nvendor_id\t: {vendor}\ncpu family\t: 6\n")
+    assert linear.is_intel(file) == expected
+
+
+def test_where_mkl_is_faster_it_is_left_alone(products: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "_IS_FASTER", False)
+    linear.Linear(IN, OUT)(torch.randn(40, IN)).sum().backward()
+    assert not products
