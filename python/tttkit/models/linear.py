@@ -1,7 +1,8 @@
 """Linear maps without a bias; large ones through oneDNN on a CPU where that is faster than MKL, which `nn.Linear` uses.
 
 On an AMD EPYC it brings the reference model from 1.14 to 1.18 times the speed of the official code
-(`benchmarks/training.py`). On an Intel Xeon its products take 5 to 25 % longer than MKL's, so that it is left alone there.
+(`benchmarks/training.py`). On an Intel Xeon its products take up to 25 % longer than MKL's,
+which is left alone there.
 """
 
 from __future__ import annotations
