@@ -20,8 +20,8 @@ SEVERAL = 1.27
 RULE = (
     "full wins at m x W where it is below sw, sw_aligned and reset, each with a 95 % interval of the ratio that "
     f"excludes 1 (paired bootstrap over sequences; over documents too where there are at least {LEAST_DOCUMENTS}). A "
-    f"windowed context wins where its interval, made {SEVERAL} times as wide because the best of several is looked for, "
-    "is wholly below 1. Else no difference was found. Each position is judged by itself. 1 x W is equal by "
+    f"windowed context wins where its interval, made {SEVERAL} times as wide because the best of several is looked "
+    "for, is wholly below 1. Else no difference was found. Each position is judged by itself. 1 x W is equal by "
     "construction, and at a label sw_aligned and reset see the same window where a chunk is one inner mini-batch."
 )
 
