@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -74,8 +75,7 @@ def kill_until_finished(values, path, generator, duration: float, *, share_at_ca
         process.join(LONGEST)
         if process.exitcode == 0:
             return num_kills, num_saving
-        with open(f"{path}.log") as log:
-            assert process.exitcode == -signal.SIGKILL, log.read()[-2000:]
+        assert process.exitcode == -signal.SIGKILL, Path(f"{path}.log").read_text()[-2000:]
         num_saving += saving.value
     raise AssertionError("the run never came to its end")
 
