@@ -1,8 +1,8 @@
 """Chunk statistics and bootstrap beside torch, scipy, numpy and numba: ratios of interleaved medians.
 
 Run by `make bench`. numba is optional: its row is left out where it is not installed. Every round times all of a group
-in turn on the same arrays, short calls many times; a ratio is the median over rounds of that round's ratio, above 1
-where ours is faster. Before that all of a group must agree.
+in turn on the same arrays, after a call that does not count, short calls many times; a ratio is the median over rounds
+of that round's ratio, above 1 where ours is faster. Before that all of a group must agree.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ SECONDS = 0.02
 """A call is repeated within a round until so much time has passed."""
 NUM_RESAMPLES = 10_000
 PAUSE = 0.05
-"""Seconds before a call: the threads of OpenMP go on spinning for a while after one, at the cost of whoever is next."""
+"""Seconds between two of a group: the threads of OpenMP go on spinning for a while, at the cost of whoever is next. A
+processor that slept so long computes at half its speed for the first milliseconds, hence the call that does not count."""
 OURS = "tttkit"
 
 
@@ -155,6 +156,7 @@ def measure(group: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
     for _ in range(ROUNDS):
         for name, call in group.items():
             time.sleep(PAUSE)
+            call()
             started = time.perf_counter()
             for _ in range(loops[name]):
                 call()

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::median::Rows;
+use crate::median::{BLOCK_COLUMNS, Rows};
 use crate::sums::add_sums;
 
 /// Below so many values a second thread costs more than it saves.
@@ -125,15 +125,23 @@ fn means(nll: &[f32], row_len: usize, spans: &[(usize, usize)]) -> Vec<f64> {
     spans.iter().enumerate().map(mean).collect()
 }
 
-/// Lower median over rows of the mean of every span.
+/// Lower median over rows of the mean of every span. Few spans at a time: their sums stay in the caches, and memory that
+/// the system has to hand out page by page is not needed.
 fn medians(nll: &[f32], row_len: usize, spans: &[(usize, usize)]) -> Vec<f64> {
-    let mut sums = Rows::zeros(nll.len() / row_len, spans.len());
-    let stride = sums.stride();
-    add_row_sums(nll, row_len, spans, sums.as_mut_slice(), stride);
-    // All sums of a span are of as many positions: their order is that of the means.
-    let mean = |(sum, &(start, end)): (f64, &(usize, usize))| sum / (end - start) as f64;
-    let medians = sums.lower_medians(nll.len() >= PARALLEL_VALUES);
-    medians.into_iter().zip(spans).map(mean).collect()
+    let block = |spans: &[(usize, usize)]| {
+        let mut sums = Rows::zeros(nll.len() / row_len, spans.len());
+        let stride = sums.stride();
+        add_row_sums(nll, row_len, spans, sums.as_mut_slice(), stride);
+        // All sums of a span are of as many positions: their order is that of the means.
+        let mean = |(sum, &(start, end)): (f64, &(usize, usize))| sum / (end - start) as f64;
+        let medians = sums.lower_medians(nll.len() >= PARALLEL_VALUES);
+        medians.into_iter().zip(spans).map(mean).collect::<Vec<f64>>()
+    };
+    if nll.len() < PARALLEL_VALUES {
+        spans.chunks(BLOCK_COLUMNS).flat_map(block).collect()
+    } else {
+        spans.par_chunks(BLOCK_COLUMNS).flat_map_iter(block).collect()
+    }
 }
 
 /// Mean of every span of every row, row-major `(rows, spans)`.

@@ -3,15 +3,14 @@
 //! Few rows go through a network of comparisons, eight columns side by side and without a branch; many rows through a
 //! selection, column by column. NaN sorts last in both.
 
-use std::ops::Range;
 use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
 /// Columns that are worked on side by side.
 const LANES: usize = 8;
-/// Columns that go through the network together: of 64 rows they fit the first cache.
-const NETWORK_COLUMNS: usize = 5 * LANES;
+/// Columns that are best given together: of 64 rows they fit the first cache, of 4,096 rows the second.
+pub const BLOCK_COLUMNS: usize = 5 * LANES;
 /// Above so many rows a selection is faster than a network.
 const MOST_NETWORK_ROWS: usize = 96;
 
@@ -57,8 +56,8 @@ impl Rows {
         let (stride, num_columns) = (self.stride, self.num_columns);
         let values = self.as_mut_slice();
         let num_rows = values.len() / stride;
-        let any_nan = values.iter().fold(false, |found, value| found | value.is_nan());
-        if num_rows <= MOST_NETWORK_ROWS && !any_nan {
+        let any_nan = || values.iter().fold(false, |found, value| found | value.is_nan());
+        if num_rows <= MOST_NETWORK_ROWS && !any_nan() {
             by_network(values, stride);
             return values[(num_rows - 1) / 2 * stride..][..num_columns].to_vec();
         }
@@ -101,25 +100,21 @@ fn by_network(values: &mut [f64], stride: usize) {
         [const { OnceLock::new() }; MOST_NETWORK_ROWS + 1];
     let num_rows = values.len() / stride;
     let network = NETWORKS[num_rows].get_or_init(|| median_network(num_rows));
-    for first in (0..stride).step_by(NETWORK_COLUMNS) {
-        let columns = first..stride.min(first + NETWORK_COLUMNS);
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx512f") {
-            // SAFETY: the processor has what the function was compiled for.
-            unsafe { exchange_avx512(values, stride, &columns, network) };
-            continue;
-        }
-        exchange(values, stride, &columns, network);
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512f") {
+        // SAFETY: the processor has what the function was compiled for.
+        return unsafe { exchange_avx512(values, stride, network) };
     }
+    exchange(values, stride, network);
 }
 
 /// As `exchange`. Left to itself the compiler stores the smaller values under a mask, and the next comparison waits.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-fn exchange_avx512(values: &mut [f64], stride: usize, columns: &Range<usize>, network: &[Comparison]) {
+fn exchange_avx512(values: &mut [f64], stride: usize, network: &[Comparison]) {
     use std::arch::x86_64::{_mm512_loadu_pd, _mm512_max_pd, _mm512_min_pd, _mm512_storeu_pd};
     for &comparison in network {
-        let (upper, lower) = compared(values, stride, columns, comparison);
+        let (upper, lower) = compared(values, stride, comparison);
         for (upper, lower) in upper.iter_mut().zip(lower) {
             // SAFETY: eight numbers are read and written where there are eight.
             unsafe {
@@ -131,26 +126,25 @@ fn exchange_avx512(values: &mut [f64], stride: usize, columns: &Range<usize>, ne
     }
 }
 
-fn exchange(values: &mut [f64], stride: usize, columns: &Range<usize>, network: &[Comparison]) {
+fn exchange(values: &mut [f64], stride: usize, network: &[Comparison]) {
     for &comparison in network {
-        let (upper, lower) = compared(values, stride, columns, comparison);
+        let (upper, lower) = compared(values, stride, comparison);
         for (a, b) in upper.as_flattened_mut().iter_mut().zip(lower.as_flattened_mut()) {
             (*a, *b) = (a.min(*b), a.max(*b));
         }
     }
 }
 
-/// Eights of some columns of both rows of a comparison.
+/// Eights of both rows of a comparison.
 #[inline]
-fn compared<'a>(
-    values: &'a mut [f64],
+fn compared(
+    values: &mut [f64],
     stride: usize,
-    columns: &Range<usize>,
     (upper, lower): Comparison,
-) -> (&'a mut [[f64; LANES]], &'a mut [[f64; LANES]]) {
+) -> (&mut [[f64; LANES]], &mut [[f64; LANES]]) {
     let (before, after) = values.split_at_mut(usize::from(lower) * stride);
-    let upper = &mut before[usize::from(upper) * stride..][columns.clone()];
-    (upper.as_chunks_mut().0, after[columns.clone()].as_chunks_mut().0)
+    let upper = &mut before[usize::from(upper) * stride..][..stride];
+    (upper.as_chunks_mut().0, after[..stride].as_chunks_mut().0)
 }
 
 /// Comparisons, each of a place with a later one, after which the lower middle value is in its place: Batcher's merge
@@ -223,7 +217,7 @@ mod tests {
                         f64::from(u8::from(ones > count - 1 - (count - 1) / 2))
                     })
                     .collect();
-                exchange(&mut values, LANES, &(0..LANES), &network);
+                exchange(&mut values, LANES, &network);
                 let middle = (count - 1) / 2 * LANES;
                 assert_eq!(
                     values[middle..middle + LANES],
