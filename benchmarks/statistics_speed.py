@@ -24,8 +24,10 @@ SECONDS = 0.02
 """A call is repeated within a round until so much time has passed."""
 NUM_RESAMPLES = 10_000
 PAUSE = 0.05
-"""Seconds between two of a group: the threads of OpenMP go on spinning for a while, at the cost of whoever is next. A
-processor that slept so long computes at half its speed for the first milliseconds, hence the call that does not count."""
+"""Seconds between two of a group: the threads of OpenMP go on spinning for a while, at the cost of whoever is next.
+
+A processor that slept so long computes at half its speed for some milliseconds, hence the call that does not count.
+"""
 OURS = "tttkit"
 
 

@@ -144,17 +144,21 @@ def test_slopes_cover_the_truth_also_when_neighbours_depend_on_each_other():
         assert missed <= 40  # 10 %; the interval of independent points misses 25 % at a correlation of 0.5
 
 
-def test_few_points_that_depend_on_each_other_are_no_more_sure_of_a_slope():
-    """15 evaluations whose neighbours have a correlation of 0.6: 8 of 100 miss, 16 with all of them counted as many."""
-    generator = np.random.default_rng(21)
-    x, missed = np.arange(15.0), 0
-    for _ in range(600):
-        own = generator.normal(0, 1, 60)
-        for index in range(1, 60):
-            own[index] += 0.6 * own[index - 1]
-        slope = fit_slope(x, own[-15:])
+@pytest.mark.parametrize("count", [6, 10, 15, 26, 50])
+def test_few_points_that_depend_on_each_other_are_no_more_sure_of_a_slope(count):
+    """Evaluations without a direction whose neighbours have a correlation of 0.5: at most 5 % are given one.
+
+    The limit is three standard errors above; taken as independent, 14 to 24 % are.
+    """
+    generator = np.random.default_rng([21, count])
+    x, missed = np.arange(float(count)), 0
+    for _ in range(1000):
+        own = generator.normal(0, 1, count + 45)
+        for index in range(1, count + 45):
+            own[index] += 0.5 * own[index - 1]
+        slope = fit_slope(x, own[-count:])
         missed += not slope.low < 0 < slope.high
-    assert missed <= 72
+    assert missed <= 70
 
 
 def test_quantiles_of_student():
@@ -200,7 +204,7 @@ def test_a_plateau_among_noise_is_found_mostly():
     step = np.arange(51)
     curve = np.log(80) + 2 * np.maximum(0, 1 - step / 15)
     found = [convergence(bare_record(np.exp(curve + generator.normal(0, 0.003, 51)))).verdict for _ in range(50)]
-    assert share([verdict == "plateau" for verdict in found]) > 0.8
+    assert share([verdict == "plateau" for verdict in found]) > 0.9
 
 
 def test_a_loss_without_direction_is_given_none():

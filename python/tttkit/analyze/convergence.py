@@ -12,7 +12,7 @@ from tttkit.analyze.trend import Floats, Slope, fit_slope
 
 PLATEAU_PERCENT = 1.0
 """A curve that improves by less than this per 10 % of the run is flat."""
-WINDOW_SHARE = 0.2
+WINDOW_SHARE = 0.3
 """Share of the run over which a slope is fitted."""
 STOPPING_RULES: tuple[tuple[str, float, bool, float, int], ...] = (
     ("0.5 % relative, patience 10, not before 20 % (ours)", 0.005, True, 0.2, 10),
