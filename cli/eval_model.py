@@ -16,7 +16,7 @@ from tttkit.errors import DataError, NumericalError, UsageError
 from tttkit.files import make_directory
 from tttkit.rundir import RunDirectory, exclusive
 
-from .console import progress_bar
+from .console import err, progress_bar
 
 SCHEMA = 3
 """Counts up when equal weights, data and protocol would give other files."""
@@ -43,8 +43,9 @@ class Request:
 def evaluate(request: Request, directory: Path) -> tuple[dict[str, Any], list[Path]]:
     """Evaluate one model directory into `directory`; returns the summary and the files written.
 
-    None are written where a summary of the same weights, data and protocol is there already. A killed evaluation goes
-    on where it was. Raises RunLockedError while another one writes to the same directory.
+    None are written where a summary of the same weights, data and protocol is there already; one that is there for
+    another model beside it is taken over. A killed evaluation goes on where it was. Raises RunLockedError while another
+    one writes to the same directory.
     """
     from tttkit.data import load_manifest, open_split
     from tttkit.device import prepare_cpu, resolve_device
@@ -78,10 +79,12 @@ def evaluate(request: Request, directory: Path) -> tuple[dict[str, Any], list[Pa
     make_directory(directory)
     with exclusive(RunDirectory(directory)):
         sweep_temporaries(directory)
-        if known is None:
+        beside = sorted(directory.parent.glob("eval_*"))
+        twin = next((each for each in beside if _known_summary(each, key) is not None), None)
+        if known is None and twin is None:
             return _measure(path, model, split, protocol, window, directory, extra)
         NllBlocks.beside(directory, key).remove()  # a kill after the last of the results left them
-        return known, []
+        return _take_over(twin, directory, extra) if known is None and twin is not None else (known, [])
 
 
 def _check_finite(model: Any, path: Path) -> None:
@@ -127,6 +130,22 @@ def _measure(
     plot = plot_chunk_eval(evaluation.curves(), directory / chunk_eval_name(evaluation.curves()))
     summary = write_checkpoint(directory, evaluation, extra)  # its summary.json is the last: what makes all of it known
     blocks.remove()
+    return summary, [directory / name for name in ("summary.json", "chunk_eval.json", "chunk_nll.safetensors")] + [plot]
+
+
+def _take_over(twin: Path, directory: Path, extra: dict[str, Any]) -> tuple[dict[str, Any], list[Path]]:
+    """Results of the same weights, data and protocol: of best_model where final_model is the same."""
+    from tttkit.files import read_json, write_bytes, write_json
+    from tttkit.report.plots import chunk_eval_name, plot_chunk_eval
+
+    text = f"{extra['path']} has the weights of an earlier evaluation, whose results are taken: {twin}"
+    err.print(escape(text), soft_wrap=True)
+    for name in ("chunk_nll.safetensors", "chunk_eval.json"):
+        write_bytes(directory / name, (twin / name).read_bytes())
+    curves = read_json(directory / "chunk_eval.json")
+    plot = plot_chunk_eval(curves, directory / chunk_eval_name(curves))
+    summary = {**read_json(twin / "summary.json"), **extra}
+    write_json(directory / "summary.json", summary)
     return summary, [directory / name for name in ("summary.json", "chunk_eval.json", "chunk_nll.safetensors")] + [plot]
 
 

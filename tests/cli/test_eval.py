@@ -33,6 +33,22 @@ def test_a_model_is_evaluated_once_for_its_weights_data_and_protocol(copy):
     assert not list(copy.glob("eval_best_model/.nll-*"))
 
 
+def test_equal_weights_of_two_models_are_evaluated_once(copy, monkeypatch):
+    shutil.rmtree(copy / "final_model")
+    shutil.copytree(copy / "best_model", copy / "final_model")
+    first = tttkit("eval", "checkpoint", copy / "best_model", *SMALL)
+    monkeypatch.setattr("tttkit.evaluate.checkpoint.evaluate_model", None)  # whoever measures again fails
+    second = tttkit("eval", "checkpoint", copy / "final_model", *SMALL)
+    assert (first.code, second.code) == (0, 0)
+    assert "final_model has the weights of an earlier evaluation" in second.err
+    one, other = copy / "eval_best_model", copy / "eval_final_model"
+    assert {file.name for file in one.iterdir()} == {file.name for file in other.iterdir()}
+    summaries = [json.loads((directory / "summary.json").read_text()) for directory in (one, other)]
+    assert [summary.pop("path").rsplit("/", 1)[1] for summary in summaries] == ["best_model", "final_model"]
+    assert summaries[0] == summaries[1]
+    assert "evaluated before" in tttkit("eval", "checkpoint", copy / "final_model", *SMALL).err
+
+
 def test_other_weights_in_the_same_place_are_evaluated_anew(copy):
     from safetensors.numpy import load_file, save_file
 
