@@ -36,6 +36,8 @@ def doctor(
         print_json([finding.to_dict() for finding in found])
     else:
         table = Table.grid(padding=(0, 2))
+        for is_whole in (True, True, False):
+            table.add_column(no_wrap=is_whole, overflow="fold")
         for finding in found:
             table.add_row(f"[{_COLOURS[finding.level]}]{finding.level}[/]", finding.check, escape(finding.message))
         out.print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 from pathlib import Path
@@ -10,6 +11,9 @@ import pytest
 
 from tttkit.config_layers import merge
 from tttkit.data import prepare_dataset
+
+for _name in ("COLUMNS", "LINES"):  # the size of the terminal in which somebody tests is not that of the tests
+    os.environ.pop(_name, None)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 WORDS = "the cat sat on a mat while rain fell and she read an old book about ships lost far from home".split()
