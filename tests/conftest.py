@@ -14,6 +14,8 @@ from tttkit.data import prepare_dataset
 
 for _name in ("COLUMNS", "LINES"):  # the size of the terminal in which somebody tests is not that of the tests
     os.environ.pop(_name, None)
+# Tests run side by side: threads that spin while they wait would take the processor from the others, tenfold.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 WORDS = "the cat sat on a mat while rain fell and she read an old book about ships lost far from home".split()

@@ -69,7 +69,7 @@ def start(*arguments: object, **options) -> Iterator[subprocess.Popen]:
 def run_process(*arguments: object, **options) -> Result:
     """Run a command as a process of its own, to its end."""
     with start(*arguments, **options) as process:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=280)
     return Result(process.returncode, out or "", err or "")
 
 

@@ -167,6 +167,7 @@ def test_a2_killed_by_the_kernel_at_its_calls(tmp_path, call):
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(900)
 def test_a5_real_processes(tiny_data, disk_path):
     """The command itself, killed ten times: it goes on each time, and its lock is free at once."""
     options = train_options(tiny_data, disk_path / "whole", "--max-steps", 40)
