@@ -12,8 +12,8 @@ from tttkit.analyze.trend import Floats, Slope, fit_slope
 
 PLATEAU_PERCENT = 1.0
 """A curve that improves by less than this per 10 % of the run is flat."""
-WINDOW_SHARE = 0.3
-"""Share of the run over which a slope is fitted."""
+WINDOW_PERCENT = 30
+"""Part of the run over which a slope is fitted."""
 STOPPING_RULES: tuple[tuple[str, float, bool, float, int], ...] = (
     ("0.5 % relative, patience 10, not before 20 % (ours)", 0.005, True, 0.2, 10),
     ("1 % relative, patience 5, not before 20 %", 0.01, True, 0.2, 5),
@@ -28,7 +28,7 @@ def convergence(record: Record) -> Finding:
     key = record.criterion()
     x, values = record.series(key)
     rule = (
-        f"{key} against {record.axis}: a line through its logarithm over every {WINDOW_SHARE:.0%} of the run. Plateau: "
+        f"{key} against {record.axis}: a line through its logarithm over every {WINDOW_PERCENT} % of the run. Plateau: "
         f"the first point from which every line improves by less than {PLATEAU_PERCENT:g} % per 10 % of the run, named "
         f"only where the 95 % interval of the last line excludes {PLATEAU_PERCENT:g} %."
     )
@@ -38,9 +38,9 @@ def convergence(record: Record) -> Finding:
     last = improvement(fit_slope(*_tail(x, np.log(values))), x[-1])
     start = plateau_start(x, values)
     flat, falling, rising = (last[2] < PLATEAU_PERCENT, last[1] > 0, last[2] < 0)
-    around = f"over the last {WINDOW_SHARE:.0%} it improved by {last[0]:.2f} % per 10 % [{last[1]:.2f}, {last[2]:.2f}]"
+    around = f"over the last {WINDOW_PERCENT} % it improved by {last[0]:.2f} % per 10 % [{last[1]:.2f}, {last[2]:.2f}]"
     if not np.isfinite(last[1]):
-        verdict, sentence = "unknown", f"Too few evaluations in the last {WINDOW_SHARE:.0%} of the run for an interval."
+        verdict, sentence = "unknown", f"Too few evaluations in the last {WINDOW_PERCENT} % of the run for an interval."
     elif rising:
         verdict, sentence = "rising", f"The curve gets worse at the end: {around}."
     elif flat and start is not None:
@@ -68,7 +68,7 @@ def training_loss(record: Record) -> Finding:
     known = [(x, y) for x, y in pairs if x is not None and y is not None]
     x, y = (np.array([pair[axis] for pair in known], dtype=np.float64) for axis in (0, 1))
     rule = (
-        f"A line through the training loss over the last {WINDOW_SHARE:.0%} of the run; falling or rising where its "
+        f"A line through the training loss over the last {WINDOW_PERCENT} % of the run; falling or rising where its "
         f"95 % interval excludes 0. A loss below 1 is an alarm."
     )
     evidence = f"{x.size} {source}"
@@ -83,7 +83,7 @@ def training_loss(record: Record) -> Finding:
     alarms = int((y < 1).sum())
     statement = f"The training loss {words[verdict]} at the end"
     if verdict == "unknown":
-        statement += f": too few losses in the last {WINDOW_SHARE:.0%} of the run."
+        statement += f": too few losses in the last {WINDOW_PERCENT} % of the run."
     else:
         statement += f": {each[0]:+.4f} nats per 10 % of the run [{each[1]:+.4f}, {each[2]:+.4f}]."
     if alarms:
@@ -144,7 +144,7 @@ def stop_index(
 
 def plateau_start(x: Floats, values: Floats) -> int | None:
     """First index from which every fitted line improves by less than PLATEAU_PERCENT; None where none does."""
-    logs, width = np.log(values), WINDOW_SHARE * x[-1]
+    logs, width = np.log(values), WINDOW_PERCENT / 100 * x[-1]
     start = None
     for index in range(x.size - 1, -1, -1):
         inside = (x >= x[index]) & (x <= x[index] + width)
@@ -171,7 +171,7 @@ def _stop_row(name: str, label: str, x: Floats, values: Floats, stop: int | None
 
 
 def _tail(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    inside = x >= (1 - WINDOW_SHARE) * x[-1]
+    inside = x >= (1 - WINDOW_PERCENT / 100) * x[-1]
     return x[inside], y[inside]
 
 
