@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tttkit.config_layers import merge
 from tttkit.data import prepare_dataset
@@ -16,6 +17,9 @@ for _name in ("COLUMNS", "LINES"):  # the size of the terminal in which somebody
     os.environ.pop(_name, None)
 # Tests run side by side: threads that spin while they wait would take the processor from the others, tenfold.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# No deadline: another test may have the processor. In CI the same examples each time.
+settings.register_profile("tests", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("tests")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 WORDS = "the cat sat on a mat while rain fell and she read an old book about ships lost far from home".split()

@@ -47,13 +47,13 @@ def assert_equal(encoders, texts):
 
 
 @given(st.lists(st.lists(st.sampled_from(PIECES), max_size=60).map("".join), max_size=20))
-@settings(max_examples=2_000 if SLOW else 60, deadline=None)
+@settings(max_examples=2_000 if SLOW else 60)
 def test_texts_of_awkward_pieces(gpt2, texts):
     assert_equal(gpt2, texts)
 
 
 @given(st.lists(st.text(max_size=200), max_size=20))
-@settings(max_examples=50_000 if SLOW else 60, deadline=None)
+@settings(max_examples=50_000 if SLOW else 60)
 def test_any_text(gpt2, texts):
     assert_equal(gpt2, texts)
 

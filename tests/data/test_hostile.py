@@ -107,7 +107,7 @@ def places(value, before=()):
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_changed_manifest_is_refused_or_the_same(data, draw):
     path, manifest = data
     changed = copy.deepcopy(manifest)
@@ -125,7 +125,7 @@ def test_a_changed_manifest_is_refused_or_the_same(data, draw):
 
 
 @given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode) | VALUES.map(json.dumps).map(str.encode))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_bytes_are_no_manifest(data, content):
     path, _ = data
     (path / "manifest.json").write_bytes(content)

@@ -49,7 +49,7 @@ def expected_stream(documents, tokenizer_json, eos_id):
     cut=st.integers(0, 2),
     rule=st.sampled_from(["file", "line", "blank-line", "wikitext"]),
 )
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_rust_cuts_documents_as_python_does(tmp_path_factory, tokenizer_json, files, cut, rule):
     root = tmp_path_factory.mktemp("rules")
     paths = []

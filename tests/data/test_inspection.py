@@ -36,7 +36,7 @@ def make(folder, tokenizer_json, texts, validation=("unlike any",)):
     validation=st.lists(st.text("ab ", min_size=1, max_size=3), min_size=1, max_size=5),
     piece=st.integers(1, 40),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_figures_equal_plain_counting(tmp_path_factory, tokenizer_json, texts, validation, piece):
     train, other = make(tmp_path_factory.mktemp("made"), tokenizer_json, texts, validation)
     with pytest.MonkeyPatch.context() as patch:

@@ -33,7 +33,7 @@ def split(tmp_path_factory, tokenizer_json):
     world_size=st.integers(1, 3),
     batch_size=st.integers(1, 6),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_rows_walk_on_and_reset_where_a_document_ended(split, window, seed, world_size, batch_size):
     stream = split.tokens(0, split.num_tokens).astype(np.int64)
     ends = set(split.document_ends.tolist())
@@ -80,7 +80,7 @@ def test_an_epoch_reads_no_window_twice_and_starts_elsewhere(split):
 
 
 @given(step=st.integers(0, 2**40))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_batch_depends_on_seed_and_step_alone(split, step):
     first, second = (LaneSampler(split, window=8, batch_size=4, seed=9) for _ in range(2))
     first.batch(0)

@@ -32,7 +32,7 @@ def digests(directory: Path) -> dict[str, str]:
     shard_tokens=st.integers(1, 50),
     threads=st.integers(1, 3),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_stream_is_every_document_and_one_end_of_text_after_each(
     tmp_path_factory, tokenizer_json, documents, shard_tokens, threads
 ):

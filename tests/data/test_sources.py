@@ -42,7 +42,7 @@ NAMES = st.text("a.b-/!0 é\uffff", min_size=1, max_size=8).filter(
 
 
 @given(paths=st.sets(NAMES, max_size=25))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_tree_is_walked_in_the_order_of_its_sorted_paths(tmp_path_factory, paths):
     """Names with characters below and above the slash, in files and in directories."""
     root = tmp_path_factory.mktemp("tree")

@@ -91,7 +91,7 @@ def text_or_error(read):
 
 
 @given(content=BYTES.map(b"".join), piece_bytes=st.integers(3, 12))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_pieces_are_the_whole_text_or_name_the_same_place(monkeypatch, content, piece_bytes):
     monkeypatch.setattr("tttkit.data.text.PIECE_BYTES", piece_bytes)
     pieces = text_or_error(lambda: "".join(read_pieces(io.BytesIO(content), "name")))

@@ -37,7 +37,7 @@ def draw(split, num_windows, *, world_size=1, start=0, **options):
     world_size=st.integers(1, 4),
     batch_size=st.integers(1, 9),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_window_of_an_epoch_comes_exactly_once_over_all_ranks(split, window, seed, world_size, batch_size):
     options = {"window": window, "seed": seed, "world_size": world_size, "batch_size": batch_size}
     num_windows = (split.num_tokens - 1) // window
@@ -58,7 +58,7 @@ def test_epochs_and_seeds_have_their_own_order(split):
 
 
 @given(step=st.integers(0, 2**40), seed=st.integers(0, 1000))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_batch_depends_on_seed_and_step_alone(split, step, seed):
     options = {"window": 32, "batch_size": 4, "seed": seed}
     sampler = WindowSampler(split, **options)

@@ -36,7 +36,7 @@ def recomputed(model, prompt, max_tokens):
 
 
 @pytest.mark.parametrize("name", MODELS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(seed=st.integers(0, 10_000), length=st.integers(1, 23), drawn=st.integers(1, 9))
 def test_cached_distribution_equals_the_uncached_one(name, seed, length, drawn):
     """Total variation and argmax, over random weights and every alignment of prompt and mini-batch."""

@@ -38,7 +38,7 @@ def test_rows_of_a_batch_do_not_touch_each_other(fields):
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(segments=st.lists(st.integers(1, 11), min_size=1, max_size=7))
 def test_any_segmentation_equals_one_pass(name, segments):
     model = MODELS[name]
