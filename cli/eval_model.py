@@ -20,6 +20,7 @@ from .console import err, progress_bar
 
 SCHEMA = 3
 """Counts up when equal weights, data and protocol would give other files."""
+_RESULTS = ("summary.json", "chunk_eval.json", "chunk_nll.safetensors")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +69,9 @@ def evaluate(request: Request, directory: Path) -> tuple[dict[str, Any], list[Pa
         schema=SCHEMA, weights=weights, data=split.fingerprint, split=request.split, window=window,
         protocol=dataclasses.asdict(protocol),
     )  # fmt: skip
-    known = _known_summary(directory, key)
+    known, written = _known_summary(directory, key), list[Path]()
     if known is not None and not any(entry.name.startswith(".") for entry in directory.iterdir()):
-        return known, []
+        return known, written
     extra = {
         "model": model.config.name, "path": str(request.path), "split": request.split,
         "data_fingerprint": split.fingerprint, "weights_sha256": weights, "evaluation_key": key, **request.extra,
@@ -79,12 +80,14 @@ def evaluate(request: Request, directory: Path) -> tuple[dict[str, Any], list[Pa
     make_directory(directory)
     with exclusive(RunDirectory(directory)):
         sweep_temporaries(directory)
-        beside = sorted(directory.parent.glob("eval_*"))
-        twin = next((each for each in beside if _known_summary(each, key) is not None), None)
-        if known is None and twin is None:
-            return _measure(path, model, split, protocol, window, directory, extra)
+        if known is None:
+            beside = sorted(directory.parent.glob("eval_*"))
+            twin = next((each for each in beside if _known_summary(each, key) is not None), None)
+            if twin is None:
+                return _measure(path, model, split, protocol, window, directory, extra)
+            known, written = _take_over(twin, directory, extra)
         NllBlocks.beside(directory, key).remove()  # a kill after the last of the results left them
-        return _take_over(twin, directory, extra) if known is None and twin is not None else (known, [])
+        return known, written
 
 
 def _check_finite(model: Any, path: Path) -> None:
@@ -130,7 +133,7 @@ def _measure(
     plot = plot_chunk_eval(evaluation.curves(), directory / chunk_eval_name(evaluation.curves()))
     summary = write_checkpoint(directory, evaluation, extra)  # its summary.json is the last: what makes all of it known
     blocks.remove()
-    return summary, [directory / name for name in ("summary.json", "chunk_eval.json", "chunk_nll.safetensors")] + [plot]
+    return summary, [*(directory / name for name in _RESULTS), plot]
 
 
 def _take_over(twin: Path, directory: Path, extra: dict[str, Any]) -> tuple[dict[str, Any], list[Path]]:
@@ -146,7 +149,7 @@ def _take_over(twin: Path, directory: Path, extra: dict[str, Any]) -> tuple[dict
     plot = plot_chunk_eval(curves, directory / chunk_eval_name(curves))
     summary = {**read_json(twin / "summary.json"), **extra}
     write_json(directory / "summary.json", summary)
-    return summary, [directory / name for name in ("summary.json", "chunk_eval.json", "chunk_nll.safetensors")] + [plot]
+    return summary, [*(directory / name for name in _RESULTS), plot]
 
 
 def _protocol(request: Request, window: int, num_tokens: int) -> Any:
@@ -171,8 +174,7 @@ def _known_summary(directory: Path, key: str) -> dict[str, Any] | None:
     """The summary in `directory` where it is of this key and whole."""
     from tttkit.files import read_json
 
-    names = ("chunk_eval.json", "chunk_nll.safetensors", "summary.json")
-    if not all((directory / name).exists() for name in names):
+    if not all((directory / name).exists() for name in _RESULTS):
         return None
     try:
         summary = read_json(directory / "summary.json")
