@@ -22,17 +22,17 @@ from pathlib import Path
 
 import torch
 
-from tttkit.config import Config, build_config
+from tttkit.config.presets import preset_values
+from tttkit.config.run import Config, build_config
 from tttkit.data import Manifest, open_split, prepare_dataset
 from tttkit.device import prepare_cpu
 from tttkit.models import build_model
-from tttkit.presets import preset_values
-from tttkit.rundir import RunDirectory
+from tttkit.run.directory import RunDirectory
+from tttkit.run.signals import StopSignals
 from tttkit.train.checks import resolve
-from tttkit.train.metadata import Metadata
-from tttkit.train.metrics import RunLog
+from tttkit.train.logs.metadata import Metadata
+from tttkit.train.logs.metrics import RunLog
 from tttkit.train.schedule import default_save_every
-from tttkit.train.signals import StopSignals
 from tttkit.train.trainer import Trainer
 
 ROUNDS = 4

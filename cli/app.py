@@ -12,9 +12,8 @@ import typer
 
 from tttkit import __version__
 from tttkit.errors import DiskFullError, TttkitError, UsageError
-
-from .console import err, explain, mend_streams, out
-from .verbs import Verbs
+from tttkit_cli.console import err, explain, mend_streams, out
+from tttkit_cli.verbs import Verbs
 
 _BUG = 1
 _INTERRUPTED = 128 + signal.SIGINT
@@ -95,7 +94,7 @@ def _terminate(number: int, _frame: object) -> NoReturn:
 
 def _in_words(error: OSError) -> tuple[str, str | None]:
     """What the system refused, by the name that the user knows; and, where it was a new file, what to do."""
-    from tttkit.files import final_name
+    from tttkit.storage.files import final_name
 
     if not isinstance(error.filename, str | os.PathLike):
         return str(error.strerror or error), None

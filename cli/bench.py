@@ -11,13 +11,12 @@ import typer
 from rich.table import Table
 
 from tttkit.errors import UsageError
-from tttkit.files import write_text
-
-from .console import err, out, print_json, print_table
+from tttkit.storage.files import write_text
+from tttkit_cli.console import err, out, print_json, print_table
 
 if TYPE_CHECKING:
+    from tttkit.config.model import ModelConfig
     from tttkit.data.benchmark import Measurement
-    from tttkit.model_config import ModelConfig
     from tttkit.train.benchmark import TrainSpeed
 
 bench_app = typer.Typer(no_args_is_help=False, help="Measure this machine, beside the peers that are installed.")
@@ -118,9 +117,9 @@ def train(
 
 
 def _model_config(preset: str, model: str | None) -> ModelConfig:
-    from tttkit.config_layers import merge
-    from tttkit.model_config import ModelConfig, name_to_fields
-    from tttkit.presets import preset_values
+    from tttkit.config.layers import merge
+    from tttkit.config.model import ModelConfig, name_to_fields
+    from tttkit.config.presets import preset_values
 
     fields = preset_values(preset)["model"]
     return ModelConfig(**merge(fields, name_to_fields(model) if model else {}))

@@ -10,10 +10,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from tttkit.files import json_safe
-from tttkit.rundir import find_run
-
-from .console import err, out, print_json, print_table
+from tttkit.run.directory import find_run
+from tttkit.storage.files import json_safe
+from tttkit_cli.console import err, out, print_json, print_table
 
 
 def compare(

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from .console import out, print_json
-from .layers import Request, collect_layers, merge_layers, resolved_values
+from tttkit_cli.console import out, print_json
+from tttkit_cli.layers import Request, collect_layers, merge_layers, resolved_values
 
 config_app = typer.Typer(help="Show the resolved configuration.", no_args_is_help=False)
 
@@ -36,7 +36,7 @@ def show(
 
     Examples: `tttkit config show --origin` · `tttkit config show --preset curriculum-100k --set train.window=128`
     """
-    from tttkit.config_layers import flatten, origins, to_toml
+    from tttkit.config.layers import flatten, origins, to_toml
 
     layers = collect_layers(Request(config=config, preset=preset, assignments=tuple(assignments or ())), os.environ)
     resolved = resolved_values(merge_layers(layers))

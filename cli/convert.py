@@ -9,8 +9,7 @@ import typer
 from rich.markup import escape
 
 from tttkit.errors import UsageError
-
-from .console import err, print_json
+from tttkit_cli.console import err, print_json
 
 
 def convert(

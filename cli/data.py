@@ -11,10 +11,9 @@ import typer
 from rich.markup import escape
 
 from tttkit.errors import DataError, UsageError
-
-from .console import err, out, print_json, print_rows, print_table
-from .data_view import PrepareView, inspection_rows, length_table, reading_bar, split_table
-from .stopping import stoppable
+from tttkit_cli.console import err, out, print_json, print_rows, print_table
+from tttkit_cli.stopping import stoppable
+from tttkit_cli.views.data import PrepareView, inspection_rows, length_table, reading_bar, split_table
 
 data_app = typer.Typer(no_args_is_help=False, help="Text to packed token shards.")
 
@@ -134,7 +133,7 @@ def verify(
     Example: `tttkit data verify data/novels`
     """
     from tttkit.data import load_manifest, open_split
-    from tttkit.files import sha256_of
+    from tttkit.storage.files import sha256_of
 
     _check_choice("--io", io, "mmap", "pread")
     manifest = load_manifest(path)

@@ -10,9 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from tttkit.errors import DataError
-from tttkit.rundir import find_run
-
-from .console import err, out, print_json
+from tttkit.run.directory import find_run
+from tttkit_cli.console import err, out, print_json
 
 _COLOURS = {"ok": "ok", "mended": "ok", "warning": "warning", "error": "error"}
 
@@ -29,7 +28,7 @@ def doctor(
 
     Exits 65 when something is wrong that is not mended. Example: `tttkit doctor runs/quick --fix`
     """
-    from tttkit.report.doctor import examine_environment, examine_run
+    from tttkit.health.doctor import examine_environment, examine_run
 
     found = examine_environment(fix=fix) if run is None else examine_run(find_run(run), fix=fix)
     if json_output:

@@ -9,13 +9,12 @@ import typer
 from rich.markup import escape
 
 from tttkit.errors import UsageError
-from tttkit.files import json_safe
-from tttkit.rundir import RunDirectory, exclusive, find_run
-
-from .console import err, print_json, print_table, room
-from .eval_model import Request, evaluate
-from .stopping import stoppable
-from .tables import evaluation_table, models_table, ratios_table, slots_table, whole_split_table
+from tttkit.run.directory import RunDirectory, exclusive, find_run
+from tttkit.storage.files import json_safe
+from tttkit_cli.console import err, print_json, print_table, room
+from tttkit_cli.eval_model import Request, evaluate
+from tttkit_cli.stopping import stoppable
+from tttkit_cli.views.tables import evaluation_table, models_table, ratios_table, slots_table, whole_split_table
 
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N (default: the GPU, if any).", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print the summaries as JSON.")]
@@ -108,7 +107,7 @@ def run(
 
 def _missing(run: RunDirectory, device: str | None) -> list[tuple[Request, Path]]:
     """Checkpoints without a readable result, under the run's own protocol; then best and final model in full."""
-    from tttkit.config import build_config
+    from tttkit.config.run import build_config
     from tttkit.train.schedule import evaluation_steps
 
     config = build_config(run.read_metadata().get("config", {}))
@@ -134,7 +133,7 @@ def _missing(run: RunDirectory, device: str | None) -> list[tuple[Request, Path]
 
 def _add_to_list(run: RunDirectory) -> None:
     """Put summaries that all_summaries.json lacks into it."""
-    from tttkit.files import read_json, write_json
+    from tttkit.storage.files import read_json, write_json
 
     listed = {item.get("checkpoint_idx"): item for item in run.read_summaries()}
     found = {index: read_json(path / "summary.json") for index, path in run.checkpoints().items()
@@ -166,8 +165,8 @@ def _names(paths: list[Path]) -> list[str]:
 
 def _plot(done: list[tuple[str, dict[str, Any], Path]], directory: Path) -> Path:
     """All models in one figure."""
-    from tttkit.files import read_json
-    from tttkit.report.plots_models import MODELS_NAME, plot_models
+    from tttkit.report.figures.models import MODELS_NAME, plot_models
+    from tttkit.storage.files import read_json
 
     named = [(name, read_json(target / "chunk_eval.json")) for name, _, target in done]
     return plot_models(named, directory / f"{MODELS_NAME}.png")

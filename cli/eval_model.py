@@ -11,12 +11,11 @@ from typing import Any, Self
 from rich.markup import escape
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-from tttkit.commits import sweep_temporaries
 from tttkit.errors import DataError, NumericalError, UsageError
-from tttkit.files import make_directory
-from tttkit.rundir import RunDirectory, exclusive
-
-from .console import err, progress_bar
+from tttkit.run.directory import RunDirectory, exclusive
+from tttkit.storage.commits import sweep_temporaries
+from tttkit.storage.files import make_directory
+from tttkit_cli.console import err, progress_bar
 
 SCHEMA = 3
 """Counts up when equal weights, data and protocol would give other files."""
@@ -52,7 +51,7 @@ def evaluate(request: Request, directory: Path) -> tuple[dict[str, Any], list[Pa
     from tttkit.device import prepare_cpu, resolve_device
     from tttkit.evaluate.blocks import NllBlocks, evaluation_key
     from tttkit.models import load_model, read_model_config
-    from tttkit.models.digest import weights_sha256
+    from tttkit.models.storage import weights_sha256
 
     path = model_directory(request.path)
     config = read_model_config(path)
@@ -112,7 +111,7 @@ def _measure(
     from tttkit.evaluate.checkpoint import evaluate_model, write_checkpoint
     from tttkit.evaluate.plan import costs
     from tttkit.evaluate.whole_split import nll_by_slot, score_split
-    from tttkit.report.plots import chunk_eval_name, plot_chunk_eval
+    from tttkit.report.figures.position import chunk_eval_name, plot_chunk_eval
 
     started = time.perf_counter()
     blocks = NllBlocks.beside(directory, extra["evaluation_key"])
@@ -138,8 +137,8 @@ def _measure(
 
 def _take_over(twin: Path, directory: Path, extra: dict[str, Any]) -> tuple[dict[str, Any], list[Path]]:
     """Results of the same weights, data and protocol: of best_model where final_model is the same."""
-    from tttkit.files import read_json, write_bytes, write_json
-    from tttkit.report.plots import chunk_eval_name, plot_chunk_eval
+    from tttkit.report.figures.position import chunk_eval_name, plot_chunk_eval
+    from tttkit.storage.files import read_json, write_bytes, write_json
 
     text = f"{extra['path']} has the weights of an earlier evaluation, whose results are taken: {twin}"
     err.print(escape(text), soft_wrap=True)
@@ -154,7 +153,7 @@ def _take_over(twin: Path, directory: Path, extra: dict[str, Any]) -> tuple[dict
 
 def _protocol(request: Request, window: int, num_tokens: int) -> Any:
     """The full protocol: all of the split, 20 x W, unless the request says otherwise."""
-    from tttkit.config import build_config
+    from tttkit.config.run import build_config
 
     max_length = request.max_length or 20 * window
     # The stride is such that a chunk ends at every multiple of the window.
@@ -172,7 +171,7 @@ def _protocol(request: Request, window: int, num_tokens: int) -> Any:
 
 def _known_summary(directory: Path, key: str) -> dict[str, Any] | None:
     """The summary in `directory` where it is of this key and whole."""
-    from tttkit.files import read_json
+    from tttkit.storage.files import read_json
 
     if not all((directory / name).exists() for name in _RESULTS):
         return None

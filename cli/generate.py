@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tttkit.errors import UsageError
-
-from .console import err, out, print_json, stdout_is_gone
+from tttkit_cli.console import err, out, print_json, stdout_is_gone
 
 if TYPE_CHECKING:
     from tttkit.infer.text import Continuation, TextTokenizer

@@ -20,7 +20,7 @@ SECTION_OF = {
     "device": "train",
     "keep_weights": "train",
     "save_every": "train",
-    "carry": "train",
+    "initial_state": "train",
     "learning_rate": "optimizer",
     "warmup_ratio": "optimizer",
     "weight_decay": "optimizer",
@@ -54,9 +54,9 @@ class Request:
 
 def collect_layers(request: Request, environment: Mapping[str, str]) -> list[tuple[str, dict[str, Any]]]:
     """(origin, values) from the weakest layer to the strongest. Raises UsageError."""
-    from tttkit.config_layers import load_toml, parse_assignment
-    from tttkit.model_config import name_to_fields
-    from tttkit.presets import preset_values
+    from tttkit.config.layers import load_toml, parse_assignment
+    from tttkit.config.model import name_to_fields
+    from tttkit.config.presets import preset_values
 
     from_file = load_toml(request.config) if request.config else {}
     preset = request.preset or from_file.get("preset") or "quick"
@@ -81,7 +81,7 @@ def collect_layers(request: Request, environment: Mapping[str, str]) -> list[tup
 
 def merge_layers(layers: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
     """The values of all layers, later ones winning."""
-    from tttkit.config_layers import merge
+    from tttkit.config.layers import merge
 
     values: dict[str, Any] = {}
     for _, layer in layers:
@@ -91,7 +91,7 @@ def merge_layers(layers: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
 
 def resolved_values(values: dict[str, Any]) -> dict[str, Any]:
     """What `train` would use, validated: the vocabulary is None where the data decides it. Raises UsageError."""
-    from tttkit.config import build_config
+    from tttkit.config.run import build_config
 
     config = build_config(values)
     resolved = config.to_dict()
@@ -103,7 +103,7 @@ def resolved_values(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _size(name: str) -> dict[str, Any]:
-    from tttkit.model_config import ModelConfig
+    from tttkit.config.model import ModelConfig
 
     if name not in MODEL_SIZES:
         near = difflib.get_close_matches(name, MODEL_SIZES, n=1)

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tttkit.errors import UsageError
-from tttkit.rundir import RunDirectory, find_run
-
-from .console import out, print_json
+from tttkit.run.directory import RunDirectory, find_run
+from tttkit_cli.console import out, print_json
 
 if TYPE_CHECKING:
-    from tttkit.report.figure import Scales
+    from tttkit.report.figures.style import Scales
 
 _PAGE = "html"
 _FORMATS = ("png", "svg", _PAGE)
@@ -59,7 +58,7 @@ def plot(
             raise UsageError(f"--format must be {', '.join(_FORMATS)}, or several: png,svg; got `{kind}`")
     paths = [*(runs or []), *([curriculum_dir] if curriculum_dir else [])]
     directories = [find_run(path) for path in paths] or [find_run(None)]
-    from tttkit.report.figure import Scales
+    from tttkit.report.figures.style import Scales
 
     written = _draw(directories, output, kinds, Scales(log_x=log_x, log_y=log_y, smoothing=smooth))
     if json_output:
@@ -72,7 +71,7 @@ def plot(
 
 def _draw(directories: list[RunDirectory], output: Path | None, kinds: list[str], scales: Scales) -> list[Path]:
     """Everything asked for; returns the files written."""
-    from tttkit.report.draw import draw_comparison, draw_run
+    from tttkit.report.figures.draw import draw_comparison, draw_run
 
     drawn = [kind for kind in kinds if kind != _PAGE]
     written = []
@@ -89,7 +88,7 @@ def _draw(directories: list[RunDirectory], output: Path | None, kinds: list[str]
 def _page(run: RunDirectory, target: Path, against: list[RunDirectory]) -> Path:
     """report.html, with the curves of the other runs in it."""
     from tttkit.analyze.findings import find
-    from tttkit.report.html import REPORT_NAME, write_html
+    from tttkit.report.page.html import REPORT_NAME, write_html
 
     target.mkdir(parents=True, exist_ok=True)
     statements = [f"{item.topic}: {item.statement}" for item in find(run).items]

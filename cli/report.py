@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from tttkit import files
-from tttkit.rundir import RunDirectory, find_run
-
-from .console import out, print_json
+from tttkit.run.directory import RunDirectory, find_run
+from tttkit.storage import files
+from tttkit_cli.console import out, print_json
 
 
 def report(
@@ -48,9 +47,9 @@ def write_report(run: RunDirectory, against: list[RunDirectory], target: Path) -
     from tttkit.analyze.compare import compare
     from tttkit.analyze.findings import find
     from tttkit.analyze.record import load
-    from tttkit.report.html import REPORT_NAME as PAGE_NAME
-    from tttkit.report.html import write_html
     from tttkit.report.markdown import REPORT_NAME, render
+    from tttkit.report.page.html import REPORT_NAME as PAGE_NAME
+    from tttkit.report.page.html import write_html
 
     record = load(run)
     others = [load(other) for other in against]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .train import RunOptions, go_on
+from tttkit_cli.train import RunOptions, go_on
 
 
 def resume(

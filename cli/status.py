@@ -14,15 +14,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from tttkit.errors import UsageError
-from tttkit.files import json_safe
-from tttkit.report.state import LIVE_STATES
-from tttkit.report.status import RunStatus, read_status
-from tttkit.rundir import RunDirectory, find_run
-
-from .console import err, out, parts_of, print_json, print_table, room, stdout_is_gone
-from .looks import Look, look_at, recall, remember
-from .status_view import details, overview, screen, troubles
-from .units import duration
+from tttkit.health.run_state import LIVE_STATES
+from tttkit.health.status import RunStatus, read_status
+from tttkit.run.directory import RunDirectory, find_run
+from tttkit.storage.files import json_safe
+from tttkit_cli.console import err, out, parts_of, print_json, print_table, room, stdout_is_gone
+from tttkit_cli.views.looks import Look, look_at, recall, remember
+from tttkit_cli.views.status import details, overview, screen, troubles
+from tttkit_cli.views.units import duration
 
 _CHECK_CODES = {"stalled": 3, "crashed": 4, "nan-stopped": 5, "disk-full": 6}
 _REDRAW_SECONDS = 0.5

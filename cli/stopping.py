@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tttkit.errors import PreemptedError
-from tttkit.train.signals import StopRequestedError, StopSignals
-
-from .console import explain
+from tttkit.run.signals import StopRequestedError, StopSignals
+from tttkit_cli.console import explain
 
 _HINT = "run the same command again: it goes on from what is finished"
 

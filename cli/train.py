@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tttkit.errors import PreemptedError, UsageError
-from tttkit.rundir import find_run
-
-from .console import err, explain, out, print_json
-from .layers import SECTION_OF, Request, collect_layers, merge_layers, resolved_values
+from tttkit.run.directory import find_run
+from tttkit_cli.console import err, explain, out, print_json
+from tttkit_cli.layers import SECTION_OF, Request, collect_layers, merge_layers, resolved_values
 
 if TYPE_CHECKING:
-    from .train_view import TrainView
+    from tttkit_cli.views.train import TrainView
 
 _RUN = "Run"
 _LOOP = "Loop and optimizer"
@@ -77,7 +76,7 @@ def train(
     precision: Annotated[str | None, _option(_LOOP, "fp32 or bf16 (default: bf16 on a GPU).")] = None,
     seed: Annotated[int | None, _option(_LOOP, "Seed of weights and order.")] = None,
     device: Annotated[str | None, _option(_LOOP, "cpu, cuda or cuda:N.")] = None,
-    carry: Annotated[str | None, _option(_LOOP, "State between windows: none, or lanes of contiguous text.")] = None,
+    initial_state: Annotated[str | None, _option(_LOOP, "State that a window starts from: zero or contiguous.")] = None,
     save_every: Annotated[int | None, _option(_LOOP, "Steps between resumable states.")] = None,
     keep_weights: Annotated[
         bool | None, _option(_LOOP, "Keep the weights of every evaluation.", "--keep-weights")
@@ -116,7 +115,7 @@ def train(
     if dry_run:
         _print_config(resolved, as_json=json_events)
         return
-    from .train_view import TrainView
+    from tttkit_cli.views.train import TrainView
 
     options = RunOptions(auto_microbatch, grace, allow_data_change, frozenset(allow_change or ()))
     view = TrainView(plain=plain, quiet=quiet, json_events=json_events)
@@ -125,7 +124,7 @@ def train(
 
 def _print_config(resolved: dict[str, Any], *, as_json: bool) -> None:
     """The resolved configuration on stdout: JSON, or TOML ready to be used as CONFIG.toml."""
-    from tttkit.config_layers import to_toml
+    from tttkit.config.layers import to_toml
 
     if as_json:
         print_json(resolved)
@@ -137,7 +136,7 @@ def run_training(
     values: dict[str, Any], directory: Path, view: TrainView, options: RunOptions, *, resume: bool = True
 ) -> None:
     """Train and show it. Signals are heeded from here on, so before torch is loaded."""
-    from tttkit.train.signals import StopRequestedError, StopSignals
+    from tttkit.run.signals import StopRequestedError, StopSignals
 
     def say() -> None:
         err.show_cursor()
@@ -177,7 +176,7 @@ def run_training(
 
 def go_on(directory: Path, *, plain: bool, quiet: bool, json_events: bool, options: RunOptions) -> None:
     """Go on with the run in `directory`, with the options that it recorded. Raises UsageError where there is none."""
-    from .train_view import TrainView
+    from tttkit_cli.views.train import TrainView
 
     config = find_run(directory).read_metadata().get("config")
     if config is None:

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tttkit.health.status import read_status
 from tttkit.report.curves import load_curves
-from tttkit.report.plots import plot_evolution
-from tttkit.report.plots_ratio import plot_ratio_by_position
-from tttkit.report.status import read_status
-from tttkit.rundir import RunDirectory, find_run
+from tttkit.report.figures.position import plot_evolution
+from tttkit.report.figures.ratio import plot_ratio_by_position
+from tttkit.run.directory import RunDirectory, find_run
 from tttkit_cli.console import THEME
 from tttkit_cli.status_view import details
 

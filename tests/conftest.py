@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tttkit.config_layers import merge
+from tttkit.config.layers import merge
 from tttkit.data import prepare_dataset
 
 for _name in ("COLUMNS", "LINES"):  # the size of the terminal in which somebody tests is not that of the tests

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tttkit.config import ModelConfig
+from tttkit.config.run import ModelConfig
 from tttkit.data import prepare_dataset
 from tttkit.models import build_model, save_model
 from tttkit_cli.verbs import VERBS, load

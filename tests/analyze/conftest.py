@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from tttkit import files
 from tttkit.analyze.record import load
-from tttkit.rundir import find_run
+from tttkit.run.directory import find_run
+from tttkit.storage import files
 
 LABELS = (1, 2, 5, 10, 20)
 

@@ -12,7 +12,7 @@ from tttkit.analyze.compare import compare
 from tttkit.analyze.record import load
 from tttkit.analyze.training import crossover_step
 from tttkit.errors import UsageError
-from tttkit.rundir import find_run
+from tttkit.run.directory import find_run
 
 
 def level(shift):

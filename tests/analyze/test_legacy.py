@@ -9,7 +9,7 @@ import pytest
 from tests.analyze.conftest import r1, r3, r5
 from tttkit.analyze import legacy
 from tttkit.errors import DataError, UsageError
-from tttkit.rundir import RunDirectory, find_run
+from tttkit.run.directory import RunDirectory, find_run
 
 
 def read(path):

@@ -12,8 +12,8 @@ from tttkit.analyze.learning_rate import learning_rate
 from tttkit.analyze.record import Checkpoint, Record, load
 from tttkit.analyze.transitions import SIGNIFICANCE, strongest_kink, transitions
 from tttkit.analyze.trend import fit_slope, t_quantile
-from tttkit.config import EarlyStoppingConfig
-from tttkit.rundir import find_run
+from tttkit.config.run import EarlyStoppingConfig
+from tttkit.run.directory import find_run
 from tttkit.train.early_stopping import EarlyStopping
 
 STEPS = list(range(0, 5001, 100))

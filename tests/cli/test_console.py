@@ -13,7 +13,7 @@ import pytest
 from rich.table import Table
 
 from tests.cli.conftest import run_process, start, train_options, tttkit
-from tttkit.rundir import RunDirectory
+from tttkit.run.directory import RunDirectory
 from tttkit_cli import console
 from tttkit_cli.console import SafeStream
 

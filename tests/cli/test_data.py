@@ -13,7 +13,7 @@ import pytest
 
 from tests.cli.conftest import COMMAND, run_process, tttkit
 from tttkit.data.job import Prepared
-from tttkit_cli.data_view import PrepareView
+from tttkit_cli.views.data import PrepareView
 
 
 @pytest.fixture
@@ -77,8 +77,8 @@ def test_json_of_all_three(prepare, text, tmp_path):
 
 def test_progress_as_json_lines(prepare, text, monkeypatch):
     """On stdout nothing else; what is for people goes to stderr."""
-    monkeypatch.setattr("tttkit_cli.data_view._EVENT_SECONDS", 0.0)
-    monkeypatch.setattr("tttkit_cli.data_view._LINE_SECONDS", 0.0)
+    monkeypatch.setattr("tttkit_cli.views.data._EVENT_SECONDS", 0.0)
+    monkeypatch.setattr("tttkit_cli.views.data._LINE_SECONDS", 0.0)
     result = prepare(text, "--validation-fraction", "0.34", "--json")
     *events, end = map(json.loads, result.out.splitlines())
     assert {event["event"] for event in events} == {"progress"}
@@ -239,7 +239,7 @@ def test_unknown_split(data):
 def test_rate_and_time_left_are_those_of_encoding(monkeypatch, capsys):
     """Learning the tokenizer took 100 s before the first text; then 2 MB of 12 were read in 10 s."""
     clock = iter([0.0, 100.0, 110.0])
-    monkeypatch.setattr("tttkit_cli.data_view.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("tttkit_cli.views.data.time.monotonic", lambda: next(clock))
     view = PrepareView(json_events=False)
     for megabytes in (0, 2):
         view.update(Prepared(num_documents=1, num_tokens=5, num_bytes=megabytes * 1_000_000, total_bytes=12_000_000))

@@ -9,8 +9,8 @@ import shutil
 import pytest
 
 from tests.cli.conftest import tttkit
-from tttkit.rundir import RunDirectory, exclusive
-from tttkit_cli.train_screens import last_screen
+from tttkit.run.directory import RunDirectory, exclusive
+from tttkit_cli.views.train_screens import last_screen
 
 NAME = "my run; 'it' [bold]"
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.cli.conftest import tttkit
 from tests.cli.test_console import on_terminal
-from tttkit import files
+from tttkit.storage import files
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import signal
 import pytest
 
 from tests.cli.conftest import start, train_options, tttkit, wait_until
-from tttkit.rundir import RunDirectory, exclusive
-from tttkit.train.checkpoint import states
+from tttkit.run.directory import RunDirectory, exclusive
+from tttkit.train.resume.checkpoint import states
 
 
 @pytest.fixture

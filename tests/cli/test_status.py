@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import start, train_options, tttkit, wait_until
-from tttkit.rundir import RunDirectory, exclusive
-from tttkit.train.metrics import RunLog
+from tttkit.run.directory import RunDirectory, exclusive
+from tttkit.train.logs.metrics import RunLog
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ import pytest
 
 from tests.cli.conftest import SMALL, run_process, start, train_options, tttkit, wait_until
 from tests.cli.test_console import on_terminal
-from tttkit.files import json_safe
-from tttkit_cli.train_live import LiveRows
-from tttkit_cli.train_screens import first_screen, last_screen
-from tttkit_cli.train_view import TrainView
+from tttkit.storage.files import json_safe
+from tttkit_cli.views.train import TrainView
+from tttkit_cli.views.train_live import LiveRows
+from tttkit_cli.views.train_screens import first_screen, last_screen
 
 PLAN = {
     "event": "plan", "run": "runs/[bold]x", "model": "ttt-linear", "num_parameters": 1_000_000, "train_tokens": 10_000,
@@ -255,7 +255,7 @@ def test_a_loss_that_is_not_finite_is_shown_and_not_averaged():
 
 def test_lines_come_after_ten_seconds_and_a_hundredth_of_the_run(monkeypatch, capsys):
     clock = [100.0]
-    monkeypatch.setattr("tttkit_cli.train_view.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("tttkit_cli.views.train.time.monotonic", lambda: clock[0])
     view = TrainView(plain=True, quiet=False, json_events=False)
     view.event({**PLAN, "max_steps": 1000})
 

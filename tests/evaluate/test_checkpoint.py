@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.models.small import small_model
-from tttkit.config import EvaluationConfig
+from tttkit.config.run import EvaluationConfig
 from tttkit.data import open_split, prepare_dataset
 from tttkit.errors import DataError, UsageError
 from tttkit.evaluate import checkpoint, chunk_perplexity, evaluate_model, paired_bootstrap, token_nll

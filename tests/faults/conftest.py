@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import trials
-from tttkit.rundir import RunDirectory
+from tttkit.run.directory import RunDirectory
 
 LONGEST = 200
 """Seconds that a trial may take on a machine that is busy with other things; one takes less than a second."""

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from tttkit.filesystem import FileSystem
+from tttkit.storage.filesystem import FileSystem
 
 CALLS = (
     "create", "open_append", "open_existing", "write", "sync", "truncate", "rename", "exchange", "unlink", "mkdir",

@@ -19,9 +19,9 @@ from tests.faults.conftest import assert_no_leftovers, run_trial
 from tests.faults.disks import KilledAt, Touching
 from tests.faults.test_phases import results_of
 from tttkit.data import prepare_dataset
-from tttkit.files import sha256_of
-from tttkit.rundir import RunDirectory
-from tttkit.train.signals import StopRequestedError
+from tttkit.run.directory import RunDirectory
+from tttkit.run.signals import StopRequestedError
+from tttkit.storage.files import sha256_of
 
 STOPPING = [signal.SIGTERM, signal.SIGINT]
 

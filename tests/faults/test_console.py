@@ -14,7 +14,7 @@ import pytest
 
 from tests.cli.conftest import COMMAND, start, train_options
 from tests.faults.conftest import LONGEST
-from tttkit.rundir import RunDirectory
+from tttkit.run.directory import RunDirectory
 
 
 def shell(script: str, options, **environment) -> int:

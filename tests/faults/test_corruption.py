@@ -14,10 +14,10 @@ import pytest
 from tests.cli.conftest import tttkit
 from tests.faults import trials
 from tests.faults.conftest import assert_equal_runs, run_trial
-from tttkit import commits, files
 from tttkit.errors import CheckpointError, DataError
-from tttkit.rundir import RunDirectory
-from tttkit.train import checkpoint
+from tttkit.run.directory import RunDirectory
+from tttkit.storage import commits, files
+from tttkit.train.resume import checkpoint
 
 
 @pytest.fixture

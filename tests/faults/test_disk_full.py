@@ -21,11 +21,11 @@ import pytest
 from tests.faults import trials
 from tests.faults.conftest import assert_equal_runs, run_trial
 from tests.faults.disks import CALLS, KilledAt, failing_at
-from tttkit import commits, files, filesystem
-from tttkit.report.status import read_status
-from tttkit.rundir import RunDirectory
-from tttkit.train import checkpoint
-from tttkit.train.metrics import PendingWrites, RunLog
+from tttkit.health.status import read_status
+from tttkit.run.directory import RunDirectory
+from tttkit.storage import commits, files, filesystem
+from tttkit.train.logs.metrics import PendingWrites, RunLog
+from tttkit.train.resume import checkpoint
 
 ERRORS = [errno.EIO, errno.EDQUOT, errno.EROFS, errno.EINTR, errno.ENOSPC]
 

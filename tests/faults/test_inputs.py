@@ -14,11 +14,11 @@ import pytest
 
 from tests.faults import trials
 from tests.faults.conftest import run_trial
-from tttkit import commits, files
 from tttkit._rust import TokenSplit
 from tttkit.data import open_split
 from tttkit.errors import DataError
 from tttkit.models import load_model
+from tttkit.storage import commits, files
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,10 @@ from tests.cli.conftest import start, train_options
 from tests.faults import trials
 from tests.faults.conftest import LONGEST, assert_equal_runs, assert_no_leftovers, run_trial
 from tests.faults.disks import KilledAt
-from tttkit import commits
-from tttkit.report.status import read_status
-from tttkit.rundir import RunDirectory, is_locked
-from tttkit.train import checkpoint
+from tttkit.health.status import read_status
+from tttkit.run.directory import RunDirectory, is_locked
+from tttkit.storage import commits
+from tttkit.train.resume import checkpoint
 
 
 class Watcher:
@@ -135,7 +135,7 @@ def test_a2_killed_at_every_call_of_a_save(tmp_path):
 _COMMIT = """
 import sys
 from pathlib import Path
-from tttkit import commits, files
+from tttkit.storage import commits, files
 for content in (b"old", b"new"):
     with commits.commit_directory(Path(sys.argv[1])) as directory:
         files.write_new(directory / "a", [content * 1000])

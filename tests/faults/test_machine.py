@@ -16,11 +16,12 @@ import pytest
 from tests.cli.conftest import COMMAND, run_process, train_options
 from tests.faults import trials
 from tests.faults.conftest import assert_equal_runs, run_trial
-from tttkit import commits, files
 from tttkit.errors import CheckpointError, DeviceMemoryError
-from tttkit.report.status import read_status
-from tttkit.rundir import RunDirectory
-from tttkit.train import checkpoint, update
+from tttkit.health.status import read_status
+from tttkit.run.directory import RunDirectory
+from tttkit.storage import commits, files
+from tttkit.train import update
+from tttkit.train.resume import checkpoint
 from tttkit.train.start import train
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -132,7 +133,7 @@ class _LittleMemory:
         self.more = more
 
     def __call__(self):
-        from tttkit.filesystem import FileSystem
+        from tttkit.storage.filesystem import FileSystem
 
         size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (size + self.more, resource.RLIM_INFINITY))
@@ -154,7 +155,7 @@ class _InGroup:
         self.group = group
 
     def __call__(self):
-        from tttkit.filesystem import FileSystem
+        from tttkit.storage.filesystem import FileSystem
 
         (self.group / "cgroup.procs").write_text(str(os.getpid()))
         return FileSystem()

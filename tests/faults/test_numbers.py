@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file
 
 from tttkit.errors import NumericalError
-from tttkit.rundir import RunDirectory
+from tttkit.run.directory import RunDirectory
 from tttkit.train import start, update
-from tttkit.train.carry import Lanes
-from tttkit.train.progress import Progress
+from tttkit.train.batches.initial_state import Lanes
+from tttkit.train.resume.progress import Progress
 from tttkit.train.start import train
 
 
@@ -111,7 +111,7 @@ def poison_lanes(monkeypatch, value: float, bad: set[int]) -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_h1_carried_fast_weights_are_checked_too(tiny_values, tmp_path, monkeypatch, value):
-    values = tiny_values(train={"carry": "lanes", "save_every": 1})
+    values = tiny_values(train={"initial_state": "contiguous", "save_every": 1})
     poison_lanes(monkeypatch, value, {5})
     outcome = train(values, tmp_path / "run", report=lambda event: None)
     assert [record["num_skipped"] for record in outcome.run.read_metrics()] == [0] * 4 + [1] * 8
@@ -121,7 +121,7 @@ def test_h1_carried_fast_weights_are_checked_too(tiny_values, tmp_path, monkeypa
 
 
 def test_h1_carried_fast_weights_that_stay_bad_end_the_run(tiny_values, tmp_path, monkeypatch):
-    values = tiny_values(train={"carry": "lanes", "save_every": 1})
+    values = tiny_values(train={"initial_state": "contiguous", "save_every": 1})
     poison_lanes(monkeypatch, math.nan, set(range(6, 1000)))
     with pytest.raises(NumericalError, match="after a rollback"):
         train(values, tmp_path / "run", report=lambda event: None)

@@ -10,9 +10,9 @@ import pytest
 from tests.faults import trials
 from tests.faults.conftest import assert_equal_runs, assert_no_leftovers, run_trial
 from tests.faults.disks import KilledAt, Touching, everything
-from tttkit import commits
-from tttkit.files import read_json
-from tttkit.rundir import RunDirectory
+from tttkit.run.directory import RunDirectory
+from tttkit.storage import commits
+from tttkit.storage.files import read_json
 
 PHASES = {
     "resuming": (everything, 1),

@@ -10,11 +10,11 @@ import pytest
 
 from tests.faults import trials
 from tests.faults.disks import Recorded
-from tttkit import commits, files, filesystem
 from tttkit.errors import DataError
-from tttkit.rundir import RunDirectory
-from tttkit.train import checkpoint
-from tttkit.train.metrics import RunLog
+from tttkit.run.directory import RunDirectory
+from tttkit.storage import commits, files, filesystem
+from tttkit.train.logs.metrics import RunLog
+from tttkit.train.resume import checkpoint
 
 NUM_STEPS = 40
 

@@ -17,10 +17,10 @@ from tests.faults import trials
 from tests.faults.conftest import LONGEST, assert_equal_runs, run_trial
 from tests.faults.disks import KilledAt, Touching
 from tttkit.errors import PreemptedError
-from tttkit.report.status import read_status
-from tttkit.rundir import RunDirectory
-from tttkit.train import checkpoint
-from tttkit.train.signals import StopSignals
+from tttkit.health.status import read_status
+from tttkit.run.directory import RunDirectory
+from tttkit.run.signals import StopSignals
+from tttkit.train.resume import checkpoint
 from tttkit.train.start import train
 
 

@@ -18,9 +18,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from tests.faults import trials
 from tests.faults.conftest import LONGEST, run_trial
-from tttkit import files
 from tttkit.data import WindowSampler, open_split, prepare_dataset
 from tttkit.errors import DataError, UsageError
+from tttkit.storage import files
 
 
 def _prepare(tmp_path, content: bytes, **options):

@@ -15,12 +15,12 @@ import pytest
 
 from tests.faults import trials
 from tests.faults.test_signals import start_run, wait_for
-from tttkit import files
 from tttkit.errors import RunLockedError
-from tttkit.report.state import STALLED_SECONDS
-from tttkit.report.status import read_status
-from tttkit.rundir import RunDirectory, exclusive, is_locked
-from tttkit.train.metrics import RunLog
+from tttkit.health.run_state import STALLED_SECONDS
+from tttkit.health.status import read_status
+from tttkit.run.directory import RunDirectory, exclusive, is_locked
+from tttkit.storage import files
+from tttkit.train.logs.metrics import RunLog
 
 
 def race(path, num_processes: int) -> None:

@@ -13,12 +13,13 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
-from tttkit import filesystem
 from tttkit.data import open_split
 from tttkit.errors import TttkitError
-from tttkit.rundir import RunDirectory, exclusive
-from tttkit.train import checkpoint, start, trainer
-from tttkit.train.signals import StopSignals
+from tttkit.run.directory import RunDirectory, exclusive
+from tttkit.run.signals import StopSignals
+from tttkit.storage import filesystem
+from tttkit.train import start, trainer
+from tttkit.train.resume import checkpoint
 
 torch.set_num_threads(1)
 torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])  # loads what the first optimizer loads, once for all forks

@@ -107,7 +107,7 @@ def test_tables_and_bars():
 @pytest.mark.parametrize("name", ["length_gen_study_w64_500ckpt_no_sp", "long_training_wt103"])
 def test_earlier_runs_give_a_report_that_says_what_is_unknown(shared, name):
     from tttkit.analyze.record import load
-    from tttkit.rundir import find_run
+    from tttkit.run.directory import find_run
 
     record = load(find_run(shared / "data" / "legacy_runs" / name))
     text = render(record, find(record))

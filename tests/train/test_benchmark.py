@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from tests.models.small import small_config
+from tttkit.config.model import ModelConfig
 from tttkit.errors import UsageError
-from tttkit.model_config import ModelConfig
-from tttkit.train import utilization
 from tttkit.train.benchmark import flop_per_token, measure_training
+from tttkit.train.logs import utilization
 
 OPTIONS = {
     "window": 12, "batch_size": 2, "rounds": 1, "device": torch.device("cpu"), "precision": "fp32",

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tttkit.config import EarlyStoppingConfig
+from tttkit.config.run import EarlyStoppingConfig
 from tttkit.train.early_stopping import EarlyStopping
 
 

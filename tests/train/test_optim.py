@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tttkit.config import OptimizerConfig
+from tttkit.config.run import OptimizerConfig
 from tttkit.models import ModelConfig, build_model
 from tttkit.train.optim import build_optimizer, is_decayed, set_learning_rate
 

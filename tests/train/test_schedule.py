@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tttkit.config import OptimizerConfig
+from tttkit.config.run import OptimizerConfig
 from tttkit.train.schedule import default_save_every, evaluation_steps, learning_rate
 
 

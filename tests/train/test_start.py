@@ -10,10 +10,10 @@ import time
 import pytest
 import torch
 
-from tttkit import commits
 from tttkit.errors import DataError, UsageError
 from tttkit.models import load_model
-from tttkit.rundir import RunDirectory
+from tttkit.run.directory import RunDirectory
+from tttkit.storage import commits
 from tttkit.train.start import train
 
 _PROCESS = """
@@ -240,7 +240,7 @@ def test_diverging_run_stops_with_its_own_code_and_saves_nothing_infinite(tiny_v
 
 def test_full_disk_keeps_the_last_state_and_training_goes_on(tiny_values, tmp_path, monkeypatch):
     from tttkit.errors import DiskFullError
-    from tttkit.train import checkpoint
+    from tttkit.train.resume import checkpoint
 
     write_tensors = checkpoint.write_tensors
     calls = []

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from tttkit.config import build_config
+from tttkit.config.run import build_config
 from tttkit.data import open_split
 from tttkit.models import build_model
 from tttkit.train import update
@@ -120,7 +120,7 @@ def test_memory_for_a_batch_but_not_for_all_goes_back_to_batches(tiny_data, tiny
 
 
 def test_lanes_begin_the_update_again_where_memory_ran_out(tiny_data, tiny_values, monkeypatch):
-    options = {"batch_size": 4, "grad_accumulation": 1, "carry": "lanes", "auto_microbatch": True}
+    options = {"batch_size": 4, "grad_accumulation": 1, "initial_state": "contiguous", "auto_microbatch": True}
     roomy, tight = (make_updater(tiny_data, tiny_values, **options)[0] for _ in range(2))
     roomy.restart(2)
     expected = [roomy.run(step, 1e-2, lambda: None)[0].loss for step in (1, 2, 3)]
@@ -192,7 +192,7 @@ def test_a_limit_of_zero_clips_nothing(tiny_data, tiny_values):
 
 
 def test_lanes_start_afresh_after_an_update_that_is_not_finite(tiny_data, tiny_values, monkeypatch):
-    updater, _ = make_updater(tiny_data, tiny_values, carry="lanes")
+    updater, _ = make_updater(tiny_data, tiny_values, initial_state="contiguous")
     poison(monkeypatch, {2})
     sizes = []
     for step in (1, 2, 3):
@@ -239,7 +239,7 @@ def test_updates_warm_the_graph_up_and_come_from_it_then(tiny_data, tiny_values)
 
 
 def test_lanes_that_begin_late_leave_the_graph_then(tiny_data, tiny_values):
-    updater, _ = make_updater(tiny_data, tiny_values, carry="lanes", carry_from=0.2)
+    updater, _ = make_updater(tiny_data, tiny_values, initial_state="contiguous", initial_state_from=0.2)
     graph = updater._graph = Graph(updater._compute)
     updater._reads_at_once = False
     found = [len(updater.run(step, 1e-2, lambda: None, read=False)) for step in range(1, 7)]
@@ -249,7 +249,9 @@ def test_lanes_that_begin_late_leave_the_graph_then(tiny_data, tiny_values):
 
 def test_lanes_that_begin_late_change_nothing_but_when(tiny_values, tmp_path, monkeypatch, request):
     """The last update before them and one of theirs are left out."""
-    values = tiny_values(train={**GRADIENT, "carry": "lanes", "carry_from": 0.45}, evaluation={"num_checkpoints": 2})
+    values = tiny_values(
+        train={**GRADIENT, "initial_state": "contiguous", "initial_state_from": 0.45}, evaluation={"num_checkpoints": 2}
+    )
     calls = poison(monkeypatch, {9, 13})
     runs = [train(values, tmp_path / "at-once", report=lambda event: None).run]
     calls.clear()

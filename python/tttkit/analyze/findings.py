@@ -7,7 +7,7 @@ from tttkit.analyze.finding import Findings
 from tttkit.analyze.learning_rate import learning_rate
 from tttkit.analyze.record import Record, load
 from tttkit.analyze.transitions import transitions
-from tttkit.rundir import RunDirectory
+from tttkit.run.directory import RunDirectory
 
 
 def find(run: RunDirectory | Record) -> Findings:

@@ -12,9 +12,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tttkit import files
 from tttkit.errors import DataError
-from tttkit.rundir import RunDirectory
+from tttkit.run.directory import RunDirectory
+from tttkit.storage import files
 
 LABELS = (1, 2, 5, 10, 20, 50, 100)
 _PERPLEXITY = re.compile(r"^(ttt|sw)_ppl_(at_\d+xW|mean|min|max)$")

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from tttkit.analyze import legacy
 from tttkit.analyze.contest import PREFIXES
 from tttkit.errors import DataError, UsageError
-from tttkit.rundir import RunDirectory
+from tttkit.run.directory import RunDirectory
 
 SEQUENCES_NAME = "chunk_nll.safetensors"
 

@@ -19,12 +19,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tttkit import files
 from tttkit.data.peers import PEERS
 from tttkit.data.prepare import prepare_dataset
 from tttkit.data.sources import COMPRESSIONS, RECORD_SUFFIXES, expand
 from tttkit.data.tokenizer import load_tokenizer
 from tttkit.errors import UsageError
+from tttkit.storage import files
 
 SAMPLE_BYTES = 2 << 20
 """Peers that take minutes for what others do in a second are given this much."""

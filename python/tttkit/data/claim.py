@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tttkit import files
 from tttkit.data.manifest import MANIFEST_NAME
 from tttkit.errors import DiskFullError, RunLockedError, UsageError
+from tttkit.storage import files
 
 MARKER_NAME = ".unfinished"
 _NOTE = "tttkit data prepare has not finished here; the next call for the same goes on, any other starts clean"

@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from tttkit import files
 from tttkit.errors import DataError, ShardError, UsageError
+from tttkit.storage import files
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tttkit import files
 from tttkit.data.claim import MARKER_NAME, Claim, claimed, refuse_foreign
 from tttkit.data.encode import dtype_for
 from tttkit.data.ingest import Ingestion
@@ -30,6 +29,7 @@ from tttkit.data.sources import Reading
 from tttkit.data.text import BadUtf8, Decoder
 from tttkit.data.tokenizer import LoadedTokenizer, load_tokenizer
 from tttkit.errors import DataError, UsageError
+from tttkit.storage import files
 
 SHARD_TOKENS = 1 << 26
 

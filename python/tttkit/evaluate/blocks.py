@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from tttkit import commits, files
-from tttkit.rundir import BLOCKS_PREFIX, KEY_LENGTH
+from tttkit.run.directory import BLOCKS_PREFIX, KEY_LENGTH
+from tttkit.storage import commits, files
 
 ROWS = {"selection": 1024, "full": 64, "reset": 64, "sw_aligned": 16, "sw": 2}
 """Sequences of a block: fewer where each costs more."""

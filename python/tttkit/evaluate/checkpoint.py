@@ -14,20 +14,20 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from tttkit import files
-from tttkit.config import EvaluationConfig
+from tttkit.config.run import EvaluationConfig
 from tttkit.data.split import Split
 from tttkit.errors import DataError
 from tttkit.evaluate.blocks import NllBlocks
 from tttkit.evaluate.bootstrap import PairedBootstrap, paired_bootstrap
 from tttkit.evaluate.chunks import ChunkPerplexity, chunk_perplexity
-from tttkit.evaluate.nll import Context, token_nll
+from tttkit.evaluate.nll import token_nll
 from tttkit.evaluate.plan import costs, labelled_positions, labels, positions_only
 from tttkit.evaluate.sequences import SEQUENCE_CHOICE, check_sizes, check_vocabulary, cut_sequences, spread
 from tttkit.models import LanguageModel
+from tttkit.storage import files
 
 SCHEMA_VERSION = 1
-CONTEXTS: tuple[Context, ...] = ("full", "reset", "sw_aligned", "sw")
+CONTEXTS: tuple[str, ...] = ("full", "reset", "sw_aligned", "sw")
 PREFIXES = {"full": "ttt", "sw": "sw", "sw_aligned": "sw_aligned", "reset": "reset"}
 """What a context's keys in summary.json begin with; `full` keeps the earlier system's name."""
 BOOTSTRAP_SEED = 0
@@ -40,7 +40,7 @@ class Evaluation:
 
     protocol: EvaluationConfig
     window: int
-    nll: dict[Context, NDArray[np.float32]]
+    nll: dict[str, NDArray[np.float32]]
     selection_ppl: float
     """exp of the mean NLL of positions W-K+1 … W over many disjoint windows: what best model and patience go by."""
     selection_windows: int
@@ -50,22 +50,22 @@ class Evaluation:
     documents: NDArray[np.int64]
     """Number of the document that each sequence begins in, (sequences,)."""
 
-    def chunks(self, context: Context) -> ChunkPerplexity:
+    def chunks(self, context: str) -> ChunkPerplexity:
         """Perplexity per chunk of one context."""
         return chunk_perplexity(
             self.nll[context], self.window, self.protocol.chunk_size, self.protocol.chunk_stride, "mean"
         )
 
-    def intervals(self, context: Context) -> PairedBootstrap:
+    def intervals(self, context: str) -> PairedBootstrap:
         """Paired comparison of a windowed context with `full`."""
         return self._bootstrap(context, None)
 
-    def document_intervals(self, context: Context) -> PairedBootstrap | None:
+    def document_intervals(self, context: str) -> PairedBootstrap | None:
         """As `intervals`, but whole documents are resampled; None where all sequences begin in one."""
         names, groups = np.unique(self.documents, return_inverse=True)
         return self._bootstrap(context, groups.astype(np.uint32)) if names.size > 1 else None
 
-    def _bootstrap(self, context: Context, groups: NDArray[np.uint32] | None) -> PairedBootstrap:
+    def _bootstrap(self, context: str, groups: NDArray[np.uint32] | None) -> PairedBootstrap:
         protocol = self.protocol
         return paired_bootstrap(
             self.nll["full"], self.nll[context], protocol.chunk_size, protocol.chunk_stride, protocol.num_resamples,
@@ -137,7 +137,7 @@ class Evaluation:
         places = {"starts": self.starts, "documents": self.documents}
         return {**arrays, "ends": self.chunks("full").ends, **places}
 
-    def _spread(self, context: Context, chunks: ChunkPerplexity) -> dict[str, float | None]:
+    def _spread(self, context: str, chunks: ChunkPerplexity) -> dict[str, float | None]:
         """Statistics over the chunks' perplexities, and the corpus figure of all positions from W on."""
         prefix, perplexity = PREFIXES[context], chunks.perplexity
         beyond = self.nll[context][:, self.window :]
@@ -148,7 +148,7 @@ class Evaluation:
                 spread[f"{prefix}_ppl_{name}"] = _known(value)
         return spread
 
-    def _labels(self, chunks: dict[Context, ChunkPerplexity]) -> dict[str, Any]:
+    def _labels(self, chunks: dict[str, ChunkPerplexity]) -> dict[str, Any]:
         windowed = [context for context in self.nll if context != "full"]
         intervals = {context: (self.intervals(context), self.document_intervals(context)) for context in windowed}
         values: dict[str, Any] = {}
@@ -195,7 +195,7 @@ def evaluate_model(
         if progress is not None:
             progress((done + share * shares[stage]) / total)
 
-    def measure(tokens: Integers, context: Context, positions: Integers | None = None) -> NDArray[np.float32]:
+    def measure(tokens: Integers, context: str, positions: Integers | None = None) -> NDArray[np.float32]:
         compute = partial(token_nll, model, context=context, window=window, positions=positions)
         return compute(tokens, progress=tick) if blocks is None else blocks.fill(stage, tokens, compute, tick)
 
@@ -203,7 +203,7 @@ def evaluate_model(
     windows = _selection_windows(split, protocol, window)
     selection_ppl = _perplexity(measure(windows, "full")[:, window - protocol.chunk_size :])
     done = shares[stage]
-    nll: dict[Context, NDArray[np.float32]] = {}
+    nll: dict[str, NDArray[np.float32]] = {}
     for context in CONTEXTS:
         stage = context
         positions = labelled_positions(protocol, window) if positions_only(protocol, context) else None

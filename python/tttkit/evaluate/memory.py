@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from tttkit.memory_events import own_cgroup
-from tttkit.model_config import ModelConfig
+from tttkit.config.model import ModelConfig
+from tttkit.run.memory_events import own_cgroup
 
 _FASTEST_TOKENS = {"cpu": 16_384, "cuda": 131_072}
 """More tokens at once are no faster."""

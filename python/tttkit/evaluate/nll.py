@@ -11,7 +11,7 @@ follows keys, values and inner loop.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,7 +23,6 @@ from tttkit.evaluate.arrays import check_size
 from tttkit.evaluate.memory import batch_logits, batch_tokens
 from tttkit.models import LanguageModel
 
-Context = Literal["full", "sw", "sw_aligned", "reset"]
 Progress = Callable[[float], None]
 """Called between batches with the share done; may raise to stop."""
 
@@ -31,7 +30,7 @@ Progress = Callable[[float], None]
 def token_nll(
     model: LanguageModel,
     tokens: NDArray[np.integer] | Tensor,
-    context: Context = "full",
+    context: str = "full",
     *,
     window: int = 64,
     positions: NDArray[np.integer] | None = None,
@@ -42,8 +41,8 @@ def token_nll(
     With `positions` only those are computed, the others are NaN; that saves time for `sw`. The model's mode is put
     back. Raises TypeError, ValueError naming the argument.
     """
-    if context not in get_args(Context):
-        raise ValueError(f"context must be one of {', '.join(get_args(Context))}, got {context!r}")
+    if context not in SCORING:
+        raise ValueError(f"context must be one of {', '.join(SCORING)}, got {context!r}")
     check_size("window", window)
     if context == "sw_aligned" and window < model.config.mini_batch_size:
         raise ValueError(
@@ -53,40 +52,74 @@ def token_nll(
     ids = _check_tokens(tokens, model.config.vocab_size)
     num_positions = ids.shape[1] - 1
     wanted = _check_positions(positions, num_positions)
-    runner = _Runner(model, ids, progress)
+    runner = Runner(model, ids, progress)
     was_training = model.training
     model.eval()
     try:
         with torch.inference_mode():
-            _run_context(runner, context, window, wanted)
+            SCORING[context](runner, window, wanted)
+            runner.run()
     finally:
         model.train(was_training)
     runner.nll[:, ~wanted] = np.nan
     return runner.nll
 
 
-def _run_context(runner: _Runner, context: Context, window: int, wanted: NDArray[np.bool_]) -> None:
+class ScoringFunction(Protocol):
+    """How a context is computed: it plans the windows in which the positions `wanted` (T,) are scored."""
+
+    def __call__(self, runner: Runner, window: int, wanted: NDArray[np.bool_]) -> None:
+        """Call `runner.plan` for every group of windows of one length."""
+
+
+def score_full(runner: Runner, window: int, wanted: NDArray[np.bool_]) -> None:  # noqa: ARG001
+    """One pass over the whole text."""
+    runner.plan(np.zeros(1, dtype=np.int64), wanted.size, wanted.size)
+
+
+def score_sw(runner: Runner, window: int, wanted: NDArray[np.bool_]) -> None:
+    """A window of its own for each wanted position; one pass for the positions before W."""
+    if wanted.size <= window:
+        return score_full(runner, window, wanted)
+    runner.plan(np.zeros(1, dtype=np.int64), window, window)
+    starts = np.arange(1, wanted.size - window + 1)
+    runner.plan(starts[wanted[window:]], window, 1)
+    return None
+
+
+def score_sw_aligned(runner: Runner, window: int, wanted: NDArray[np.bool_]) -> None:
+    """Windows that start on multiples of the inner mini-batch, whose last mini-batch is scored."""
+    _score_strided(runner, window, wanted, runner.mini_batch_size)
+
+
+def score_reset(runner: Runner, window: int, wanted: NDArray[np.bool_]) -> None:
+    """Disjoint windows, scored whole."""
+    _score_strided(runner, window, wanted, window)
+
+
+SCORING: dict[str, ScoringFunction] = {
+    "full": score_full, "sw": score_sw, "sw_aligned": score_sw_aligned, "reset": score_reset
+}  # fmt: skip
+"""How each entry of `results.contexts.CONTEXTS` is computed."""
+
+
+def _score_strided(runner: Runner, window: int, wanted: NDArray[np.bool_], stride: int) -> None:
+    """Windows `stride` apart, of each the last `stride` positions scored; the first window is scored whole."""
     num_positions = wanted.size
-    if context == "full" or num_positions <= window:
-        runner.plan(np.zeros(1, dtype=np.int64), num_positions, num_positions)
-    else:
-        runner.plan(np.zeros(1, dtype=np.int64), window, window)
-        if context == "sw":
-            starts = np.arange(1, num_positions - window + 1)
-            runner.plan(starts[wanted[window:]], window, 1)
-        else:
-            stride = runner.mini_batch_size if context == "sw_aligned" else window
-            starts = np.arange(stride, num_positions, stride)
-            starts = starts[starts + window - stride < num_positions]
-            whole = starts + window <= num_positions
-            runner.plan(starts[whole], window, stride)
-            for start in starts[~whole].tolist():
-                length = num_positions - start
-                runner.plan(np.array([start]), length, length - (window - stride))
-    runner.run()
+    if num_positions <= window:
+        return score_full(runner, window, wanted)
+    runner.plan(np.zeros(1, dtype=np.int64), window, window)
+    starts = np.arange(stride, num_positions, stride)
+    starts = starts[starts + window - stride < num_positions]
+    whole = starts + window <= num_positions
+    runner.plan(starts[whole], window, stride)
+    for start in starts[~whole].tolist():
+        length = num_positions - start
+        runner.plan(np.array([start]), length, length - (window - stride))
+    return None
 
 
-class _Runner:
+class Runner:
     """Runs planned windows of one batch of sequences and collects their NLL."""
 
     def __init__(self, model: LanguageModel, ids: Tensor, progress: Progress | None) -> None:

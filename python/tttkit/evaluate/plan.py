@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tttkit.config import EvaluationConfig
+from tttkit.config.run import EvaluationConfig
 from tttkit.evaluate.chunks import LABELS
-from tttkit.evaluate.nll import Context
 
 
 def labels(window: int, max_length: int) -> list[int]:
@@ -15,7 +14,7 @@ def labels(window: int, max_length: int) -> list[int]:
     return [multiple for multiple in LABELS if multiple * window <= max_length]
 
 
-def positions_only(protocol: EvaluationConfig, context: Context) -> bool:
+def positions_only(protocol: EvaluationConfig, context: str) -> bool:
     """Whether a context is computed at the labelled positions alone."""
     return context == "sw" and protocol.sw_mode == "positions"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tttkit.config import EvaluationConfig
+from tttkit.config.run import EvaluationConfig
 from tttkit.data.split import Split
 from tttkit.errors import DataError, UsageError
 from tttkit.models import LanguageModel

@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tttkit.model_config import ModelConfig as ModelConfig
+    from tttkit.config.model import ModelConfig as ModelConfig
     from tttkit.models.compiled import CompiledModel as CompiledModel
     from tttkit.models.compiled import compiled as compiled
     from tttkit.models.language_model import LanguageModel as LanguageModel
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "CompiledModel": "tttkit.models.compiled",
     "LanguageModel": "tttkit.models.language_model",
-    "ModelConfig": "tttkit.model_config",
+    "ModelConfig": "tttkit.config.model",
     "ModelState": "tttkit.models.state",
     "build_model": "tttkit.models.registry",
     "compiled": "tttkit.models.compiled",

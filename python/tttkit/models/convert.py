@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from tttkit import commits, files
+from tttkit.config.model import ModelConfig
 from tttkit.errors import DataError, UsageError
-from tttkit.model_config import ModelConfig
 from tttkit.models.official import to_official
 from tttkit.models.storage import (
     CONFIG_NAME,
@@ -28,6 +27,7 @@ from tttkit.models.storage import (
     save_model,
     save_weights,
 )
+from tttkit.storage import commits, files
 
 if TYPE_CHECKING:
     from tttkit.models.language_model import LanguageModel

@@ -17,7 +17,7 @@ from tttkit.models.layers import PreConvolution, RMSNorm, SequenceLayer, SwiGLU,
 from tttkit.models.state import LayerState, ModelState
 
 if TYPE_CHECKING:
-    from tttkit.model_config import ModelConfig
+    from tttkit.config.model import ModelConfig
 
 BlockFunction = Callable[..., tuple[Tensor, LayerState]]
 """A block, or its compiled stand-in: called as `Block.forward`."""

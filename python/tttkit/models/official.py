@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from tttkit.model_config import ModelConfig
+from tttkit.config.model import ModelConfig
 from tttkit.models.registry import build_model
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from tttkit.models.ttt import TTTLayer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tttkit.model_config import ModelConfig
+    from tttkit.config.model import ModelConfig
     from tttkit.models.layers import SequenceLayer
 
 SEQUENCE_LAYERS: dict[str, Callable[[ModelConfig], SequenceLayer]] = {

@@ -14,7 +14,7 @@ from torch import Tensor
 from tttkit.models.transformer import CausalAttention
 
 if TYPE_CHECKING:
-    from tttkit.model_config import ModelConfig
+    from tttkit.config.model import ModelConfig
 
 _MIN_WINDOWS = 8
 """Length, in windows, from which blocks pay. One CPU core, W=64, 12 heads, forward and backward, against a mask over

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from tttkit import files
+from tttkit.config.model import ModelConfig
 from tttkit.errors import DataError
-from tttkit.model_config import ModelConfig
 from tttkit.models.official import from_official, to_official
+from tttkit.storage import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from tttkit.models.language_model import LanguageModel
 
@@ -116,3 +118,12 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     except SafetensorError as error:
         raise DataError(f"{path} is not a valid safetensors file: {error}") from error
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """SHA-256 over names, dtypes, shapes and bytes of all parameters, in order of name."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}\n".encode())
+        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

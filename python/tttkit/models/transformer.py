@@ -16,7 +16,7 @@ from tttkit.models.layers import SequenceLayer, rotary_tables, rotate, widen
 from tttkit.models.linear import Linear
 
 if TYPE_CHECKING:
-    from tttkit.model_config import ModelConfig
+    from tttkit.config.model import ModelConfig
     from tttkit.models.state import LayerState
 
 

@@ -31,7 +31,7 @@ from tttkit.models.ttt_scan import scan
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tttkit.model_config import ModelConfig
+    from tttkit.config.model import ModelConfig
     from tttkit.models.state import LayerState
 
 

@@ -11,7 +11,7 @@ import torch
 from tttkit.models.ttt_inner import Chunks, Matrices, ScanResult, scan_linear, scan_mlp
 
 if TYPE_CHECKING:
-    from tttkit.model_config import ModelConfig
+    from tttkit.config.model import ModelConfig
 
 
 def triton_obstacle() -> str | None:

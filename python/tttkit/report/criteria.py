@@ -7,7 +7,7 @@ import re
 from typing import Any, Literal
 
 from tttkit.analyze.contest import WINDOWED, contests_of_summary, judge
-from tttkit.report.status import RunStatus
+from tttkit.health.status import RunStatus
 
 Verdict = Literal["yes", "no", "unknown"]
 

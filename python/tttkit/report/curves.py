@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tttkit import files
 from tttkit.analyze import legacy
 from tttkit.errors import DataError, UsageError
-from tttkit.rundir import RunDirectory
+from tttkit.run.directory import RunDirectory
+from tttkit.storage import files
 
 CONTEXTS = ("full", "sw", "sw_aligned", "reset")
 LABELS = (1, 2, 5, 10, 20, 50, 100)

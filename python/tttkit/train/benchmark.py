@@ -21,14 +21,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tttkit.config import OptimizerConfig
+from tttkit.config.model import ModelConfig
+from tttkit.config.run import OptimizerConfig
 from tttkit.errors import UsageError
-from tttkit.model_config import ModelConfig
 from tttkit.models import LanguageModel, build_model, compiled, to_official
 from tttkit.models.convert import official_config
 from tttkit.train.graph import WARM_UP_CALLS, StepGraph
+from tttkit.train.logs.utilization import flop_per_token, peak_flop_per_second, synchronize
 from tttkit.train.optim import build_optimizer
-from tttkit.train.utilization import flop_per_token, peak_flop_per_second, synchronize
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -6,14 +6,14 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from tttkit.config import Config, build_config
-from tttkit.config_layers import difference, merge
+from tttkit.config.layers import difference, merge
+from tttkit.config.run import Config, build_config
 from tttkit.data.split import Split
 from tttkit.device import resolve_device
 from tttkit.errors import DataError, DiskFullError, UsageError
-from tttkit.rundir import RunDirectory
-from tttkit.train.carry import with_decay
-from tttkit.train.curriculum import stages_of
+from tttkit.run.directory import RunDirectory
+from tttkit.train.batches.curriculum import stages_of
+from tttkit.train.batches.initial_state import with_decay
 
 _FREE_KEYS = {
     "data.io",

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import Any
 
-from tttkit.config import EarlyStoppingConfig
+from tttkit.config.run import EarlyStoppingConfig
 
 
 @dataclasses.dataclass

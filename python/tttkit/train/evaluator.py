@@ -6,22 +6,22 @@ import copy
 import dataclasses
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from tttkit import files
-from tttkit.config import Config
+from tttkit.config.run import Config
 from tttkit.data.split import Split
 from tttkit.evaluate.checkpoint import Evaluation, evaluate_model, write_checkpoint
-from tttkit.models import LanguageModel
-from tttkit.models.digest import weights_sha256
-from tttkit.rundir import RunDirectory
+from tttkit.models import LanguageModel, save_model
+from tttkit.models.storage import weights_sha256
+from tttkit.run.directory import RunDirectory
+from tttkit.run.signals import StopSignals
+from tttkit.storage import commits, files
 from tttkit.train.early_stopping import EarlyStopping
-from tttkit.train.export import export_model
-from tttkit.train.metadata import Metadata
-from tttkit.train.metrics import RunLog
-from tttkit.train.pace import Pace
-from tttkit.train.progress import Progress
-from tttkit.train.signals import StopSignals
+from tttkit.train.logs.metadata import Metadata
+from tttkit.train.logs.metrics import RunLog
+from tttkit.train.logs.pace import Pace
+from tttkit.train.resume.progress import Progress
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -123,3 +123,11 @@ class Evaluator:
         is_last = step == self.config.train.max_steps or stopping.should_stop(step)
         found = {"is_best": is_best, "is_last": is_last, "num_waiting": stopping.num_waiting}
         self.report({"event": "evaluation", **found, "patience": stopping.config.patience, "summary": summary})
+
+
+def export_model(model: LanguageModel, path: Path, config: Config, split: Split) -> None:
+    """Write config.json, model.safetensors and tokenizer.json to `path`, whole or not at all. Raises DiskFullError."""
+    metadata = {"window": config.train.window, "tokenizer_sha256": split.tokenizer_sha256, "eos_token_id": split.eos_id}
+    with commits.commit_directory(path) as directory:
+        save_model(model, directory, metadata=metadata)
+        files.write_new(directory / "tokenizer.json", [split.tokenizer_path.read_bytes()])

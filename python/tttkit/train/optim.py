@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from tttkit.config import OptimizerConfig
+from tttkit.config.run import OptimizerConfig
 
 _DECAYED = tuple(f".{name}_proj.weight" for name in ("q", "k", "v", "o", "g", "gate", "up", "down"))
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tttkit.config import Config
-from tttkit.train.checkpoint import NUM_KEPT
-from tttkit.train.curriculum import stages_of
+from tttkit.config.run import Config
+from tttkit.train.batches.curriculum import stages_of
+from tttkit.train.resume.checkpoint import NUM_KEPT
 
 if TYPE_CHECKING:
     from tttkit.train.trainer import Trainer

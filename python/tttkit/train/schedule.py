@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tttkit.config import OptimizerConfig
+from tttkit.config.run import OptimizerConfig
 
 
 def learning_rate(step: int, config: OptimizerConfig, *, max_steps: int) -> float:

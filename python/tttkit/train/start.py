@@ -11,8 +11,7 @@ from typing import Any
 
 import torch
 
-from tttkit import commits, files, filesystem
-from tttkit.config import Config, build_config
+from tttkit.config.run import Config, build_config
 from tttkit.data import open_split, prepare_dataset
 from tttkit.data.job import Prepared
 from tttkit.data.job import Progress as PrepareProgress
@@ -20,16 +19,17 @@ from tttkit.data.manifest import Manifest, load_manifest
 from tttkit.device import prepare_cpu
 from tttkit.errors import PreemptedError, TttkitError, UsageError
 from tttkit.models import build_model
-from tttkit.rundir import RunDirectory, exclusive
-from tttkit.train.carry import warnings_about
-from tttkit.train.checkpoint import LoadedState
+from tttkit.run.directory import RunDirectory, exclusive
+from tttkit.run.signals import StopRequestedError, StopSignals
+from tttkit.storage import commits, files, filesystem
+from tttkit.train.batches.initial_state import warnings_about
 from tttkit.train.checks import Allowed, check_disk, check_splits, refuse_other_config, refuse_other_data, resolve
-from tttkit.train.environment import changes, environment
 from tttkit.train.evaluator import Report
-from tttkit.train.metadata import Metadata
-from tttkit.train.metrics import RunLog
+from tttkit.train.logs.environment import changes, environment
+from tttkit.train.logs.metadata import Metadata
+from tttkit.train.logs.metrics import RunLog
 from tttkit.train.plan import plan_event
-from tttkit.train.signals import StopRequestedError, StopSignals
+from tttkit.train.resume.checkpoint import LoadedState
 from tttkit.train.trainer import Trainer
 
 _ENDED = ("finished", "early-stopped")

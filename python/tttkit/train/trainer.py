@@ -10,24 +10,24 @@ import time
 
 import torch
 
-from tttkit.config import Config
+from tttkit.config.run import Config
 from tttkit.data.split import Split
 from tttkit.errors import CheckpointError, DeviceMemoryError, DiskFullError, NumericalError, PreemptedError
 from tttkit.models import LanguageModel
-from tttkit.rundir import RunDirectory
-from tttkit.train.checkpoint import LoadedState
+from tttkit.run.directory import RunDirectory
+from tttkit.run.signals import StopRequestedError, StopSignals
 from tttkit.train.early_stopping import EarlyStopping
 from tttkit.train.evaluator import Evaluator, Report
-from tttkit.train.metadata import Metadata
-from tttkit.train.metrics import RunLog
+from tttkit.train.logs.metadata import Metadata
+from tttkit.train.logs.metrics import RunLog
+from tttkit.train.logs.pace import Pace
+from tttkit.train.logs.step_record import StepRecords
 from tttkit.train.optim import build_optimizer
-from tttkit.train.pace import Pace
-from tttkit.train.progress import Progress
-from tttkit.train.resume_proof import ResumeProof
-from tttkit.train.run_state import RunState
+from tttkit.train.resume.checkpoint import LoadedState
+from tttkit.train.resume.progress import Progress
+from tttkit.train.resume.resume_proof import ResumeProof
+from tttkit.train.resume.run_state import RunState
 from tttkit.train.schedule import evaluation_steps, learning_rate
-from tttkit.train.signals import StopRequestedError, StopSignals
-from tttkit.train.step_record import StepRecords
 from tttkit.train.update import Update, Updater, is_out_of_memory
 
 

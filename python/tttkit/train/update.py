@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 
-from tttkit.config import Config
+from tttkit.config.run import Config
 from tttkit.data.split import Split
 from tttkit.errors import DeviceMemoryError
 from tttkit.models import LanguageModel
-from tttkit.train.feed import Feed
+from tttkit.train.batches.feed import Feed
 from tttkit.train.graph import StepGraph
 from tttkit.train.optim import set_learning_rate
 

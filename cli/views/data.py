@@ -1,0 +1,148 @@
+"""What `tttkit data` shows: progress of a preparation, and the tables of `inspect`."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Self
+
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tttkit_cli.console import err, print_json, print_table, progress_bar
+from tttkit_cli.views.units import duration
+
+if TYPE_CHECKING:
+    from tttkit.data.inspection import Inspection
+    from tttkit.data.job import Prepared
+    from tttkit.data.manifest import Manifest
+
+_LINE_SECONDS = 10.0
+_EVENT_SECONDS = 1.0
+_BAR_WIDTH = 30
+
+
+class PrepareView:
+    """Progress with MB/s, tokens and ETA: a bar on a terminal, a line every ten seconds elsewhere."""
+
+    def __init__(self, *, json_events: bool) -> None:
+        """`json_events`: also an event `progress` on stdout, about every second."""
+        self.started = False
+        self._json_events = json_events
+        self._bar = progress_bar(
+            TextColumn("preparing"), BarColumn(), TextColumn("{task.fields[figures]}"), TimeRemainingColumn()
+        )
+        self._task = self._bar.add_task("", total=None, figures="looking for text, making the tokenizer")
+        self._begun = self._last_line = self._last_event = time.monotonic()
+        self._first: tuple[float, int] | None = None
+
+    def __enter__(self) -> Self:
+        """Show the bar, if there is one."""
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+    def update(self, prepared: Prepared) -> None:
+        """Show how far it is."""
+        self.started = True
+        now = time.monotonic()
+        begun, num_bytes = self._first or (self._begun, 0)
+        rate = (prepared.num_bytes - num_bytes) / max(1e-9, now - begun)
+        # Before the first text the tokenizer is made, which may take longer than all that follows.
+        self._first = self._first or (now, prepared.num_bytes)
+        left = None
+        if prepared.total_bytes is not None and rate > 0:
+            left = max(0, prepared.total_bytes - prepared.num_bytes) / rate
+        if self._json_events and now - self._last_event >= _EVENT_SECONDS:
+            self._last_event = now
+            self._print_event(prepared, rate, left)
+        figures = f"{prepared.num_bytes / 1e6:,.1f} MB, {rate / 1e6:.1f} MB/s, {prepared.num_tokens:,} tokens"
+        if err.is_terminal:
+            self._bar.update(self._task, total=prepared.total_bytes, completed=prepared.num_bytes, figures=figures)
+        elif now - self._last_line >= _LINE_SECONDS:
+            self._last_line = now
+            err.print(f"preparing: {figures}, {prepared.num_documents:,} documents, {_left(left)}")
+
+    def finished(self, manifest: Manifest) -> None:
+        """Print what is there now, the last event or a table."""
+        if self._json_events:
+            print_json({"event": "end", **dataclasses.asdict(manifest)}, indent=None)
+        else:
+            print_table(split_table(manifest))
+
+    def _print_event(self, prepared: Prepared, rate: float, left: float | None) -> None:
+        event = {
+            "event": "progress",
+            "num_bytes": prepared.num_bytes,
+            "total_bytes": prepared.total_bytes,
+            "num_documents": prepared.num_documents,
+            "num_tokens": prepared.num_tokens,
+            "seconds": round(time.monotonic() - self._begun, 3),
+            "megabytes_per_second": round(rate / 1e6, 3),
+            "eta_seconds": None if left is None else round(left, 1),
+        }
+        print_json(event, indent=None)
+
+
+@contextmanager
+def reading_bar(num_tokens: int) -> Iterator[Callable[[int], None]]:
+    """A bar for as long as a split is read; what it gives takes the number of tokens read."""
+    with progress_bar(TextColumn("reading"), BarColumn(), TimeRemainingColumn()) as bar:
+        task = bar.add_task("", total=num_tokens)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def split_table(manifest: Manifest) -> Table:
+    """Counts of every split."""
+    table = Table(
+        title=f"vocabulary {manifest.vocab_size:,}, {manifest.dtype}, fingerprint {manifest.fingerprint[:12]}"
+    )
+    for name in ("split", "tokens", "documents", "bytes", "words", "shards"):
+        table.add_column(name, justify="left" if name == "split" else "right")
+    for name, split in manifest.splits.items():
+        counts = (split.num_tokens, split.num_documents, split.num_bytes, split.num_words, len(split.shards))
+        table.add_row(name, *(f"{count:,}" for count in counts))
+    return table
+
+
+def inspection_rows(split: str, inspection: Inspection) -> list[tuple[str, str]]:
+    """Names and texts (markup) of what was found."""
+    quantiles = " ".join(f"{name}={count:,}" for name, count in inspection.document_tokens.items())
+    share = inspection.num_repeated / inspection.num_documents
+    repeated = f"{inspection.num_repeated:,} ({share:.2%}) equal an earlier one"
+    if inspection.num_repeated:
+        repeated = f"[warning]{repeated}, one occurs {inspection.most_copies:,} times[/]"
+    rows = [
+        ("documents", f"{inspection.num_documents:,} in {split}"),
+        ("document_tokens", f"mean={inspection.mean_length:,.1f} {quantiles}"),
+        ("eos_share", f"{inspection.eos_share:.4g}"),
+        ("repeated", repeated),
+    ]
+    for name, count in inspection.num_also_in.items():
+        rows.append((f"also in {name}", f"[warning]{count:,} documents[/]" if count else "none"))
+    if inspection.num_eos_inside:
+        inside = f"[warning]{inspection.num_eos_inside:,} end-of-text tokens come from the text itself[/]"
+        rows.append(("inside text", inside))
+    return rows
+
+
+def length_table(inspection: Inspection) -> Table:
+    """How many documents have how many tokens, doubling from row to row."""
+    table = Table()
+    for name in ("tokens", "documents"):
+        table.add_column(name, justify="right")
+    table.add_column("share")
+    most = max(count for _, _, count in inspection.histogram)
+    for shortest, longest, count in inspection.histogram:
+        length = f"{shortest:,}" if shortest == longest else f"{shortest:,} to {longest:,}"
+        table.add_row(length, f"{count:,}", "▪" * -(-count * _BAR_WIDTH // most))
+    return table
+
+
+def _left(seconds: float | None) -> str:
+    return "size not known beforehand" if seconds is None else f"{duration(seconds)} left"

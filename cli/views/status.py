@@ -1,0 +1,135 @@
+"""What `tttkit status` shows: one run in full, several as a table."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from tttkit.health.status import RunStatus
+from tttkit_cli.console import rows_of
+from tttkit_cli.views.looks import Look, changes
+from tttkit_cli.views.tables import evaluation_table
+from tttkit_cli.views.units import duration, finish_time, perplexity, size, sparkline, speed
+
+_COLOURS = {
+    "running": "ok", "evaluating": "ok", "saving": "ok", "starting": "ok", "finished": "ok", "early-stopped": "ok",
+    "preempted": "warning", "stalled": "warning", "disk-full": "warning", "unknown": "warning",
+}  # fmt: skip
+_BAR_WIDTH = 20
+
+
+def details(item: RunStatus, before: Look | None, *, width: int | None) -> list[RenderableType]:
+    """Everything about one run in so many columns, most needed first: a low terminal cuts the end off."""
+    parts: list[RenderableType] = [rows_of([(name, text) for name, text in _rows(item, before) if text])]
+    if item.latest and "ttt_ppl_at_1xW" in item.latest:
+        parts.append(evaluation_table(item.latest, width=width))
+    return [*parts, *(Text(line, overflow="fold") for line in item.log)]
+
+
+def overview(items: list[RunStatus]) -> Table:
+    """Several runs, a row each; what is not as it should be is said below by `troubles`."""
+    table = Table()
+    for name in ("run", "state"):
+        table.add_column(name, overflow="fold")
+    for name in ("step", "loss", "best", "at", "SW/full [95 %]", "tok/s", "ETA", "saved"):
+        table.add_column(name, justify="right")
+    for item in items:
+        advantage = item.advantage or {}
+        table.add_row(
+            escape(item.run), _state(item), _steps(item), "-" if item.loss is None else f"{item.loss:.3f}",
+            perplexity(item.best_selection_ppl), advantage.get("label", "-").replace("xW", " x W"), _interval(item),
+            "-" if not item.tokens_per_second else f"{item.tokens_per_second:,.0f}", duration(item.eta_seconds),
+            duration(item.saved_seconds_ago),
+        )  # fmt: skip
+    return table
+
+
+def troubles(items: list[RunStatus]) -> list[str]:
+    """A line (markup) for each run that is neither well nor over, with its reason."""
+    return [
+        f"{escape(item.run)}: {_state(item)}: {escape(item.reason)}"
+        for item in items
+        if _COLOURS.get(item.state, "error") != "ok"
+    ]
+
+
+def screen(parts: list[RenderableType], note: str) -> Group:
+    """A look for the alternate screen, with a line (markup) at its end."""
+    return Group(*parts, Text.from_markup(note))
+
+
+def _rows(item: RunStatus, before: Look | None) -> list[tuple[str, str]]:
+    best = f"selection_ppl {perplexity(item.best_selection_ppl)}" if item.best_selection_ppl is not None else ""
+    if best and item.best_step is not None:
+        best += f" at step {item.best_step:,}"
+    loss = "" if item.loss is None else f"{item.loss:.4f} (ppl {perplexity(item.ppl)}) {sparkline(item.losses)}"
+    return [
+        ("run", escape(item.run)),
+        ("state", f"{_state(item)}: {escape(item.reason)}"),
+        ("since then", escape(changes(before, item))),
+        ("model", escape(item.model or "")),
+        ("step", _progress(item)),
+        ("window", f"W={item.window:,} in this stage" if item.window else ""),
+        ("loss", loss),
+        ("evaluations", _evaluations(item)),
+        ("SW/full", f"{_interval(item)} at {item.advantage['label'].replace('xW', ' x W')}" if item.advantage else ""),
+        ("best", best),
+        ("patience", f"{item.num_waiting}/{item.patience}" if item.patience is not None else ""),
+        ("speed", speed(item.tokens_per_second) if item.tokens_per_second else ""),
+        ("ETA", "" if item.eta_seconds is None else finish_time(item.eta_seconds)),
+        ("skipped", f"[warning]{item.num_skipped:,} updates that were not finite[/]" if item.num_skipped else ""),
+        ("saved", _saved(item)),
+        ("disk", f"{size(item.disk_used_bytes)} used, {size(item.disk_free_bytes)} free"),
+        ("GPU", "; ".join(_gpu(card) for card in item.gpus)),
+    ]
+
+
+def _state(item: RunStatus) -> str:
+    return f"[{_COLOURS.get(item.state, 'error')}]{item.state}[/]"
+
+
+def _steps(item: RunStatus) -> str:
+    if item.step is None or not item.max_steps:
+        return "-"
+    return f"{item.step:,} of {item.max_steps:,} ({item.step / item.max_steps:.0%})"
+
+
+def _progress(item: RunStatus) -> str:
+    if item.step is None or not item.max_steps:
+        return ""
+    filled = round(_BAR_WIDTH * min(1.0, item.step / item.max_steps))
+    tokens = f", {item.tokens_seen:,} tokens" if item.tokens_seen else ""
+    return f"{_steps(item)} {'━' * filled}{'╌' * (_BAR_WIDTH - filled)}{tokens}"
+
+
+def _evaluations(item: RunStatus) -> str:
+    ppls = item.selection_ppls
+    curve = f" selection_ppl {perplexity(ppls[-1])} {sparkline(ppls)}" if ppls else ""
+    return f"{item.num_evaluations} of {item.num_evaluations_planned or '?'}{curve}"
+
+
+def _interval(item: RunStatus) -> str:
+    advantage = item.advantage or {}
+    ratio, low, high = (advantage.get(name) for name in ("ratio", "ratio_low", "ratio_high"))
+    if ratio is None:
+        return "-"
+    return f"{ratio:.3f}" if low is None or high is None else rf"{ratio:.3f} \[{low:.3f}, {high:.3f}]"
+
+
+def _saved(item: RunStatus) -> str:
+    if item.saved_step is None:
+        return ""
+    return f"state of step {item.saved_step:,}, {duration(item.saved_seconds_ago)} ago"
+
+
+def _gpu(card: dict[str, int]) -> str:
+    parts = [f"{card['index']}:"] if "index" in card else []
+    if "utilization" in card:
+        parts.append(f"{card['utilization']} %")
+    if "memory_used" in card and "memory_total" in card:
+        parts.append(f"{card['memory_used'] / 1024:.0f}/{card['memory_total'] / 1024:.0f} GiB")
+    if "temperature" in card:
+        parts.append(f"{card['temperature']} °C")
+    return " ".join(parts)

@@ -1,0 +1,102 @@
+"""Named experiments. Each is a complete set of values that a TOML file, flags and `--set` may override."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from tttkit.config.model import ModelConfig
+from tttkit.errors import UsageError
+
+_REFERENCE_MODEL = {
+    "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
+    "mini_batch_size": 16,
+}  # fmt: skip
+_WIKITEXT_103 = {
+    "source": "hf:Salesforce/wikitext:wikitext-103-raw-v1", "validation": "hf:Salesforce/wikitext:wikitext-103-raw-v1",
+    "tokenizer": "gpt2", "documents": "wikitext",
+}  # fmt: skip
+
+
+def _quick() -> dict[str, Any]:
+    """Minutes on two cores, on text that every machine has."""
+    return {
+        "model": {
+            "hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 384,
+            "mini_batch_size": 16,
+        },
+        "data": {"source": "stdlib", "tokenizer": "bpe:2048"},
+        "optimizer": {"learning_rate": 3e-3, "warmup_ratio": 0.05},
+        "train": {"max_steps": 800, "window": 64, "batch_size": 16, "save_every": 100},
+        "evaluation": {"num_checkpoints": 10, "max_length": 1280, "num_sequences": 16, "selection_windows": 512},
+    }  # fmt: skip
+
+
+def _curriculum_100k() -> dict[str, Any]:
+    """The reference run: 152.6M parameters, 204.8M tokens, 50 evaluations (design.md 4)."""
+    return {
+        "model": _REFERENCE_MODEL,
+        "data": _WIKITEXT_103,
+        "train": {"max_steps": 100_000, "window": 64, "batch_size": 8, "grad_accumulation": 4},
+    }
+
+
+def _curriculum_15k() -> dict[str, Any]:
+    """The earlier system's 15k run, with its steps counted as updates."""
+    return {**_curriculum_100k(), "train": {**_curriculum_100k()["train"], "max_steps": 15_000}}
+
+
+def _contiguous(base: dict[str, Any]) -> dict[str, Any]:
+    """The same run; in its last fifth each window starts from the decayed state of the window before it."""
+    return {
+        **base,
+        "train": {
+            **base["train"],
+            "initial_state": "contiguous",
+            "initial_state_from": 0.8,
+            "initial_state_decay": 0.9,
+        },
+    }
+
+
+def _window_128() -> dict[str, Any]:
+    """The reference run at W=128, with as many tokens in a step."""
+    return {
+        **_curriculum_100k(),
+        "train": {"max_steps": 100_000, "window": 128, "batch_size": 4, "grad_accumulation": 4},
+        "evaluation": {"max_length": 2560},
+    }
+
+
+def _baseline(architecture: str) -> dict[str, Any]:
+    """The reference recipe for an attention baseline of the same size."""
+    model = ModelConfig.preset(f"{architecture}-125m").to_dict()
+    del model["vocab_size"]  # comes from DATA
+    return {**_curriculum_100k(), "model": model}
+
+
+_BUILDERS: dict[str, Callable[[], dict[str, Any]]] = {
+    "quick": _quick,
+    "quick-contiguous": lambda: _contiguous(_quick()),
+    "curriculum-100k": _curriculum_100k,
+    "curriculum-100k-contiguous": lambda: _contiguous(_curriculum_100k()),
+    "curriculum-15k": _curriculum_15k,
+    "window-128": _window_128,
+    "sw-125m": partial(_baseline, "sw"),
+    "transformer-125m": partial(_baseline, "transformer"),
+}
+PRESET_NAMES = tuple(_BUILDERS)
+_OLD_NAMES = {"quick-lanes": "quick-contiguous", "curriculum-100k-lanes": "curriculum-100k-contiguous"}
+"""Names of version 0.1.0."""
+
+
+def preset_values(name: str) -> dict[str, Any]:
+    """Values of a named experiment, for `config.build_config`. Raises UsageError for an unknown name."""
+    name = _OLD_NAMES.get(name, name)
+    if name not in _BUILDERS:
+        near = difflib.get_close_matches(name, PRESET_NAMES, n=1)
+        guess = f"did you mean `{near[0]}`? " if near else ""
+        raise UsageError(f"unknown preset `{name}`", hint=f"{guess}presets: {', '.join(PRESET_NAMES)}")
+    return {"preset": name, **_BUILDERS[name]()}

@@ -1,0 +1,82 @@
+"""The contexts in which a model is evaluated, and the labelled positions: one table for files, tables and figures.
+
+A new context is one entry here and one scoring function in `evaluate/nll.py`. Imports neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+LABELS = (1, 2, 5, 10, 20, 50, 100)
+"""Multiples m of the window W at which perplexity is reported, as far as the evaluated length reaches."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Context:
+    """One way to give a model its context; everything that files, tables and figures need to know of it."""
+
+    name: str
+    key: str
+    """First part of its perplexity keys; `full` keeps the earlier system's `ttt`."""
+    is_windowed: bool
+    """Whether it is compared with `full`."""
+    description: str
+    """What a position sees, for legends."""
+    colour: str
+    line_style: str
+    cost: Callable[[int, int, int, int], float]
+    """Tokens run through the model per sequence, from (length T, window W, inner mini-batch C, positions beyond W)."""
+    block_sequences: int
+    """Sequences that an evaluation computes between two saves: fewer where each costs more."""
+    is_required: bool = True
+    """Whether an evaluation without it is incomplete; False for contexts that are measured on request."""
+    has_spread: bool = False
+    """Whether mean, least and largest perplexity over chunks are recorded, as the earlier system did."""
+
+    @property
+    def ratio_key(self) -> str:
+        """First part of its ratio keys; the ratio of `sw` has none, as in the earlier system."""
+        return "" if self.name == "sw" else f"{self.name}_"
+
+
+CONTEXTS: dict[str, Context] = {
+    context.name: context
+    for context in (
+        # Okabe and Ito's colours stay apart in every common form of colour blindness, the line styles in greyscale.
+        Context(
+            name="full", key="ttt", is_windowed=False, description="state carried from token 0", colour="#0072B2",
+            line_style="-", cost=lambda length, *_: length, block_sequences=64, has_spread=True,
+        ),
+        Context(
+            name="sw", key="sw", is_windowed=True, description="each token's own window of W", colour="#D55E00",
+            line_style="--", cost=lambda _length, window, _size, beyond: window * (1 + beyond), block_sequences=2,
+            has_spread=True,
+        ),
+        Context(
+            name="sw_aligned", key="sw_aligned", is_windowed=True, description="windows on inner mini-batches",
+            colour="#E69F00", line_style="-.", block_sequences=16,
+            cost=lambda length, window, size, _: window + max(0, length - window) * window / size,
+        ),
+        Context(
+            name="reset", key="reset", is_windowed=True, description="fresh state every W tokens", colour="#009E73",
+            line_style=":", cost=lambda length, *_: length, block_sequences=64,
+        ),
+    )
+}  # fmt: skip
+"""The contexts in the order of tables and legends. The protocol is in docs/protocol.md."""
+
+
+def windowed_contexts() -> list[str]:
+    """Names of the contexts that are compared with `full`, in the order of tables."""
+    return [name for name, context in CONTEXTS.items() if context.is_windowed]
+
+
+def required_contexts() -> list[str]:
+    """Names of the windowed contexts that a verdict needs."""
+    return [name for name in windowed_contexts() if CONTEXTS[name].is_required]
+
+
+def labels_within(window: int, length: int) -> list[int]:
+    """Labels m with m W <= `length`."""
+    return [multiple for multiple in LABELS if multiple * window <= length]

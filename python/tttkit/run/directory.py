@@ -1,0 +1,224 @@
+"""The run directory: the names of its files, how they are read, who may write. Imports no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import os
+import re
+import shlex
+import struct
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from tttkit.errors import DataError, RunLockedError, UsageError
+from tttkit.run import processes
+from tttkit.storage import files
+
+SCHEMA_VERSION = 1
+BLOCKS_PREFIX = ".nll-"
+"""Directory of what an unfinished evaluation has done so far; the beginning of its key follows."""
+KEY_LENGTH = 16
+_CHECKPOINT = re.compile(r"^checkpoint_(\d{3,})$")
+_MARKS = ("metadata.json", "all_summaries.json", "args.json", "checkpoint_000/summary.json")
+"""Any of these makes a directory a run; the last two are of the earlier system."""
+_NAMING_SECONDS = 1.0
+_FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux: type, whence, start, length, pid
+
+
+@dataclasses.dataclass(frozen=True)
+class RunDirectory:
+    """Paths inside a run and lock-free readers of them; nothing here creates or changes a file."""
+
+    path: Path
+    results: Path | None = None
+    """A result file of the earlier system that is the whole run; further files then go by its name."""
+
+    metadata = property(lambda self: self._file("metadata.json"))
+    """Resolved config, fingerprints, segments; the result once the run ended."""
+    arguments = property(lambda self: self._file("args.json"))
+    """Settings of the earlier system, which we read only."""
+    training_log = property(lambda self: self._file("training.log"))
+    """Plain text for people."""
+    metrics = property(lambda self: self._file("metrics.jsonl"))
+    """One record per logged step."""
+    summaries = property(lambda self: self.results or self.path / "all_summaries.json")
+    """List of all summary.json, replaced after each evaluation."""
+    heartbeat = property(lambda self: self._file("heartbeat.json"))
+    """What the trainer is doing, with a sequence number that grows while it lives."""
+    lock = property(lambda self: self._file("run.lock"))
+    """Locked by the trainer for as long as it lives."""
+    states = property(lambda self: self.path / "state")
+    """Resumable training states, `step_N`, the newest two."""
+    best_model = property(lambda self: self.path / "best_model")
+    """Weights with the lowest selection_ppl."""
+    final_model = property(lambda self: self.path / "final_model")
+    """Weights after the last step."""
+    evolution_plot = property(lambda self: self.path / "curriculum_length_gen_evolution.png")
+    """The evolution of length generalization over the run."""
+
+    @property
+    def argument(self) -> str:
+        """What names the run in a command, as a shell takes it."""
+        return shlex.quote(str(self.results or self.path))
+
+    def checkpoint(self, index: int) -> Path:
+        """Directory of evaluation `index`."""
+        return self._file(f"checkpoint_{index:03d}")
+
+    def checkpoints(self) -> dict[int, Path]:
+        """Evaluated checkpoints by index."""
+        found = ((_CHECKPOINT.match(entry.name), entry) for entry in self.path.iterdir())
+        return dict(sorted((int(match[1]), entry) for match, entry in found if match))
+
+    def read_metadata(self) -> dict[str, Any]:
+        """metadata.json. Raises DataError when it is missing, damaged or of a newer schema."""
+        metadata = files.read_json(self.metadata)
+        if not isinstance(metadata, dict):
+            raise DataError(f"{self.metadata} holds no object")
+        version = metadata.get("schema_version", SCHEMA_VERSION)
+        if not isinstance(version, int) or version > SCHEMA_VERSION:
+            raise DataError(
+                f"{self.metadata} has schema version {version}, this tttkit reads up to {SCHEMA_VERSION}",
+                hint="use the newer tttkit that wrote it",
+            )
+        return metadata
+
+    def read_summaries(self) -> list[dict[str, Any]]:
+        """all_summaries.json, or an empty list before the first evaluation. Raises DataError when damaged."""
+        if not self.summaries.exists():
+            return []
+        summaries = files.read_json(self.summaries)
+        if not isinstance(summaries, list) or not all(isinstance(item, dict) for item in summaries):
+            raise DataError(f"{self.summaries} holds no list of summaries")
+        return summaries
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """metrics.jsonl without a torn last line; lines that a resumed run wrote again count once, the later one.
+
+        Raises DataError when it is no plain file.
+        """
+        by_step: dict[int, dict[str, Any]] = {}
+        for line in self.metric_lines():
+            try:
+                record = json.loads(line)
+                by_step[int(record["step"])] = record
+            except (ValueError, KeyError, TypeError):
+                continue
+        return [by_step[step] for step in sorted(by_step)]
+
+    def metric_lines(self) -> list[str]:
+        """Lines of metrics.jsonl as they are, without a torn last one."""
+        return _whole_lines(self.metrics)
+
+    def read_heartbeat(self) -> dict[str, Any] | None:
+        """heartbeat.json, or None before the trainer wrote one."""
+        try:
+            beat = files.read_json(self.heartbeat) if self.heartbeat.exists() else None
+        except DataError:  # read while it was written over in place, on a full disk
+            return None
+        return beat if isinstance(beat, dict) else None
+
+    def tail_log(self, num_lines: int) -> list[str]:
+        """Last lines of training.log; none where it is no plain file."""
+        try:
+            return _whole_lines(self.training_log)[-num_lines:]
+        except DataError:
+            return []
+
+    def _file(self, name: str) -> Path:
+        return self.path / (name if self.results is None else f"{self.results.name}.{name}")
+
+
+def find_run(path: Path | None, *, root: Path = Path("runs")) -> RunDirectory:
+    """The run at `path`, or the one under `root` that started or went on last. Raises UsageError.
+
+    `path` may also be a result file of the earlier system, of any name.
+    """
+    if path is not None:
+        if not path.exists():
+            raise UsageError(f"no such run directory: {path}", hint="`tttkit train --out RUN` makes one")
+        if not path.is_dir():
+            return _run_of_file(path)
+        if not any((path / name).exists() for name in _MARKS) and not any(path.glob("chunk_eval*.json")):
+            raise UsageError(f"{path} is not a run directory: it has neither metadata.json nor all_summaries.json")
+        return RunDirectory(path)
+    runs = [entry.parent for entry in root.glob("*/metadata.json")]
+    if not runs:
+        raise UsageError(f"no run found under {root}/", hint="name one, or start one with `tttkit train`")
+    return RunDirectory(max(runs, key=lambda run: (_last_start(run), run.name)))
+
+
+def _run_of_file(path: Path) -> RunDirectory:
+    """The run that a result file of the earlier system stands for; its usual name means its directory."""
+    if path.suffix != ".json":
+        raise UsageError(f"expected a run directory or a .json file of results, but {path} is a file of another kind")
+    return RunDirectory(path.parent, None if path.name == "all_summaries.json" else path)
+
+
+def _last_start(run: Path) -> str:
+    try:
+        segments = RunDirectory(run).read_metadata().get("segments") or [{}]
+        return str(segments[-1].get("started", ""))
+    except DataError:
+        return ""
+
+
+@contextmanager
+def exclusive(run: RunDirectory) -> Iterator[None]:
+    """Hold the run's lock. It is an open-file-description lock: it ends with the process, however that ends.
+
+    Raises RunLockedError naming host and pid of the holder.
+    """
+    descriptor = os.open(run.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        except (BlockingIOError, PermissionError) as error:
+            raise RunLockedError(
+                f"{run.path} is in use by {_holder(descriptor)}",
+                hint=f"look at it with `tttkit status {run.argument}`, or choose another --out",
+            ) from error
+        with suppress(OSError):  # on a full disk the name of the holder is missing, the lock holds all the same
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{processes.describe(processes.identity())}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _holder(descriptor: int) -> str:
+    """Host and pid that the holder of a lock writes into it, just after it took the lock."""
+    deadline = time.monotonic() + _NAMING_SECONDS
+    while not (text := os.pread(descriptor, 256, 0).decode(errors="replace").strip()):
+        if time.monotonic() > deadline:
+            return "an unknown process"
+        time.sleep(0.01)
+    return text.partition(", started")[0]
+
+
+def is_locked(run: RunDirectory) -> bool:
+    """Whether a trainer holds the run's lock, asked without taking it."""
+    try:
+        descriptor = os.open(run.lock, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        query = struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+        answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, query)
+        return bool(struct.unpack(_FLOCK, answer)[0] != fcntl.F_UNLCK)
+    finally:
+        os.close(descriptor)
+
+
+def _whole_lines(path: Path) -> list[str]:
+    try:
+        text = files.read_limited(path, sys.maxsize).decode(errors="replace")
+    except FileNotFoundError:
+        return []
+    return text[: text.rfind("\n") + 1].splitlines()

@@ -1,0 +1,156 @@
+"""Directories that are there whole or not at all, with a manifest of what belongs in them.
+
+The files are written and synced, `MANIFEST.json` with their sizes and SHA-256 comes last, then one rename. After a
+crash at any point either the old directory or the new one is there, and later damage is found when it is read.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from tttkit.errors import DataError
+from tttkit.storage import files, filesystem
+
+MANIFEST_NAME = "MANIFEST.json"
+_NO_EXCHANGE = (errno.EINVAL, errno.ENOSYS)
+
+
+@contextmanager
+def commit_directory(path: Path) -> Iterator[Path]:
+    """Fill a temporary directory; on leaving without an error it becomes `path`, whole, synced and with a manifest.
+
+    An existing `path` is replaced in one step. Raises DiskFullError; whatever happens, the old `path` stays until the
+    new one is complete.
+    """
+    temporary = files.temporary_name(path)
+    with files.disk_full_named(path):
+        try:
+            files.make_directory(path.parent)
+            filesystem.current.mkdir(temporary)
+            yield temporary
+            _seal(temporary)
+        except BaseException:
+            with suppress(OSError):
+                files.remove_tree(temporary)
+            raise
+        _swap(temporary, path)
+
+
+def verify_directory(path: Path) -> dict[str, int]:
+    """Check every file of a committed directory against its manifest; returns their sizes in bytes by name.
+
+    Raises DataError naming the first fault.
+    """
+    entries = _read_manifest(path)
+    for name, entry in entries.items():
+        file = path / name
+        if not files.is_safe_name(name) or file.is_symlink() or not isinstance(entry, dict):
+            raise DataError(f"{path / MANIFEST_NAME} has an unsafe entry: {name!r}")
+        if not file.is_file():
+            raise DataError(f"missing file: {file}")
+        if file.stat().st_size != entry.get("size"):
+            raise DataError(f"{file} has {file.stat().st_size} bytes, its manifest says {entry.get('size')}")
+        if files.sha256_of(file) != entry.get("sha256"):
+            raise DataError(f"{file} does not have the SHA-256 that its manifest says")
+    return {name: entry["size"] for name, entry in entries.items()}
+
+
+def leftovers(directory: Path) -> list[Path]:
+    """What interrupted writes left in a directory."""
+    return sorted(entry for entry in directory.iterdir() if entry.name.startswith(files.TEMPORARY_PREFIX))
+
+
+def sweep_temporaries(directory: Path) -> list[str]:
+    """Remove what interrupted writes left. Only the holder of the directory's lock may call this."""
+    found = leftovers(directory)
+    for entry in found:
+        files.remove_tree(entry)
+    return [entry.name for entry in found]
+
+
+def remove_directory(path: Path) -> None:
+    """Remove a committed directory; renamed away first, so that no half of it is ever taken for whole."""
+    doomed = files.temporary_name(path)
+    filesystem.current.rename(path, doomed)
+    files.fsync_directory(path.parent)
+    files.remove_tree(doomed)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename what is damaged to `NAME.corrupt-n`; nothing damaged is ever deleted. Returns the new path."""
+    index = 0
+    while (target := path.with_name(f"{path.name}.corrupt-{index}")).exists():
+        index += 1
+    filesystem.current.rename(path, target)
+    files.fsync_directory(path.parent)
+    return target
+
+
+def _seal(directory: Path) -> None:
+    """Sync every file, then write the manifest of what can be read back."""
+    entries = {}
+    for file in sorted(directory.iterdir()):
+        descriptor = filesystem.current.open_existing(file)
+        try:
+            filesystem.current.sync(descriptor)
+        finally:
+            filesystem.current.close(descriptor)
+        entries[file.name] = {"size": file.stat().st_size, "sha256": files.sha256_of(file)}
+    files.write_text(directory / MANIFEST_NAME, _manifest_text(entries))
+
+
+def _manifest_text(entries: dict[str, Any]) -> str:
+    return json.dumps({"schema_version": 1, "files": entries}, indent=2) + "\n"
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """Entries of a manifest that reads, byte for byte, as we write it: so damage to itself is found too."""
+    file = path / MANIFEST_NAME
+    manifest = files.read_json(file, max_bytes=1 << 20)
+    entries = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(entries, dict) or not entries:
+        raise DataError(f"{file} lists no files")
+    if file.read_bytes() != _manifest_text(entries).encode():
+        raise DataError(f"{file} is not as it was written")
+    return entries
+
+
+def _swap(temporary: Path, path: Path) -> None:
+    """Give a complete directory its name; one that is there changes places with it, so the name is never missing."""
+    old = None
+    try:
+        if path.exists():
+            old = _exchange(temporary, path)
+        else:
+            filesystem.current.rename(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            files.remove_tree(temporary)
+        raise
+    files.fsync_directory(path.parent)  # until this has succeeded the old one stays, under its temporary name
+    if old is not None:
+        with suppress(OSError):
+            files.remove_tree(old)
+
+
+def _exchange(temporary: Path, path: Path) -> Path:
+    """Exchange the two, or rename twice on a file system that cannot; returns where the old one is now."""
+    try:
+        filesystem.current.exchange(temporary, path)
+        return temporary
+    except OSError as error:
+        if error.errno not in _NO_EXCHANGE:
+            raise
+    old = files.temporary_name(path)
+    filesystem.current.rename(path, old)
+    try:
+        filesystem.current.rename(temporary, path)
+    except OSError:
+        filesystem.current.rename(old, path)
+        raise
+    return old

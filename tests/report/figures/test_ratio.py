@@ -1,0 +1,37 @@
+"""Ratios over training: a step alone, and so many that only running means can be told apart."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.report.test_plots import texts
+from tttkit.report.figures.ratio import _running_mean, plot_ratio_by_step
+
+
+def summaries(count):
+    """Ratios as evaluations record them, one position above 1 and one below."""
+    ratios = {"ratio_at_2xW": 1.2, "ratio_at_20xW": 0.8}
+    return [{"step": 10 * index, **ratios} for index in range(count)]
+
+
+def test_a_step_alone_has_its_positions_side_by_side(tmp_path):
+    words = texts(plot_ratio_by_step(summaries(1), tmp_path / "ratio.svg"))
+    assert {"2 x W", "20 x W", "position in the sequence", "Ratio at each position at step 0"} <= set(words)
+    assert "training step" not in words
+    nameless = [{**summaries(1)[0], "step": None}]  # as a file of the earlier system
+    assert "Ratio at each position" in texts(plot_ratio_by_step(nameless, tmp_path / "ratio.svg"))
+
+
+@pytest.mark.parametrize(
+    ("count", "note"), [(100, ""), (101, ", means of 2 evaluations"), (501, ", means of 10 evaluations")]
+)
+def test_many_evaluations_are_averaged_and_said_to_be(tmp_path, count, note):
+    words = texts(plot_ratio_by_step(summaries(count), tmp_path / "ratio.svg"))
+    assert f"Ratio over training at each position{note}" in words
+
+
+def test_the_running_mean_is_geometric_and_leaves_out_what_is_not_known():
+    averaged = _running_mean(np.array([1.0, 4.0, np.nan, 2.0, 8.0]), 3)
+    assert averaged == pytest.approx([2, 2, np.nan, 4, 4], nan_ok=True)
+    assert _running_mean(np.array([0.5, np.nan]), 1) == pytest.approx([0.5, np.nan], nan_ok=True)

@@ -1,0 +1,199 @@
+"""Lanes: the state runs on, initial fast weights learn all the same, resets come when they should."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from tests.models.small import small_model
+from tttkit.config.run import TrainConfig, build_config
+from tttkit.data import open_split
+from tttkit.errors import UsageError
+from tttkit.train.batches.curriculum import stages_of
+from tttkit.train.batches.initial_state import Lanes, first_lane_step, with_decay
+
+WINDOW = 16
+VARIANTS = {
+    "linear": {},
+    "mlp": {"ttt_layer_type": "mlp"},
+    "conv": {"share_qk": True, "pre_conv": True},
+    "decay": {"state_decay": 0.6, "decay_window": WINDOW},
+    "learned": {"state_decay": 0.6, "decay_window": WINDOW, "learn_state_decay": True},
+}
+variants = pytest.mark.parametrize("fields", VARIANTS.values(), ids=VARIANTS)
+
+
+@pytest.fixture
+def lanes_of(tiny_data):
+    def build(fields=None, **options):
+        model = small_model(vocab_size=300, mini_batch_size=8, **(fields or {}))
+        train = TrainConfig(**{"window": WINDOW, "batch_size": 3, "initial_state": "contiguous", "seed": 1, **options})
+        return model, Lanes(model, model, open_split(tiny_data, "train"), train, stages_of(train)[0])
+
+    return build
+
+
+def logits_of(lanes, inputs):
+    return lanes._model.head(lanes.hidden(inputs))
+
+
+def begin(lanes, step):
+    tokens, resets = lanes.read(step)
+    lanes.begin(resets)
+    return tokens
+
+
+def loss_of(lanes, tokens):
+    logits = logits_of(lanes, tokens[:, :-1])
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+
+
+@variants
+def test_logits_of_a_lane_equal_one_long_pass(lanes_of, tiny_data, fields):
+    """With weights held fixed; lanes whose document ends on the way start afresh, so they are left out."""
+    model, lanes = lanes_of(fields)
+    windows, parts = [], []
+    with torch.no_grad():
+        for step in range(1, 9):
+            tokens = begin(lanes, step)
+            windows.append(tokens[:, :-1])
+            parts.append(logits_of(lanes, tokens[:, :-1]))
+            lanes.commit()
+            assert lanes._state.position == WINDOW, "always the same: compiled code is made for one position"
+        eos = open_split(tiny_data, "train").eos_id
+        whole = [row for row, ids in enumerate(torch.cat(windows, 1)) if eos not in ids]
+        assert whole
+        expected = model(torch.cat(windows, dim=1)[whole])
+    torch.testing.assert_close(torch.cat(parts, dim=1)[whole], expected, rtol=0, atol=1e-5)
+    fresh = model(windows[-1])
+    assert (parts[-1] - fresh)[whole].abs().max() > 1e-3
+
+
+@variants
+def test_initial_fast_weights_receive_a_gradient_at_every_step(lanes_of, fields):
+    model, lanes = lanes_of(fields)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    names = ["W1", "b1"] + ["W2", "b2"] * (model.config.ttt_layer_type == "mlp")
+    for step in range(1, 6):
+        loss_of(lanes, begin(lanes, step)).backward()
+        lanes.commit()
+        for layer in model.model.layers:
+            block = layer.seq_modeling_block
+            assert all(block.get_parameter(name).grad.abs().sum() > 0 for name in names)
+            if model.config.learn_state_decay and step > 1:
+                assert block.learnable_state_decay.grad.abs().sum() > 0
+        before = model.model.layers[0].seq_modeling_block.W1.detach().clone()
+        optimizer.step()
+        optimizer.zero_grad()
+        assert not torch.equal(before, model.model.layers[0].seq_modeling_block.W1)
+    assert not any(tensor.requires_grad for tensor in lanes.tensors().values())
+
+
+def read(lanes, step):
+    """One committed step: logits, and the size of each lane's state before it."""
+    tokens = begin(lanes, step)
+    sizes = lanes._before.layers[0]["delta1"].flatten(1).abs().sum(1)
+    with torch.no_grad():
+        logits = logits_of(lanes, tokens[:, :-1])
+    lanes.commit()
+    return logits, sizes
+
+
+def test_a_lane_starts_afresh_after_its_document_ended(lanes_of):
+    _, lanes = lanes_of()
+    seen = 0
+    for step in range(1, 120):
+        _, ended = lanes._sampler.batch(step - 1)
+        _, sizes = read(lanes, step)
+        if step > 1:
+            assert torch.equal(sizes == 0, ended)
+            seen += int(ended.sum())
+    assert seen > 3
+
+
+def test_lanes_that_stay_fresh_and_lanes_reset_by_chance(lanes_of):
+    _, lanes = lanes_of(batch_size=4, initial_state_zero_share=0.5)
+    for step in range(1, 6):
+        _, sizes = read(lanes, step)
+        assert (sizes[:2] == 0).all()
+    assert (sizes[2:] > 0).any()
+    _, lanes = lanes_of(batch_size=8, initial_state_reset=0.5)
+    fresh = torch.cat([read(lanes, step)[1] == 0 for step in range(1, 40)][1:])
+    assert 0.4 < fresh.float().mean() < 0.65  # 304 draws, and some documents end
+    assert all(0 < share < 1 for share in fresh.view(-1, 8).float().mean(0)), "every step draws anew"
+    _, again = lanes_of(batch_size=8, initial_state_reset=0.5)
+    assert torch.equal(torch.cat([read(again, step)[1] == 0 for step in range(1, 40)][1:]), fresh)
+
+
+def test_accumulation_reads_the_lanes_that_one_batch_reads(lanes_of):
+    _, whole = lanes_of(batch_size=4)
+    _, parts = lanes_of(batch_size=2, grad_accumulation=2)
+    for step in range(1, 4):
+        expected, _ = read(whole, step)
+        tokens = begin(parts, step)
+        with torch.no_grad():
+            found = torch.cat([logits_of(parts, part[:, :-1]) for part in tokens.split([1, 3])])
+        parts.commit()
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def test_an_attempt_that_was_not_committed_leaves_no_trace(lanes_of):
+    _, lanes = lanes_of()
+    _, other = lanes_of()
+    for each in (lanes, other):
+        read(each, 1)
+    with torch.no_grad():
+        lanes.hidden(begin(lanes, 2)[:2, :-1])  # memory ran out after two lanes, say
+    assert torch.equal(read(lanes, 2)[0], read(other, 2)[0])
+    lanes.forget()
+    assert (read(lanes, 3)[1] == 0).all()
+
+
+@pytest.mark.parametrize("fields", [{}, {"share_qk": True, "pre_conv": True, "ttt_layer_type": "mlp"}])
+def test_saved_lanes_go_on_bit_for_bit(lanes_of, fields):
+    _, lanes = lanes_of(fields)
+    _, resumed = lanes_of(fields)
+    assert lanes.tensors() == {}
+    for step in range(1, 4):
+        read(lanes, step)
+    saved = {name: tensor.clone() for name, tensor in lanes.tensors().items()}
+    assert all(name.startswith("lanes.") and "pending" not in name for name in saved)
+    expected = [read(lanes, step)[0] for step in (4, 5)]
+    resumed.load({**saved, "model.norm": torch.zeros(1)})
+    assert all(torch.equal(read(resumed, step)[0], logits) for step, logits in zip((4, 5), expected, strict=True))
+    resumed.load({})
+    assert (read(resumed, 6)[1] == 0).all()
+
+
+def test_lanes_begin_where_the_run_says():
+    train = TrainConfig(max_steps=100, initial_state="contiguous", initial_state_from=0.8)
+    assert first_lane_step(train) == 81
+    assert first_lane_step(dataclasses.replace(train, initial_state_from=0.0)) == 1
+    assert first_lane_step(TrainConfig()) is None
+
+
+@pytest.mark.parametrize(("decay", "share", "learned"), [(0.7, 0.7, False), ("learned", 0.9, True)])
+def test_decay_becomes_part_of_the_model(decay, share, learned):
+    config = build_config(
+        {"preset": "x", "train": {"initial_state": "contiguous", "initial_state_decay": decay, "window": 32}}
+    )
+    model = with_decay(config)
+    assert (model.state_decay, model.learn_state_decay, model.decay_window) == (share, learned, 32)
+    assert with_decay(build_config({"train": {"initial_state": "contiguous"}})) == build_config({}).model
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"train": {"initial_state": "contiguous"}, "model": {"architecture": "sw"}}, "is for ttt models, got sw"),
+        ({"train": {"initial_state_decay": 0.5}}, "initial_state_decay needs train.initial_state contiguous"),
+        ({"train": {"initial_state": "contiguous", "initial_state_decay": 1.5}}, "initial_state_decay"),
+        ({"train": {"carry": "lane"}}, "train.carry: "),
+        ({"train": {"initial_state_from": 1.0}}, "initial_state_from"),
+    ],
+)
+def test_contradictions_are_refused(values, message):
+    with pytest.raises(UsageError, match=message):
+        build_config(values)
