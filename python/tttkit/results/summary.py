@@ -17,6 +17,17 @@ from tttkit.results.values import SCHEMA_VERSION, checked_object, number
 from tttkit.storage import files
 
 SUMMARY_NAME = "summary.json"
+SELECTION_KEY = "selection_ppl"
+
+
+def perplexity_key(context: str, multiple: int) -> str:
+    """Flat key of the perplexity of a context at `multiple` x W."""
+    return f"{CONTEXTS[context].key}_ppl_at_{multiple}xW"
+
+
+def mean_key(context: str) -> str:
+    """Flat key of the mean of a context's perplexities over chunks."""
+    return f"{CONTEXTS[context].key}_ppl_mean"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +45,7 @@ class Ratio:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Figures:
-    """One context of one evaluation. Perplexities are exp of nats per token; None is what was not computed."""
+    """One context of one evaluation. Perplexities are exp of nats per token, None where they were not computed."""
 
     perplexities: Mapping[int, float | None]
     """By label m, at m x W."""
@@ -157,7 +168,7 @@ class Summary:
     @property
     def selection_ppl(self) -> float | None:
         """Perplexity at 1 x W over many windows: what the best model and early stopping go by."""
-        return self.value("selection_ppl")
+        return self.value(SELECTION_KEY)
 
     @property
     def mini_batch_size(self) -> int | None:
@@ -180,7 +191,7 @@ class Summary:
 
     def perplexity(self, context: str, multiple: int) -> float | None:
         """Perplexity of a context at `multiple` x W, where it is known and finite."""
-        return self.value(f"{CONTEXTS[context].key}_ppl_at_{multiple}xW")
+        return self.value(perplexity_key(context, multiple))
 
     def corpus(self, context: str) -> float | None:
         """Perplexity of a context over all positions from W on."""
@@ -188,7 +199,7 @@ class Summary:
 
     def mean(self, context: str) -> float | None:
         """Mean of the chunks' perplexities, the only figure in some files of the earlier system."""
-        return self.value(f"{CONTEXTS[context].key}_ppl_mean")
+        return self.value(mean_key(context))
 
     def ratio(self, context: str, multiple: int) -> Ratio:
         """Ratio of a windowed context to `full` at `multiple` x W.
