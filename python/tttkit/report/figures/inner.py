@@ -10,12 +10,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
+from tttkit.analyze.curves import floats
 from tttkit.report.figures.style import (
     GREY,
     USUAL,
     Floats,
     Scales,
-    floats,
     grid,
     many_lines,
     mark,

@@ -9,16 +9,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from tttkit.analyze.curves import floats, perplexity
 from tttkit.report.figures.style import (
     CYCLE,
     GREY,
     USUAL,
     Look,
-    floats,
     grid,
     label_ends,
     mark,
-    perplexities,
     save,
     sheet,
     short_name,
@@ -78,7 +77,7 @@ def _draw(axes: Axes, curves: Curves, context: str, look: Look) -> float:
     Return its last value, NaN where nothing is known.
     """
     colour, line = look
-    ends, values = floats(curves.ends), np.log(perplexities(curves, context))
+    ends, values = floats(curves.ends), np.log(perplexity(curves, context))
     known = np.isfinite(values)
     if not known.any():
         return np.nan

@@ -11,17 +11,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from tttkit.analyze.curves import floats, perplexity
 from tttkit.report.figures.style import (
     GREY,
     USUAL,
     Scales,
     draw_interval,
-    floats,
     grid,
     many_lines,
     mark,
     multiples,
-    perplexities,
     position_axis,
     save,
     sheet,
@@ -44,10 +43,10 @@ def plot_evolution(evaluations: Sequence[Curves], path: Path, scales: Scales = U
         # The earlier system did not always record the step.
         steps = [curves.step or 0 for curves in evaluations]
         for curves, look in zip(evaluations, many_lines(steps), strict=True):
-            top.plot(curves.ends, perplexities(curves, "full"), **look)
+            top.plot(curves.ends, perplexity(curves, "full"), **look)
             _draw_window(bottom, curves, look)
         _name_panels(top, bottom, last, single=len(evaluations) == 1)
-        if any(np.isnan(perplexities(curves, "sw")).any() for curves in evaluations):
+        if any(np.isnan(perplexity(curves, "sw")).any() for curves in evaluations):
             _explain_points(figure)
         for axes in (top, bottom):
             _perplexity_axes(axes, last, scales)
@@ -83,7 +82,7 @@ def plot_chunk_eval(curves: Curves, path: Path) -> Path:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         ends = floats(curves.ends)
         for name in curves.contexts():
-            context, values = CONTEXTS[name], perplexities(curves, name)
+            context, values = CONTEXTS[name], perplexity(curves, name)
             known = ~np.isnan(values)
             line = {"linestyle": context.line_style} if known.all() else {"linestyle": "none", "marker": "o"}
             top.plot(
@@ -116,12 +115,12 @@ def _legend_text(context: str) -> str:
 
 def _draw_window(axes: Axes, curves: Curves, look: dict[str, Any]) -> None:
     """Draw `sw` as a line; where it was computed at some positions only, as points beside a line of `sw_aligned`."""
-    ends, exact = floats(curves.ends), perplexities(curves, "sw")
+    ends, exact = floats(curves.ends), perplexity(curves, "sw")
     known = ~np.isnan(exact)
     if known.all():
         axes.plot(ends, exact, **look)
         return
-    axes.plot(ends, perplexities(curves, "sw_aligned"), **{**look, "linewidth": 0.6 * look["linewidth"]})
+    axes.plot(ends, perplexity(curves, "sw_aligned"), **{**look, "linewidth": 0.6 * look["linewidth"]})
     axes.plot(ends[known], exact[known], "o", markeredgecolor="white", markeredgewidth=0.3, **look)
 
 

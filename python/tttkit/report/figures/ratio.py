@@ -12,13 +12,13 @@ from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from tttkit.analyze.curves import floats
 from tttkit.report.figures.style import (
     CYCLE,
     USUAL,
     Floats,
     Scales,
     draw_interval,
-    floats,
     label_ends,
     multiples,
     ratio_axis,

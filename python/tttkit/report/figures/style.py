@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 
 from tttkit.results.contexts import labels_within
 from tttkit.results.curves import Curves
-from tttkit.results.values import number
 from tttkit.storage import files
 
 Floats = NDArray[np.float64]
@@ -44,8 +43,6 @@ _SETTINGS: Any = {
 }  # fmt: skip
 """Sizes for a figure 6 inches wide that is still readable at half that width, in a column of a paper. The salt makes
 the identifiers inside an SVG depend on nothing but the data."""
-_LARGEST_NLL = 709
-"""Nats per token above which the perplexity exceeds float64."""
 _LABEL_HEIGHT = 10.4 / 72
 """Height in inches of a label at the end of a line, including the gap to the next one."""
 thousands = FuncFormatter(lambda value, _: f"{value:,.0f}")
@@ -83,18 +80,6 @@ def save(figure: Figure, path: Path) -> Path:
     figure.savefig(buffer, format=kind, metadata=metadata)
     files.write_bytes(path, buffer.getvalue())
     return path
-
-
-def floats(values: Sequence[Any]) -> Floats:
-    """Return values as float64, with NaN for everything that is not a finite number."""
-    return np.array([np.nan if (known := number(value)) is None else known for value in values], dtype=np.float64)
-
-
-def perplexities(curves: Curves, context: str) -> Floats:
-    """Return the perplexity of each chunk, NaN where it was not computed or exceeds float64."""
-    values = curves.mean_nll(context)
-    nll = floats(values) if values else np.full(len(curves.ends), np.nan)
-    return np.exp(np.where(nll < _LARGEST_NLL, nll, np.nan))
 
 
 def grid(axes: Axes) -> None:

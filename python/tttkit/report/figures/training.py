@@ -10,13 +10,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
+from tttkit.analyze.curves import floats
 from tttkit.report.figures.style import (
     CYCLE,
     GREY,
     USUAL,
     Floats,
     Scales,
-    floats,
     grid,
     label_ends,
     log_x,
