@@ -6,7 +6,7 @@ The rule is in docs/protocol.md. This module uses plain values without numpy, so
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tttkit.results.contexts import CONTEXTS, required_contexts, windowed_contexts
 from tttkit.results.summary import Summary
@@ -18,6 +18,8 @@ SIMULTANEOUS_WIDTH = 1.27
 ROUNDING = 1e-5
 """Ratios that differ by a smaller share are tied: float32 decides nothing."""
 NO_WINNER = "none"
+NO_DIFFERENCE = "no difference found"
+"""How tables say that there is no winner."""
 RULE = (
     "full wins at m x W if it is below sw, sw_aligned, reset and every other windowed context that was measured, each "
     "with a 95 % interval of the ratio that excludes 1 (paired bootstrap over sequences, and over documents too if "
@@ -81,13 +83,18 @@ def name_winner(ratios: Sequence[PairedRatio], required: Iterable[str] | None = 
 
 def best_ahead(ratios: Sequence[PairedRatio]) -> PairedRatio | None:
     """The context that beats the reference by most, the cheapest of those that are tied; None where none beats it."""
-    ahead = [each for each in ratios if each.is_ahead]
-    if not ahead:
+    ahead = {each.context: each for each in ratios if each.is_ahead}
+    best = best_context({name: each.ratio for name, each in ahead.items()})
+    return None if best is None else ahead[best]
+
+
+def best_context(figures: Mapping[str, float]) -> str | None:
+    """Context with the smallest figure, the cheapest of those that are tied; None where there is no figure."""
+    if not figures:
         return None
-    least = min(each.ratio for each in ahead)
-    tied = [each for each in ahead if each.ratio <= least * (1 + ROUNDING)]
-    order = list(CONTEXTS)
-    return min(tied, key=lambda each: (CONTEXTS[each.context].usual_cost, order.index(each.context)))
+    limit = min(figures.values()) * (1 + ROUNDING)
+    tied = [name for name in CONTEXTS if name in figures and figures[name] <= limit]
+    return min(tied, key=lambda name: CONTEXTS[name].usual_cost)
 
 
 def reference_wins(ratios: Sequence[PairedRatio], required: Iterable[str] | None = None) -> bool:
