@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from tttkit.analyze import legacy
+from tttkit.analyze import earlier_system
 from tttkit.health import vitals
 from tttkit.health.run_state import LIVE_STATES, next_command, seconds_since, state_of
 from tttkit.run.directory import RunDirectory
@@ -73,8 +73,8 @@ def read_status(run: RunDirectory, *, num_log_lines: int = 3) -> RunStatus:
 
     Raises DataError when a file is damaged.
     """
-    metadata = legacy.read_metadata(run)
-    summaries, metrics = legacy.read_summaries(run), run.read_metrics()
+    metadata = earlier_system.read_metadata(run)
+    summaries, metrics = [item.to_dict() for item in earlier_system.read_summaries(run)], run.read_metrics()
     last = metrics[-1] if metrics else {}
     config = metadata.get("config", {})
     state, reason = state_of(run, metadata)

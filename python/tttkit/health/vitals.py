@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tttkit.analyze.contest import ratio_of
+from tttkit.results.summary import Summary
 from tttkit.run.directory import RunDirectory
 
 _STATE = re.compile(r"^step_(\d+)$")
@@ -73,7 +73,7 @@ def advantage(summary: dict[str, Any] | None) -> dict[str, Any] | None:
         "label": label,
         "full_ppl": summary.get(f"ttt_ppl_at_{label}"),
         "sw_ppl": summary.get(f"sw_ppl_at_{label}"),
-        "ratio": ratio_of(summary, label),
+        "ratio": Summary(summary).ratio("sw", max(labels)).value,
         "ratio_low": summary.get(f"ratio_ci_low_at_{label}"),
         "ratio_high": summary.get(f"ratio_ci_high_at_{label}"),
     }

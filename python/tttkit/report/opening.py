@@ -79,26 +79,21 @@ def _convergence(findings: Findings) -> str:
     count = findings.num_checkpoints
     if convergence.verdict == "unknown" or not convergence.rows:
         evaluations = "1 evaluation is" if count == 1 else f"{count} evaluations are"
-        return f"Whether training converged is unknown, because {evaluations} too few to tell."
+        return f"Whether training converged is not known, because {evaluations} too few to tell."
     row = convergence.rows[0]
     change, low, high = (row[key] for key in ("improvement_percent", "improvement_low", "improvement_high"))
+    end = f"validation perplexity ended at {row['last']:,.2f}"
+    speed = f"{change:.1f} % per 10 % of the run"
     interval = f"95 % interval {low:.1f} to {high:.1f}"
-    lead = f"with perplexity at {row['last']:,.2f}"
     if convergence.verdict == "plateau":
-        return f"Training converged: {lead}, it improved by only {change:.1f} % per 10 % of the run ({interval})."
+        return f"Training converged: {end} and was improving by only {speed} ({interval})."
     if convergence.verdict == "falling":
-        return (
-            f"Training had not converged: {lead}, it was still improving by {change:.1f} % per 10 % of the run "
-            f"({interval})."
-        )
+        return f"Training had not converged: {end} and was still improving by {speed} ({interval})."
     if convergence.verdict == "rising":
-        return (
-            f"Training got worse at the end: perplexity rose by {-change:.1f} % per 10 % of the run to "
-            f"{row['last']:,.2f}, after a best of {row['best']:,.2f}."
-        )
+        return f"Training got worse at the end: {end}, after a best of {row['best']:,.2f}."
     return (
-        f"Whether training converged is open: {lead} at the end, the improvement of {change:.1f} % per 10 % of the run "
-        f"is too uncertain to tell ({interval})."
+        f"It is not clear whether training converged: {end}, and its improvement of {speed} is too uncertain to tell "
+        f"({interval})."
     )
 
 
