@@ -14,7 +14,7 @@ import pytest
 from tttkit.config.run import EvaluationConfig
 from tttkit.errors import DataError, UsageError
 from tttkit.evaluate import Evaluation
-from tttkit.evaluate.checkpoint import write_checkpoint
+from tttkit.evaluate.evaluation import write_evaluation
 from tttkit.report.curves import load_curves
 from tttkit.report.figures.draw import draw_run
 from tttkit.report.figures.inner import plot_inner_loss
@@ -60,7 +60,7 @@ def make_run(tmp_path):
             share = index / max(1, num_checkpoints - 1)
             extra = {"checkpoint_idx": index, "step": round(100_000 * share), "model": model}
             evaluation = evaluation_at(share, exact=exact)
-            summaries.append(write_checkpoint(run.checkpoint(index), evaluation, extra))
+            summaries.append(write_evaluation(run.checkpoint(index), evaluation, extra))
         files.write_json(run.summaries, summaries)
         return run
 

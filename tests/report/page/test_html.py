@@ -12,7 +12,7 @@ import pytest
 
 from tests.report.figures.test_position import evaluation_at
 from tttkit.errors import DataError, UsageError
-from tttkit.evaluate.checkpoint import write_checkpoint
+from tttkit.evaluate.evaluation import write_evaluation
 from tttkit.health.status import read_status
 from tttkit.report.criteria import criteria
 from tttkit.report.page.html import write_html
@@ -34,7 +34,7 @@ def make_run(tmp_path):
         for index in range(num_checkpoints):
             share = index / max(1, num_checkpoints - 1)
             extra = {"checkpoint_idx": index, "step": 100 * index, "tokens_seen": 1000 * index, "model": "ttt-linear"}
-            summaries.append(write_checkpoint(run.checkpoint(index), evaluation_at(share, exact=exact), extra))
+            summaries.append(write_evaluation(run.checkpoint(index), evaluation_at(share, exact=exact), extra))
         files.write_json(run.summaries, summaries)
         records = [{"step": step, "loss": 9 - step / 500, "num_skipped": 0} for step in range(1, 100 * num_checkpoints)]
         run.metrics.write_text("".join(json.dumps(record) + "\n" for record in records))
