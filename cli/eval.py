@@ -166,9 +166,9 @@ def _names(paths: list[Path]) -> list[str]:
 def _plot(done: list[tuple[str, dict[str, Any], Path]], directory: Path) -> Path:
     """All models in one figure."""
     from tttkit.report.figures.models import MODELS_NAME, plot_models
-    from tttkit.storage.files import read_json
+    from tttkit.results.curves import CURVES_NAME, Curves
 
-    named = [(name, read_json(target / "chunk_eval.json")) for name, _, target in done]
+    named = [(name, Curves.read(target / CURVES_NAME)) for name, _, target in done]
     return plot_models(named, directory / f"{MODELS_NAME}.png")
 
 

@@ -138,13 +138,14 @@ def _measure(
 def _take_over(twin: Path, directory: Path, extra: dict[str, Any]) -> tuple[dict[str, Any], list[Path]]:
     """Results of the same weights, data and protocol: of best_model where final_model is the same."""
     from tttkit.report.figures.position import chunk_eval_name, plot_chunk_eval
+    from tttkit.results.curves import Curves
     from tttkit.storage.files import read_json, write_bytes, write_json
 
     text = f"{extra['path']} has the weights of an earlier evaluation, whose results are taken: {twin}"
     err.print(escape(text), soft_wrap=True)
     for name in ("chunk_nll.safetensors", "chunk_eval.json"):
         write_bytes(directory / name, (twin / name).read_bytes())
-    curves = read_json(directory / "chunk_eval.json")
+    curves = Curves.read(directory / "chunk_eval.json")
     plot = plot_chunk_eval(curves, directory / chunk_eval_name(curves))
     summary = {**read_json(twin / "summary.json"), **extra}
     write_json(directory / "summary.json", summary)
