@@ -37,7 +37,9 @@ _LEGACY_KEYS = {
 _REFUSED = "refused"
 _SAME_TOKENS = 0.05
 """Largest share by which the tokens of two evaluations may differ to count as equal."""
-NO_EQUAL_TOKENS = "Equal tokens: the runs have no evaluations within 5 % of the same tokens, or a run did not record its tokens."
+NO_EQUAL_TOKENS = (
+    "Equal tokens: the runs have no evaluations within 5 % of the same tokens, or a run did not record its tokens."
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,7 @@ class Comparison:
     protocol_differences: tuple[dict[str, Any], ...]
     """What differs in the protocol, which numbers are refused for it, and why."""
     equal_tokens: tuple[dict[str, Any], ...]
-    """Every run at the largest number of tokens at which all were evaluated; empty where there is none or it is unknown."""
+    """Every run at the largest number of tokens at which all were evaluated; empty where there is no such number."""
     end: tuple[dict[str, Any], ...]
     paired: tuple[dict[str, Any], ...]
     """Every context of every run compared with the first run's full context, at equal tokens where they are known."""
@@ -180,9 +182,7 @@ def _best_windowed(evaluation: RecordedEvaluation, multiple: int) -> str | None:
     return None if best is None else f"{known[best]:,.2f} ({best})"
 
 
-def _pairs(
-    records: list[Record], names: tuple[str, ...], chosen: list[RecordedEvaluation], refused: set[str]
-) -> Pairs:
+def _pairs(records: list[Record], names: tuple[str, ...], chosen: list[RecordedEvaluation], refused: set[str]) -> Pairs:
     """Every run's contexts compared with the first run's full context, where the protocols allow pairs."""
     window = records[0].window
     if refused - {"selection_windows"} or window is None:

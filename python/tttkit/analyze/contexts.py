@@ -87,9 +87,7 @@ def winners(record: Record, evaluation: RecordedEvaluation | None = None) -> Fin
     if documents and documents < FEWEST_DOCUMENTS:
         statement += f" The sequences come from only {documents} documents, too few to speak for other text."
     verdict = ", ".join(f"{multiple}xW {name}" for multiple, name in verdicts.items())
-    return Finding(
-        topic="winner", verdict=verdict, statement=statement, rule=RULE, evidence=evidence, rows=tuple(rows)
-    )
+    return Finding(topic="winner", verdict=verdict, statement=statement, rule=RULE, evidence=evidence, rows=tuple(rows))
 
 
 def crossover_position(record: Record) -> Finding:

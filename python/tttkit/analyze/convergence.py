@@ -42,7 +42,10 @@ def convergence(record: Record) -> Finding:
     flat, falling, rising = (last[2] < PLATEAU_PERCENT, last[1] > 0, last[2] < 0)
     around = f"over the last {WINDOW_PERCENT} % it improved by {last[0]:.2f} % per 10 % [{last[1]:.2f}, {last[2]:.2f}]"
     if not np.isfinite(last[1]):
-        verdict, sentence = "unknown", f"There are too few evaluations in the last {WINDOW_PERCENT} % of the run for an interval."
+        verdict, sentence = (
+            "unknown",
+            f"There are too few evaluations in the last {WINDOW_PERCENT} % of the run for an interval.",
+        )
     elif rising:
         verdict, sentence = "rising", f"The curve gets worse at the end: {around}."
     elif flat and start is not None:
@@ -70,8 +73,8 @@ def training_loss(record: Record) -> Finding:
     known = [(x, y) for x, y in pairs if x is not None and y is not None]
     x, y = (np.array([pair[axis] for pair in known], dtype=np.float64) for axis in (0, 1))
     rule = (
-        f"A line is fitted to the training loss over the last {WINDOW_PERCENT} % of the run; the loss falls or rises if "
-        f"the 95 % interval of the slope excludes 0. A loss below 1 raises an alarm."
+        f"A line is fitted to the training loss over the last {WINDOW_PERCENT} % of the run; the loss falls or rises "
+        f"if the 95 % interval of the slope excludes 0. A loss below 1 raises an alarm."
     )
     evidence = f"{x.size} {source}"
     if x.size < 3:
@@ -81,7 +84,12 @@ def training_loss(record: Record) -> Finding:
     verdict = "falling" if slope.high < 0 else "rising" if slope.low > 0 else "undecided"
     if not np.isfinite(slope.low):
         verdict = "unknown"
-    words = {"falling": "still falls", "rising": "rises", "undecided": "shows no trend", "unknown": "has no known trend"}
+    words = {
+        "falling": "still falls",
+        "rising": "rises",
+        "undecided": "shows no trend",
+        "unknown": "has no known trend",
+    }
     alarms = int((y < 1).sum())
     statement = f"The training loss {words[verdict]} at the end"
     if verdict == "unknown":
@@ -103,7 +111,10 @@ def early_stopping(record: Record) -> Finding:
     """Replay several early-stopping rules on the curve, with the perplexity that each would have cost."""
     key = record.criterion()
     keys = list(dict.fromkeys([key, mean_key("full")]))
-    rule = "Each rule is replayed on the recorded figures; its cost is the best figure before the stop relative to the best after."
+    rule = (
+        "Each rule is replayed on the recorded figures; its cost is the best figure before the stop relative to the "
+        "best one after it."
+    )
     rows = []
     for name in keys:
         x, values = record.series(name)
@@ -131,7 +142,7 @@ def early_stopping(record: Record) -> Finding:
 def stop_index(
     values: Floats, share: Floats, *, delta: float, relative: bool, least: float, patience: int
 ) -> int | None:
-    """Index at which a rule stops, after `patience` values in a row without an improvement of `delta`; None if never."""
+    """Index at which a rule stops, after `patience` values in a row that improve by less than `delta`; None if never."""
     reference, waiting = np.inf, 0
     for index, value in enumerate(values):
         needed = reference * (1 - delta) if relative else reference - delta

@@ -67,9 +67,7 @@ def _labelled_points(summary: Summary, index: int) -> Curves:
     facts = {"training_window": window}
     ends = [multiple * window for multiple in labels]
     names = summary.contexts()
-    values = {
-        name: [_log(summary.perplexity(name, multiple)) for multiple in labels] for name in names
-    }
+    values = {name: [_log(summary.perplexity(name, multiple)) for multiple in labels] for name in names}
     ratios = {
         name: {"ratio": [summary.ratio(name, multiple).value for multiple in labels]}
         for name in names

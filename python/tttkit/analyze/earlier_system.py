@@ -126,7 +126,9 @@ def tokens_per_step(metadata: dict[str, Any]) -> int | None:
     """Tokens of a step by the earlier system's settings, if a step was an update and every window full."""
     names = ("per_device_train_batch_size", "gradient_accumulation_steps", "training_window")
     values = [metadata.get(name) for name in names]
-    return math.prod(value for value in values if isinstance(value, int)) if all(_is_positive(v) for v in values) else None
+    return (
+        math.prod(value for value in values if isinstance(value, int)) if all(_is_positive(v) for v in values) else None
+    )
 
 
 def _result_files(run: RunDirectory) -> list[Path]:

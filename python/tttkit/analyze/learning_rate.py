@@ -44,7 +44,10 @@ def learning_rate(record: Record) -> Finding:
         )
         last = rows[-1]
         if last is not fastest and last["significant"]:
-            statement += f" In the last phase, at a mean learning rate of {last['learning_rate_mean']:.1e}, the slope is {last['slope']:+.3f}."
+            mean = last["learning_rate_mean"]
+            statement += (
+                f" In the last phase, at a mean learning rate of {mean:.1e}, the slope is {last['slope']:+.3f}."
+            )
     return Finding(
         topic="learning_rate", verdict=str(fastest["phase"]) if fastest else "undecided", statement=statement,
         rule=rule, evidence=f"{len(known)} logged steps", rows=tuple(rows),

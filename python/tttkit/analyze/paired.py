@@ -12,8 +12,8 @@ from tttkit.results.contexts import CONTEXTS, LABELS, required_contexts
 Pairs = dict[tuple[str, str], dict[int, PairedRatio]]
 """(run, context) to label m to its ratio to the first run's full context; above 1 the first run is better."""
 RULE = (
-    "the full context of the first run is better if it is significantly below every context of the other run, and worse "
-    "if any of them is significantly below it, by an interval widened by the factor "
+    "the full context of the first run is better if it is significantly below every context of the other run, and "
+    "worse if any of them is significantly below it, by an interval widened by the factor "
     f"{SIMULTANEOUS_WIDTH}; otherwise no difference was found. This is how a recipe that changes training is judged: "
     "against the best context of the fresh-state model at equal tokens, never against its own sw alone."
 )

@@ -15,9 +15,8 @@ from tttkit.analyze import earlier_system
 from tttkit.errors import DataError, UsageError
 from tttkit.results.contexts import CONTEXTS, LABELS
 from tttkit.results.summary import SELECTION_KEY, Summary, mean_key, perplexity_key
+from tttkit.results.values import SEQUENCES_NAME
 from tttkit.run.directory import RunDirectory
-
-SEQUENCES_NAME = "chunk_nll.safetensors"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -26,8 +26,8 @@ _NONE_SHOWN = "no difference shown"
 def crossover_step(record: Record) -> Finding:
     """Find the step from which `full` is better or worse than a windowed context, and whether it stays so."""
     rule = (
-        "Simultaneous (max-t) 95 % bands over all evaluations, labels and contexts. A crossover is persistent if the sign "
-        "changes once and the new sign is never significantly contradicted, and an excursion if it changes back."
+        "Simultaneous (max-t) 95 % bands over all evaluations, labels and contexts. A crossover is persistent if the "
+        "sign changes once and the new sign is never significantly contradicted, and an excursion if it changes back."
     )
     loaded = [(item.step or 0, item.sequences()) for item in record.evaluations]
     kept = [(step, sequences) for step, sequences in loaded if sequences is not None]
@@ -124,8 +124,8 @@ def _differences(kept: list[SequenceNll], window: int, multiples: list[int]) -> 
 def _from_scatter(record: Record) -> Finding:
     """Find the crossover without NLL by sequence, from blocks of evaluations and the scatter inside each block."""
     rule = (
-        f"log(SW/full) in {NUM_BLOCKS} blocks of steps. The mean of a block has an interval from the scatter inside the "
-        f"block, widened for correlated neighbours and for the number of blocks and labels (Bonferroni). It holds only "
+        f"log(SW/full) in {NUM_BLOCKS} blocks of steps. The mean of a block has an interval from the scatter inside "
+        f"the block, widened for correlated neighbours and for the number of blocks and labels (Bonferroni). It holds only "
         f"for the sequences evaluated: this scatter says nothing about other text."
     )
     curves = {}

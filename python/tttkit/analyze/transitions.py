@@ -47,14 +47,17 @@ def transitions(record: Record) -> Finding:
     rows, texts = [], []
     for name, (at, y) in curves.items():
         kink = strongest_kink(at, y) if at.size >= LEAST_POINTS else None
-        is_significant = kink is not None and kink.p < SIGNIFICANCE
+        is_shown = kink is not None and kink.p < SIGNIFICANCE
         rows.append({"curve": name, "points": int(at.size), "strongest_at": None if kink is None else kink.x,
                      "change_of_slope": None if kink is None else kink.change, "p": None if kink is None else kink.p,
-                     "transition": "too few points" if kink is None else "yes" if is_significant else "no"})  # fmt: skip
-        if is_significant and kink is not None:
+                     "transition": "too few points" if kink is None else "yes" if is_shown else "no"})  # fmt: skip
+        if is_shown and kink is not None:
             texts.append(f"{name} changes its slope by {kink.change:+.3f} per e-fold at {kink.x:,.0f} {record.axis}")
     verdict = "found" if texts else "none" if any(row["p"] is not None for row in rows) else "unknown"
-    otherwise = {"none": "No phase transition is shown.", "unknown": "There are too few points to look for a phase transition."}
+    otherwise = {
+        "none": "No phase transition is shown.",
+        "unknown": "There are too few points to look for a phase transition.",
+    }
     return Finding(
         topic="phase_transitions", verdict=verdict, rule=rule, rows=tuple(rows),
         statement="; ".join(texts) + "." if texts else otherwise[verdict],
@@ -120,7 +123,7 @@ def _gain(strength: float, total: float) -> float:
 
 
 def _binned(u: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
-    """At most MOST_POINTS means over equal shares of log-step; the weight of each is the root of its number of points."""
+    """At most MOST_POINTS means over equal shares of log-step; each is weighted by the root of its count."""
     if u.size <= MOST_POINTS:
         return u, y, np.ones(u.size)
     edges = np.linspace(u[0], u[-1], MOST_POINTS + 1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,9 @@ from tttkit.evaluate.sequences import SEQUENCE_CHOICE
 from tttkit.results.contexts import CONTEXTS, labels_within
 from tttkit.results.curves import CURVES_NAME, Curves
 from tttkit.results.summary import SUMMARY_NAME, Figures, Ratio, Summary
+from tttkit.results.values import SEQUENCES_NAME
 from tttkit.storage import files
 
-SEQUENCES_NAME = "chunk_nll.safetensors"
 BOOTSTRAP_SEED = 0
 
 
@@ -148,15 +148,25 @@ class Evaluation:
         return ratios
 
 
-def write_evaluation(directory: Path, evaluation: Evaluation, facts: Mapping[str, Any]) -> Summary:
-    """Write summary.json (with the keys of `facts` in front), chunk_eval.json and chunk_nll.safetensors.
+def write_evaluation(
+    directory: Path,
+    evaluation: Evaluation,
+    facts: Mapping[str, Any],
+    *,
+    before_summary: Callable[[Curves], None] | None = None,
+) -> Summary:
+    """Write chunk_nll.safetensors, chunk_eval.json and summary.json, with the keys of `facts` in front.
 
-    Returns the summary, which is written last: it makes the results known. Raises DiskFullError.
+    Returns the summary, which is written last because it makes the results known; `before_summary` is called just
+    before. Raises DiskFullError.
     """
     directory.mkdir(parents=True, exist_ok=True)
     summary = evaluation.summary().replace(**facts)
     files.write_bytes(directory / SEQUENCES_NAME, save(evaluation.sequence_nll()))
-    evaluation.curves().write(directory / CURVES_NAME)
+    curves = evaluation.curves()
+    curves.write(directory / CURVES_NAME)
+    if before_summary is not None:
+        before_summary(curves)
     summary.write(directory / SUMMARY_NAME)
     return summary
 

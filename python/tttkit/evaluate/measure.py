@@ -74,9 +74,7 @@ class _Stages:
     done: float = 0.0
     """Tokens of the stages that are over."""
 
-    def run(
-        self, stage: str, context: str, sequences: Integers, positions: Integers | None
-    ) -> NDArray[np.float32]:
+    def run(self, stage: str, context: str, sequences: Integers, positions: Integers | None) -> NDArray[np.float32]:
         """NLL of sequences (B, T+1) in a context, float32 (B, T)."""
         cost, total = self.costs[stage], sum(self.costs.values())
 

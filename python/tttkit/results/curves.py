@@ -55,9 +55,7 @@ class Curves:
         return cls(values, index=index, step=step, model=model)
 
     @classmethod
-    def read(
-        cls, path: Path, *, index: int | None = None, step: int | None = None, model: str | None = None
-    ) -> Curves:
+    def read(cls, path: Path, *, index: int | None = None, step: int | None = None, model: str | None = None) -> Curves:
         """Read a chunk_eval.json. Raises DataError unless it has a window and a value or null for every chunk."""
         values = checked_object(files.read_json(path), path)
         ends = values.get("ends")
@@ -76,11 +74,11 @@ class Curves:
         files.write_json(path, self._values)
 
     def to_dict(self) -> dict[str, Any]:
-        """The keys, as in the file."""
+        """Return the keys, as in the file."""
         return dict(self._values)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """A key as it is in the file: for facts that have no property here."""
+        """The value of a key as it is in the file, for facts without a property here."""
         return self._values.get(key, default)
 
     @property
@@ -90,12 +88,12 @@ class Curves:
 
     @property
     def ends(self) -> list[int]:
-        """Position after the last of each chunk."""
+        """Position after the last one of each chunk."""
         return list(self._values["ends"])
 
     @property
     def num_sequences(self) -> int | None:
-        """Sequences that each figure rests on; None where that was not recorded."""
+        """Number of sequences in each figure; None where that was not recorded."""
         count = self._values.get("num_sequences")
         return count if isinstance(count, int) else None
 

@@ -9,6 +9,8 @@ from typing import Any
 from tttkit.errors import DataError
 
 SCHEMA_VERSION = 1
+SEQUENCES_NAME = "chunk_nll.safetensors"
+"""File of the mean NLL of each chunk of each sequence, beside summary.json and chunk_eval.json."""
 
 
 def number(value: Any) -> float | None:
