@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from tttkit.analyze import legacy
+from tttkit.analyze import earlier_system
 from tttkit.health import vitals
 from tttkit.health.run_state import LIVE_STATES, next_command, seconds_since, state_of
+from tttkit.results.summary import Summary
 from tttkit.run.directory import RunDirectory
 
 SCHEMA_VERSION = 1
@@ -73,8 +74,8 @@ def read_status(run: RunDirectory, *, num_log_lines: int = 3) -> RunStatus:
 
     Raises DataError when a file is damaged.
     """
-    metadata = legacy.read_metadata(run)
-    summaries, metrics = legacy.read_summaries(run), run.read_metrics()
+    metadata = earlier_system.read_metadata(run)
+    summaries, metrics = earlier_system.read_summaries(run), run.read_metrics()
     last = metrics[-1] if metrics else {}
     config = metadata.get("config", {})
     state, reason = state_of(run, metadata)
@@ -82,7 +83,7 @@ def read_status(run: RunDirectory, *, num_log_lines: int = 3) -> RunStatus:
     max_steps = config.get("train", {}).get("max_steps", metadata.get("max_train_steps"))
     stopping = metadata.get("early_stopping", {})
     best = stopping.get("best_checkpoint")
-    best_steps = [item.get("step") for item in summaries if best is not None and item.get("checkpoint_idx") == best]
+    best_steps = [item.step for item in summaries if best is not None and item.index == best]
     running = state in LIVE_STATES
     saved, (used, free) = vitals.newest_state(run), vitals.disk(run.path)
     return RunStatus(
@@ -111,11 +112,9 @@ def read_status(run: RunDirectory, *, num_log_lines: int = 3) -> RunStatus:
         best_step=best_steps[0] if best_steps else None,
         patience=stopping.get("patience"),
         num_waiting=stopping.get("num_waiting"),
-        latest=summaries[-1] if summaries else None,
+        latest=summaries[-1].to_dict() if summaries else None,
         log=run.tail_log(num_log_lines),
-        selection_ppls=_thin(
-            [value for item in summaries if (value := _number(item.get("selection_ppl"))) is not None]
-        ),
+        selection_ppls=_thin([value for item in summaries if (value := item.selection_ppl) is not None]),
         advantage=vitals.advantage(summaries[-1] if summaries else None),
         num_skipped=last.get("num_skipped"),
         saved_step=saved[0] if saved else None,
@@ -127,14 +126,14 @@ def read_status(run: RunDirectory, *, num_log_lines: int = 3) -> RunStatus:
 
 
 def _latest_step(
-    metadata: dict[str, Any], last: dict[str, Any], summaries: list[dict[str, Any]], run: RunDirectory
+    metadata: dict[str, Any], last: dict[str, Any], summaries: list[Summary], run: RunDirectory
 ) -> int | None:
     heartbeat = run.read_heartbeat() or {}
     steps = [
         metadata.get("result", {}).get("step"),
         heartbeat.get("step"),
         last.get("step"),
-        summaries[-1].get("step") if summaries else None,
+        summaries[-1].step if summaries else None,
     ]
     known = [step for step in steps if isinstance(step, int)]
     return max(known) if known else None

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tttkit.analyze.contest import ratio_of
+from tttkit.results.summary import Summary
 from tttkit.run.directory import RunDirectory
 
 _STATE = re.compile(r"^step_(\d+)$")
@@ -61,21 +61,19 @@ def parse_gpus(answer: str) -> list[dict[str, int]]:
     return [{name: int(part) for name, part in zip(names, row, strict=False) if part.isdigit()} for row in rows]
 
 
-def advantage(summary: dict[str, Any] | None) -> dict[str, Any] | None:
+def advantage(summary: Summary | None) -> dict[str, Any] | None:
     """The longest labelled context of an evaluation: label, full and sw perplexity, SW/full with its interval."""
-    labels = [
-        int(match[1]) for key in summary or {} if (match := re.match(r"^ttt_ppl_at_(\d+)xW$", key)) and summary
-    ]  # fmt: skip
-    if not summary or not labels:
+    if summary is None or not summary.labels():
         return None
-    label = f"{max(labels)}xW"
+    multiple = max(summary.labels())
+    ratio = summary.ratio("sw", multiple)
     return {
-        "label": label,
-        "full_ppl": summary.get(f"ttt_ppl_at_{label}"),
-        "sw_ppl": summary.get(f"sw_ppl_at_{label}"),
-        "ratio": ratio_of(summary, label),
-        "ratio_low": summary.get(f"ratio_ci_low_at_{label}"),
-        "ratio_high": summary.get(f"ratio_ci_high_at_{label}"),
+        "label": f"{multiple}xW",
+        "full_ppl": summary.perplexity("full", multiple),
+        "sw_ppl": summary.perplexity("sw", multiple),
+        "ratio": ratio.value,
+        "ratio_low": ratio.low,
+        "ratio_high": ratio.high,
     }
 
 
