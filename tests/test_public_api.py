@@ -15,7 +15,7 @@ SURFACE = {
         "open_split": "(path, name, *, io)",
         "load_manifest": "(path)",
         "WindowSampler": "(split, *, window, batch_size, seed, rank, world_size)",
-        "LaneSampler": "(split, *, window, batch_size, seed, rank, world_size)",
+        "ContiguousSampler": "(split, *, window, batch_size, seed, rank, world_size)",
     },
     "tttkit.models": {
         "build_model": "(config, *, seed)",

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use rayon::prelude::*;
 
+use crate::contiguous::ContiguousWindow;
 use crate::error::{Error, Result};
-use crate::lane::LaneWindow;
 use crate::shard::Shard;
 
 /// Rows between asking for a window's memory and reading it.
@@ -191,14 +191,14 @@ impl TokenSplit {
         Ok(false)
     }
 
-    /// Whether the state of a lane must be fresh before `window`: a document ended among the tokens scored in the window
-    /// before, so that its end-of-text token is the first this one reads at the latest.
+    /// Whether a contiguous row must start `row.window` from the initial state: the row jumped there, or a document ended
+    /// among the tokens scored in the window before, so its end-of-text token is at the latest the first token of this window.
     ///
     /// # Errors
     /// When a read fails.
-    pub fn resets(&self, lane: LaneWindow, window: u64) -> Result<bool> {
-        let start = lane.window * window;
-        Ok(lane.jumped || self.has_end(start - window + 1, start + 1)?)
+    pub fn resets(&self, row: ContiguousWindow, window: u64) -> Result<bool> {
+        let start = row.window * window;
+        Ok(row.jumped || self.has_end(start - window + 1, start + 1)?)
     }
 
     /// Check every byte of every shard against its SHA-256.

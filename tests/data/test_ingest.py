@@ -19,13 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tttkit.data import encode_documents, ingest, open_split
-from tttkit.data.claim import MARKER_NAME
+from tttkit.data.output import MARKER_NAME
 from tttkit.data.prepare import prepare_dataset
-from tttkit.data.sources import Reading, iter_documents
-from tttkit.data.text import Decoder
 from tttkit.errors import DataError
 
-from .conftest import TEXTS
+from .conftest import TEXTS, read
 
 LINES = [
     "", " ", "\t", "\x1c", "\u3000", "word", " two words", " = Title = ", " = = Part = = ", " = = ", " = = = ",
@@ -57,7 +55,7 @@ def test_rust_cuts_documents_as_python_does(tmp_path_factory, tokenizer_json, fi
         text = "".join(line + end for line, end in lines)
         paths.append(str(root / f"{index}.txt"))
         Path(paths[-1]).write_bytes(text[: len(text) - cut].encode())
-    documents = list(iter_documents(paths, Reading(documents=rule), Decoder()))
+    documents = read(*paths, documents=rule)
     if not documents:
         with pytest.raises(DataError, match="no text in"):
             prepare_dataset(paths, root / "out", str(tokenizer_json), validation_fraction=0, documents=rule)
@@ -177,7 +175,7 @@ def test_compressed_sources_are_read_as_what_they_hold(tmp_path, tokenizer_json,
     text, records = "\n".join(TEXTS), "\n".join(json.dumps({"text": text}) for text in TEXTS)
     (tmp_path / f"a.txt.{suffix}").write_bytes(compress(text.encode()))
     (tmp_path / f"b.jsonl.{suffix}").write_bytes(compress(records.encode()))
-    assert list(iter_documents([str(tmp_path)], Reading(), Decoder())) == [text, *TEXTS]
+    assert read(tmp_path) == [text, *TEXTS]
     whole = (tmp_path / f"a.txt.{suffix}").read_bytes()
     (tmp_path / f"a.txt.{suffix}").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=rf"a\.txt\.{suffix} is damaged"):

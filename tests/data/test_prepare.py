@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from tttkit.data import load_manifest, open_split, prepare_dataset
-from tttkit.data.claim import MARKER_NAME
 from tttkit.data.job import is_validation
+from tttkit.data.output import MARKER_NAME
 from tttkit.errors import DataError, DiskFullError, UsageError
 
 from .conftest import TEXTS

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tttkit.data import open_split, prepare_dataset
-from tttkit.data.text import Decoder, read_pieces
+from tttkit.data.text import Utf8Decoder, read_pieces
 from tttkit.data.tokenizer import load_decoder
 from tttkit.errors import DataError
 
@@ -95,4 +95,4 @@ def text_or_error(read):
 def test_pieces_are_the_whole_text_or_name_the_same_place(monkeypatch, content, piece_bytes):
     monkeypatch.setattr("tttkit.data.text.PIECE_BYTES", piece_bytes)
     pieces = text_or_error(lambda: "".join(read_pieces(io.BytesIO(content), "name")))
-    assert pieces == text_or_error(lambda: Decoder().decode(content.removeprefix(b"\xef\xbb\xbf"), "name"))
+    assert pieces == text_or_error(lambda: Utf8Decoder().decode(content.removeprefix(b"\xef\xbb\xbf"), "name"))

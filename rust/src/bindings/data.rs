@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use super::run;
 use crate::error::Result;
 use crate::window::Sampling;
-use crate::{encode, lane, sampler, split};
+use crate::{contiguous, encode, sampler, split};
 
 /// Encodes documents on all threads.
 #[pyclass(frozen, module = "tttkit._rust")]
@@ -180,8 +180,10 @@ impl Sampler {
         run(py, || self.0.gather(step, target))
     }
 
-    /// Fill `target` with the windows of a step of contiguous lanes. Returns which rows start afresh.
-    fn fill_lanes<'py>(
+    /// Fill `target`, `(batch_size, window + 1)`, with the windows that contiguous rows read at a step.
+    ///
+    /// Returns which rows must start from the initial state, bool `(batch_size,)`.
+    fn fill_contiguous<'py>(
         &self,
         py: Python<'py>,
         mut target: PyReadwriteArray2<'_, i64>,
@@ -190,7 +192,7 @@ impl Sampler {
         let target = self.rows(&mut target)?;
         let (split, window) = (self.0.split(), self.0.window());
         let resets = run(py, || {
-            let rows = lane::windows(self.0.sampling(), step)?;
+            let rows = contiguous::windows(self.0.sampling(), step)?;
             let windows: Vec<u64> = rows.iter().map(|row| row.window).collect();
             split.gather(&windows, window, target)?;
             rows.iter()
