@@ -149,7 +149,7 @@ def verify(
         if not json_output:
             count = len(manifest.splits[name].shards)
             shards = f"{count} shard{'s' if count != 1 else ''}"
-            out.print(f"{name}: {shards}, {split.num_tokens:,} tokens, all right")
+            out.print(f"{name}: {shards}, {split.num_tokens:,} tokens, verified")
     if json_output:
         print_json({"data": str(path), "fingerprint": manifest.fingerprint, "splits": list(manifest.splits)})
 

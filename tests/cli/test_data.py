@@ -52,7 +52,7 @@ def test_prepare_then_inspect_then_verify(prepare, text, tmp_path):
     assert "train" in result.out
     assert "validation" in result.out
     assert "small corpus" in tttkit("data", "inspect", tmp_path / "data").out
-    assert "all right" in tttkit("data", "verify", tmp_path / "data").out
+    assert "verified" in tttkit("data", "verify", tmp_path / "data").out
 
 
 def test_prepare_again_keeps_what_is_there(prepare, text):
