@@ -1,8 +1,9 @@
 //! Contiguous rows: which window each row of a batch reads at a step, when a row reads the stream window after window.
 //!
-//! The windows of the split form a ring. Each epoch starts at its own place on the ring and cuts it into equal stretches,
-//! one for each row of all ranks; step p of the epoch reads window p of every stretch. With R rows in all, an epoch leaves
-//! out `num_windows % R` windows, different ones in every epoch. The windows of any step are computed in constant time.
+//! The windows of the split form a ring. Each epoch starts at its own place on the ring and cuts it into equal
+//! stretches, one for each row of all ranks; step p of the epoch reads window p of every stretch. With R rows in all,
+//! an epoch leaves out `num_windows % R` windows, different ones in every epoch. The windows of any step are computed
+//! in constant time.
 
 use crate::error::{Error, Result};
 use crate::window::{Sampling, mix};
