@@ -25,7 +25,8 @@ def prepare(
         typer.Argument(help="A file, directory, glob, `-` (stdin), hf:NAME[:CONFIG] or stdlib.", metavar="SOURCE…"),
     ],
     tokenizer: Annotated[
-        str, typer.Option(help="tokenizer.json, directory with vocab.json and merges.txt, gpt2, or bpe:N (trained here).")
+        str,
+        typer.Option(help="tokenizer.json, directory with vocab.json and merges.txt, gpt2, or bpe:N (trained here)."),
     ],
     output: Annotated[Path, typer.Option("--out", help="DATA directory to write.")],
     validation: Annotated[
@@ -34,12 +35,22 @@ def prepare(
     validation_fraction: Annotated[
         float, typer.Option(help="Share of documents in the validation split; ignored with --validation.")
     ] = 0.05,
-    documents: Annotated[str, typer.Option(help="What a document is: file, line, blank-line (blocks) or wikitext (articles).")] = "file",
+    documents: Annotated[
+        str, typer.Option(help="What a document is: file, line, blank-line (blocks) or wikitext (articles).")
+    ] = "file",
     document_pattern: Annotated[
-        str | None, typer.Option(help="Regular expression; a document starts at each line that matches. Overrides --documents.", show_default=False)
+        str | None,
+        typer.Option(
+            help="Regular expression; a document starts at each line that matches. Overrides --documents.",
+            show_default=False,
+        ),
     ] = None,
-    text_field: Annotated[str, typer.Option(help="Field that holds the text of jsonl, parquet and data set records.")] = "text",
-    bad_utf8: Annotated[str, typer.Option(help="What to do about invalid UTF-8: strict (stop), replace (by U+FFFD) or skip.")] = "strict",
+    text_field: Annotated[
+        str, typer.Option(help="Field that holds the text of jsonl, parquet and data set records.")
+    ] = "text",
+    bad_utf8: Annotated[
+        str, typer.Option(help="What to do about invalid UTF-8: strict (stop), replace (by U+FFFD) or skip.")
+    ] = "strict",
     io: Annotated[
         str, typer.Option(help="How shards are read back after writing: mmap, or pread for network file systems.")
     ] = "mmap",

@@ -83,7 +83,7 @@ def test_an_epoch_reads_no_window_twice_and_starts_at_its_own_place(split):
 
 @given(step=st.integers(0, 2**40))
 @settings(max_examples=30)
-def test_a_batch_depends_on_seed_and_step_alone(split, step):
+def test_a_batch_depends_only_on_seed_and_step(split, step):
     first, second = (ContiguousSampler(split, window=8, batch_size=4, seed=9) for _ in range(2))
     first.batch(0)
     for one, other in zip(first.batch(step), second.batch(step), strict=True):

@@ -17,15 +17,15 @@ NAMES = st.text("a.b-/!0 é\uffff", min_size=1, max_size=8).filter(
 
 @given(paths=st.sets(NAMES, max_size=25))
 @settings(max_examples=60)
-def test_a_tree_is_walked_in_the_order_of_its_sorted_paths(tmp_path_factory, paths):
-    """Names with characters below and above the slash, in files and in directories."""
+def test_a_tree_is_walked_in_the_bytewise_order_of_its_paths(tmp_path_factory, paths):
+    """The names of files and directories have characters that sort before and after the slash."""
     root = tmp_path_factory.mktemp("tree")
     for path in sorted(paths):
         try:
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).touch()
         except OSError:
-            continue  # a directory of this name is there, or a file where a directory would have to be
+            continue  # the name is taken by a directory, or a part of the path by a file
     expected = [path for path in root.rglob("*") if path.is_file()]
     assert list(walk(root, lambda _: True)) == sorted(expected, key=os.fsencode)
     kept = [path for path in expected if "b" not in path.relative_to(root).parts[:-1] and "a" in path.name]

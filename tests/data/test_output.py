@@ -13,7 +13,7 @@ SHARDS = [("train-00000.tok", "a" * 64), ("validation-00000.tok", "b" * 64), ("t
 
 
 class _Interrupted(BaseException):
-    """As Ctrl-C and SIGTERM do."""
+    """Raised in place of the exceptions of Ctrl-C and SIGTERM."""
 
 
 def interrupt(out, request, shards=SHARDS):

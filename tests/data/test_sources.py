@@ -41,7 +41,7 @@ def test_files_directories_and_globs_give_the_same_documents_sorted_bytewise(tex
     assert survey_of(folder).total_bytes == sum(len(text.encode()) for text in expected)
 
 
-def test_a_tree_keeps_links_to_files_and_leaves_links_to_directories(text_files):
+def test_links_to_files_are_kept_and_links_to_directories_are_not_followed(text_files):
     folder = text_files[0].parent
     (folder / "loop").symlink_to(folder)
     (folder / "link.txt").symlink_to(text_files[0])
@@ -59,7 +59,7 @@ def test_stdin_is_read_once(monkeypatch):
     assert survey_of("-") == Survey(signature=None, total_bytes=None)
 
 
-def test_standard_library_is_this_interpreters_and_leaves_tests_out():
+def test_the_standard_library_is_that_of_this_interpreter_without_its_tests():
     paths = list(parse_source("stdlib").files())
     assert Path(json.__file__) in paths
     assert not any("test" in path.parts or "site-packages" in path.parts for path in paths)
@@ -86,7 +86,7 @@ def test_unreadable_file_is_named(tmp_path):
         read(tmp_path / "loop.txt")
 
 
-def test_a_survey_follows_the_files(text_files):
+def test_the_signature_changes_when_a_file_changes(text_files):
     folder = str(text_files[0].parent)
     before = survey_of(folder)
     assert survey_of(folder) == before

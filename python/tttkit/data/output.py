@@ -1,7 +1,7 @@
 """The output directory of a preparation: who may write to it, what may be removed, and which shards are finished.
 
-A marker file proves that `tttkit data prepare` made the directory. It is written before anything else and removed once
-the manifest is in place. A locked marker belongs to a preparation that is still running; the lock ends with the process.
+A marker file proves that `data prepare` made the directory. It is written before anything else and removed when the
+manifest is in place. A locked marker belongs to a preparation that is still running; the lock ends with its process.
 Without a marker nothing is ever removed. The marker names the request and, line by line, each finished shard, so a call
 with the same request resumes where an interrupted call stopped.
 """
