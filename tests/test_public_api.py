@@ -1,4 +1,4 @@
-"""The library surface that others build on; a change here is a breaking change and belongs into CHANGELOG.md."""
+"""The public library surface. A change here is a breaking change and must be listed in CHANGELOG.md."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SURFACE = {
         "open_split": "(path, name, *, io)",
         "load_manifest": "(path)",
         "WindowSampler": "(split, *, window, batch_size, seed, rank, world_size)",
-        "LaneSampler": "(split, *, window, batch_size, seed, rank, world_size)",
+        "ContiguousSampler": "(split, *, window, batch_size, seed, rank, world_size)",
     },
     "tttkit.models": {
         "build_model": "(config, *, seed)",
@@ -35,7 +35,7 @@ FUNCTIONS = [(module, name) for module, names in SURFACE.items() for name in nam
 
 
 def shape(function) -> str:
-    """Names of the parameters, with the star that makes the rest keyword-only."""
+    """Return the names of the parameters, with the star before the keyword-only ones."""
     names, starred = [], False
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY and not starred:

@@ -13,8 +13,7 @@ import torch
 
 from tttkit.config.run import Config, build_config
 from tttkit.data import open_split, prepare_dataset
-from tttkit.data.job import Prepared
-from tttkit.data.job import Progress as PrepareProgress
+from tttkit.data.job import Prepared, PrepareProgress
 from tttkit.data.manifest import Manifest, load_manifest
 from tttkit.device import prepare_cpu
 from tttkit.errors import PreemptedError, TttkitError, UsageError

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tttkit.config.model import ModelConfig
 from tttkit.config.run import Config, TrainConfig
-from tttkit.data.lane_sampler import LaneSampler
+from tttkit.data.contiguous_sampler import ContiguousSampler
 from tttkit.data.split import Split
 from tttkit.models.state import ModelState
 from tttkit.train.batches.curriculum import Stage, stages_of
@@ -79,7 +79,7 @@ class Lanes:
         self._run = run
         self._config = config
         self._window = stage.window
-        self._sampler = LaneSampler(split, window=stage.window, batch_size=self.num_lanes, seed=config.seed)
+        self._sampler = ContiguousSampler(split, window=stage.window, batch_size=self.num_lanes, seed=config.seed)
         self._num_fresh = round(config.initial_state_zero_share * self.num_lanes)
         self._state: ModelState | None = None
         self._before: ModelState | None = None
