@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 from tttkit.config.layers import difference, merge
+from tttkit.config.old_names import with_present_names
 from tttkit.config.run import Config, build_config
 from tttkit.data.split import Split
-from tttkit.device import resolve_device
 from tttkit.errors import DataError, DiskFullError, UsageError
 from tttkit.run.directory import RunDirectory
 from tttkit.train.batches.curriculum import stages_of
-from tttkit.train.batches.initial_state import with_decay
+from tttkit.train.options import RunOptions
 
 _FREE_KEYS = {
     "data.io",
@@ -24,31 +23,6 @@ _FREE_KEYS = {
     "train.num_threads",
 }
 """What may change between the segments of a run: it does not change what is computed (threads are recorded)."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Allowed:
-    """Differences from the earlier segments of a run that the user has named, to go on in spite of them."""
-
-    data: bool = False
-    keys: frozenset[str] = frozenset()
-    """Configuration keys, `section.key`, and `world_size`."""
-
-
-def resolve(config: Config, vocab_size: int, *, explicit_vocab_size: int | None = None) -> Config:
-    """Fill in what depends on the data and the machine: vocabulary, device, precision. Raises UsageError."""
-    if explicit_vocab_size not in (None, vocab_size):
-        raise UsageError(
-            f"model.vocab_size is {explicit_vocab_size}, but the data's tokenizer has {vocab_size} tokens",
-            hint="leave model.vocab_size out: it is taken from DATA",
-        )
-    device = resolve_device(config.train.device, exact=config.train.precision == "fp32")
-    precision = config.train.precision or ("bf16" if device.startswith("cuda") else "fp32")
-    return dataclasses.replace(
-        config,
-        model=dataclasses.replace(with_decay(config), vocab_size=vocab_size, sliding_window=_sliding_window(config)),
-        train=dataclasses.replace(config.train, device=device, precision=precision),
-    )
 
 
 def check_splits(config: Config, splits: dict[str, Split]) -> None:
@@ -78,7 +52,7 @@ def check_splits(config: Config, splits: dict[str, Split]) -> None:
         )
 
 
-def refuse_other_config(old: dict[str, Any], config: Config, run: RunDirectory, allowed: Allowed) -> list[str]:
+def refuse_other_config(old: dict[str, Any], config: Config, run: RunDirectory, options: RunOptions) -> list[str]:
     """Refuse to go on with another config or world size than the run was started with.
 
     Returns the differences that were allowed by name. Raises UsageError naming the others.
@@ -87,26 +61,28 @@ def refuse_other_config(old: dict[str, Any], config: Config, run: RunDirectory, 
         return []  # it ended before it knew its data, so it trained nothing
     defaults = build_config({}).to_dict()  # of keys that are newer than the run
     before, now = (
-        {**merge(defaults, old["config"]), "world_size": old.get("world_size", 1)},
+        {**merge(defaults, with_present_names(old["config"])), "world_size": old.get("world_size", 1)},
         {**config.to_dict(), "world_size": 1},
     )
     changed = {line.partition(":")[0]: line for line in difference(before, now)}
-    refused = [line for key, line in changed.items() if key not in _FREE_KEYS | allowed.keys]
+    refused = [line for key, line in changed.items() if key not in _FREE_KEYS | options.allow_change]
     if refused:
         raise UsageError(
             f"{run.path} holds a run of another configuration: {'; '.join(refused)}",
             hint="repeat its options to go on with it, choose another --out, --allow-change KEY for each",
         )
-    return [line for key, line in changed.items() if key in allowed.keys]
+    return [line for key, line in changed.items() if key in options.allow_change]
 
 
-def refuse_other_data(old: dict[str, Any], splits: dict[str, Split], run: RunDirectory, allowed: Allowed) -> list[str]:
+def refuse_other_data(
+    old: dict[str, Any], splits: dict[str, Split], run: RunDirectory, options: RunOptions
+) -> list[str]:
     """Refuse to go on with other data than the run was started with. Returns and raises as `refuse_other_config`."""
     fingerprint = splits["train"].fingerprint
     if "data" not in old or old["data"]["fingerprint"] == fingerprint:
         return []
     line = f"data fingerprint: {old['data']['fingerprint'][:12]} -> {fingerprint[:12]}"
-    if not allowed.data:
+    if not options.allow_data_change:
         raise UsageError(
             f"{run.path} was started on other data: {line}",
             hint="choose another --out, or go on in spite of it with --allow-data-change",
@@ -141,8 +117,3 @@ def _bytes_of(directory: Path) -> int:
 
 def _megabytes(count: int) -> str:
     return f"{count / 1e6:,.1f} MB"
-
-
-def _sliding_window(config: Config) -> int:
-    """The `sw` model attends over the training window."""
-    return config.train.window if config.model.architecture == "sw" else config.model.sliding_window

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tttkit.config.run import Config, build_config
+from tttkit.config.resolve import Facts, resolve_config
+from tttkit.config.run import Config
 from tttkit.data import open_split, prepare_dataset
 from tttkit.data.job import Prepared
 from tttkit.data.job import Progress as PrepareProgress
 from tttkit.data.manifest import Manifest, load_manifest
-from tttkit.device import prepare_cpu
+from tttkit.device import prepare_cpu, resolve_device
 from tttkit.errors import PreemptedError, TttkitError, UsageError
 from tttkit.models import build_model
 from tttkit.run.directory import RunDirectory, exclusive
 from tttkit.run.signals import StopRequestedError, StopSignals
 from tttkit.storage import commits, files, filesystem
 from tttkit.train.batches.initial_state import warnings_about
-from tttkit.train.checks import Allowed, check_disk, check_splits, refuse_other_config, refuse_other_data, resolve
+from tttkit.train.checks import check_disk, check_splits, refuse_other_config, refuse_other_data
 from tttkit.train.evaluator import Report
 from tttkit.train.logs.environment import changes, environment
 from tttkit.train.logs.metadata import Metadata
 from tttkit.train.logs.metrics import RunLog
+from tttkit.train.options import RunOptions
 from tttkit.train.plan import plan_event
 from tttkit.train.resume.checkpoint import LoadedState
 from tttkit.train.trainer import Trainer
@@ -44,53 +45,38 @@ class Outcome:
     already_ended: bool = False
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Request:
-    """What the caller of `train` wants; nothing of it decides what is computed but `values`."""
-
-    values: dict[str, Any]
-    report: Report
-    prepare_progress: PrepareProgress | None = None
-    command: list[str] = dataclasses.field(default_factory=lambda: sys.argv)
-    allowed: Allowed = dataclasses.field(default_factory=Allowed)
-    auto_microbatch: bool = False
-    """Halve the micro-batch where memory runs out; the batch of an update stays."""
-
-
 def train(
-    values: dict[str, Any],
+    config: Config,
     out: Path,
     *,
+    options: RunOptions,
     report: Report,
     prepare_progress: PrepareProgress | None = None,
-    resume: bool = True,
-    command: list[str] | None = None,
-    allowed: Allowed | None = None,
-    auto_microbatch: bool = False,
     signals: StopSignals | None = None,
 ) -> Outcome:
-    """Train what `values` say in the run directory `out`; go on where an earlier call with the same values stopped.
+    """Train what `config` says in the run directory `out`; resume where an earlier call with the same config stopped.
 
     `signals` have been entered by the caller; without them this enters its own. Raises UsageError for another config or
     a path that is no run, RunLockedError, DataError, CheckpointError, NumericalError, DeviceMemoryError, DiskFullError,
     PreemptedError.
     """
-    request = Request(
-        values=values,
-        report=report,
-        prepare_progress=prepare_progress,
-        command=command or sys.argv,
-        allowed=allowed or Allowed(),
-        auto_microbatch=auto_microbatch,
-    )
-    run = _claim_directory(out, resume=resume)
+    run = _claim_directory(out, resume=options.resume)
     with ExitStack() as stack:
         stack.enter_context(exclusive(run))
         _sweep(run)
+        request = _Request(config=config, options=options, report=report, prepare_progress=prepare_progress)
         return _train(run, request, signals or stack.enter_context(StopSignals()))
 
 
-def _train(run: RunDirectory, request: Request, signals: StopSignals) -> Outcome:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Request:
+    config: Config
+    options: RunOptions
+    report: Report
+    prepare_progress: PrepareProgress | None = None
+
+
+def _train(run: RunDirectory, request: _Request, signals: StopSignals) -> Outcome:
     old = run.read_metadata() if run.metadata.exists() else None
     try:
         trainer = _set_up(run, old, request, signals)
@@ -108,16 +94,17 @@ def _train(run: RunDirectory, request: Request, signals: StopSignals) -> Outcome
     return Outcome(reason=trainer.run(), run=run)
 
 
-def _set_up(run: RunDirectory, old: dict[str, Any] | None, request: Request, signals: StopSignals) -> Trainer | None:
+def _set_up(run: RunDirectory, old: dict[str, Any] | None, request: _Request, signals: StopSignals) -> Trainer | None:
     """Everything before the first step; None when the run had ended before. Raises StopRequestedError in between."""
     signals.poll()
-    config = build_config(request.values)
-    explicit_vocab_size = request.values.get("model", {}).get("vocab_size")
+    config = request.config
     if old and "data" in old:  # said before data are prepared, which takes time and would replace those of the run
-        of_run = resolve(config, old["config"]["model"]["vocab_size"], explicit_vocab_size=explicit_vocab_size)
-        refuse_other_config(old, of_run, run, request.allowed)
+        of_run = _resolve(config, old["config"]["model"]["vocab_size"])
+        refuse_other_config(old, of_run, run, request.options)
     log = RunLog(run)
-    metadata = Metadata(run, old, log.writes) if old else Metadata.new(run, config, request.command, log.writes)
+    metadata = (
+        Metadata(run, old, log.writes) if old else Metadata.new(run, config, list(request.options.command), log.writes)
+    )
     if not old:
         signals.before_leaving = lambda: metadata.end_segment(0, "preempted")
     log.heartbeat("starting", 0)
@@ -128,13 +115,13 @@ def _set_up(run: RunDirectory, old: dict[str, Any] | None, request: Request, sig
         if not old:
             metadata.end_segment(0, "preempted")
         raise
-    config = resolve(config, manifest.vocab_size, explicit_vocab_size=explicit_vocab_size)
+    config = _resolve(config, manifest.vocab_size)
     splits = {name: open_split(data_path, name, io=config.data.io) for name in ("train", "validation")}
     check_splits(config, splits)
     accepted = []
     if old:
-        accepted = refuse_other_config(old, config, run, request.allowed)
-        accepted += refuse_other_data(old, splits, run, request.allowed)
+        accepted = refuse_other_config(old, config, run, request.options)
+        accepted += refuse_other_data(old, splits, run, request.options)
     if old and old.get("result", {}).get("reason") in _ENDED:
         return None
     usual = None if "OMP_NUM_THREADS" in os.environ else len(os.sched_getaffinity(0))
@@ -151,10 +138,15 @@ def _set_up(run: RunDirectory, old: dict[str, Any] | None, request: Request, sig
         log=log,
         report=request.report,
         signals=signals,
-        auto_microbatch=request.auto_microbatch,
+        auto_microbatch=request.options.auto_microbatch,
     )
     _begin(trainer, data_path, accepted)
     return trainer
+
+
+def _resolve(config: Config, vocab_size: int) -> Config:
+    device = resolve_device(config.train.device, exact=config.train.precision == "fp32")
+    return resolve_config(config, Facts(vocab_size=vocab_size, device=device))
 
 
 def _sweep(run: RunDirectory) -> None:
@@ -198,7 +190,7 @@ def _claim_directory(out: Path, *, resume: bool) -> RunDirectory:
     return run
 
 
-def _prepare_data(config: Config, run: RunDirectory, request: Request, signals: StopSignals) -> tuple[Path, Manifest]:
+def _prepare_data(config: Config, run: RunDirectory, request: _Request, signals: StopSignals) -> tuple[Path, Manifest]:
     """The DATA directory named, or one made from the preset's source inside the run."""
     if config.data.path is not None:
         path = Path(config.data.path)
