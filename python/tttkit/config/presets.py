@@ -1,4 +1,4 @@
-"""Named experiments. Each is a complete set of values that a TOML file, flags and `--set` may override."""
+"""Named experiments. Each is a set of values that a TOML file, flags and `--set` can override."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from tttkit.config.model import ModelConfig
+from tttkit.config.old_names import present_preset
 from tttkit.errors import UsageError
 
 _REFERENCE_MODEL = {
@@ -21,7 +22,7 @@ _WIKITEXT_103 = {
 
 
 def _quick() -> dict[str, Any]:
-    """Minutes on two cores, on text that every machine has."""
+    """A few minutes on two cores, on text that every machine has: the source of Python's own library."""
     return {
         "model": {
             "hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 384,
@@ -35,7 +36,7 @@ def _quick() -> dict[str, Any]:
 
 
 def _curriculum_100k() -> dict[str, Any]:
-    """The reference run: 152.6M parameters, 204.8M tokens, 50 evaluations (design.md 4)."""
+    """The reference run: 152.6M parameters, 204.8M tokens, 50 evaluations."""
     return {
         "model": _REFERENCE_MODEL,
         "data": _WIKITEXT_103,
@@ -44,12 +45,12 @@ def _curriculum_100k() -> dict[str, Any]:
 
 
 def _curriculum_15k() -> dict[str, Any]:
-    """The earlier system's 15k run, with its steps counted as updates."""
+    """The 15,000-step run of the earlier system; here a step is an optimizer update, not a micro-batch."""
     return {**_curriculum_100k(), "train": {**_curriculum_100k()["train"], "max_steps": 15_000}}
 
 
 def _contiguous(base: dict[str, Any]) -> dict[str, Any]:
-    """The same run; in its last fifth each window starts from the decayed state of the window before it."""
+    """The run of `base`, whose windows start from the decayed state of the preceding window in the last fifth."""
     return {
         **base,
         "train": {
@@ -62,7 +63,7 @@ def _contiguous(base: dict[str, Any]) -> dict[str, Any]:
 
 
 def _window_128() -> dict[str, Any]:
-    """The reference run at W=128, with as many tokens in a step."""
+    """The reference run at W=128, with the same number of tokens per step."""
     return {
         **_curriculum_100k(),
         "train": {"max_steps": 100_000, "window": 128, "batch_size": 4, "grad_accumulation": 4},
@@ -71,9 +72,9 @@ def _window_128() -> dict[str, Any]:
 
 
 def _baseline(architecture: str) -> dict[str, Any]:
-    """The reference recipe for an attention baseline of the same size."""
+    """The reference recipe with an attention baseline of the same size."""
     model = ModelConfig.preset(f"{architecture}-125m").to_dict()
-    del model["vocab_size"]  # comes from DATA
+    del model["vocab_size"]  # taken from the data
     return {**_curriculum_100k(), "model": model}
 
 
@@ -88,13 +89,11 @@ _BUILDERS: dict[str, Callable[[], dict[str, Any]]] = {
     "transformer-125m": partial(_baseline, "transformer"),
 }
 PRESET_NAMES = tuple(_BUILDERS)
-_OLD_NAMES = {"quick-lanes": "quick-contiguous", "curriculum-100k-lanes": "curriculum-100k-contiguous"}
-"""Names of version 0.1.0."""
 
 
 def preset_values(name: str) -> dict[str, Any]:
-    """Values of a named experiment, for `config.build_config`. Raises UsageError for an unknown name."""
-    name = _OLD_NAMES.get(name, name)
+    """Return the values of a named experiment, for `build_config`. Raises UsageError for an unknown name."""
+    name = present_preset(name)
     if name not in _BUILDERS:
         near = difflib.get_close_matches(name, PRESET_NAMES, n=1)
         guess = f"did you mean `{near[0]}`? " if near else ""

@@ -60,6 +60,4 @@ def _resolve_model(config: Config, vocab_size: int | None) -> ModelConfig:
         return model
     is_learned = decay == "learned"
     share = LEARNED_DECAY_START if isinstance(decay, str) else decay
-    return dataclasses.replace(
-        model, state_decay=share, learn_state_decay=is_learned, decay_window=config.train.window
-    )
+    return dataclasses.replace(model, state_decay=share, learn_state_decay=is_learned, decay_window=config.train.window)
