@@ -45,6 +45,13 @@ def prepare_device(device: str, *, exact: bool = False) -> None:
         torch.set_float32_matmul_precision("highest" if exact else "high")
 
 
+def resolve_device(name: str | None, *, exact: bool = False) -> str:
+    """Find a device and prepare it: `find_device`, then `prepare_device`."""
+    device = find_device(name)
+    prepare_device(device, exact=exact)
+    return device
+
+
 def prepare_cpu(num_threads: int | None = None) -> None:
     """Make this process ready to compute: threads (None: as many as torch takes), no denormals, memory kept.
 
