@@ -8,12 +8,12 @@ import math
 import pytest
 import torch
 
+from tests.training import train
 from tttkit.config.run import build_config
 from tttkit.data import open_split
 from tttkit.models import build_model
 from tttkit.train import update
 from tttkit.train.optim import build_optimizer
-from tttkit.train.start import train
 
 GRADIENT = {"max_steps": 20, "batch_size": 2, "grad_accumulation": 3, "log_every": 5, "save_every": 7}
 
