@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.conftest import start, train_options, tttkit, wait_until
 from tttkit.run.directory import RunDirectory, exclusive
-from tttkit.train.resume.checkpoint import states
+from tttkit.run.saved import training_checkpoints
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def stopped(tiny_data, tmp_path):
 
 
 def test_resume_goes_on_with_the_options_of_the_run(stopped):
-    newest, _ = states(stopped)[0]
+    newest, _ = training_checkpoints(stopped)[0]
     lost = stopped.read_metrics()[-1]["step"] - newest
     result = tttkit("resume", stopped.path)
     assert result.code == 0, result.err
@@ -42,7 +42,7 @@ def test_resume_goes_on_with_the_options_of_the_run(stopped):
 
 
 def test_resume_names_what_it_skips(stopped):
-    _, newest = states(stopped)[0]
+    _, newest = training_checkpoints(stopped)[0]
     (newest / "state.json").write_text("{}")
     result = tttkit("resume", stopped.path, "--json")
     assert result.code == 0
