@@ -59,3 +59,10 @@ def test_the_model_decays_as_the_initial_state_says(decay, share, is_learned):
     train = {"window": 32, "initial_state": "contiguous", "initial_state_decay": decay}
     model = resolve_config(build_config({"train": train}), Facts()).model
     assert (model.state_decay, model.learn_state_decay, model.decay_window) == (share, is_learned, 32)
+
+
+def test_no_model_is_built_before_its_vocabulary_is_known():
+    from tttkit.models import build_model
+
+    with pytest.raises(ValueError, match="vocab_size of at least 1, got 0"):
+        build_model(resolve_config(Config(), Facts(device="cpu")).model)
