@@ -200,12 +200,13 @@ def parts_of(table: Table, width: int | None, *, num_keys: int = 1) -> list[Tabl
 def _part_of(table: Table, indices: list[int]) -> Table:
     part = Table(title=table.title, title_justify=table.title_justify)
     columns = [list(table.columns[index].cells) for index in indices]
-    for column, cells in zip((table.columns[index] for index in indices), columns, strict=True):
+    for index, cells in zip(indices, columns, strict=True):
+        column = table.columns[index]
         # A header that is wider than its cells can be folded without breaking a number.
         keeps_width = column.justify == "right" and max(map(_length, cells), default=0) >= _length(column.header)
         part.add_column(column.header, justify=column.justify, overflow="fold", no_wrap=keeps_width)
-    for row, cells in zip(table.rows, zip(*columns, strict=True), strict=True):
-        part.add_row(*cells, end_section=row.end_section)
+    for row, row_cells in zip(table.rows, zip(*columns, strict=True), strict=True):
+        part.add_row(*row_cells, end_section=row.end_section)
     return part
 
 

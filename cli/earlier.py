@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
-import typer
 from typer.core import TyperCommand
 
 _PRESENT_NAMES = {
@@ -35,7 +35,7 @@ def present_name(name: str) -> str:
 class CommandWithStatePassing(TyperCommand):
     """A command with the flag `--state-passing`, which also accepts a value: `--state_passing true`."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse all arguments and options."""
         return super().parse_args(ctx, list(_without_values(args)))
 

@@ -139,7 +139,7 @@ def _add_to_list(run: RunDirectory) -> None:
     found = {index: read_json(path / "summary.json") for index, path in run.checkpoints().items()
              if index not in listed and (path / "summary.json").exists()}  # fmt: skip
     if found:
-        together = {**listed, **found}
+        together: dict[Any, Any] = {**listed, **found}
         write_json(run.summaries, [together[index] for index in sorted(together)])
 
 

@@ -48,9 +48,9 @@ def _parameter(flag: str) -> inspect.Parameter:
 def _option(flag: str, field: FieldDescription) -> Any:
     name = option_name(flag)
     return typer.Option(
-        f"{name}/--no-{name.removeprefix('--')}" if field.type is bool else name,
-        help=field.help,
-        metavar="|".join(field.choices) or None,
+        f"{name}/--no-{name.removeprefix('--')}" if field.default is True else name,
+        help=f"{field.help} ({' | '.join(field.choices)})" if field.choices else field.help,
+        autocompletion=(lambda: list(field.choices)) if field.choices else None,
         rich_help_panel=_PANELS.get(field.key.partition(".")[0], LOOP_PANEL),
         show_default=False,
     )

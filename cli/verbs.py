@@ -18,7 +18,7 @@ from tttkit_cli.earlier import CommandWithStatePassing
 class QuickCommand(TyperCommand):
     """A command that starts without pydantic, see `convert_without_pydantic`."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse all arguments and options."""
         convert_without_pydantic(self.get_params(ctx))
         return super().parse_args(ctx, args)
@@ -60,12 +60,12 @@ class Verbs(TyperGroup):
         super().__init__(**attributes)
         self.commands = {name: TyperCommand(name, help=verb.summary) for name, verb in VERBS.items()}
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the options before the verb."""
         convert_without_pydantic(self.get_params(ctx))
         return super().parse_args(ctx, args)
 
-    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Load the verb that is called."""
         if args and args[0] in VERBS:
             self.commands[args[0]] = load(args[0])

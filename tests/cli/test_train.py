@@ -14,8 +14,11 @@ import pytest
 
 from tests.cli.conftest import SMALL, run_process, start, train_options, tttkit, wait_until
 from tests.cli.test_console import on_terminal
+from tttkit.config.fields import describe_fields
+from tttkit.config.flags import FLAGS, option_name
 from tttkit.storage.files import json_safe
 from tttkit.train.events import Plan, StepLogged
+from tttkit_cli.verbs import load
 from tttkit_cli.views.train import TrainView
 from tttkit_cli.views.train_live import LiveRows
 from tttkit_cli.views.train_screens import first_screen, last_screen
@@ -70,6 +73,46 @@ def test_the_earlier_systems_flags():
     assert (train["window"], train["max_steps"], train["batch_size"]) == (32, 9, 5)
     assert (train["grad_accumulation"], train["precision"]) == (3, "fp32")
     assert values["model"]["hidden_size"] == 768
+
+
+@pytest.mark.parametrize("words", [("none", "zero"), ("lanes", "contiguous")])
+def test_the_flag_of_version_0_1_0_for_initial_states(words):
+    old, new = words
+    assert resolved("--carry", old)["train"]["initial_state"] == new
+    assert resolved("--initial-state", new) == resolved("--carry", old)
+    assert "--carry" not in tttkit("train", "--help").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_explained"),
+    [
+        (["--state_passing"], True), (["--state-passing", "true"], True), (["--state_passing=True"], True),
+        (["--state_passing", "1"], True), (["--no_state_passing", "false"], True),
+        (["--state_passing", "False"], False), (["--no_state_passing"], False), ([], False),
+    ],
+)  # fmt: skip
+def test_state_passing_of_the_earlier_system_is_explained(tmp_path, arguments, is_explained):
+    """With or without a value, before a positional argument too; it changes nothing."""
+    file = tmp_path / "config.toml"
+    file.write_text("[train]\nseed = 5\n")
+    result = tttkit("train", "--dry-run", "--json", *arguments, file)
+    assert result.code == 0, result.err
+    assert json.loads(result.out) == resolved(file)
+    assert result.err.startswith("warning: --state_passing is ignored.") is is_explained
+    assert ("use --initial-state contiguous" in result.err) is is_explained
+    assert "state-passing" not in tttkit("train", "--help").out
+
+
+def test_flags_are_made_from_the_fields(monkeypatch):
+    """Help, type and choices come from the configuration; the flag is the only thing written by hand."""
+    parameters = {parameter.name: parameter for parameter in load("train").params}
+    for flag, key in FLAGS.items():
+        field, parameter = describe_fields()[key], parameters[flag]
+        assert option_name(flag) in parameter.opts
+        assert parameter.help.startswith(field.help)
+        assert all(choice in parameter.help for choice in field.choices)
+        assert parameter.type_descriptor.annotation is field.type
+    assert "--no-early-stop" in parameters["early_stop"].secondary_opts
 
 
 @pytest.mark.parametrize(

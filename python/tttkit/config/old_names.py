@@ -6,14 +6,14 @@ from typing import Any
 
 from tttkit.errors import UsageError
 
-_KEYS = {
+OLD_KEYS = {
     "train.carry": "train.initial_state",
     "train.carry_from": "train.initial_state_from",
     "train.carry_decay": "train.initial_state_decay",
     "train.carry_reset": "train.initial_state_reset",
     "train.carry_fresh_share": "train.initial_state_zero_share",
 }
-_PRESETS = {"quick-lanes": "quick-contiguous", "curriculum-100k-lanes": "curriculum-100k-contiguous"}
+OLD_PRESETS = {"quick-lanes": "quick-contiguous", "curriculum-100k-lanes": "curriculum-100k-contiguous"}
 _WORDS = {
     "train.initial_state": {"none": "zero", "lanes": "contiguous"},
     "train.precision": {"no": "fp32"},  # the earlier system's `--mixed_precision no`
@@ -22,12 +22,12 @@ _WORDS = {
 
 def present_key(key: str) -> str:
     """Return the present name of a dotted key (`train.carry` is `train.initial_state`); other keys stay as they are."""
-    return _KEYS.get(key, key)
+    return OLD_KEYS.get(key, key)
 
 
 def present_preset(name: str) -> str:
     """Return the present name of a preset; other names stay as they are."""
-    return _PRESETS.get(name, name)
+    return OLD_PRESETS.get(name, name)
 
 
 def present_word(key: str, value: Any) -> Any:

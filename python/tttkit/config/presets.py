@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from tttkit.config.model import ModelConfig
 from tttkit.config.old_names import present_preset
@@ -78,24 +78,50 @@ def _baseline(architecture: str) -> dict[str, Any]:
     return {**_curriculum_100k(), "model": model}
 
 
-_BUILDERS: dict[str, Callable[[], dict[str, Any]]] = {
-    "quick": _quick,
-    "quick-contiguous": lambda: _contiguous(_quick()),
-    "curriculum-100k": _curriculum_100k,
-    "curriculum-100k-contiguous": lambda: _contiguous(_curriculum_100k()),
-    "curriculum-15k": _curriculum_15k,
-    "window-128": _window_128,
-    "sw-125m": partial(_baseline, "sw"),
-    "transformer-125m": partial(_baseline, "transformer"),
+class Preset(NamedTuple):
+    """A named experiment."""
+
+    summary: str
+    """What it is, in one sentence."""
+    build: Callable[[], dict[str, Any]]
+    """Make its values."""
+
+
+_PRESETS = {
+    "quick": Preset("A few minutes on two cores, on text that every machine has.", _quick),
+    "quick-contiguous": Preset(
+        "`quick`, whose windows start from the decayed state of the preceding window in the last fifth of the run.",
+        lambda: _contiguous(_quick()),
+    ),
+    "curriculum-100k": Preset(
+        "The reference run: 152.6M parameters, 204.8M tokens of WikiText-103, 50 evaluations.", _curriculum_100k
+    ),
+    "curriculum-100k-contiguous": Preset(
+        "`curriculum-100k` with initial states as in `quick-contiguous`.", lambda: _contiguous(_curriculum_100k())
+    ),
+    "curriculum-15k": Preset("The reference run with 15,000 steps instead of 100,000.", _curriculum_15k),
+    "window-128": Preset("The reference run at W=128, with the same number of tokens per step.", _window_128),
+    "sw-125m": Preset(
+        "The recipe of the reference run for sliding-window attention of the same size.", partial(_baseline, "sw")
+    ),
+    "transformer-125m": Preset(
+        "The recipe of the reference run for full causal attention of the same size.",
+        partial(_baseline, "transformer"),
+    ),
 }
-PRESET_NAMES = tuple(_BUILDERS)
+PRESET_NAMES = tuple(_PRESETS)
 
 
 def preset_values(name: str) -> dict[str, Any]:
     """Return the values of a named experiment, for `build_config`. Raises UsageError for an unknown name."""
     name = present_preset(name)
-    if name not in _BUILDERS:
+    if name not in _PRESETS:
         near = difflib.get_close_matches(name, PRESET_NAMES, n=1)
         guess = f"did you mean `{near[0]}`? " if near else ""
         raise UsageError(f"unknown preset `{name}`", hint=f"{guess}presets: {', '.join(PRESET_NAMES)}")
-    return {"preset": name, **_BUILDERS[name]()}
+    return {"preset": name, **_PRESETS[name].build()}
+
+
+def preset_summary(name: str) -> str:
+    """Return one sentence about a preset of PRESET_NAMES."""
+    return _PRESETS[name].summary
