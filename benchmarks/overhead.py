@@ -103,7 +103,7 @@ def train(trainer: Trainer, num_steps: int) -> float:
     """Return the seconds of some steps, including what the trainer does between them."""
     started = time.perf_counter()
     for _ in range(num_steps):
-        trainer._before_step()  # noqa: SLF001
+        trainer.maybe_save()
         trainer.train_step()
     return time.perf_counter() - started
 

@@ -25,7 +25,7 @@ def run(tmp_path) -> RunDirectory:
     run = RunDirectory(tmp_path / "run")
     model, optimizer = trials.small_model()
     for step in (1, 2):
-        checkpoint.save_state(run, step, model, optimizer, {"run_id": "ours"})
+        checkpoint.save_checkpoint(run, step, model, optimizer, {"run_id": "ours"})
     return run
 
 
@@ -36,7 +36,7 @@ def corrupt(run: RunDirectory, generator: random.Random, count: int) -> None:
     for _ in range(count):
         path = generator.choice(sorted(whole))
         path.write_bytes(_damaged(whole[path], generator))
-        state = checkpoint.load_newest_state(run)
+        state = checkpoint.load_newest_checkpoint(run)
         assert state.step == 1
         assert state.skipped[0].startswith("step_2.corrupt-0: ")
         (run.states / "step_2.corrupt-0").rename(newest)
@@ -93,7 +93,7 @@ def _renamed_old(states):
 
 def _of_another_run(states):
     model, optimizer = trials.small_model()
-    checkpoint.save_state(RunDirectory(states.parent), 2, model, optimizer, {"run_id": "theirs"})
+    checkpoint.save_checkpoint(RunDirectory(states.parent), 2, model, optimizer, {"run_id": "theirs"})
 
 
 def _emptied(states):
@@ -123,7 +123,7 @@ def _link(states):
 )  # fmt: skip
 def test_b2_missing_and_exchanged_files(run, damage):
     damage(run.states)
-    state = checkpoint.load_newest_state(run, run_id="ours")
+    state = checkpoint.load_newest_checkpoint(run, run_id="ours")
     assert state.step == 1
     assert state.skipped[0].startswith("step_2.corrupt-0: ")
     assert (run.states / "step_2.corrupt-0").is_dir()
@@ -134,7 +134,7 @@ def test_b2_nothing_but_the_oldest_left_ends_equal(values, reference, tmp_path):
     _reopen(run)
     (run.states / "step_12" / "tensors.safetensors").write_bytes(b"")
     assert run_trial(trials.train, values, str(run.path), log=str(tmp_path / "log")) == 0
-    assert "skipped damaged state step_12.corrupt-0" in (tmp_path / "log").read_text()
+    assert "skipped damaged training checkpoint step_12.corrupt-0" in (tmp_path / "log").read_text()
     assert_equal_runs(run, reference)
 
 
@@ -163,7 +163,7 @@ HARMS = {
 @pytest.mark.parametrize("harm", HARMS)
 def test_b2_every_harm_to_every_file(run, name, harm):
     HARMS[harm](run.states / "step_2" / name)
-    state = checkpoint.load_newest_state(run, run_id="ours")
+    state = checkpoint.load_newest_checkpoint(run, run_id="ours")
     assert state.step == 1
     assert state.skipped[0].startswith("step_2.corrupt-0: ")
 
@@ -225,7 +225,7 @@ def test_b3_all_corrupt_is_never_a_restart(reference, tmp_path, harm):
     assert before
     for _ in range(2):
         result = tttkit("resume", run.path)
-        assert (result.code, "no valid training state" in result.error) == (4, True)
+        assert (result.code, "no valid training checkpoint" in result.error) == (4, True)
     assert sorted(path.name for path in run.states.iterdir()) == ["step_11.corrupt-0", "step_12.corrupt-0"]
     assert run.metrics.read_bytes() == before
 
@@ -268,7 +268,7 @@ def test_h2_a_pickle_in_any_place_of_a_state_is_never_executed(run, tmp_path, na
     for state in run.states.iterdir():
         (state / name).write_bytes(make(canary))
     with pytest.raises(CheckpointError):
-        checkpoint.load_newest_state(run)
+        checkpoint.load_newest_checkpoint(run)
     assert not canary.exists()
 
 
@@ -319,7 +319,7 @@ def test_h2_a_sealed_pickle_is_no_state(run, tmp_path):
             if name != "state.json":
                 (directory / "state.json").unlink()
                 files.write_json(directory / "state.json", {"schema_version": 1, "step": step})
-    assert checkpoint.load_newest_state(run).step == 2
+    assert checkpoint.load_newest_checkpoint(run).step == 2
     assert not canary.exists()
 
 
