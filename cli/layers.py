@@ -97,7 +97,7 @@ def resolved_values(values: dict[str, Any]) -> dict[str, Any]:
     resolved = config.to_dict()
     if "vocab_size" not in values.get("model", {}):
         resolved["model"]["vocab_size"] = None
-    if config.model.architecture == "sw":
+    if config.model.attends_to_window:
         resolved["model"]["sliding_window"] = config.train.window
     return resolved
 

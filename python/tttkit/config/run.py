@@ -81,16 +81,19 @@ class StageConfig:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class TrainConfig:
-    """The loop. A step is one optimizer update of batch_size x grad_accumulation windows."""
+    """The loop. A step is one optimizer update over batch_size x grad_accumulation windows."""
 
     max_steps: int = Field(default=100_000, ge=0)
     """Optimizer updates."""
     window: int = Field(default=64, ge=1)
     """Training window W in tokens."""
     batch_size: int = Field(default=32, ge=1)
-    """Windows per micro-batch and rank."""
+    """Windows per batch and rank. An update averages over batch_size x grad_accumulation of them."""
     grad_accumulation: int = Field(default=1, ge=1)
-    """Micro-batches per step."""
+    """Batches per update. It does not bound memory on a GPU, where all windows of an update go through the model at
+    once unless `micro_batch` says otherwise."""
+    micro_batch: int | None = Field(default=None, ge=1)
+    """Windows that go through the model at once; default: a batch on a CPU, all windows of an update on a GPU."""
     seed: int = Field(default=42, ge=0)
     """Seed of the initial weights and of the order of windows."""
     precision: Literal["fp32", "bf16"] | None = None
@@ -198,9 +201,9 @@ class Config:
                     f"{self.model.mini_batch_size}: the inner model learns once per mini-batch, so every window must "
                     f"hold whole ones"
                 )
-        if self.train.initial_state == "contiguous" and self.model.architecture != "ttt":
+        if self.train.initial_state == "contiguous" and not self.model.has_state:
             raise ValueError(
-                f"train.initial_state contiguous is for ttt models, got {self.model.name}: nothing else has a state"
+                f"train.initial_state contiguous is for ttt models, got {self.model.name}: it has no state to continue"
             )
         if self.train.initial_state == "zero" and self.train.initial_state_decay != 1.0:
             raise ValueError(

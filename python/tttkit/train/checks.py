@@ -145,4 +145,4 @@ def _megabytes(count: int) -> str:
 
 def _sliding_window(config: Config) -> int:
     """The `sw` model attends over the training window."""
-    return config.train.window if config.model.architecture == "sw" else config.model.sliding_window
+    return config.train.window if config.model.attends_to_window else config.model.sliding_window
