@@ -226,18 +226,18 @@ def _begin(trainer: Trainer, data_path: Path, accepted: list[str]) -> None:
     plan = plan_event(trainer, resumed=state is not None)
     warning = check_disk(run, plan)
     metadata.describe(config, data, {"name": config.model.name, "num_parameters": num_parameters})
-    step, feed = trainer.progress.step, trainer.updater.feed
+    step, how = trainer.progress.step, trainer.updater.how
     metadata.begin_segment(step, resumed=state is not None)
     messages = [f"allowed difference: {line}" for line in accepted]
     messages += [f"environment changed, equal bits are not promised: {line}" for line in changed]
     messages += warnings_about(config)
-    messages += [feed.how] if feed.how.endswith("found") else []  # a compiler, Triton
+    messages += [how] if how.endswith("found") else []  # a compiler, Triton
     for message in [*messages, *([warning] if warning else [])]:
         trainer.log.write(message)
         trainer.report({"event": "warning", "step": step, "message": message})
     if state:
         _tell_resumed(trainer, state)
-    trainer.log.write(feed.how)
+    trainer.log.write(how)
     trainer.log.write(f"{'resumed at' if state else 'started at'} step {step} of {config.train.max_steps}")
     trainer.report(plan)
 

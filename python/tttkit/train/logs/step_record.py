@@ -24,10 +24,7 @@ class StepRecords:
         self._feed = feed
         self._pace = pace
         self._still: set[int] = set()
-        self._utilization = Utilization(
-            config.model, window=config.train.window, tokens_per_step=config.train.tokens_per_step,
-            precision=config.train.precision, device=device,
-        )  # fmt: skip
+        self._utilization = Utilization(feed.flops_per_step, precision=config.train.precision, device=device)
 
     def record(self, update: Update, progress: Progress) -> dict[str, Any]:
         """The record of the step that `progress` is at."""
@@ -36,7 +33,7 @@ class StepRecords:
             "step": progress.step,
             "loss": update.loss,
             "ppl": math.exp(min(update.loss, 700.0)),
-            "lr": update.rate,
+            "lr": update.learning_rate,
             "grad_norm": update.grad_norm,
             "tokens_seen": progress.step * tokens_per_step,
             "tokens_per_second": tokens_per_step / seconds,
@@ -47,7 +44,7 @@ class StepRecords:
         if self._config.train.stages:
             record["window"] = self._feed.window
         if progress.step % self._config.train.inner_loss_every == 0:
-            record |= self._feed.inner_record()
+            record |= self._feed.diagnostics()
         return record
 
     def warning(self, record: dict[str, Any]) -> str | None:
