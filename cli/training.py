@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tttkit.errors import PreemptedError
+from tttkit.run.directory import RunDirectory
+from tttkit.run.saved import describe_saved, newest_saved_step
+from tttkit.run.signals import StopRequestedError, StopSignals, within
 from tttkit_cli.console import err, explain
 
 if TYPE_CHECKING:
     from tttkit.config.run import Config
-    from tttkit.run.signals import StopSignals
     from tttkit.train.options import RunOptions
     from tttkit_cli.views.train import TrainView
 
 RUN_PANEL = "Run"
 SCREEN_PANEL = "Screen"
+_DISK_SECONDS = 0.5
 
 AutoMicrobatch = Annotated[
     bool,
@@ -46,8 +49,6 @@ JsonEvents = Annotated[
 
 def run_training(config: Config, directory: Path, view: TrainView, options: RunOptions) -> None:
     """Train and show the progress. SIGTERM and Ctrl-C are handled from here on, also while torch is loading."""
-    from tttkit.run.signals import StopRequestedError, StopSignals
-
     with StopSignals(grace_seconds=options.grace_seconds) as signals, view:
         signals.last_words = lambda: _say_forced_exit(signals, directory, options.grace_seconds)
         view.starting(directory)
@@ -71,9 +72,11 @@ def run_training(config: Config, directory: Path, view: TrainView, options: RunO
 
 
 def _say_forced_exit(signals: StopSignals, directory: Path, grace_seconds: float) -> None:
+    """Say what is saved. A disk that does not answer within half a second does not keep the terminal waiting."""
+    saved = within(_DISK_SECONDS, lambda: describe_saved(newest_saved_step(RunDirectory(directory))))
     err.show_cursor()
     explain(
-        f"still busy {grace_seconds:g} s after {signals.requested}; exiting now, steps since the last training "
-        f"checkpoint are lost",
+        f"still busy {grace_seconds:g} s after {signals.requested}; exiting now; "
+        f"{saved or 'steps after the newest training checkpoint are lost'}",
         f"resume with `tttkit resume {shlex.quote(str(directory))}`",
     )

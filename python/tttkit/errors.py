@@ -64,6 +64,6 @@ class RunLockedError(TttkitError):
 
 
 class PreemptedError(TttkitError):
-    """A signal asked the run to stop; its state is saved and it can be resumed (exit code 75)."""
+    """A signal stopped the command; repeating it resumes from what is saved (exit code 75)."""
 
     exit_code = 75

@@ -11,9 +11,9 @@ import pytest
 from tests.cli.conftest import start, train_options, tttkit, wait_until
 from tttkit.config.run import build_config
 from tttkit.run.directory import RunDirectory, exclusive
+from tttkit.run.saved import training_checkpoints
 from tttkit.train.logs.metadata import Metadata
 from tttkit.train.logs.metrics import RunLog
-from tttkit.train.resume.checkpoint import states
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def stopped(tiny_data, tmp_path):
 
 
 def test_resume_goes_on_with_the_options_of_the_run(stopped):
-    newest, _ = states(stopped)[0]
+    newest, _ = training_checkpoints(stopped)[0]
     lost = stopped.read_metrics()[-1]["step"] - newest
     result = tttkit("resume", stopped.path)
     assert result.code == 0, result.err
@@ -45,7 +45,7 @@ def test_resume_goes_on_with_the_options_of_the_run(stopped):
 
 
 def test_resume_names_what_it_skips(stopped):
-    _, newest = states(stopped)[0]
+    _, newest = training_checkpoints(stopped)[0]
     (newest / "state.json").write_text("{}")
     result = tttkit("resume", stopped.path, "--json")
     assert result.code == 0

@@ -25,7 +25,7 @@ def run(tmp_path) -> RunDirectory:
     run = RunDirectory(tmp_path / "run")
     model, optimizer = trials.small_model()
     for step in (1, 2):
-        checkpoint.save_state(run, step, model, optimizer, {"run_id": "ours"})
+        checkpoint.save_checkpoint(run, step, model, optimizer, {"run_id": "ours"})
     return run
 
 
@@ -36,7 +36,7 @@ def corrupt(run: RunDirectory, generator: random.Random, count: int) -> None:
     for _ in range(count):
         path = generator.choice(sorted(whole))
         path.write_bytes(_damaged(whole[path], generator))
-        state = checkpoint.load_newest_state(run)
+        state = checkpoint.load_newest_checkpoint(run)
         assert state.step == 1
         assert state.skipped[0].startswith("step_2.corrupt-0: ")
         (run.states / "step_2.corrupt-0").rename(newest)
@@ -93,7 +93,7 @@ def _renamed_old(states):
 
 def _of_another_run(states):
     model, optimizer = trials.small_model()
-    checkpoint.save_state(RunDirectory(states.parent), 2, model, optimizer, {"run_id": "theirs"})
+    checkpoint.save_checkpoint(RunDirectory(states.parent), 2, model, optimizer, {"run_id": "theirs"})
 
 
 def _emptied(states):
@@ -123,7 +123,7 @@ def _link(states):
 )  # fmt: skip
 def test_b2_missing_and_exchanged_files(run, damage):
     damage(run.states)
-    state = checkpoint.load_newest_state(run, run_id="ours")
+    state = checkpoint.load_newest_checkpoint(run, run_id="ours")
     assert state.step == 1
     assert state.skipped[0].startswith("step_2.corrupt-0: ")
     assert (run.states / "step_2.corrupt-0").is_dir()
@@ -163,7 +163,7 @@ HARMS = {
 @pytest.mark.parametrize("harm", HARMS)
 def test_b2_every_harm_to_every_file(run, name, harm):
     HARMS[harm](run.states / "step_2" / name)
-    state = checkpoint.load_newest_state(run, run_id="ours")
+    state = checkpoint.load_newest_checkpoint(run, run_id="ours")
     assert state.step == 1
     assert state.skipped[0].startswith("step_2.corrupt-0: ")
 
@@ -268,7 +268,7 @@ def test_h2_a_pickle_in_any_place_of_a_state_is_never_executed(run, tmp_path, na
     for state in run.states.iterdir():
         (state / name).write_bytes(make(canary))
     with pytest.raises(CheckpointError):
-        checkpoint.load_newest_state(run)
+        checkpoint.load_newest_checkpoint(run)
     assert not canary.exists()
 
 
@@ -319,7 +319,7 @@ def test_h2_a_sealed_pickle_is_no_state(run, tmp_path):
             if name != "state.json":
                 (directory / "state.json").unlink()
                 files.write_json(directory / "state.json", {"schema_version": 1, "step": step})
-    assert checkpoint.load_newest_state(run).step == 2
+    assert checkpoint.load_newest_checkpoint(run).step == 2
     assert not canary.exists()
 
 

@@ -120,7 +120,7 @@ def test_a2_killed_at_every_call_of_a_save(tmp_path):
         path = tmp_path / str(number)
         code = run_trial(trials.save_twice, str(path), KilledAt(number))
         assert code in (0, -signal.SIGKILL)
-        state = checkpoint.load_newest_state(RunDirectory(path))
+        state = checkpoint.load_newest_checkpoint(RunDirectory(path))
         assert state.skipped == []
         assert state.values["note"] == state.step
         found.add(state.step)

@@ -16,13 +16,13 @@ import pytest
 from tests.cli.conftest import COMMAND, run_process, train_options
 from tests.faults import trials
 from tests.faults.conftest import assert_equal_runs, run_trial
+from tests.training import train
 from tttkit.errors import CheckpointError, DeviceMemoryError
 from tttkit.health.status import read_status
 from tttkit.run.directory import RunDirectory
 from tttkit.storage import commits, files
 from tttkit.train import update
 from tttkit.train.resume import checkpoint
-from tttkit.train.start import train
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
@@ -55,22 +55,22 @@ def test_i2_a_state_of_this_version_loads_and_one_of_a_newer_is_refused(tmp_path
     run.states.mkdir()
     shutil.copytree(GOLDEN / "state_1", run.states / "step_2")
     model, optimizer = trials.small_model()
-    state = checkpoint.load_newest_state(run)
-    checkpoint.restore(state, model, optimizer)
+    state = checkpoint.load_newest_checkpoint(run)
+    checkpoint.restore_checkpoint(state, model, optimizer)
     assert state.values["note"] == 2
     with commits.commit_directory(run.states / "step_3") as directory:
         files.write_json(directory / "state.json", {"schema_version": 2, "step": 3})
-    state = checkpoint.load_newest_state(run)
+    state = checkpoint.load_newest_checkpoint(run)
     assert state.step == 2
     assert "schema version 2, expected 1" in state.skipped[0]
 
 
 def test_a_state_of_another_shape_is_refused(tmp_path):
     run, (model, optimizer) = RunDirectory(tmp_path), trials.small_model()
-    checkpoint.save_state(run, 1, model, optimizer, {})
+    checkpoint.save_checkpoint(run, 1, model, optimizer, {})
     other = trials.torch.nn.Linear(4, 4)
     with pytest.raises(CheckpointError, match="other parameters"):
-        checkpoint.restore(checkpoint.load_newest_state(run), other, trials.torch.optim.AdamW(other.parameters()))
+        checkpoint.restore_checkpoint(checkpoint.load_newest_checkpoint(run), other, trials.torch.optim.AdamW(other.parameters()))
 
 
 @pytest.mark.faults

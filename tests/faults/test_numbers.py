@@ -9,12 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.training import train
 from tttkit.errors import NumericalError
 from tttkit.run.directory import RunDirectory
 from tttkit.train import start, update
 from tttkit.train.batches.initial_state import Lanes
-from tttkit.train.resume.progress import Progress
-from tttkit.train.start import train
+from tttkit.train.resume.progress import TrainingProgress
 
 
 class Poison:
@@ -161,7 +161,7 @@ def test_h1_weights_that_overflow_are_not_saved(tiny_values, tmp_path, monkeypat
 
 def test_h1_more_than_one_percent_of_a_thousand_diverges():
     """Ten of the last thousand may be skipped, not eleven; those before count no more."""
-    progress = Progress()
+    progress = TrainingProgress()
     for step in range(1, 2001):
         progress.count(step, 1.0, applied=step % 100 != 0)
         assert progress.divergence() is None

@@ -16,12 +16,13 @@ from tests.cli.conftest import run_process, start, train_options, tttkit, wait_u
 from tests.faults import trials
 from tests.faults.conftest import LONGEST, assert_equal_runs, run_trial
 from tests.faults.disks import KilledAt, Touching
+from tests.training import train
 from tttkit.errors import PreemptedError
 from tttkit.health.status import read_status
 from tttkit.run.directory import RunDirectory
+from tttkit.run.saved import training_checkpoints
 from tttkit.run.signals import StopSignals
 from tttkit.train.resume import checkpoint
-from tttkit.train.start import train
 
 
 def start_run(values, path, log, **options):
@@ -61,7 +62,7 @@ def preempt_until_finished(values, path, tmp_path, generator, duration, count) -
         last = _last_step(log)
         run = RunDirectory(path)
         if last is not None:
-            assert checkpoint.states(run)[0][0] >= last, "the last step is in the state"
+            assert training_checkpoints(run)[0][0] >= last, "the last step is in the state"
     return num_stopped
 
 
@@ -144,8 +145,8 @@ def test_d1_the_last_step_is_saved_however_far_the_last_save_is(tiny_values, ref
     assert run_trial(trials.train, values, str(run.path), disk=logging, log=str(tmp_path / "log")) == 75
     step = run.read_metadata()["result"]["step"]
     assert step in (6, 7)
-    assert f"error: stopped by {number.name} at step {step} of 12; state saved" in (tmp_path / "log").read_text()
-    assert checkpoint.states(run)[0][0] == step
+    assert f"error: stopped by {number.name} at step {step} of 12; training checkpoint of step {step} saved" in (tmp_path / "log").read_text()
+    assert training_checkpoints(run)[0][0] == step
     assert run_trial(trials.train, values, str(run.path)) == 0
     assert_equal_runs(run, reference_of(values))
 
@@ -232,7 +233,7 @@ def test_d2_once_saves_and_twice_leaves(tiny_values, tmp_path, number):
     assert process.exitcode == 75
     run = RunDirectory(tmp_path / "run")
     assert run.read_metadata()["result"]["reason"] == "preempted"
-    assert checkpoint.states(run)[0][0] == run.read_metadata()["result"]["step"]
+    assert training_checkpoints(run)[0][0] == run.read_metadata()["result"]["step"]
     (tmp_path / "log").unlink()
     process = start_run(values, tmp_path / "run", tmp_path / "log")
     wait_for(tmp_path / "log", '"event": "step"', process)
@@ -249,19 +250,19 @@ def test_d2_usr1_saves_and_goes_on_and_hup_is_nothing(tiny_values, tmp_path):
     process = start_run(values, tmp_path / "run", tmp_path / "log")
     wait_for(tmp_path / "log", '"step": 2', process)
     run = RunDirectory(tmp_path / "run")
-    assert [step for step, _ in checkpoint.states(run)] == [0]
+    assert [step for step, _ in training_checkpoints(run)] == [0]
     os.kill(process.pid, signal.SIGHUP)
     os.kill(process.pid, signal.SIGUSR1)
     deadline = time.monotonic() + 20
-    while len(checkpoint.states(run)) < 2 and time.monotonic() < deadline:
+    while len(training_checkpoints(run)) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert len(checkpoint.states(run)) == 2
-    saved, num_steps = checkpoint.states(run)[0][0], len(run.read_metrics())
+    assert len(training_checkpoints(run)) == 2
+    saved, num_steps = training_checkpoints(run)[0][0], len(run.read_metrics())
     while len(run.read_metrics()) <= num_steps + 5 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert process.is_alive()
     assert len(run.read_metrics()) > num_steps + 5
-    assert checkpoint.states(run)[0][0] == saved, "once"
+    assert training_checkpoints(run)[0][0] == saved, "once"
     os.kill(process.pid, signal.SIGTERM)
     process.join(30)
     assert process.exitcode == 75
@@ -292,6 +293,6 @@ def test_d2_who_cannot_stop_in_time_says_what_is_lost(tiny_data, tmp_path):
         process.terminate()
         assert process.wait(LONGEST) == 75
         said = process.stderr.read()
-    assert "error: still busy 0.5 s after SIGTERM; exiting now, steps since" in said
+    assert "error: still busy 0.5 s after SIGTERM; exiting now; the newest training checkpoint is of step " in said
     assert f"hint: go on with `tttkit resume {run}`" in said
     assert read_status(RunDirectory(run)).state == "preempted"

@@ -13,13 +13,13 @@ import time
 
 import pytest
 
+from tests.training import train
 from tttkit.errors import DataError
 from tttkit.health.run_state import LIVE_STATES
 from tttkit.health.status import read_status
 from tttkit.run.directory import RunDirectory, exclusive
 from tttkit.storage import files
 from tttkit.train.logs.metrics import RunLog
-from tttkit.train.start import train
 
 
 def train_here(values, out):

@@ -10,10 +10,12 @@ import pytest
 _TRAINER = """
 import json, sys
 from pathlib import Path
+from tttkit.config.run import build_config
 from tttkit.errors import TttkitError
 from tttkit.train.start import train
 try:
-    train(json.loads(sys.argv[1]), Path(sys.argv[2]), report=lambda event: print(event["event"], flush=True))
+    config = build_config(json.loads(sys.argv[1]))
+    train(config, Path(sys.argv[2]), report=lambda event: print(event.name, flush=True))
 except TttkitError as error:
     sys.exit(error.exit_code)
 """

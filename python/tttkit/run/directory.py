@@ -20,7 +20,8 @@ from tttkit.errors import DataError, RunLockedError, UsageError
 from tttkit.run import processes
 from tttkit.storage import files
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Version of metadata.json that this tttkit writes; it reads all versions up to this one."""
 BLOCKS_PREFIX = ".nll-"
 """Directory of what an unfinished evaluation has done so far; the beginning of its key follows."""
 KEY_LENGTH = 16
