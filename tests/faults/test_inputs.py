@@ -116,7 +116,7 @@ def test_f5_an_index_opens_nothing_but_plain_files_beside_it(tmp_path, name):
     with pytest.raises(DataError) as error:
         load_model(tmp_path)
     os.close(writer)
-    assert ("is no plain file" in str(error.value)) == (name in ("pipe", "directory"))
+    assert ("is not a regular file" in str(error.value)) == (name in ("pipe", "directory"))
 
 
 def test_f5_pipes_and_devices_are_not_waited_for(tmp_path):

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from tttkit.results.summary import Summary
 from tttkit.train.batches.curriculum import Stage
 from tttkit.train.events import Evaluated, Evaluating, Plan, Resumed, Saved, StepLogged, Warned
 

@@ -53,7 +53,7 @@ def _resolve_model(config: Config, vocab_size: int | None) -> ModelConfig:
         )
     if vocab_size is not None:
         model = dataclasses.replace(model, vocab_size=vocab_size)
-    if model.architecture == "sw":
+    if model.attends_to_window:
         model = dataclasses.replace(model, sliding_window=config.train.window)
     decay = config.train.initial_state_decay
     if decay == 1.0:

@@ -82,9 +82,11 @@ class TrainConfig:
     window: int = Field(default=64, ge=1)
     """Training window W in tokens."""
     batch_size: int = Field(default=32, ge=1)
-    """Windows per micro-batch. A GPU runs all windows of an update at once."""
+    """Windows per batch. An update averages over batch_size x grad_accumulation windows."""
     grad_accumulation: int = Field(default=1, ge=1)
-    """Micro-batches per update: an update learns from batch_size x grad_accumulation windows."""
+    """Batches per update. On a GPU all windows of an update run at once; `train.micro_batch` limits their memory."""
+    micro_batch: int | None = Field(default=None, ge=1)
+    """Windows that run through the model at once. Default: one batch on a CPU, all windows of an update on a GPU."""
     seed: int = Field(default=42, ge=0)
     """Seed of the initial weights and of the order of windows."""
     precision: Literal["fp32", "bf16"] | None = None
@@ -196,7 +198,7 @@ class Config:
                     f"{self.model.mini_batch_size}: the inner model learns once per mini-batch, so a window must "
                     f"consist of whole mini-batches"
                 )
-        if self.train.initial_state == "contiguous" and self.model.architecture != "ttt":
+        if self.train.initial_state == "contiguous" and not self.model.has_state:
             raise ValueError(
                 f"train.initial_state contiguous needs a ttt model, got {self.model.name}, which has no recurrent state"
             )

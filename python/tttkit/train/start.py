@@ -216,19 +216,19 @@ def _begin(trainer: Trainer, data_path: Path, accepted: list[str]) -> None:
     data: dict[str, Any] = {"path": str(data_path.absolute()), "fingerprint": trainer.splits["train"].fingerprint}
     data |= {f"{name}_tokens": split.num_tokens for name, split in trainer.splits.items()}
     metadata.describe(config, data, {"name": config.model.name, "num_parameters": plan.num_parameters})
-    step, feed = trainer.progress.step, trainer.updater.feed
+    step, how = trainer.progress.step, trainer.updater.how
     metadata.begin_segment(step, resumed=loaded is not None)
     for line in accepted:
         trainer.warn(f"allowed difference: {line}")
     for line in changed:
         trainer.warn(f"environment changed, equal bits are not promised: {line}")
     messages = warnings_about(config)
-    messages += [feed.how] if feed.how.endswith("found") else []  # a compiler or Triton is missing
+    messages += [how] if how.endswith("found") else []  # a compiler or Triton is missing
     for message in [*messages, *([disk_warning] if disk_warning else [])]:
         trainer.warn(message)
     if loaded:
         _report_resumed(trainer, loaded)
-    trainer.log.write(feed.how)
+    trainer.log.write(how)
     trainer.log.write(f"{'resumed at' if loaded else 'started at'} step {step} of {config.train.max_steps}")
     trainer.report(plan)
 

@@ -27,10 +27,7 @@ class StepRecords:
         self._feed = feed
         self._pace = pace
         self._warned: set[int] = set()
-        self._utilization = Utilization(
-            config.model, window=config.train.window, tokens_per_step=config.train.tokens_per_step,
-            precision=config.train.precision, device=device,
-        )  # fmt: skip
+        self._utilization = Utilization(feed.flops_per_step, precision=config.train.precision, device=device)
 
     def record(self, update: Update, progress: TrainingProgress) -> StepLogged:
         """Return the record of the present step, whose update is `update`."""
@@ -40,7 +37,7 @@ class StepRecords:
             step=progress.step,
             loss=update.loss,
             ppl=math.exp(min(update.loss, _MAX_EXPONENT)),
-            learning_rate=update.rate,
+            learning_rate=update.learning_rate,
             grad_norm=update.grad_norm,
             tokens_seen=progress.step * tokens_per_step,
             tokens_per_second=tokens_per_step / seconds,
@@ -48,7 +45,7 @@ class StepRecords:
             eta_seconds=self._pace.eta_seconds(progress.step),
             utilization=self._utilization.record(seconds),
             window=self._feed.window if self._config.train.stages else None,
-            inner=self._feed.inner_record() if is_inner_logged else {},
+            inner=self._feed.diagnostics() if is_inner_logged else {},
         )
 
     def warning(self, event: StepLogged) -> str | None:
