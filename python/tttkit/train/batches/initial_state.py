@@ -40,7 +40,7 @@ def first_contiguous_step(config: TrainConfig) -> int | None:
 
 
 def with_decay(config: Config) -> ModelConfig:
-    """Return the model of a run, with the decay of its state at window borders that `train.initial_state_decay` asks."""
+    """Return the model of a run, whose state decays at window borders as `train.initial_state_decay` says."""
     decay = config.train.initial_state_decay
     if decay == 1.0:
         return config.model
