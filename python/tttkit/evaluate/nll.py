@@ -187,7 +187,7 @@ class Runner:
 
 
 def _check_tokens(tokens: NDArray[np.integer] | Tensor, vocab_size: int) -> Tensor:
-    """Return the ids as int64, all of them checked: no model reads the last token of a row, so no model would check it."""
+    """Return the ids as int64. All of them are checked here: no model reads the last token of a row."""
     if not isinstance(tokens, np.ndarray | Tensor):
         raise TypeError(f"tokens must be an integer array or tensor, got {type(tokens).__name__}")
     if isinstance(tokens, np.ndarray):

@@ -89,9 +89,7 @@ class Updater:
         self._unread = []
         self._graph = StepGraph(self._compute, enabled=not self._reads_at_once)
 
-    def run(
-        self, step: int, learning_rate: float, between: Callable[[], None], *, read: bool = True
-    ) -> list[Update]:
+    def run(self, step: int, learning_rate: float, between: Callable[[], None], *, read: bool = True) -> list[Update]:
         """Run update `step` (from 1); call `between` before each micro-batch, which may raise to stop.
 
         Return the updates that were not read before if `read` asks for them or the device waits for the host anyway,
@@ -126,7 +124,7 @@ class Updater:
         updates = []
         for (step, learning_rate, _), (loss, grad_norm, finite_or_nan) in zip(unread, values, strict=True):
             applied = all(math.isfinite(value) for value in (loss, grad_norm, finite_or_nan))
-            # only the last verdict counts for contiguous states: earlier ones belong to updates before the first of them
+            # only the last verdict applies to contiguous states: others belong to updates before the first of them
             self.feed.end_update(applied=applied)
             updates.append(
                 Update(
@@ -141,7 +139,7 @@ class Updater:
         return self._apply(self._accumulate(windows, lambda: None))
 
     def _apply(self, loss: torch.Tensor) -> torch.Tensor:
-        """Clip, and run the optimizer if all numbers are finite: return loss, gradient norm, and 0 or NaN for the states."""
+        """Clip, and run the optimizer if all is finite: return loss, gradient norm, and 0 or NaN for the states."""
         limit = self._config.optimizer.max_grad_norm or math.inf
         grad_norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), limit)
         finite_or_nan = torch.zeros_like(loss) + self.feed.finite_or_nan()
