@@ -40,6 +40,15 @@ def test_findings_as_json_beside_another_run(copy, finished, tmp_path):
     assert "Ratio to the full context of copy" in (tmp_path / "out" / "CURRICULUM_RESULTS.md").read_text()
 
 
+def test_plot_as_html_writes_the_page_of_the_report(copy, finished, tmp_path):
+    assert tttkit("report", copy, "--against", finished, "-o", tmp_path / "report").code == 0
+    assert tttkit("plot", copy, finished, "--format", "html", "-o", tmp_path / "plot").code == 0
+    page = (tmp_path / "report" / "report.html").read_bytes()
+    assert (tmp_path / "plot" / copy.name / "report.html").read_bytes() == page
+    assert tttkit("plot", copy, "--format", "html").code == tttkit("report", copy, "-o", tmp_path / "alone").code == 0
+    assert (copy / "report.html").read_bytes() == (tmp_path / "alone" / "report.html").read_bytes() != page
+
+
 def test_compare_prints_and_gives_json(copy, finished):
     shown = tttkit("compare", copy, finished)
     assert shown.code == 0

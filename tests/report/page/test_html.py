@@ -148,7 +148,7 @@ def test_a_run_that_ended_without_a_word_gives_equal_bytes_at_any_time(make_run,
     """How long ago a crashed run last gave a sign of life is for `status`, not for a page that is kept."""
     run = make_run(2)
     files.write_json(run.metadata, {"config": {}, "segments": [{"start_step": 0}]})
-    beat = {"pid": 1, "host": "", "phase": "training", "step": 100, "sequence": 1, "time": "2020-01-01T00:00:00+00:00"}
+    beat = {"pid": 1, "phase": "training", "step": 100, "sequence": 1, "time": "2020-01-01T00:00:00+00:00"}
     pages = []
     for year in ("2020", "2021"):
         files.write_json(run.heartbeat, {**beat, "time": f"{year}-01-01T00:00:00+00:00"})
