@@ -218,7 +218,10 @@ def test_what_surrounds_a_run(finished_run):
     assert found.gpus == []
     last = finished_run.read_summaries()[-1]
     assert found.advantage["label"] == "5xW"
-    assert (found.advantage["ratio"], found.advantage["full_ppl"]) == (last.ratio("sw", 5).value, last.perplexity("full", 5))
+    assert (found.advantage["ratio"], found.advantage["full_ppl"]) == (
+        last.ratio("sw", 5).value,
+        last.perplexity("full", 5),
+    )
     assert found.selection_ppls == [item.selection_ppl for item in finished_run.read_summaries()]
     shutil.rmtree(finished_run.states)
     assert read_status(finished_run).saved_step is None

@@ -24,6 +24,7 @@ def sentences(record):
 
 def falling(per_step=0.0, wins=None):
     """NLL of text in which every context falls by `per_step` nats each 100 updates, and `wins` lies below full."""
+
     def nll(context, step, generator):
         text = np.random.default_rng(99).gamma(20, 0.2, (64, 20))
         values = text - per_step * step / 100
@@ -48,14 +49,18 @@ def test_a_context_that_wins_everywhere_is_named_once_with_figures(make_run):  #
     record = make_run([100 * index for index in range(12)], falling(0.01))
     winner, convergence, advice = sentences(record)
     summary = record.evaluations[-1].summary
-    full, best = summary.perplexity("full", 20), min(summary.perplexity(name, 20) for name in ("sw", "sw_aligned", "reset"))
+    full, best = (
+        summary.perplexity("full", 20),
+        min(summary.perplexity(name, 20) for name in ("sw", "sw_aligned", "reset")),
+    )
     assert winner.startswith(
         "On 64 sequences, the full context beats every windowed context at 2, 5, 10 and 20 x W: at 20 x W, perplexity "
         f"is {full:,.2f} with `full` and {best:,.2f} with `"
     )
     assert re.fullmatch(
         r"Training had not converged: validation perplexity ended at [\d.]+ and was still improving by \d+\.\d % per "
-        r"10 % of the run \(95 % interval -?\d+\.\d to \d+\.\d\)\.", convergence
+        r"10 % of the run \(95 % interval -?\d+\.\d to \d+\.\d\)\.",
+        convergence,
     )
     assert advice == "Use `full` at every measured position; train longer, because perplexity was still falling."
 

@@ -133,7 +133,7 @@ def test_killed_and_preempted_run_equals_one_that_never_stopped(whole_run, tiny_
     assert _weights(run) == _weights(reference)
     assert _weights(run, "best_model") == _weights(reference, "best_model")
     for left, right in zip(run.read_summaries(), reference.read_summaries(), strict=True):
-        assert left.replace(eval_seconds=0) == right.replace(eval_seconds=0)
+        assert left.with_values(eval_seconds=0) == right.with_values(eval_seconds=0)
     segments = run.read_metadata()["segments"]
     assert [segment["reason"] for segment in segments] == ["crashed", "preempted", "finished"]
     assert segments[1]["resume_verified"] is True

@@ -161,7 +161,7 @@ def write_evaluation(
     before. Raises DiskFullError.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    summary = evaluation.summary().replace(**facts)
+    summary = evaluation.summary().with_values(**facts)
     files.write_bytes(directory / SEQUENCES_NAME, save(evaluation.sequence_nll()))
     curves = evaluation.curves()
     curves.write(directory / CURVES_NAME)

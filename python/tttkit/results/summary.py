@@ -113,7 +113,7 @@ class Summary:
         """Return the flat keys, as in the file."""
         return dict(self._values)
 
-    def replace(self, **values: Any) -> Summary:
+    def with_values(self, **values: Any) -> Summary:
         """A copy with these flat keys set; new keys come first."""
         return Summary({**{key: None for key in values if key not in self._values}, **self._values, **values})
 

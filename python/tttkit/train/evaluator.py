@@ -96,7 +96,7 @@ class Evaluator:
     def _write(self, evaluation: Evaluation, context: dict[str, Any]) -> Summary:
         """Write the files of the evaluation and the list of all summaries, now or as soon as a retry succeeds."""
         directory = self.run.checkpoint(context["checkpoint_idx"])
-        summary = evaluation.summary().replace(**context)
+        summary = evaluation.summary().with_values(**context)
         self.log.writes.attempt(directory.name, lambda: write_evaluation(directory, evaluation, context))
         self.summaries = [*(item for item in self.summaries if item.step != summary.step), summary]
         self.log.writes.attempt("all_summaries.json", lambda: Summary.write_all(self.run.summaries, self.summaries))

@@ -121,7 +121,7 @@ def test_losses_are_thinned_and_smoothed(make_run, tmp_path):
 
 def test_findings_and_figures_are_set_for_reading(make_run):
     run = make_run(1)
-    summary = run.read_summaries()[0].replace(selection_ppl=382.0, ratio_at_2xW=1.0, sw_ppl_at_2xW=1234.5)
+    summary = run.read_summaries()[0].with_values(selection_ppl=382.0, ratio_at_2xW=1.0, sw_ppl_at_2xW=1234.5)
     Summary.write_all(run.summaries, [summary])
     record = load(run)
     findings = find(record)
