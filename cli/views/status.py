@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tttkit.health.status import RunStatus
+from tttkit.results.summary import Summary
 from tttkit_cli.console import rows_of
 from tttkit_cli.views.looks import Look, changes
 from tttkit_cli.views.tables import evaluation_table
@@ -23,8 +24,9 @@ _BAR_WIDTH = 20
 def details(item: RunStatus, before: Look | None, *, width: int | None) -> list[RenderableType]:
     """Everything about one run in so many columns, most needed first: a low terminal cuts the end off."""
     parts: list[RenderableType] = [rows_of([(name, text) for name, text in _rows(item, before) if text])]
-    if item.latest and "ttt_ppl_at_1xW" in item.latest:
-        parts.append(evaluation_table(item.latest, width=width))
+    latest = Summary(item.latest or {})
+    if latest.labels():
+        parts.append(evaluation_table(latest, width=width))
     return [*parts, *(Text(line, overflow="fold") for line in item.log)]
 
 

@@ -49,12 +49,12 @@ def test_a_finished_run(finished_run):
     assert (found.state, found.reason) == ("finished", "all steps done, at step 12")
     assert (found.step, found.max_steps, found.tokens_seen) == (12, 12, 12 * 4 * 16)
     assert (found.num_evaluations, found.num_evaluations_planned) == (4, 4)
-    best = min(summaries, key=lambda summary: summary["selection_ppl"])
-    assert (found.best_selection_ppl, found.best_step) == (best["selection_ppl"], best["step"])
+    best = min(summaries, key=lambda summary: summary.selection_ppl)
+    assert (found.best_selection_ppl, found.best_step) == (best.selection_ppl, best.step)
     assert found.loss == metrics[-1]["loss"]
     assert found.losses == [record["loss"] for record in metrics]
     assert (found.model, found.patience, found.eta_seconds) == ("ttt-linear", 10, None)
-    assert found.latest == summaries[-1]
+    assert found.latest == summaries[-1].to_dict()
     assert found.log == finished_run.training_log.read_text().splitlines()[-3:]
     assert found.next_command == f"tttkit plot {finished_run.path}"
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["schema_version"] == 1
@@ -218,8 +218,8 @@ def test_what_surrounds_a_run(finished_run):
     assert found.gpus == []
     last = finished_run.read_summaries()[-1]
     assert found.advantage["label"] == "5xW"
-    assert (found.advantage["ratio"], found.advantage["full_ppl"]) == (last["ratio_at_5xW"], last["ttt_ppl_at_5xW"])
-    assert found.selection_ppls == [item["selection_ppl"] for item in finished_run.read_summaries()]
+    assert (found.advantage["ratio"], found.advantage["full_ppl"]) == (last.ratio("sw", 5).value, last.perplexity("full", 5))
+    assert found.selection_ppls == [item.selection_ppl for item in finished_run.read_summaries()]
     shutil.rmtree(finished_run.states)
     assert read_status(finished_run).saved_step is None
 

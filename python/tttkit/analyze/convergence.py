@@ -142,7 +142,7 @@ def early_stopping(record: Record) -> Finding:
 def stop_index(
     values: Floats, share: Floats, *, delta: float, relative: bool, least: float, patience: int
 ) -> int | None:
-    """Index at which a rule stops, after `patience` values in a row that improve by less than `delta`; None if never."""
+    """Index at which a rule stops: `patience` values in a row improved by less than `delta`; None if it never does."""
     reference, waiting = np.inf, 0
     for index, value in enumerate(values):
         needed = reference * (1 - delta) if relative else reference - delta

@@ -125,8 +125,8 @@ def _from_scatter(record: Record) -> Finding:
     """Find the crossover without NLL by sequence, from blocks of evaluations and the scatter inside each block."""
     rule = (
         f"log(SW/full) in {NUM_BLOCKS} blocks of steps. The mean of a block has an interval from the scatter inside "
-        f"the block, widened for correlated neighbours and for the number of blocks and labels (Bonferroni). It holds only "
-        f"for the sequences evaluated: this scatter says nothing about other text."
+        f"the block, widened for correlated neighbours and for the number of blocks and labels (Bonferroni). It holds "
+        f"only for the sequences evaluated: this scatter says nothing about other text."
     )
     curves = {}
     for multiple in record.multiples():

@@ -64,6 +64,12 @@ class Summary:
         """`values` are the flat keys of the file; unknown keys are kept."""
         self._values = dict(values)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Summary) and self._values == other._values
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._values))
+
     @classmethod
     def new(cls, facts: Mapping[str, Any], figures: Mapping[str, Figures], positions: Mapping[int, int]) -> Summary:
         """Make a summary of `figures` by context, in that order; `positions` are the chunk centers by label.
