@@ -55,7 +55,8 @@ def _winner(record: Record, winner: Finding) -> str:
         _NAMED.get(name, f"`{name}` beats the full context at {{}}").format(places(where))
         for name, where in groups.items()
     ]
-    return f"On {_sequences(record)}, {' and '.join(parts)}{_figures(rows[-1])}."
+    listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])}, and {parts[-1]}"
+    return f"On {_sequences(record)}, {listed}{_figures(rows[-1])}."
 
 
 def _sequences(record: Record) -> str:
