@@ -180,9 +180,7 @@ class Bigram(torch.nn.Module):
 
     def __init__(self, max_positions=None):
         super().__init__()
-        self.table = torch.nn.Parameter(
-            torch.randn(VOCAB_SIZE, VOCAB_SIZE, generator=torch.Generator().manual_seed(0))
-        )
+        self.table = torch.nn.Parameter(torch.randn(VOCAB_SIZE, VOCAB_SIZE, generator=torch.Generator().manual_seed(0)))
         self.max_positions = max_positions
         self.calls = []
 
