@@ -13,7 +13,7 @@ from tests.training import train
 from tttkit.errors import NumericalError
 from tttkit.run.directory import RunDirectory
 from tttkit.train import start, update
-from tttkit.train.batches.initial_state import Lanes
+from tttkit.train.batches.initial_state import ContiguousStates
 from tttkit.train.resume.progress import TrainingProgress
 
 
@@ -93,26 +93,25 @@ def test_h1_again_after_the_rollback_ends_the_run(tiny_values, tmp_path, monkeyp
     assert not run.final_model.exists()
 
 
-def poison_lanes(monkeypatch, value: float, bad: set[int]) -> None:
-    """Let fast weights that a lane carries to its next window blow up, where the loss does not show it."""
-    hidden, num_updates = Lanes.hidden, 0
+def poison_states(monkeypatch, value: float, bad: set[int]) -> None:
+    """Let fast weights that the next window starts from blow up, which the loss does not show."""
+    add, num_updates = ContiguousStates.add, 0
 
-    def poisoned(lanes, inputs):
+    def poisoned(states, after):
         nonlocal num_updates
-        found = hidden(lanes, inputs)
+        add(states, after)
         num_updates += 1
         if num_updates in bad:
-            layer = lanes._after[-1].layers[0]
+            layer = states._after[-1].layers[0]
             next(tensor for name, tensor in layer.items() if name.startswith("delta")).view(-1)[0] = value
-        return found
 
-    monkeypatch.setattr(Lanes, "hidden", poisoned)
+    monkeypatch.setattr(ContiguousStates, "add", poisoned)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_h1_carried_fast_weights_are_checked_too(tiny_values, tmp_path, monkeypatch, value):
     values = tiny_values(train={"initial_state": "contiguous", "save_every": 1})
-    poison_lanes(monkeypatch, value, {5})
+    poison_states(monkeypatch, value, {5})
     outcome = train(values, tmp_path / "run", report=lambda event: None)
     assert [record["num_skipped"] for record in outcome.run.read_metrics()] == [0] * 4 + [1] * 8
     assert "update 5 skipped" in outcome.run.training_log.read_text()
@@ -122,7 +121,7 @@ def test_h1_carried_fast_weights_are_checked_too(tiny_values, tmp_path, monkeypa
 
 def test_h1_carried_fast_weights_that_stay_bad_end_the_run(tiny_values, tmp_path, monkeypatch):
     values = tiny_values(train={"initial_state": "contiguous", "save_every": 1})
-    poison_lanes(monkeypatch, math.nan, set(range(6, 1000)))
+    poison_states(monkeypatch, math.nan, set(range(6, 1000)))
     with pytest.raises(NumericalError, match="after a rollback"):
         train(values, tmp_path / "run", report=lambda event: None)
     assert _finite(RunDirectory(tmp_path / "run"))

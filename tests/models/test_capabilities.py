@@ -34,7 +34,9 @@ def test_state_bytes_are_those_of_the_state(fields, length):
     if length:
         _, state = model.step(random_ids(3, length), state)
     assert model.state_bytes(3, length) == state.num_bytes
-    assert state.num_bytes == sum(len(tensor.detach().numpy().tobytes()) for layer in state.layers for tensor in layer.values())
+    assert state.num_bytes == sum(
+        len(tensor.detach().numpy().tobytes()) for layer in state.layers for tensor in layer.values()
+    )
 
 
 def test_flops_of_the_reference_model():
@@ -53,14 +55,16 @@ def test_flops_of_the_reference_model():
     assert mlp.flops_per_token(64) - matrices == 6 * 12 * 12 * (24 * 64**2 + 5 * 16 * 64)
 
 
-@pytest.mark.parametrize("fields", [{}, {"use_gate": True}, {"ttt_layer_type": "mlp"}, {"architecture": "transformer"}], ids=str)
+@pytest.mark.parametrize(
+    "fields", [{}, {"use_gate": True}, {"ttt_layer_type": "mlp"}, {"architecture": "transformer"}], ids=str
+)
 def test_flops_are_about_those_that_torch_counts(fields):
     """Torch counts matrix products only, and those of attention over the whole text."""
     config = small_config(hidden_size=64, intermediate_size=96, num_attention_heads=2, mini_batch_size=8, **fields)
     model, ids = build_model(config, seed=0), random_ids(2, 17)
     with FlopCounterMode(display=False) as counter:
         model.head(model.hidden_states(ids[:, :-1])).sum().backward()
-    assert model.flops_per_token(16) == pytest.approx(counter.get_total_flops() / 32, rel=0.12)
+    assert model.flops_per_token(16) == pytest.approx(counter.get_total_flops() / 32, rel=0.08)
 
 
 @all_architectures

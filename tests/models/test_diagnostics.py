@@ -75,8 +75,12 @@ def test_diagnostics_of_a_model():
     after_first, _ = first(model.model.embed_tokens(ids))
     y.append(model.model.layers[1].seq_norm(after_first))
     losses = [layer.seq_modeling_block.inner_losses(each) for layer, each in zip(model.model.layers, y, strict=True)]
-    assert record["inner_loss_before"] == pytest.approx(torch.stack([loss[0] for loss in losses]).mean(0).tolist(), rel=1e-4)
-    assert record["inner_loss_after"] == pytest.approx(torch.stack([loss[1] for loss in losses]).mean(0).tolist(), rel=1e-4)
+    assert record["inner_loss_before"] == pytest.approx(
+        torch.stack([loss[0] for loss in losses]).mean(0).tolist(), rel=1e-4
+    )
+    assert record["inner_loss_after"] == pytest.approx(
+        torch.stack([loss[1] for loss in losses]).mean(0).tolist(), rel=1e-4
+    )
     assert not any(layer.seq_modeling_block._forward_pre_hooks for layer in model.model.layers)
     figures = [value for values in record.values() for value in values]
     assert figures == [float(f"{value:.5g}") for value in figures], "rounded to five digits"

@@ -18,7 +18,19 @@ pytestmark = pytest.mark.skipif(
     DEVICE == "cpu" and not INTERPRETED,
     reason="torch sees no GPU; test_ttt_triton.py runs these tests through Triton's interpreter",
 )
-NAMES = ("output", "after", "queries", "keys", "values", "learning_rates", "factors", "scale", "shift", "weight", "pending")
+NAMES = (
+    "output",
+    "after",
+    "queries",
+    "keys",
+    "values",
+    "learning_rates",
+    "factors",
+    "scale",
+    "shift",
+    "weight",
+    "pending",
+)
 CASES = {
     "whole": {"N": 3, "M": 1, "C": 16, "d": 16},
     "padded": {"N": 2, "M": 2, "C": 5, "d": 24},

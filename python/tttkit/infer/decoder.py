@@ -26,7 +26,7 @@ class Decoder:
     def __init__(
         self, model: LanguageModel, prompts: Sequence[Sequence[int]], sampling: Sampling, *, max_tokens: int
     ) -> None:
-        """Start from the initial state. Raises ValueError for no prompt, an empty prompt, ids outside the vocabulary."""
+        """Start from the initial state. Raises ValueError for no or empty prompts and for unknown ids."""
         if not prompts:
             raise ValueError("prompts must hold at least one prompt")
         vocab_size = model.config.vocab_size
