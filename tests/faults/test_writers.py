@@ -16,7 +16,7 @@ import pytest
 from tests.faults import trials
 from tests.faults.test_signals import start_run, wait_for
 from tttkit.errors import RunLockedError
-from tttkit.health.run_state import STALLED_SECONDS
+from tttkit.health.lifecycle import STALLED_SECONDS
 from tttkit.health.status import read_status
 from tttkit.run.directory import RunDirectory, exclusive, is_locked
 from tttkit.storage import files

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import pytest
-
 from tttkit.run.directory import RunDirectory
 from tttkit.run.saved import describe_saved, newest_saved_step, training_checkpoints
 
