@@ -1,4 +1,7 @@
-"""D1, D2: signals at any moment; the last step is in a state on disk, and the run goes on from it with equal bits."""
+"""Promise: a signal stops a run within its grace period, its last step is saved, and it resumes with the same bits.
+
+If the last steps cannot be saved, the run and `status` say so. SIGTERM, SIGINT, SIGUSR1, and SIGHUP come at random times and at chosen places. See docs/reliability.md.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,12 @@ from tests.cli.conftest import run_process, start, train_options, tttkit, wait_u
 from tests.faults import trials
 from tests.faults.conftest import LONGEST, assert_equal_runs, run_trial
 from tests.faults.disks import KilledAt, Touching
+from tests.training import train_values
 from tttkit.errors import PreemptedError
 from tttkit.health.status import read_status
 from tttkit.run.directory import RunDirectory
 from tttkit.run.signals import StopSignals
 from tttkit.train.resume import checkpoint
-from tttkit.train.start import train
 
 
 def start_run(values, path, log, **options):
@@ -39,7 +42,10 @@ def wait_for(log, text, process, seconds=60) -> None:
 
 
 def preempt_until_finished(values, path, tmp_path, generator, duration, count) -> int:
-    """SIGTERM at random times until `count` came through or the run ended; each is answered within 10 s by code 75."""
+    """Send SIGTERM at random times until `count` have stopped the run or it ended, and return how many did.
+
+    Each is answered within 10 s by exit code 75.
+    """
     num_stopped = 0
     for index in range(count):
         log = tmp_path / f"log_{path.name}_{index}"
@@ -61,7 +67,7 @@ def preempt_until_finished(values, path, tmp_path, generator, duration, count) -
         last = _last_step(log)
         run = RunDirectory(path)
         if last is not None:
-            assert checkpoint.states(run)[0][0] >= last, "the last step is in the state"
+            assert checkpoint.states(run)[0][0] >= last, "the last step is saved"
     return num_stopped
 
 
@@ -86,18 +92,18 @@ def _stop_at_random(values, reference, tmp_path, count: int) -> int:
     return stopped
 
 
-def test_d1_sigterm_at_random_times(values, reference, tmp_path):
+def test_4_sigterms_at_random_times_leave_the_same_bits(values, reference, tmp_path):
     _stop_at_random(values, reference, tmp_path, 4)
 
 
 @pytest.mark.faults
-def test_d1_40_sigterms(values, reference, tmp_path):
+def test_40_sigterms_at_random_times_leave_the_same_bits(values, reference, tmp_path):
     _stop_at_random(values, reference, tmp_path, 40)
 
 
 @pytest.mark.faults
-def test_d1_first_compile(tiny_values, tmp_path):
-    """The first compilation takes a minute; the signal does not wait for it."""
+def test_a_signal_during_the_first_compilation_is_answered_in_time(tiny_values, tmp_path):
+    """The first compilation takes a minute, and the process exits long before it ends."""
     values = tiny_values(train={"compile": True}, evaluation={"num_checkpoints": 0})
     process = start_run(values, tmp_path / "run", tmp_path / "log", grace=3.0)
     wait_for(tmp_path / "log", '"saved"', process)
@@ -111,20 +117,20 @@ def test_d1_first_compile(tiny_values, tmp_path):
 
 PLACES = {
     "start-up": (Touching("metadata.json"), 1),
-    "first state": (Touching("state"), 1),
+    "first checkpoint": (Touching("state"), 1),
     "evaluation": (Touching("checkpoint_001"), 3),
     "best model": (Touching("best_model"), 20),
     "save": (Touching("state/.tmp-step_5"), 4),
     "retention": (Touching("state/.tmp-step_", removing=True), 2),
     "final model": (Touching("final_model"), 5),
 }
-"""Where a signal comes: before which of which calls."""
+"""Places of a signal: before the n-th of the matching calls."""
 
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_d1_stops_in_the_middle_of_anything(values, reference, tmp_path, place, number):
-    """Half of what was begun is done, then the run stops, and goes on with equal bits."""
+def test_a_signal_at_any_place_stops_the_run(values, reference, tmp_path, place, number):
+    """The run stops with its work half done, and resumes with the same bits."""
     matches, count = PLACES[place]
     run, log = RunDirectory(tmp_path / "run"), tmp_path / "log"
     code = run_trial(trials.train, values, str(run.path), disk=KilledAt(count, matches, number), log=str(log))
@@ -137,8 +143,8 @@ def test_d1_stops_in_the_middle_of_anything(values, reference, tmp_path, place, 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_d1_the_last_step_is_saved_however_far_the_last_save_is(tiny_values, reference_of, tmp_path, number):
-    """While step 6 is logged: it stops at the next safe point, not at the next evaluation or save."""
+def test_the_last_step_is_saved_even_long_after_the_last_save(tiny_values, reference_of, tmp_path, number):
+    """A signal while step 6 is logged stops the run at the next safe point, not at the next evaluation or save."""
     values = tiny_values(train={"save_every": 1000})
     run, logging = RunDirectory(tmp_path / "run"), KilledAt(6, Touching("metrics.jsonl"), number)
     assert run_trial(trials.train, values, str(run.path), disk=logging, log=str(tmp_path / "log")) == 75
@@ -151,7 +157,7 @@ def test_d1_the_last_step_is_saved_however_far_the_last_save_is(tiny_values, ref
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_d1_an_evaluation_is_left_in_the_middle(values, tmp_path, number):
+def test_a_signal_interrupts_an_evaluation(values, tmp_path, number):
     run, shares = RunDirectory(tmp_path / "run"), []
     with StopSignals() as signals:
 
@@ -164,17 +170,17 @@ def test_d1_an_evaluation_is_left_in_the_middle(values, tmp_path, number):
                         time.sleep(0.001)
 
         with pytest.raises(PreemptedError, match=f"stopped by {number.name} at step"):
-            train(values, run.path, report=report, signals=signals)
+            train_values(values, run.path, report=report, signals=signals)
     assert 0 < shares[-1] < 1
     assert run.read_summaries() == []
     assert not run.best_model.exists()
-    assert train(values, run.path, report=lambda event: None).reason == "finished"
+    assert train_values(values, run.path).reason == "finished"
     assert len(run.read_summaries()) == 4
 
 
 @pytest.mark.faults
-def test_d1_a_command_that_is_just_starting(tiny_data, tmp_path, trained_here):
-    """From the first moment of the process on. Before Python heeds signals it leaves nothing behind."""
+def test_a_command_that_is_just_starting_leaves_nothing_or_resumes(tiny_data, tmp_path, trained_here):
+    """Signals come from the first moment of the process; before Python handles signals, nothing is left behind."""
     run, seen = RunDirectory(tmp_path / "run"), set()
     for index in range(12):
         with start(*train_options(tiny_data, run.path, "--max-steps", 40)) as process:
@@ -197,9 +203,9 @@ def trained_here(tiny_data, tmp_path) -> RunDirectory:
     return RunDirectory(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("place", ["first state", "evaluation", "save", "final model"])
+@pytest.mark.parametrize("place", ["first checkpoint", "evaluation", "save", "final model"])
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP])
-def test_d2_usr1_and_hup_change_no_bit(values, reference, tmp_path, place, number):
+def test_sigusr1_and_sighup_change_no_bit(values, reference, tmp_path, place, number):
     matches, count = PLACES[place]
     run = RunDirectory(tmp_path / "run")
     assert run_trial(trials.train, values, str(run.path), disk=KilledAt(count, matches, number)) == 0
@@ -208,8 +214,8 @@ def test_d2_usr1_and_hup_change_no_bit(values, reference, tmp_path, place, numbe
 
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
-def test_d2_the_second_signal_leaves_at_once(tmp_path, first, second):
-    """Also where the main thread never comes to a safe point."""
+def test_the_second_signal_exits_at_once(tmp_path, first, second):
+    """It does so even if the main thread never reaches a safe point."""
     process = trials.context.Process(target=trials.stuck, args=(1000.0, str(tmp_path / "ready")))
     process.start()
     while not (tmp_path / "ready").exists():
@@ -223,7 +229,7 @@ def test_d2_the_second_signal_leaves_at_once(tmp_path, first, second):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_d2_once_saves_and_twice_leaves(tiny_values, tmp_path, number):
+def test_one_signal_saves_and_two_exit(tiny_values, tmp_path, number):
     values = tiny_values(train={"max_steps": 1_000_000}, evaluation={"num_checkpoints": 0})
     process = start_run(values, tmp_path / "run", tmp_path / "log")
     wait_for(tmp_path / "log", '"step": 3', process)
@@ -236,7 +242,7 @@ def test_d2_once_saves_and_twice_leaves(tiny_values, tmp_path, number):
     (tmp_path / "log").unlink()
     process = start_run(values, tmp_path / "run", tmp_path / "log")
     wait_for(tmp_path / "log", '"event": "step"', process)
-    os.kill(process.pid, signal.SIGSTOP)  # both are there before the trainer can heed the first
+    os.kill(process.pid, signal.SIGSTOP)  # both signals arrive before the trainer can handle the first
     os.kill(process.pid, number)
     os.kill(process.pid, number if number == signal.SIGTERM else signal.SIGTERM)
     os.kill(process.pid, signal.SIGCONT)
@@ -244,7 +250,7 @@ def test_d2_once_saves_and_twice_leaves(tiny_values, tmp_path, number):
     assert process.exitcode in (75, 128 + signal.SIGTERM, 128 + signal.SIGINT)
 
 
-def test_d2_usr1_saves_and_goes_on_and_hup_is_nothing(tiny_values, tmp_path):
+def test_sigusr1_saves_once_and_sighup_is_ignored(tiny_values, tmp_path):
     values = tiny_values(train={"max_steps": 1_000_000, "save_every": 1_000_000}, evaluation={"num_checkpoints": 0})
     process = start_run(values, tmp_path / "run", tmp_path / "log")
     wait_for(tmp_path / "log", '"step": 2', process)
@@ -267,8 +273,8 @@ def test_d2_usr1_saves_and_goes_on_and_hup_is_nothing(tiny_values, tmp_path):
     assert process.exitcode == 75
 
 
-def test_d2_grace_period_ends_a_process_that_cannot_stop(tmp_path):
-    """A disk or a terminal that is held up holds neither the other nor the process up."""
+def test_the_grace_period_ends_a_process_that_cannot_stop(tmp_path):
+    """A blocked disk or terminal blocks neither the other one nor the exit of the process."""
     process = trials.context.Process(target=trials.stuck, args=(0.3, str(tmp_path / "ready")))
     process.start()
     while not (tmp_path / "ready").exists():
@@ -282,11 +288,13 @@ def test_d2_grace_period_ends_a_process_that_cannot_stop(tmp_path):
 
 
 @pytest.mark.faults
-def test_d2_who_cannot_stop_in_time_says_what_is_lost(tiny_data, tmp_path):
-    """As in `tttkit train --json | less`, whose reader does not read on: the trainer waits in the middle of a write."""
+def test_a_process_that_cannot_stop_in_time_reports_what_is_lost(tiny_data, tmp_path):
+    """As in `tttkit train --json | less` when less reads no further: the trainer blocks in a write."""
     run = tmp_path / "run"
     options = train_options(tiny_data, run, "--max-steps", 100_000, "--json", "--grace", 0.5)
-    with start(*options, env={"PYTHONUNBUFFERED": ""}) as process:  # unbuffered, a signal would cut the line short
+    with start(
+        *options, env={"PYTHONUNBUFFERED": ""}
+    ) as process:  # with unbuffered streams a signal would interrupt the line
         fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
         wait_until(lambda: "pipe_write" in Path(f"/proc/{process.pid}/wchan").read_text(), process)
         process.terminate()
