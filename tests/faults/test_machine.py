@@ -98,7 +98,7 @@ def test_a_directory_without_write_permission_is_an_error(tiny_data, reference, 
             "convert": ["convert", run / "best_model", closed / "converted", "--to", "official"],
         }[command]
         user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "HOME": "/nonexistent"}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "HOME": str(closed / "no-home")}
         done = subprocess.run(
             [*user, *COMMAND, *(str(argument) for argument in arguments)], env=environment, capture_output=True,
             text=True, timeout=60, cwd="/",

@@ -1,10 +1,12 @@
 """Promise: a signal stops a run within its grace period, its last step is saved, and it resumes with the same bits.
 
-If the last steps cannot be saved, the run and `status` say so. SIGTERM, SIGINT, SIGUSR1, and SIGHUP come at random times and at chosen places. See docs/reliability.md.
+If the last steps cannot be saved, the run and `status` say so. SIGTERM, SIGINT, SIGUSR1, and SIGHUP come at random
+times and at chosen places. See docs/reliability.md.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -23,7 +25,9 @@ from tests.training import train_values
 from tttkit.errors import PreemptedError
 from tttkit.health.status import read_status
 from tttkit.run.directory import RunDirectory
+from tttkit.run.saved import describe_saved, newest_saved_step
 from tttkit.run.signals import StopSignals
+from tttkit.storage import filesystem
 from tttkit.train.resume import checkpoint
 
 
@@ -152,6 +156,43 @@ def test_the_last_step_is_saved_even_long_after_the_last_save(tiny_values, refer
     assert step in (6, 7)
     assert f"error: stopped by {number.name} at step {step} of 12; state saved" in (tmp_path / "log").read_text()
     assert checkpoint.states(run)[0][0] == step
+    assert run_trial(trials.train, values, str(run.path)) == 0
+    assert_equal_runs(run, reference_of(values))
+
+
+class _FullAfterFirstSave:
+    """No training checkpoint but the first one fits; SIGTERM comes while step 6 is logged."""
+
+    def __call__(self):
+        class Disk(filesystem.FileSystem):
+            num_records = 0
+
+            def open_append(self, path):
+                if path.name == "metrics.jsonl":
+                    self.num_records += 1
+                    if self.num_records == 6:
+                        os.kill(os.getpid(), signal.SIGTERM)
+                return super().open_append(path)
+
+            def create(self, path):
+                if "state/.tmp-" in str(path) and ".tmp-step_0-" not in str(path):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+                return super().create(path)
+
+        return Disk()
+
+
+def test_status_tells_how_many_steps_of_a_stopped_run_are_lost(tiny_values, reference_of, tmp_path):
+    """The last save fails: the run stops at step 6 or 7, and only the training checkpoint of step 0 is there."""
+    values = tiny_values(train={"save_every": 1000})
+    run, log = RunDirectory(tmp_path / "run"), tmp_path / "log"
+    assert run_trial(trials.train, values, str(run.path), disk=_FullAfterFirstSave(), log=str(log)) == 75
+    step = run.read_metadata()["result"]["step"]
+    assert step in (6, 7)
+    status = read_status(run)
+    assert (status.state, status.step, status.saved_step) == ("preempted", step, 0)
+    assert status.reason == f"stopped by a signal at step {step}; {describe_saved(0, step)}"
+    assert f"{step} steps" in status.reason
     assert run_trial(trials.train, values, str(run.path)) == 0
     assert_equal_runs(run, reference_of(values))
 
@@ -292,14 +333,18 @@ def test_a_process_that_cannot_stop_in_time_reports_what_is_lost(tiny_data, tmp_
     """As in `tttkit train --json | less` when less reads no further: the trainer blocks in a write."""
     run = tmp_path / "run"
     options = train_options(tiny_data, run, "--max-steps", 100_000, "--json", "--grace", 0.5)
-    with start(
-        *options, env={"PYTHONUNBUFFERED": ""}
-    ) as process:  # with unbuffered streams a signal would interrupt the line
+    # With unbuffered streams a signal would interrupt the line.
+    with start(*options, env={"PYTHONUNBUFFERED": ""}) as process:
         fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+        while '"event": "step"' not in process.stdout.readline():
+            assert process.poll() is None
         wait_until(lambda: "pipe_write" in Path(f"/proc/{process.pid}/wchan").read_text(), process)
         process.terminate()
         assert process.wait(LONGEST) == 75
         said = process.stderr.read()
     assert "error: stopped by SIGTERM in the middle of something that did not end in 0.5 s; steps since" in said
     assert f"hint: go on with `tttkit resume {run}`" in said
-    assert read_status(RunDirectory(run)).state == "preempted"
+    status, stopped = read_status(RunDirectory(run)), RunDirectory(run).read_metadata()["result"]["step"]
+    assert status.state == "preempted"
+    assert status.saved_step == newest_saved_step(RunDirectory(run)) <= stopped
+    assert status.reason == f"stopped by a signal at step {stopped}; {describe_saved(status.saved_step, stopped)}"
