@@ -87,7 +87,8 @@ def test_exempt_files_still_need_their_exemption(name):
         "os.pwrite(descriptor, data, 0)", "os.open(path, os.O_WRONLY)", "os.open(path, os.O_RDONLY | os.O_CREAT)",
         'path.write_text("x")', "path.unlink()", "path.rename(other)", "path.replace(other)", "shutil.copy(a, b)",
         "shutil.rmtree(path)", "os.replace(a, b)", "numpy.savez(path)", "path.touch()", "save_file(path, {})",
-        "torch.save(model, path)", "os.mkdir(path)", "json.dump(value, file)", "os.makedirs(path)", "os.remove(path)", "figure.savefig(path)",
+        "torch.save(model, path)", "os.mkdir(path)", "json.dump(value, file)",
+        "os.makedirs(path)", "os.remove(path)", "figure.savefig(path)",
     ],
 )  # fmt: skip
 def test_a_violation_is_noticed(violation):
