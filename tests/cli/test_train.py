@@ -221,7 +221,7 @@ def test_a_terminal_that_cannot_or_shall_not_redraw(tiny_data, tmp_path, variabl
 
 @pytest.mark.parametrize("width", [40, 60, 120])
 def test_rows_fit_the_terminal(monkeypatch, width):
-    from tttkit_cli import train_live
+    from tttkit_cli.views import train_live
 
     monkeypatch.setattr(train_live.err, "width", width)
     rows = LiveRows()

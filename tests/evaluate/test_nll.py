@@ -8,13 +8,12 @@ import torch
 
 from tests.models.small import VOCAB_SIZE, random_ids, small_model
 from tttkit.evaluate import token_nll
-from tttkit.evaluate.nll import Context
 
-CONTEXTS: tuple[Context, ...] = ("full", "sw", "sw_aligned", "reset")
+CONTEXTS = ("full", "sw", "sw_aligned", "reset")
 W = 8
 
 
-def first_token_of_context(context: Context, position: int, window: int, mini_batch: int) -> int:
+def first_token_of_context(context: str, position: int, window: int, mini_batch: int) -> int:
     """Where the tokens that position sees begin, straight from the table of the evaluation protocol."""
     if context == "full":
         return 0
@@ -24,7 +23,7 @@ def first_token_of_context(context: Context, position: int, window: int, mini_ba
     return start if context == "sw" else -(-start // mini_batch) * mini_batch
 
 
-def nll_by_loop(model, tokens: torch.Tensor, context: Context, window: int) -> np.ndarray:
+def nll_by_loop(model, tokens: torch.Tensor, context: str, window: int) -> np.ndarray:
     """One forward pass per position, over exactly the tokens it may see."""
     nll = np.empty((tokens.shape[0], tokens.shape[1] - 1), dtype=np.float32)
     with torch.no_grad():

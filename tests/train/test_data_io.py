@@ -9,7 +9,7 @@ import signal
 
 import pytest
 
-from tests.train.test_feed import results, run_training
+from tests.train.batches.test_feed import results, run_training
 from tttkit.data import open_split
 from tttkit.errors import ShardError
 from tttkit.train.start import train

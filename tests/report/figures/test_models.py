@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.report.test_plots import evaluation_at, texts
+from tests.report.figures.test_position import evaluation_at, texts
 from tttkit.report.figures.models import plot_models
 
 

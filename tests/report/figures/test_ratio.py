@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.report.test_plots import texts
+from tests.report.figures.test_position import texts
 from tttkit.report.figures.ratio import _running_mean, plot_ratio_by_step
 
 

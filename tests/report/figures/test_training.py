@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.report.test_plots import texts
+from tests.report.figures.test_position import texts
 from tttkit.report.figures.style import Scales
 from tttkit.report.figures.training import plot_comparison, plot_training
 

@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from tests.report.test_plots import evaluation_at
+from tests.report.figures.test_position import evaluation_at
 from tttkit.errors import DataError, UsageError
 from tttkit.evaluate.checkpoint import write_checkpoint
 from tttkit.health.status import read_status

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.train.test_feed import CrashError, results, run_training
+from tests.train.batches.test_feed import CrashError, results, run_training
 from tttkit.config.layers import to_toml
 from tttkit.config.run import TrainConfig, build_config
 from tttkit.data import open_split

@@ -190,7 +190,7 @@ def test_decay_becomes_part_of_the_model(decay, share, learned):
         ({"train": {"initial_state": "contiguous"}, "model": {"architecture": "sw"}}, "is for ttt models, got sw"),
         ({"train": {"initial_state_decay": 0.5}}, "initial_state_decay needs train.initial_state contiguous"),
         ({"train": {"initial_state": "contiguous", "initial_state_decay": 1.5}}, "initial_state_decay"),
-        ({"train": {"carry": "lane"}}, "train.carry: "),
+        ({"train": {"carry": "lane"}}, "train.initial_state: "),
         ({"train": {"initial_state_from": 1.0}}, "initial_state_from"),
     ],
 )

@@ -90,7 +90,7 @@ def test_a_forked_child_begins_anew():
 
 @pytest.mark.parametrize("crash_at", [None, 5])
 def test_a_run_is_the_same_without_reading_ahead_and_leaves_no_thread(tiny_values, tmp_path, monkeypatch, crash_at):
-    from tests.train.test_feed import CrashError, results, run_training
+    from tests.train.batches.test_feed import CrashError, results, run_training
 
     if crash_at is not None:
         with pytest.raises(CrashError):
