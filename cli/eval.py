@@ -1,20 +1,25 @@
-"""`tttkit eval`: the full protocol on model directories, or on what a run has not evaluated yet."""
+"""`tttkit eval`: the full protocol on model directories, or on the evaluations that a run lacks."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 from rich.markup import escape
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
 from tttkit.errors import UsageError
-from tttkit.run.directory import RunDirectory, exclusive, find_run
+from tttkit.run.directory import exclusive, find_run
 from tttkit.storage.files import json_safe
-from tttkit_cli.console import err, print_json, print_table, room
-from tttkit_cli.eval_model import Request, evaluate
+from tttkit_cli.console import err, print_json, print_table, progress_bar, room
 from tttkit_cli.stopping import stoppable
 from tttkit_cli.views.tables import evaluation_table, models_table, ratios_table, slots_table, whole_split_table
+
+if TYPE_CHECKING:
+    from tttkit.evaluate.model_directory import EvaluatedModel, EvaluationRequest
+    from tttkit.results.curves import Curves
+    from tttkit.results.summary import Summary
 
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N (default: the GPU, if any).", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print the summaries as JSON.")]
@@ -30,50 +35,58 @@ def _eval() -> None:
 @eval_app.command("checkpoint")
 def checkpoint(
     paths: Annotated[
-        list[Path], typer.Argument(help="Model directories: ours, or in the official format.", metavar="PATH…")
+        list[Path], typer.Argument(help="Model directories, of tttkit or in the official format.", metavar="PATH…")
     ],
     data: Annotated[
-        Path | None, typer.Option(help="DATA directory (default: that of the run PATH is in).", show_default=False)
+        Path | None,
+        typer.Option(help="DATA directory (default: that of the run to which PATH belongs).", show_default=False),
     ] = None,
     split: Annotated[str, typer.Option(help="Split to evaluate on.")] = "validation",
     num_sequences: Annotated[
-        int | None, typer.Option(help="Sequences (default: all that the split holds).", min=1, show_default=False)
+        int | None, typer.Option(help="Number of sequences (default: all of the split).", min=1, show_default=False)
     ] = None,
     max_length: Annotated[
         int | None, typer.Option(help="Length T of a sequence (default: 20 x W).", min=2, show_default=False)
     ] = None,
     window: Annotated[
         int | None,
-        typer.Option(help="Window W (default: the one it was trained on, else 64).", min=1, show_default=False),
+        typer.Option(help="Window W (default: that of the training, else 64).", min=1, show_default=False),
     ] = None,
     sw_mode: Annotated[
-        str, typer.Option(help="Sliding window `exact` everywhere, or at the labelled `positions`.")
+        str,
+        typer.Option(
+            help="Compute the sliding window at all positions (`exact`) or only at the labelled ones (`positions`)."
+        ),
     ] = "exact",
     output: Annotated[
-        Path | None, typer.Option("--out", help="Where to write (default: beside PATH).", show_default=False)
+        Path | None, typer.Option("--out", help="Output directory (default: beside PATH).", show_default=False)
     ] = None,
     device: Device = None,
     json_output: Json = False,
 ) -> None:
-    """Evaluate weights in the contexts full, sw, sw_aligned and reset, with intervals; writes JSON and a plot.
+    """Evaluate models in every context, with intervals; writes JSON files and a plot.
 
-    Several models are set side by side too, in one table and one plot, `models.png`, in --out or beside the first.
+    Several models are also compared in one table and one plot, `models.png`, in --out or beside the first model.
 
     Examples: `tttkit eval checkpoint runs/quick/best_model` ·
     `tttkit eval checkpoint runs/ttt/best_model runs/sw/best_model runs/transformer/best_model --max-length 6400`
     """
-    done = []
+    from tttkit.evaluate.model_directory import EvaluationRequest
+
+    names, results = _names(paths), []
     with stoppable():
-        for name, path in zip(_names(paths), paths, strict=True):
-            request = Request(path, data, split, num_sequences, max_length, window, sw_mode, device)
+        for name, path in zip(names, paths, strict=True):
+            request = EvaluationRequest(
+                path=path, data=data, split=split, num_sequences=num_sequences, max_length=max_length, window=window,
+                sw_mode=sw_mode, device=device,
+            )  # fmt: skip
             beside = path.parent / f"eval_{path.name}"
             target = beside if output is None else output if len(paths) == 1 else output / name.replace("/", "-")
-            summary, written = evaluate(request, target)
-            done.append((name, summary, target))
-            _say_written(path, written)
-    if len(done) > 1:
-        err.print(f"wrote [path]{escape(str(_plot(done, output or paths[0].parent)))}[/]", soft_wrap=True)
-    _show(done, json_output=json_output)
+            results.append(_evaluate(request, target))
+    named = dict(zip(names, results, strict=True))
+    if len(results) > 1:
+        err.print(f"wrote [path]{escape(str(_plot_models(named, output or paths[0].parent)))}[/]", soft_wrap=True)
+    _show(named, json_output=json_output)
 
 
 @eval_app.command("run")
@@ -84,98 +97,81 @@ def run(
     device: Device = None,
     json_output: Json = False,
 ) -> None:
-    """Evaluate what is missing: best_model and final_model in full, checkpoints that kept weights but have no result.
+    """Evaluate best_model and final_model in full, and evaluations along the run that have weights but no results.
 
     Example: `tttkit eval run runs/quick`
     """
-    directory = find_run(path)
-    with exclusive(directory), stoppable():
-        jobs = _missing(directory, device)
-        if not jobs:
-            raise UsageError(
-                f"{directory.path} keeps no weights that could be evaluated",
-                hint="best_model appears with the first evaluation; --keep-weights keeps every checkpoint's",
-            )
-        done = []
-        for request, target in jobs:
-            summary, written = evaluate(request, target)
-            done.append((request.path.name, summary, target))
-            _say_written(request.path, written)
-        _add_to_list(directory)
-    _show(done, json_output=json_output)
-
-
-def _missing(run: RunDirectory, device: str | None) -> list[tuple[Request, Path]]:
-    """Checkpoints without a readable result, under the run's own protocol; then best and final model in full."""
     from tttkit.config.run import build_config
+    from tttkit.evaluate.run_evaluations import complete_summaries, missing_evaluations
     from tttkit.train.schedule import evaluation_steps
 
-    config = build_config(run.read_metadata().get("config", {}))
-    steps = evaluation_steps(config.train.max_steps, config.evaluation.num_checkpoints)
-    tokens = config.train.tokens_per_step
-    jobs = []
-    for index, directory in run.checkpoints().items():
-        whole = all((directory / name).exists() for name in ("summary.json", "chunk_eval.json"))
-        if (directory / "model").is_dir() and not whole and index < len(steps):
-            extra = {"checkpoint_idx": index, "step": steps[index], "training_loss": None,
-                     "tokens_seen": steps[index] * tokens}  # fmt: skip
-            request = Request(
-                directory / "model", None, "validation", None, None, config.train.window, "exact", device,
-                config.evaluation, extra,
-            )  # fmt: skip
-            jobs.append((request, directory))
-    for path in (run.best_model, run.final_model):
-        if path.is_dir():
-            request = Request(path, None, "validation", None, None, None, "exact", device)
-            jobs.append((request, run.path / f"eval_{path.name}"))
-    return jobs
+    directory = find_run(path)
+    with exclusive(directory), stoppable():
+        config = build_config(directory.read_metadata().get("config", {}))
+        steps = evaluation_steps(config.train.max_steps, config.evaluation.num_checkpoints)
+        requests = missing_evaluations(directory, config, steps, device)
+        if not requests:
+            raise UsageError(
+                f"{directory.path} has no weights to evaluate",
+                hint="best_model is written by the first evaluation; --keep-weights keeps those of every evaluation",
+            )
+        named = {
+            (target if request.path.name == "model" else request.path).name: _evaluate(request, target)
+            for request, target in requests
+        }
+        complete_summaries(directory)
+    _show(named, json_output=json_output)
 
 
-def _add_to_list(run: RunDirectory) -> None:
-    """Put summaries that all_summaries.json lacks into it."""
-    from tttkit.storage.files import read_json, write_json
+def _evaluate(request: EvaluationRequest, target: Path) -> EvaluatedModel:
+    """Evaluate one model with a progress bar, and say what was written."""
+    from tttkit.evaluate.model_directory import evaluate_model_directory
 
-    listed = {item.get("checkpoint_idx"): item for item in run.read_summaries()}
-    found = {index: read_json(path / "summary.json") for index, path in run.checkpoints().items()
-             if index not in listed and (path / "summary.json").exists()}  # fmt: skip
-    if found:
-        together = {**listed, **found}
-        write_json(run.summaries, [together[index] for index in sorted(together)])
-
-
-def _say_written(path: Path, written: list[Path]) -> None:
-    if not written:
-        err.print(f"[path]{escape(str(path))}[/]: evaluated before, same weights, data and protocol", soft_wrap=True)
-    for file in written:
+    with _EvaluationProgress(request.path) as progress:
+        result = evaluate_model_directory(request, target, progress=progress.update, draw=_draw)
+    for message in result.messages:
+        err.print(escape(message), soft_wrap=True)
+    if not result.written:
+        text = f"[path]{escape(str(request.path))}[/]: evaluated before, same weights, data and protocol"
+        err.print(text, soft_wrap=True)
+    for file in result.written:
         err.print(f"wrote [path]{escape(str(file))}[/]", soft_wrap=True)
+    return result
+
+
+def _draw(curves: Curves, directory: Path) -> Path:
+    from tttkit.report.figures.position import chunk_eval_name, plot_chunk_eval
+
+    return plot_chunk_eval(curves, directory / chunk_eval_name(curves))
 
 
 def _names(paths: list[Path]) -> list[str]:
-    """What models are called: their folder, with the one above it where two have the same. Raises UsageError."""
-    found = [path.absolute() for path in paths]
-    names = [path.name for path in found]
-    names = [
-        f"{path.parent.name}/{name}" if names.count(name) > 1 else name for path, name in zip(found, names, strict=True)
-    ]
+    """Names of the models: their folder, with its parent where two would have the same name. Raises UsageError."""
+    absolute = [path.absolute() for path in paths]
+    names = [path.name for path in absolute]
+    names = [f"{path.parent.name}/{path.name}" if names.count(path.name) > 1 else path.name for path in absolute]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise UsageError(f"two models are both called {twice}", hint="name each once, or evaluate them one by one")
+        raise UsageError(
+            f"two models are both called {twice}", hint="name each model once, or evaluate them one by one"
+        )
     return names
 
 
-def _plot(done: list[tuple[str, dict[str, Any], Path]], directory: Path) -> Path:
-    """All models in one figure."""
+def _plot_models(named: dict[str, EvaluatedModel], directory: Path) -> Path:
+    """Draw all models in one figure."""
     from tttkit.report.figures.models import MODELS_NAME, plot_models
-    from tttkit.storage.files import read_json
+    from tttkit.results.curves import CURVES_NAME, Curves
 
-    named = [(name, read_json(target / "chunk_eval.json")) for name, _, target in done]
-    return plot_models(named, directory / f"{MODELS_NAME}.png")
+    curves = [(name, Curves.read(result.directory / CURVES_NAME)) for name, result in named.items()]
+    return plot_models(curves, directory / f"{MODELS_NAME}.png")
 
 
-def _show(done: list[tuple[str, dict[str, Any], Path]], *, json_output: bool) -> None:
-    summaries = [summary for _, summary, _ in done]
+def _show(named: dict[str, EvaluatedModel], *, json_output: bool) -> None:
+    summaries = [result.summary for result in named.values()]
     if json_output:
-        print_json(json_safe(summaries[0] if len(summaries) == 1 else summaries))
+        values = [summary.to_dict() for summary in summaries]
+        print_json(json_safe(values[0] if len(values) == 1 else values))
         return
     for summary in summaries:
         print_table(evaluation_table(summary, width=room()))
@@ -183,20 +179,44 @@ def _show(done: list[tuple[str, dict[str, Any], Path]], *, json_output: bool) ->
         if slots is not None:
             print_table(slots)
     print_table(whole_split_table(summaries))
-    if len(done) > 1:
-        _show_side_by_side(done)
+    if len(named) > 1:
+        _show_side_by_side(named)
 
 
-def _show_side_by_side(done: list[tuple[str, dict[str, Any], Path]]) -> None:
+def _show_side_by_side(named: dict[str, EvaluatedModel]) -> None:
     from tttkit.analyze.models import differences, paired, side_by_side
 
-    named = [(name, summary) for name, summary, _ in done]
-    for name, summary in named[1:]:
-        other = differences(named[0][1], summary)
-        if other:
-            text = f"{name} cannot be compared with {named[0][0]}: {', '.join(other)} differ"
+    summaries: list[tuple[str, Summary]] = [(name, result.summary) for name, result in named.items()]
+    first, reference = summaries[0]
+    for name, summary in summaries[1:]:
+        different = differences(reference, summary)
+        if different:
+            text = f"{name} cannot be compared with {first}: {', '.join(different)} differ"
             err.print(f"[warning]{escape(text)}[/]", soft_wrap=True)
-    print_table(models_table(side_by_side(named)), num_keys=2)
-    rows = paired(named, [target for _, _, target in done])
+    print_table(models_table(side_by_side(summaries)), num_keys=2)
+    rows = paired(summaries, [result.directory for result in named.values()])
     if rows:
-        print_table(ratios_table(rows, named[0][0]), num_keys=2)
+        print_table(ratios_table(rows, first), num_keys=2)
+
+
+class _EvaluationProgress:
+    """A progress bar on a terminal from the first update on; nothing elsewhere."""
+
+    def __init__(self, path: Path) -> None:
+        self._progress = progress_bar(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+        self._task = self._progress.add_task(escape(f"evaluating {path}"), total=1.0)
+        self._is_started = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_started:
+            self._progress.stop()
+
+    def update(self, share: float) -> None:
+        """Show the share done."""
+        if not self._is_started:
+            self._progress.start()
+            self._is_started = True
+        self._progress.update(self._task, completed=share)

@@ -1,4 +1,4 @@
-"""`tttkit plot`: figures of a run, written beside it."""
+"""`tttkit plot`: draw the figures of a run, into the run by default."""
 
 from __future__ import annotations
 
@@ -30,24 +30,25 @@ def plot(
         typer.Option("--out", "--output", "-o", help="Directory to write to (default: RUN).", show_default=False),
     ] = None,
     formats: Annotated[
-        str, typer.Option("--format", help="png, svg, html (one page to send around), or several: png,svg.")
+        str, typer.Option("--format", help="png, svg, html (one self-contained page), or several: png,svg.")
     ] = "png",
-    log_x: Annotated[bool, typer.Option("--logx", help="Positions, steps and tokens on a logarithmic axis.")] = False,
-    log_y: Annotated[bool, typer.Option("--logy/--no-logy", help="Loss and perplexity on a logarithmic axis.")] = True,
+    log_x: Annotated[bool, typer.Option("--logx", help="Use a logarithmic axis for positions, steps and tokens.")] = False,
+    log_y: Annotated[bool, typer.Option("--logy/--no-logy", help="Use a logarithmic axis for loss and perplexity.")] = True,
     smooth: Annotated[
         float | None,
         typer.Option(
-            help="Logged steps that the smoothed loss looks back over (default: 1 in 50).", min=1, show_default=False
+            help="Number of logged steps in the smoothed loss (default: 2 % of the run).", min=1, show_default=False
         ),
     ] = None,
-    show: Annotated[bool, typer.Option("--open", help="Open what was drawn with the desktop's viewer.")] = False,
+    show: Annotated[bool, typer.Option("--open", help="Open the files with the default viewer.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the files written as JSON.")] = False,
 ) -> None:
-    """Draw the evolution of length generalization, the ratio SW/full, the training loss and the inner loss of a run.
+    """Draw the figures of a run: length generalization over training, SW/full ratios, training loss and inner loss.
 
-    Several runs are drawn each, and side by side on the token axis in `comparison`, in -o or the folder of the first.
+    Several runs are drawn one by one and then side by side on the token axis, as `comparison` in -o or in the folder of
+    the first run.
 
-    As html it is report.html, one file without network: criteria, interactive curves, tables, configuration.
+    The format html writes report.html, one file that needs no network: findings, criteria, curves, tables, settings.
 
     Examples: `tttkit plot runs/quick --format png,svg` · `tttkit plot runs/a runs/b -o figures` ·
     `tttkit plot runs/quick --format html --open`
@@ -70,8 +71,9 @@ def plot(
 
 
 def _draw(directories: list[RunDirectory], output: Path | None, kinds: list[str], scales: Scales) -> list[Path]:
-    """Everything asked for; returns the files written."""
+    """Draw everything in all kinds; return the files written."""
     from tttkit.report.figures.draw import draw_comparison, draw_run
+    from tttkit.report.page.html import write_page
 
     drawn = [kind for kind in kinds if kind != _PAGE]
     written = []
@@ -79,17 +81,7 @@ def _draw(directories: list[RunDirectory], output: Path | None, kinds: list[str]
         target = run.path if output is None else output if len(directories) == 1 else output / run.path.name
         written += draw_run(run, target, drawn, scales) if drawn else []
         if _PAGE in kinds:
-            written.append(_page(run, target, [other for other in directories if other != run]))
+            written.append(write_page(run, target, [other for other in directories if other != run]))
     if len(directories) > 1 and drawn:
         written += draw_comparison(directories, output or directories[0].path.parent, drawn, scales)
     return written
-
-
-def _page(run: RunDirectory, target: Path, against: list[RunDirectory]) -> Path:
-    """report.html, with the curves of the other runs in it."""
-    from tttkit.analyze.findings import find
-    from tttkit.report.page.html import REPORT_NAME, write_html
-
-    target.mkdir(parents=True, exist_ok=True)
-    statements = [f"{item.topic}: {item.statement}" for item in find(run).items]
-    return write_html(run, target / REPORT_NAME, findings=statements, against=against)

@@ -18,7 +18,7 @@ FOUNDATION = {
     "errors": set(),
     "storage": {"errors"},
     "config": {"errors"},
-    "run": {"errors", "storage"},
+    "run": {"errors", "storage", "results"},
     "device": {"errors", "run"},
     "results": {"errors", "storage"},
 }

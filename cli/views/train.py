@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rich.markup import escape
 
+from tttkit.results.summary import Summary
 from tttkit.run.directory import RunDirectory
 from tttkit.storage.files import json_safe
 from tttkit_cli.console import err, out, print_json, print_rows, print_table, room
@@ -133,7 +134,7 @@ class TrainView:
         summary = event["summary"]
         self._say(evaluation_line(event) if self._rows else evaluation_fields(event))
         if not self.quiet and (self.json_events or not event["is_last"]):  # the last one is the result: `finished`
-            print_table(evaluation_table(summary, width=room(err)), err)
+            print_table(evaluation_table(Summary(summary), width=room(err)), err)
         if self._rows:
             self._rows.at_step(summary["step"])
 

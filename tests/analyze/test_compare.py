@@ -71,10 +71,10 @@ def test_sequences_of_other_places_are_not_paired(make_run):
     runs = [make_run([0, 100], level(0.2), name=name) for name in ("a", "b")]
     places = 1281 * np.arange(64)
     for run in runs:
-        for item in run.checkpoints:
+        for item in run.evaluations:
             move(item, places)
     assert {row["run"] for row in compare(runs).paired} == {"a", "b"}
-    move(runs[1].checkpoints[1], places + 1281)
+    move(runs[1].evaluations[1], places + 1281)
     assert {row["run"] for row in compare(runs).paired} == {"a"}
     found = crossover_step(runs[1])
     assert (found.verdict, "different sequences" in found.statement) == ("unknown", True)
@@ -105,7 +105,7 @@ def test_seeds_give_a_band(make_run):
     (row,) = compare(runs).seeds
     assert (row["seeds"], row["runs"]) == (3, "s1, s2, s3")
     value, low, high = (float(part.strip("[],")) for part in row["full 20xW"].replace(",", "").split())
-    logs = np.log([run.checkpoints[-1].perplexity("full", 20) for run in runs])
+    logs = np.log([run.evaluations[-1].summary.perplexity("full", 20) for run in runs])
     reach = 4.3027 * logs.std(ddof=1) / np.sqrt(3)  # Student's t of two degrees of freedom
     expected = np.exp([logs.mean(), logs.mean() - reach, logs.mean() + reach])
     assert [value, low, high] == pytest.approx(expected, abs=0.01)

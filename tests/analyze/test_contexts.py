@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tttkit.analyze import contexts, training
-from tttkit.analyze.contest import Contest, judge
 from tttkit.analyze.intervals import bootstrap
+from tttkit.analyze.winner import PairedRatio, name_winner
 
 STEPS = [0, 500, 1000, 1500, 2000]
 
@@ -55,9 +55,9 @@ def test_the_best_of_the_windowed_contexts_is_named(make_run):
 @pytest.mark.parametrize(("high", "winner"), [(0.97, "reset"), (0.99, "none"), (1.01, "none")])
 def test_the_best_of_several_must_be_below_1_by_a_wider_interval(high, winner):
     """0.9 and 0.97 are 0.075 nats apart: 1.27 times that is 0.095, less than the 0.105 to 1. To 0.99 it is 0.121."""
-    found = Contest(context="reset", ratio=0.9, low=0.8, high=high, document_low=None, document_high=None,
+    ratio = PairedRatio(context="reset", ratio=0.9, low=0.8, high=high, document_low=None, document_high=None,
                     num_documents=3)  # fmt: skip
-    assert judge([found]) == winner
+    assert name_winner([ratio]) == winner
 
 
 def test_of_equal_contexts_the_cheaper_is_named(make_run):
@@ -165,7 +165,7 @@ def test_the_gap_and_its_trend(make_run):
 
 def test_without_nll_by_sequence_no_winner_is_named(make_run):
     record = make_run([0, 100], planted(lambda *_: 0.5))
-    for item in record.checkpoints:
+    for item in record.evaluations:
         (item.directory / "chunk_nll.safetensors").unlink()
     for finding in (contexts.winners(record), contexts.policy(record), training.crossover_step(record)):
         assert finding.verdict == "unknown"
@@ -178,7 +178,7 @@ def test_without_nll_by_sequence_the_intervals_of_the_summary_decide(make_run):
     kept = {f"reset_ratio_{which}_{end}_at_20xW": value for which, pair in bounds.items()
             for end, value in zip(("low", "high"), pair, strict=True)}  # fmt: skip
     record = make_run([100], planted(lambda *_: 0.0), num_documents=12, reset_ratio_at_20xW=0.75, **kept)
-    (record.checkpoints[0].directory / "chunk_nll.safetensors").unlink()
+    (record.evaluations[0].directory / "chunk_nll.safetensors").unlink()
     found = contexts.winners(record)
     assert found.verdict == "20xW reset"
     assert by_position(found)["10 x W"] == "unknown"

@@ -9,10 +9,11 @@ import pytest
 
 from tttkit.analyze.convergence import convergence, early_stopping, plateau_start, stop_index, training_loss
 from tttkit.analyze.learning_rate import learning_rate
-from tttkit.analyze.record import Checkpoint, Record, load
+from tttkit.analyze.record import Record, RecordedEvaluation, load
 from tttkit.analyze.transitions import SIGNIFICANCE, strongest_kink, transitions
 from tttkit.analyze.trend import fit_slope, t_quantile
 from tttkit.config.run import EarlyStoppingConfig
+from tttkit.results.summary import Summary
 from tttkit.run.directory import find_run
 from tttkit.train.early_stopping import EarlyStopping
 
@@ -171,8 +172,10 @@ def test_quantiles_of_student():
 
 def bare_record(values, *, losses=(), name="selection_ppl"):
     """A run without files: a validation figure every 100 steps, losses with a warm-up and a cosine every 10."""
-    checkpoints = tuple(
-        Checkpoint(step=100 * index, tokens=204_800 * index, summary={name: value}, directory=Path("none"))
+    evaluations = tuple(
+        RecordedEvaluation(
+            summary=Summary({"step": 100 * index, "tokens_seen": 204_800 * index, name: value}), directory=Path("none")
+        )
         for index, value in enumerate(values)
     )
     metrics = [
@@ -181,7 +184,7 @@ def bare_record(values, *, losses=(), name="selection_ppl"):
     ]
     return Record(
         name="bare", path=Path("none"), is_legacy=False, model="ttt-linear", window=64, metadata={},
-        checkpoints=checkpoints, metrics=metrics, unknown=(),
+        evaluations=evaluations, metrics=metrics, unknown=(),
     )  # fmt: skip
 
 
@@ -236,8 +239,8 @@ def test_the_earlier_runs_stop_where_a_replay_of_fifty_checkpoints_says(shared):
         ("length_gen_study_w64_500ckpt_no_sp", "ttt_ppl_at_1xW", 88_000),
         ("length_gen_study_w64_500ckpt", "ttt_ppl_mean", 24_000),
     ):
-        chosen = load(find_run(root / name)).checkpoints[::10]
-        values = np.array([item.summary[key] for item in chosen])
+        chosen = load(find_run(root / name)).evaluations[::10]
+        values = np.array([item.summary.value(key) for item in chosen])
         stop = stop_index(values, np.linspace(0, 1, 51), delta=0.01, relative=False, least=0.0, patience=10)
         assert chosen[stop].step == expected
 

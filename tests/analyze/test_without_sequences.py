@@ -7,33 +7,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tttkit.analyze.record import Checkpoint, Record
+from tttkit.analyze.record import Record, RecordedEvaluation
 from tttkit.analyze.training import crossover_step, generalisation_gap
+from tttkit.results.summary import Summary
 
 LABELS = (1, 2, 5, 10, 20)
 COUNT = 501
 
 
 def record(full, windowed=None):
-    """A run from log perplexities, (checkpoints, labels) each; what is not known is NaN."""
-    checkpoints = []
+    """A run from log perplexities, (evaluations, labels) each; what is not known is NaN."""
+    evaluations = []
     for index, row in enumerate(full):
-        summary = {}
+        summary = {"step": 200 * index, "tokens_seen": 204_800 * index}
         for column, multiple in enumerate(LABELS):
             for name, values in (("ttt", row), ("sw", full[index] if windowed is None else windowed[index])):
                 value = float(np.exp(values[column]))
                 summary[f"{name}_ppl_at_{multiple}xW"] = None if np.isnan(value) else value
-        checkpoints.append(
-            Checkpoint(step=200 * index, tokens=204_800 * index, summary=summary, directory=Path("none"))
-        )
+        evaluations.append(RecordedEvaluation(summary=Summary(summary), directory=Path("none")))
     return Record(
         name="bare", path=Path("none"), is_legacy=True, model=None, window=64, metadata={},
-        checkpoints=tuple(checkpoints), metrics=[], unknown=(),
+        evaluations=tuple(evaluations), metrics=[], unknown=(),
     )  # fmt: skip
 
 
 def noise(generator, count=COUNT, correlation=0.4):
-    """Noise of each label, (checkpoints, labels), whose neighbours along training depend on each other."""
+    """Noise of each label, (evaluations, labels), whose neighbours along training depend on each other."""
     own = generator.normal(0, 0.05, (count, len(LABELS)))
     for index in range(1, count):
         own[index] += correlation * own[index - 1]
@@ -70,14 +69,14 @@ def test_a_planted_change_is_found_by_scatter(effect, verdict, where):
 
 
 def test_labels_of_which_little_is_known_are_left_out():
-    """Nulls and zeros, as result files have them; at too few checkpoints a label tells nothing."""
+    """Nulls and zeros, as result files have them; at too few evaluations a label tells nothing."""
     full = noise(np.random.default_rng(6)) + 4
     full[:, 1] = np.nan  # 2 x W: never
-    full[:-99, 2] = np.nan  # 5 x W: at 99 checkpoints, one less than 20 blocks of 5 need
+    full[:-99, 2] = np.nan  # 5 x W: at 99 evaluations, one less than 20 blocks of 5 need
     full[:-100, 3] = np.nan  # 10 x W: at 100, the last fifth of the run
     found = crossover_step(record(full, full + 0.1))
     assert [row["position"] for row in found.rows] == ["10 x W", "20 x W"]
-    assert "501 checkpoints" in found.evidence
+    assert "501 evaluations" in found.evidence
     full[:-99] = np.nan
     assert crossover_step(record(full, full + 0.1)).verdict == "unknown"
 

@@ -37,7 +37,7 @@ def test_equal_weights_of_two_models_are_evaluated_once(copy, monkeypatch):
     shutil.rmtree(copy / "final_model")
     shutil.copytree(copy / "best_model", copy / "final_model")
     first = tttkit("eval", "checkpoint", copy / "best_model", *SMALL)
-    monkeypatch.setattr("tttkit.evaluate.checkpoint.evaluate_model", None)  # whoever measures again fails
+    monkeypatch.setattr("tttkit.evaluate.model_directory.evaluate_model", None)  # whoever measures again fails
     second = tttkit("eval", "checkpoint", copy / "final_model", *SMALL)
     assert (first.code, second.code) == (0, 0)
     assert "final_model has the weights of an earlier evaluation" in second.err
@@ -78,9 +78,9 @@ def test_weights_that_are_not_finite_are_told_not_measured(copy):
 
 
 def test_a_killed_evaluation_goes_on_with_the_blocks_it_finished(copy, monkeypatch):
-    from tttkit.evaluate import checkpoint
+    from tttkit.evaluate import measure
 
-    calls, compute = [], checkpoint.token_nll
+    calls, compute = [], measure.token_nll
 
     def dies_in_sw(model, tokens, context="full", **options):
         calls.append(context)
@@ -88,7 +88,7 @@ def test_a_killed_evaluation_goes_on_with_the_blocks_it_finished(copy, monkeypat
             raise KeyboardInterrupt
         return compute(model, tokens, context, **options)
 
-    monkeypatch.setattr(checkpoint, "token_nll", dies_in_sw)
+    monkeypatch.setattr(measure, "token_nll", dies_in_sw)
     assert tttkit("eval", "checkpoint", copy / "best_model", *SMALL).code == 130
     assert not (copy / "eval_best_model" / "summary.json").exists()
     calls.append("again")
@@ -98,16 +98,16 @@ def test_a_killed_evaluation_goes_on_with_the_blocks_it_finished(copy, monkeypat
 
 
 def test_a_damaged_block_is_computed_again(copy, monkeypatch):
-    from tttkit.evaluate import blocks, checkpoint
+    from tttkit.evaluate import blocks, measure
 
-    compute = checkpoint.token_nll
+    compute = measure.token_nll
 
     def dies_in_sw_aligned(model, tokens, context="full", **options):
         if context == "sw_aligned":
             raise KeyboardInterrupt
         return compute(model, tokens, context, **options)
 
-    monkeypatch.setattr(checkpoint, "token_nll", dies_in_sw_aligned)
+    monkeypatch.setattr(measure, "token_nll", dies_in_sw_aligned)
     assert tttkit("eval", "checkpoint", copy / "best_model", *SMALL).code == 130
     monkeypatch.undo()
     (whole,) = copy.glob("eval_best_model/.nll-*/full-*.safetensors")
@@ -136,7 +136,7 @@ def test_several_models_in_one_table_and_one_plot(copy, finished):
     assert f"{summary['reset_ppl_at_5xW']:,.2f}" in row
     assert f"{summary['reset_ppl_corpus']:,.2f}" in row
     assert "ratio to the full context of best_model, paired by sequence" in joint
-    assert "NLL by slot of 8 beyond W less sw, nats" in answer.out
+    assert "NLL by slot of 8 beyond W minus sw, nats" in answer.out
 
 
 def test_models_of_one_name_are_told_apart_and_kept_apart(copy, finished, tmp_path):

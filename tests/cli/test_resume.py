@@ -88,7 +88,7 @@ def test_doctor_finds_and_mends(finished, tmp_path):
     with run.metrics.open("a") as file:
         file.write('{"step": 7, "lo')
     summaries = run.read_summaries()
-    run.summaries.write_text(json.dumps(summaries[:-1]))
+    run.summaries.write_text(json.dumps([summary.to_dict() for summary in summaries[:-1]]))
     found = tttkit("doctor", run.path)
     assert found.code == 65
     shown_parts = (

@@ -46,12 +46,12 @@ def test_a_finished_run(finished_run):
     assert (status.state, status.reason) == ("finished", "all steps done at step 12")
     assert (status.step, status.max_steps, status.tokens_seen) == (12, 12, 12 * 4 * 16)
     assert (status.num_evaluations, status.num_evaluations_planned) == (4, 4)
-    best = min(summaries, key=lambda summary: summary["selection_ppl"])
-    assert (status.best_selection_ppl, status.best_step) == (best["selection_ppl"], best["step"])
+    best = min(summaries, key=lambda summary: summary.selection_ppl)
+    assert (status.best_selection_ppl, status.best_step) == (best.selection_ppl, best.step)
     assert status.loss == metrics[-1]["loss"]
     assert status.losses == [record["loss"] for record in metrics]
     assert (status.model, status.patience, status.eta_seconds) == ("ttt-linear", 10, None)
-    assert status.latest == summaries[-1]
+    assert status.latest == summaries[-1].to_dict()
     assert status.log == finished_run.training_log.read_text().splitlines()[-3:]
     assert status.next_command == f"tttkit plot {finished_run.path}"
     assert json.loads(json.dumps(status.to_dict(), allow_nan=False))["schema_version"] == 1
@@ -218,8 +218,9 @@ def test_the_surroundings_of_a_run(finished_run):
     assert status.gpus == []
     last = finished_run.read_summaries()[-1]
     assert status.advantage["label"] == "5xW"
-    assert (status.advantage["ratio"], status.advantage["full_ppl"]) == (last["ratio_at_5xW"], last["ttt_ppl_at_5xW"])
-    assert status.selection_ppls == [item["selection_ppl"] for item in finished_run.read_summaries()]
+    assert status.advantage["ratio"] == last.ratio("sw", 5).value
+    assert status.advantage["full_ppl"] == last.perplexity("full", 5)
+    assert status.selection_ppls == [item.selection_ppl for item in finished_run.read_summaries()]
     shutil.rmtree(finished_run.states)
     assert read_status(finished_run).saved_step is None
 

@@ -71,10 +71,10 @@ def test_run_directory_holds_what_the_design_names(whole_run, tiny_data):
     assert metadata["config"]["model"]["vocab_size"] == 300
     assert [segment["reason"] for segment in metadata["segments"]] == ["finished"]
     summaries = run.read_summaries()
-    assert [item["step"] for item in summaries] == [0, 4, 8, 12]
-    assert summaries[0]["training_loss"] is None
-    assert summaries[-1]["tokens_seen"] == 12 * 4 * 16
-    assert summaries[-1]["selection_ppl"] < summaries[0]["selection_ppl"]
+    assert [item.step for item in summaries] == [0, 4, 8, 12]
+    assert summaries[0].value("training_loss") is None
+    assert summaries[-1].tokens == 12 * 4 * 16
+    assert summaries[-1].selection_ppl < summaries[0].selection_ppl
 
 
 def test_two_runs_are_equal_to_the_bit(whole_run, tiny_values, tmp_path):
@@ -131,7 +131,7 @@ def test_killed_and_preempted_run_equals_one_that_never_stopped(whole_run, tiny_
     assert _weights(run) == _weights(reference)
     assert _weights(run, "best_model") == _weights(reference, "best_model")
     for left, right in zip(run.read_summaries(), reference.read_summaries(), strict=True):
-        assert {**left, "eval_seconds": 0} == {**right, "eval_seconds": 0}
+        assert left.replace(eval_seconds=0) == right.replace(eval_seconds=0)
     segments = run.read_metadata()["segments"]
     assert [segment["reason"] for segment in segments] == ["crashed", "preempted", "finished"]
     assert segments[1]["resume_verified"] is True

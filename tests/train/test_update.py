@@ -69,7 +69,7 @@ def test_reading_late_changes_nothing_but_when(tiny_values, tmp_path, monkeypatc
     assert weights[0] == weights[1]
     assert sum(reads) == 20
     assert max(reads) >= 3, "several updates were read together"
-    summaries = [[item["training_loss"] for item in run.read_summaries()] for run in (at_once, late)]
+    summaries = [[item.value("training_loss") for item in run.read_summaries()] for run in (at_once, late)]
     assert summaries[0] == summaries[1]
 
 

@@ -1,4 +1,4 @@
-"""Several runs side by side, on tokens: what differs, which numbers may be compared, and how surely they differ."""
+"""Several runs side by side at equal tokens: what differs, which numbers may be compared, and with what certainty."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from typing import Any
 
 import numpy as np
 
-from tttkit.analyze.contest import WINDOWED
 from tttkit.analyze.paired import Pairs, pair, ratio_rows, verdict_rows
-from tttkit.analyze.record import Checkpoint, Record, number
+from tttkit.analyze.record import Record, RecordedEvaluation
 from tttkit.analyze.trend import t_quantile
+from tttkit.analyze.winner import best_context
 from tttkit.errors import UsageError
+from tttkit.results.contexts import windowed_contexts
 
 _PROTOCOL = {
-    "data_fingerprint": ("all perplexities", "text or tokenizer differ"),
+    "data_fingerprint": ("all perplexities", "the text or the tokenizer differs"),
     "aggregate": ("perplexities at m x W", "one is a corpus perplexity, the other a median over sequences"),
-    "chunk_size": ("perplexities at m x W and selection_ppl", "they average over other positions"),
-    "chunk_stride": ("perplexities at m x W", "the chunk that stands for m x W is another"),
-    "eval_max_length": ("paired intervals", "the sequences are cut elsewhere"),
-    "selection_windows": ("selection_ppl", "it rests on other windows"),
+    "chunk_size": ("perplexities at m x W and selection_ppl", "they average over different positions"),
+    "chunk_stride": ("perplexities at m x W", "a different chunk stands for m x W"),
+    "eval_max_length": ("paired intervals", "the sequences are cut at different places"),
+    "selection_windows": ("selection_ppl", "it is computed from different windows"),
     "num_sequences": ("paired intervals", "the sequences are not the same"),
     "sequence_choice": ("paired intervals", "the sequences are not the same"),
-    "training_window": ("paired intervals and selection_ppl", "m x W is another position"),
+    "training_window": ("paired intervals and selection_ppl", "m x W is a different position"),
 }
-"""Key of summary.json to the numbers that a difference makes incomparable, and why."""
+"""Which numbers a difference in a key of summary.json makes incomparable, and why."""
 _LEGACY_KEYS = {
     "training_window": "train.window", "max_train_steps": "train.max_steps", "seed": "train.seed",
     "per_device_train_batch_size": "train.batch_size", "gradient_accumulation_steps": "train.grad_accumulation",
@@ -35,27 +36,29 @@ _LEGACY_KEYS = {
 }  # fmt: skip
 _REFUSED = "refused"
 _SAME_TOKENS = 0.05
-"""Two evaluations whose tokens differ by no larger share count as being at equal tokens."""
-NO_EQUAL_TOKENS = "Equal tokens: no evaluations of all runs lie within 5 % of the same tokens, or a run recorded none."
+"""Largest share by which the tokens of two evaluations may differ to count as equal."""
+NO_EQUAL_TOKENS = (
+    "Equal tokens: the runs have no evaluations within 5 % of the same tokens, or a run did not record its tokens."
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Tables of the comparison; rows are plain values."""
+    """Tables of the comparison, whose rows are plain values."""
 
     runs: tuple[str, ...]
     config_differences: tuple[dict[str, Any], ...]
     protocol_differences: tuple[dict[str, Any], ...]
-    """What differs in the protocol, which numbers that refuses, and why."""
+    """What differs in the protocol, which numbers are refused for it, and why."""
     equal_tokens: tuple[dict[str, Any], ...]
-    """Every run at the most tokens at which all were evaluated; empty where there are none or tokens are unknown."""
+    """Every run at the largest number of tokens at which all were evaluated; empty where there is no such number."""
     end: tuple[dict[str, Any], ...]
     paired: tuple[dict[str, Any], ...]
-    """Every context of every run against the first run's full context: at equal tokens where they are known."""
+    """Every context of every run compared with the first run's full context, at equal tokens where they are known."""
     verdicts: tuple[dict[str, Any], ...]
     """Whether the first run's full context is better than every context of each further run, at each label."""
     seeds: tuple[dict[str, Any], ...]
-    """Runs that differ in their seed only: mean and 95 % band of each figure."""
+    """Runs that differ only in their seed: mean and 95 % interval of each figure."""
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, for JSON."""
@@ -63,17 +66,18 @@ class Comparison:
 
 
 def compare(records: list[Record]) -> Comparison:
-    """Compare at least two runs, the first as the reference. Raises UsageError for fewer."""
+    """Compare at least two runs; the first is the reference. Raises UsageError for fewer."""
     if len(records) < 2:
         raise UsageError("at least two runs are needed for a comparison", hint="`tttkit compare RUN RUN…`")
     names = _names(records)
     protocol = _protocol_differences(records, names)
     refused = {row["setting"] for row in protocol}
-    last = [record.checkpoints[-1] for record in records]
+    last = [record.evaluations[-1] for record in records]
     equal = _at_equal_tokens(records)
     pairs = _pairs(records, names, equal or last, refused)
+    labels = _labels(last)
     tables = [
-        tuple(_row(*item, refused) for item in zip(names, records, chosen, strict=True))
+        tuple(_row(*item, labels, refused) for item in zip(names, records, chosen, strict=True))
         for chosen in (equal, last)
         if chosen
     ]
@@ -89,14 +93,19 @@ def compare(records: list[Record]) -> Comparison:
     )
 
 
+def _labels(evaluations: list[RecordedEvaluation]) -> list[int]:
+    """Labels m at which any of the evaluations has a perplexity."""
+    return sorted({multiple for item in evaluations for multiple in item.summary.labels()})
+
+
 def _names(records: list[Record]) -> tuple[str, ...]:
-    """Names of the runs, by their path where two are called the same."""
+    """Names of the runs; their paths where two have the same name."""
     names = [record.name for record in records]
     return tuple(str(record.path) if names.count(record.name) > 1 else record.name for record in records)
 
 
 def _settings(record: Record) -> dict[str, Any]:
-    """The configuration under dotted keys."""
+    """The configuration as dotted keys."""
     if not record.config:
         return {ours: record.metadata[theirs] for theirs, ours in _LEGACY_KEYS.items() if theirs in record.metadata}
     return {
@@ -120,7 +129,7 @@ def _config_differences(records: list[Record], names: tuple[str, ...]) -> tuple[
 def _protocol_differences(records: list[Record], names: tuple[str, ...]) -> tuple[dict[str, Any], ...]:
     rows = []
     for key, (numbers, reason) in _PROTOCOL.items():
-        values = [record.checkpoints[-1].summary.get(key) for record in records]
+        values = [record.evaluations[-1].summary.get(key) for record in records]
         if len(set(values)) > 1:
             shown = [_short(value) for value in values]
             rows.append({"setting": key, **dict(zip(names, shown, strict=True)), "refused": numbers, "because": reason})
@@ -131,45 +140,54 @@ def _short(value: Any) -> Any:
     return "not recorded" if value is None else value[:12] if isinstance(value, str) else value
 
 
-def _at_equal_tokens(records: list[Record]) -> list[Checkpoint]:
-    """Of every run the evaluation at the most tokens at which all have one, step 0 apart; none where there is none."""
+def _at_equal_tokens(records: list[Record]) -> list[RecordedEvaluation]:
+    """The evaluation of every run at the largest number of tokens at which all have one after step 0; empty if none."""
     if any(record.axis != "tokens" for record in records):
         return []
-    for reference in sorted(records[0].checkpoints, key=lambda item: -(item.tokens or 0)):
+    for reference in sorted(records[0].evaluations, key=lambda item: -(item.tokens or 0)):
         wanted = reference.tokens or 0
-        nearest = [min(record.checkpoints, key=lambda item: abs((item.tokens or 0) - wanted)) for record in records[1:]]
+        nearest = [min(record.evaluations, key=lambda item: abs((item.tokens or 0) - wanted)) for record in records[1:]]
         if wanted and all(abs((item.tokens or 0) - wanted) <= _SAME_TOKENS * wanted for item in nearest):
             return [reference, *nearest]
     return []
 
 
-def _row(name: str, record: Record, checkpoint: Checkpoint, refused: set[str]) -> dict[str, Any]:
-    """Figures of one checkpoint; those that the protocols do not allow to compare say so."""
+def _row(
+    name: str, record: Record, evaluation: RecordedEvaluation, labels: list[int], refused: set[str]
+) -> dict[str, Any]:
+    """Figures of one evaluation; those that the protocols do not allow to compare say so."""
     no_labels = bool(refused & {"data_fingerprint", "aggregate", "chunk_size", "chunk_stride"})
     no_selection = bool(refused & {"data_fingerprint", "chunk_size", "training_window", "selection_windows"})
-    selection = number(checkpoint.summary.get("selection_ppl"))
+    summary = evaluation.summary
     row: dict[str, Any] = {
-        "run": name, "model": record.model, "W": record.window, "step": checkpoint.step, "tokens": checkpoint.tokens,
-        "selection_ppl": _REFUSED if no_selection and selection is not None else selection,
+        "run": name, "model": record.model, "W": record.window, "step": evaluation.step, "tokens": evaluation.tokens,
+        "selection_ppl": _allowed(summary.selection_ppl, no_selection),
     }  # fmt: skip
-    for multiple in (1, 2, 5, 10, 20):
-        values = {context: checkpoint.perplexity(context, multiple) for context in ("full", *WINDOWED)}
-        known = {name: value for name, value in values.items() if name != "full" and value is not None}
-        best = min(known, key=lambda name: known[name], default=None)
-        full = values["full"]
-        row[f"full {multiple}xW"] = _REFUSED if no_labels and full is not None else full
+    for multiple in labels:
+        row[f"full {multiple}xW"] = _allowed(summary.perplexity("full", multiple), no_labels)
         if multiple > 1:
-            text = None if best is None else f"{known[best]:,.2f} ({best})"
-            row[f"best windowed {multiple}xW"] = _REFUSED if no_labels and text is not None else text
+            row[f"best windowed {multiple}xW"] = _allowed(_best_windowed(evaluation, multiple), no_labels)
     return row
 
 
-def _pairs(records: list[Record], names: tuple[str, ...], chosen: list[Checkpoint], refused: set[str]) -> Pairs:
-    """Every run's contexts against the first run's full context, where the protocols allow pairs."""
+def _allowed(value: Any, is_refused: bool) -> Any:
+    return _REFUSED if is_refused and value is not None else value
+
+
+def _best_windowed(evaluation: RecordedEvaluation, multiple: int) -> str | None:
+    """Perplexity and name of the best windowed context at a label."""
+    figures = {name: evaluation.summary.perplexity(name, multiple) for name in windowed_contexts()}
+    known = {name: value for name, value in figures.items() if value is not None}
+    best = best_context(known)
+    return None if best is None else f"{known[best]:,.2f} ({best})"
+
+
+def _pairs(records: list[Record], names: tuple[str, ...], chosen: list[RecordedEvaluation], refused: set[str]) -> Pairs:
+    """Every run's contexts compared with the first run's full context, where the protocols allow pairs."""
     window = records[0].window
     if refused - {"selection_windows"} or window is None:
         return {}
-    return pair(dict(zip(names, (checkpoint.sequences() for checkpoint in chosen), strict=True)), window)
+    return pair(dict(zip(names, (evaluation.sequences() for evaluation in chosen), strict=True)), window)
 
 
 def _seeds(records: list[Record], names: tuple[str, ...]) -> tuple[dict[str, Any], ...]:
@@ -182,16 +200,16 @@ def _seeds(records: list[Record], names: tuple[str, ...]) -> tuple[dict[str, Any
         if len(members) < 2:
             continue
         row: dict[str, Any] = {"runs": ", ".join(names[index] for index in members), "seeds": len(members)}
-        last = [records[index].checkpoints[-1] for index in members]
-        row["selection_ppl"] = _band([number(item.summary.get("selection_ppl")) for item in last])
-        for multiple in (1, 2, 5, 10, 20):
-            row[f"full {multiple}xW"] = _band([item.perplexity("full", multiple) for item in last])
+        last = [records[index].evaluations[-1] for index in members]
+        row["selection_ppl"] = _interval([item.summary.selection_ppl for item in last])
+        for multiple in _labels(last):
+            row[f"full {multiple}xW"] = _interval([item.summary.perplexity("full", multiple) for item in last])
         rows.append(row)
     return tuple(rows)
 
 
-def _band(values: list[float | None]) -> str | None:
-    """Geometric mean over seeds with its 95 % t-interval."""
+def _interval(values: list[float | None]) -> str | None:
+    """Geometric mean over seeds with its 95 % t-interval; None for fewer than two values."""
     logs = np.log([value for value in values if value])
     if logs.size < 2:
         return None

@@ -1,4 +1,7 @@
-"""Which context wins where? Winner per position, where the sign changes, which context to use (evaluation.md)."""
+"""Which context wins where? The winner at each position, where the sign changes, which context to use.
+
+The rule is in docs/protocol.md.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,34 @@ from typing import Any
 
 import numpy as np
 
-from tttkit.analyze.contest import LEAST_DOCUMENTS, RULE, WINDOWED, Contest, contests_of_summary, judge
 from tttkit.analyze.finding import Finding
 from tttkit.analyze.intervals import Intervals, bootstrap
-from tttkit.analyze.record import Checkpoint, Record, SequenceNll
+from tttkit.analyze.record import Record, RecordedEvaluation, SequenceNll
 from tttkit.analyze.trend import Floats
+from tttkit.analyze.winner import (
+    FEWEST_DOCUMENTS,
+    NO_DIFFERENCE,
+    NO_WINNER,
+    RULE,
+    PairedRatio,
+    name_winner,
+    ratios_of_summary,
+)
+from tttkit.results.contexts import CONTEXTS, contexts_to_show, windowed_contexts
 
 
-def contest(context: str, differences: Floats, documents: Any) -> Contest | None:
-    """One comparison, from windowed minus full in nats by sequence, (sequences); None where it was not computed."""
+def paired_ratio(context: str, differences: Floats, documents: Any) -> PairedRatio | None:
+    """Compare a context with the reference at one position; None where it was not computed.
+
+    `differences` are context minus reference in nats, (sequences,); `documents` is the document of each sequence.
+    """
     columns = differences[:, None]
     by_sequence = bootstrap(columns)
     if not np.isfinite(by_sequence.observed[0]):
         return None
     names, groups = np.unique(documents, return_inverse=True)
     by_document = bootstrap(columns, groups.astype(np.uint32)) if names.size > 1 else None
-    return Contest(
+    return PairedRatio(
         context=context,
         ratio=float(np.exp(by_sequence.observed[0])),
         low=float(np.exp(by_sequence.low[0])),
@@ -33,99 +48,103 @@ def contest(context: str, differences: Floats, documents: Any) -> Contest | None
     )
 
 
-def contests(sequences: SequenceNll, column: int) -> list[Contest]:
-    """All windowed contexts against `full` at one chunk, as far as they were computed."""
-    names = [name for name in WINDOWED if name in sequences.contexts]
-    found = [contest(name, _difference(sequences, name)[:, column], sequences.documents) for name in names]
-    return [each for each in found if each is not None]
+def paired_ratios(sequences: SequenceNll, column: int) -> list[PairedRatio]:
+    """Compare all windowed contexts with `full` at one chunk, as far as they were computed."""
+    ratios = [
+        paired_ratio(name, _difference(sequences, name)[:, column], sequences.documents)
+        for name in _windowed_in(sequences)
+    ]
+    return [each for each in ratios if each is not None]
 
 
-def winners(record: Record, checkpoint: Checkpoint | None = None) -> Finding:
-    """Winner per position at a checkpoint, by default the last; without NLL by sequence by its summary's intervals."""
-    checkpoint = checkpoint or record.checkpoints[-1]
-    sequences = checkpoint.sequences()
+def winners(record: Record, evaluation: RecordedEvaluation | None = None) -> Finding:
+    """Winner at each position of an evaluation, by default the last one.
+
+    Without NLL by sequence the intervals of its summary decide.
+    """
+    evaluation = evaluation or record.evaluations[-1]
+    sequences = evaluation.sequences()
+    contexts = contexts_to_show(evaluation.summary.contexts())
     rows, verdicts = [], {}
     for multiple in record.multiples():
-        found = [] if multiple == 1 else _contests_at(record, checkpoint, sequences, multiple)
-        texts = {f"{contest.context}/full": contest.text() for contest in found} or _without_interval(
-            checkpoint, multiple
-        )
-        winner = "equal by construction" if multiple == 1 else judge(found) if found else "unknown"
-        if found:
+        ratios = [] if multiple == 1 else _ratios_at(record, evaluation, sequences, multiple)
+        texts = {_head(each.context): each.text() for each in ratios} or _without_interval(evaluation, multiple)
+        winner = "equal by construction" if multiple == 1 else name_winner(ratios) if ratios else "unknown"
+        if ratios:
             verdicts[multiple] = winner
-        row = {**_figures(checkpoint, multiple), **dict.fromkeys(_RATIOS), **texts}
-        rows.append({**row, "winner": winner.replace("none", "no difference found")})
+        figures = {name: evaluation.summary.perplexity(name, multiple) for name in contexts}
+        heads = [_head(name) for name in contexts if CONTEXTS[name].is_windowed]
+        row = {"position": f"{multiple} x W", **figures, **dict.fromkeys(heads), **texts}
+        rows.append({**row, "winner": NO_DIFFERENCE if winner == NO_WINNER else winner})
+    evidence = _evidence(evaluation, sequences)
     if not verdicts:
         return Finding(
-            topic="winner", verdict="unknown", rule=RULE, rows=tuple(rows), evidence=_counted(checkpoint, sequences),
-            statement="No winner can be named: NLL by sequence was not kept, so no figure has an interval.",
+            topic="winner", verdict="unknown", rule=RULE, rows=tuple(rows), evidence=evidence,
+            statement="No winner can be named because NLL by sequence was not kept, so no figure has an interval.",
         )  # fmt: skip
+    statement = _say(verdicts, _count(evaluation, sequences))
+    documents = _num_documents(evaluation, sequences)
+    if documents and documents < FEWEST_DOCUMENTS:
+        statement += f" The sequences come from only {documents} documents, too few to speak for other text."
     verdict = ", ".join(f"{multiple}xW {name}" for multiple, name in verdicts.items())
-    statement = _say(verdicts, _count(checkpoint, sequences))
-    documents = _documents(checkpoint, sequences)
-    if documents and documents < LEAST_DOCUMENTS:
-        statement += f" The sequences are of {documents} documents only, too few to speak for other text."
-    return Finding(
-        topic="winner", verdict=verdict, statement=statement, rule=RULE,
-        evidence=_counted(checkpoint, sequences), rows=tuple(rows),
-    )  # fmt: skip
+    return Finding(topic="winner", verdict=verdict, statement=statement, rule=RULE, evidence=evidence, rows=tuple(rows))
 
 
 def crossover_position(record: Record) -> Finding:
-    """Where along the positions the better of `full` and each windowed context changes, at the last checkpoint."""
+    """Positions at which the better of `full` and each windowed context changes, in the last evaluation."""
     rule = (
         "Simultaneous (max-t) 95 % bands of the ratio over all chunks beyond W and all contexts. A crossover lies "
-        "between the last chunk where one side is surely better and the next chunk where the other is."
+        "between the last chunk where one side is significantly better and the next chunk where the other is."
     )
-    checkpoint = record.checkpoints[-1]
-    sequences = checkpoint.sequences()
+    evaluation = record.evaluations[-1]
+    sequences = evaluation.sequences()
     if sequences is None or record.window is None:
         return Finding(
             topic="crossover_position", verdict="unknown", rule=rule, evidence="no NLL by sequence",
             statement="NLL by sequence was not kept, so no simultaneous band can be drawn.",
         )  # fmt: skip
     beyond = sequences.ends > record.window
-    names = [name for name in WINDOWED if name in sequences.contexts]
-    rows, crossings = [], []
+    ends = sequences.ends[beyond]
+    names = _windowed_in(sequences)
     bands = _bands(sequences, names, beyond)
+    rows, crossings = [], []
     for index, name in enumerate(names):
         signs = bands.sign(simultaneous=True).reshape(len(names), -1)[index]
-        ends = sequences.ends[beyond]
         for before, after, direction in sign_changes(signs):
             crossings.append((name, int(ends[before]), int(ends[after]), direction))
         rows.append({
-            "context": name, "full_surely_better_at": _spans(ends[signs > 0]),
-            "full_surely_worse_at": _spans(ends[signs < 0]),
+            "context": name, "full_significantly_better_at": _spans(ends[signs > 0]),
+            "full_significantly_worse_at": _spans(ends[signs < 0]),
             "chunks_known": int(np.isfinite(bands.observed.reshape(len(names), -1)[index]).sum()),
         })  # fmt: skip
     texts = [
         f"against {name} full turns {'worse' if direction < 0 else 'better'} between positions {low:,} and {high:,}"
         for name, low, high, direction in crossings
     ]
+    statement = "; ".join(texts) or "No change of sign along the positions is shown"
     return Finding(
         topic="crossover_position", verdict="found" if crossings else "none", rule=rule, rows=tuple(rows),
-        statement=("; ".join(texts) or "No change of sign along the positions is shown") + ".",
-        evidence=f"n = {sequences.documents.size} sequences, {int(beyond.sum())} chunks at {_where(checkpoint)}",
+        statement=f"{statement[0].upper()}{statement[1:]}.",
+        evidence=f"n = {sequences.documents.size} sequences, {int(beyond.sum())} chunks at {_where(evaluation)}",
     )  # fmt: skip
 
 
 def policy(record: Record) -> Finding:
-    """Which context to use at which position, from the winners: the cheapest that is not surely beaten."""
+    """Which context to use at which position: the winner, or the full context where there is none."""
     rule = (
-        "At each label: the windowed context that surely beats full, the best of them; else full, which needs one pass "
-        "and no choice. Chosen and measured on the same sequences, so the gain is an upper estimate."
+        "At each label: the windowed context that wins; otherwise full, which needs one pass and no choice. It is "
+        "chosen and measured on the same sequences, so the gain is an upper estimate."
     )
-    found = winners(record)
-    if found.verdict == "unknown":
+    winner = winners(record)
+    if winner.verdict == "unknown":
         return Finding(
-            topic="policy", verdict="unknown", rule=rule, evidence=found.evidence,
+            topic="policy", verdict="unknown", rule=rule, evidence=winner.evidence,
             statement="Without intervals no context can be preferred to another.",
         )  # fmt: skip
     rows: list[dict[str, Any]] = []
     choices: list[tuple[str, str]] = []
-    for row in found.rows:
-        winner = str(row["winner"])
-        choice = winner if winner in WINDOWED else "full"
+    for row in winner.rows:
+        choice = str(row["winner"]) if row["winner"] in windowed_contexts() else "full"
         gain = None if choice == "full" else 100 * (row["full"] / row[choice] - 1)
         rows.append({"position": row["position"], "use": choice, "gain_percent": gain})
         if not choices or choices[-1][1] != choice:
@@ -133,20 +152,20 @@ def policy(record: Record) -> Finding:
     texts = [f", {choice} from {position} on" for position, choice in choices[1:]]
     changes = [index for index, row in enumerate(rows) if row["use"] != rows[0]["use"]]
     reach = f"up to {rows[changes[0] - 1]['position']}" if changes else "at every position"
-    statement = f"Use {choices[0][1]} {reach}{''.join(texts)}."
     return Finding(
         topic="policy", verdict=", ".join(f"{position}: {choice}" for position, choice in choices), rule=rule,
-        statement=statement, evidence=found.evidence, rows=tuple(rows),
+        statement=f"Use {choices[0][1]} {reach}{''.join(texts)}.", evidence=winner.evidence, rows=tuple(rows),
     )  # fmt: skip
 
 
 def sign_changes(signs: Any) -> list[tuple[int, int, int]]:
-    """(last index of the old sign, first index of the new, the new sign) for every change between sure signs."""
-    sure = [(index, int(sign)) for index, sign in enumerate(signs) if sign]
-    return [(left[0], right[0], right[1]) for left, right in pairwise(sure) if left[1] != right[1]]
+    """(last index of the old sign, first index of the new, the new sign) for every change between significant signs."""
+    significant = [(index, int(sign)) for index, sign in enumerate(signs) if sign]
+    return [(left[0], right[0], right[1]) for left, right in pairwise(significant) if left[1] != right[1]]
 
 
-_RATIOS = tuple(f"{name}/full" for name in WINDOWED)
+def _windowed_in(sequences: SequenceNll) -> list[str]:
+    return [name for name in windowed_contexts() if name in sequences.contexts]
 
 
 def _difference(sequences: SequenceNll, context: str) -> Floats:
@@ -157,71 +176,71 @@ def _bands(sequences: SequenceNll, names: list[str], beyond: Any) -> Intervals:
     return bootstrap(np.concatenate([_difference(sequences, name)[:, beyond] for name in names], axis=1))
 
 
-def _figures(checkpoint: Checkpoint, multiple: int) -> dict[str, Any]:
-    figures = {context: checkpoint.perplexity(context, multiple) for context in ("full", *WINDOWED)}
-    return {"position": f"{multiple} x W", **figures}
+def _head(context: str) -> str:
+    return f"{context}/full"
 
 
-def _where(checkpoint: Checkpoint) -> str:
-    return "an unknown step" if checkpoint.step is None else f"step {checkpoint.step:,}"
+def _where(evaluation: RecordedEvaluation) -> str:
+    return "an unknown step" if evaluation.step is None else f"step {evaluation.step:,}"
 
 
-def _say(verdicts: dict[int, str], count: Any) -> str:
+def _say(verdicts: dict[int, str], count: int | str) -> str:
     groups: dict[str, list[str]] = {}
     for multiple, name in verdicts.items():
         groups.setdefault(name, []).append(f"{multiple} x W")
     parts = []
     for name, where in groups.items():
         places = ", ".join(where)
-        if name == "none":
+        if name == NO_WINNER:
             parts.append(f"no difference found at {places} (n = {count})")
         elif name == "full":
             parts.append(f"full beats every windowed context at {places}")
         else:
             parts.append(f"{name} beats full at {places}")
-    text = "; ".join(parts) or "No position beyond W was measured"
+    text = "; ".join(parts)
     return text[0].upper() + text[1:] + "."
 
 
-def _contests_at(record: Record, checkpoint: Checkpoint, sequences: SequenceNll | None, multiple: int) -> list[Contest]:
-    """All windowed contexts against `full` at one label; of an evaluation without NLL by sequence, its summary's."""
+def _ratios_at(
+    record: Record, evaluation: RecordedEvaluation, sequences: SequenceNll | None, multiple: int
+) -> list[PairedRatio]:
+    """Compare all windowed contexts with `full` at one label, by the summary where NLL by sequence was not kept."""
     if sequences is None or record.window is None:
-        return contests_of_summary(checkpoint.summary, multiple)
+        return ratios_of_summary(evaluation.summary, multiple)
     column = sequences.column(record.window, multiple)
-    return [] if column is None else contests(sequences, column)
+    return [] if column is None else paired_ratios(sequences, column)
 
 
-def _without_interval(checkpoint: Checkpoint, multiple: int) -> dict[str, str]:
-    """The ratio alone: what an earlier result file allows."""
-    figures = _figures(checkpoint, multiple)
-    if multiple == 1 or not figures["sw"] or not figures["full"]:
+def _without_interval(evaluation: RecordedEvaluation, multiple: int) -> dict[str, str]:
+    """The ratios alone, which is what result files of the earlier system allow."""
+    if multiple == 1:
         return {}
-    return {"sw/full": f"{figures['sw'] / figures['full']:.3f} [no interval]"}
+    ratios = {name: evaluation.summary.ratio(name, multiple).value for name in windowed_contexts()}
+    return {_head(name): f"{value:.3f} [no interval]" for name, value in ratios.items() if value is not None}
 
 
-def _count(checkpoint: Checkpoint, sequences: SequenceNll | None) -> Any:
-    known = checkpoint.summary.get("num_sequences") if sequences is None else sequences.documents.size
+def _count(evaluation: RecordedEvaluation, sequences: SequenceNll | None) -> int | str:
+    known = evaluation.summary.num_sequences if sequences is None else sequences.documents.size
     return "unknown" if known is None else known
 
 
-def _documents(checkpoint: Checkpoint, sequences: SequenceNll | None) -> int:
-    """How many documents the sequences begin in; 0 where that is not known."""
-    known = checkpoint.summary.get("num_documents") if sequences is None else np.unique(sequences.documents).size
-    return int(known or 0)
+def _num_documents(evaluation: RecordedEvaluation, sequences: SequenceNll | None) -> int:
+    """Number of documents in which the sequences begin; 0 where that is not known."""
+    return evaluation.summary.num_documents if sequences is None else np.unique(sequences.documents).size
 
 
-def _counted(checkpoint: Checkpoint, sequences: SequenceNll | None) -> str:
-    """What the figures rest on."""
-    count, size = _count(checkpoint, sequences), checkpoint.summary.get("chunk_size")
-    documents = _documents(checkpoint, sequences)
+def _evidence(evaluation: RecordedEvaluation, sequences: SequenceNll | None) -> str:
+    """Sequences, documents and tokens on which the figures rest."""
+    count, size = _count(evaluation, sequences), evaluation.summary.chunk_size
+    documents = _num_documents(evaluation, sequences)
     parts = [f"n = {count} sequences" + (f" of {documents} documents" if documents else "")]
-    if isinstance(count, int) and isinstance(size, int):
-        parts.append(f"{count * size:,} tokens a figure")
-    return f"{', '.join(parts)}, at {_where(checkpoint)}"
+    if isinstance(count, int) and size is not None:
+        parts.append(f"{count * size:,} tokens per figure")
+    return f"{', '.join(parts)}, at {_where(evaluation)}"
 
 
 def _spans(ends: Any) -> str | None:
-    """Positions as text: few one by one, many as a count and the extremes."""
+    """Positions as text: a few one by one, many as a count and the extremes."""
     values = [int(end) for end in ends]
     if not values:
         return None

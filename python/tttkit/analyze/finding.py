@@ -1,4 +1,4 @@
-"""What a finding is: a statement with its rule, its figures and what it rests on. Plain values, ready for JSON."""
+"""A finding: a statement with its rule, its figures and its evidence. Plain values, ready for JSON."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One answer. `unknown` is an answer too: it says why."""
+    """One answer. `unknown` is an answer too, and its statement says why."""
 
     topic: str
-    """Which question: `convergence`, `winner`, …"""
+    """The question: `convergence`, `winner`, …"""
     verdict: str
-    """The answer in a word or two; `unknown` where the data cannot tell."""
+    """The answer in a word or two; `unknown` where the data do not decide."""
     statement: str
-    """The answer in a sentence, with how sure it is."""
+    """The answer in a sentence, with its uncertainty."""
     rule: str
     """How the verdict follows from the figures."""
     evidence: str
-    """What the figures rest on: sequences, tokens, checkpoints."""
+    """Sequences, tokens or evaluations on which the figures rest."""
     rows: tuple[dict[str, Any], ...] = ()
-    """The figures as a table; every row has the same keys, None where nothing is known."""
+    """The figures as a table; every row has the same keys, with None for what is unknown."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""All findings of one run, in the order of the research questions. Reads files; needs no torch."""
+"""All findings of one run, in the order of the research questions. It reads files and needs no torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def find(run: RunDirectory | Record) -> Findings:
     first evaluation.
     """
     record = run if isinstance(run, Record) else load(run)
-    last = record.checkpoints[-1]
+    last = record.evaluations[-1]
     items = (
         convergence.convergence(record),
         convergence.training_loss(record),
@@ -35,7 +35,7 @@ def find(run: RunDirectory | Record) -> Findings:
         run=record.name,
         model=record.model,
         window=record.window,
-        num_checkpoints=len(record.checkpoints),
+        num_checkpoints=len(record.evaluations),
         last_step=last.step,
         last_tokens=last.tokens,
         items=items,

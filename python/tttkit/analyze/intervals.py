@@ -12,7 +12,7 @@ from tttkit.analyze.trend import Floats
 
 NUM_RESAMPLES = 10_000
 SEED = 0
-LEAST_SEQUENCES = 2
+FEWEST_SEQUENCES = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,20 +26,20 @@ class Intervals:
     band_high: Floats
 
     def sign(self, *, simultaneous: bool) -> NDArray[np.int64]:
-        """+1 where surely above 0, -1 where surely below, else 0."""
+        """+1 where significantly above 0, -1 where significantly below, else 0."""
         low, high = (self.band_low, self.band_high) if simultaneous else (self.low, self.high)
         return np.where(low > 0, 1, np.where(high < 0, -1, 0))
 
 
 def bootstrap(values: Floats, groups: NDArray[np.uint32] | None = None) -> Intervals:
-    """Means of (rows, columns) resampled by rows, or by whole groups of rows; NaN columns stay NaN.
+    """Bootstrap the means of (rows, columns) by rows, or by whole groups of rows; NaN columns stay NaN.
 
-    One row tells nothing of its own spread: its intervals are NaN.
+    A single row has no spread, so its intervals are NaN.
     """
     rows = np.ascontiguousarray(values, dtype=np.float64)
-    found = _rust.bootstrap_means(rows, groups, num_resamples=NUM_RESAMPLES, seed=SEED)
-    if rows.shape[0] < LEAST_SEQUENCES:
-        for bound in found[1:]:
+    columns = _rust.bootstrap_means(rows, groups, num_resamples=NUM_RESAMPLES, seed=SEED)
+    if rows.shape[0] < FEWEST_SEQUENCES:
+        for bound in columns[1:]:
             bound[:] = np.nan
     names = ("observed", "low", "high", "band_low", "band_high")
-    return Intervals(**dict(zip(names, found, strict=True)))
+    return Intervals(**dict(zip(names, columns, strict=True)))

@@ -7,8 +7,9 @@ import dataclasses
 import numpy as np
 
 from tttkit.analyze.finding import Finding
-from tttkit.analyze.record import Record, number
+from tttkit.analyze.record import Record
 from tttkit.analyze.trend import Floats
+from tttkit.results.values import number
 
 SIGNIFICANCE = 0.02
 NUM_PERMUTATIONS = 999
@@ -21,7 +22,7 @@ _MOST_CORRELATION = 0.95
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Kink:
-    """The strongest change of slope, and how often chance alone gives one as strong."""
+    """The strongest change of slope, and the probability that chance alone gives one as strong."""
 
     x: float
     change: float
@@ -30,11 +31,11 @@ class Kink:
 
 
 def transitions(record: Record) -> Finding:
-    """Kinks of the validation curve and of the training loss against log-step."""
+    """Look for kinks of the validation curve and of the training loss against log-step."""
     rule = (
         f"log perplexity, and training loss, against log {record.axis}: a smooth curve (degree {SMOOTH_DEGREE}) "
-        f"against one with a change of slope, where it helps most. Null distribution: {NUM_PERMUTATIONS} permutations "
-        f"of the innovations, with the correlation of neighbours kept; named below p = {SIGNIFICANCE}."
+        f"against one with a change of slope where it helps most. Null distribution: {NUM_PERMUTATIONS} permutations "
+        f"of the innovations that keep the correlation of neighbours. A transition is named if p < {SIGNIFICANCE}."
     )
     key = record.criterion()
     x, values = record.series(key)
@@ -46,14 +47,17 @@ def transitions(record: Record) -> Finding:
     rows, texts = [], []
     for name, (at, y) in curves.items():
         kink = strongest_kink(at, y) if at.size >= LEAST_POINTS else None
-        found = kink is not None and kink.p < SIGNIFICANCE
+        is_shown = kink is not None and kink.p < SIGNIFICANCE
         rows.append({"curve": name, "points": int(at.size), "strongest_at": None if kink is None else kink.x,
                      "change_of_slope": None if kink is None else kink.change, "p": None if kink is None else kink.p,
-                     "transition": "too few points" if kink is None else "yes" if found else "no"})  # fmt: skip
-        if found and kink is not None:
+                     "transition": "too few points" if kink is None else "yes" if is_shown else "no"})  # fmt: skip
+        if is_shown and kink is not None:
             texts.append(f"{name} changes its slope by {kink.change:+.3f} per e-fold at {kink.x:,.0f} {record.axis}")
     verdict = "found" if texts else "none" if any(row["p"] is not None for row in rows) else "unknown"
-    otherwise = {"none": "No phase transition is shown.", "unknown": "Too few points to look for one."}
+    otherwise = {
+        "none": "No phase transition is shown.",
+        "unknown": "There are too few points to look for a phase transition.",
+    }
     return Finding(
         topic="phase_transitions", verdict=verdict, rule=rule, rows=tuple(rows),
         statement="; ".join(texts) + "." if texts else otherwise[verdict],
@@ -62,7 +66,7 @@ def transitions(record: Record) -> Finding:
 
 
 def strongest_kink(x: Floats, y: Floats) -> Kink:
-    """The hinge in log(x) that improves a smooth fit most, with its permutation p-value."""
+    """Find the hinge in log(x) that improves a smooth fit most, with its permutation p-value."""
     u, values, weights = _binned(np.log(x), y)
     basis = np.vander((u - u.mean()) / np.ptp(u), SMOOTH_DEGREE + 1) * weights[:, None]
     smooth, _ = np.linalg.qr(basis)
@@ -82,13 +86,13 @@ def strongest_kink(x: Floats, y: Floats) -> Kink:
 
 
 def _null(residuals: Floats, smooth: Floats, directions: Floats) -> Floats:
-    """The statistic where the residuals' innovations come in another order and with another sign."""
+    """The statistic for residuals whose innovations are permuted and change their signs at random."""
     generator = np.random.default_rng(SEED)
     correlation = _correlation(residuals)
     first = residuals[:1] * np.sqrt(1 - correlation**2)
     innovations = np.concatenate((first, residuals[1:] - correlation * residuals[:-1]))
     pool = np.tile(innovations, (NUM_PERMUTATIONS, 1))
-    # The first half only brings the correlation up.
+    # The first half only lets the correlation build up; it is cut off below.
     noise = np.hstack([generator.permuted(pool, axis=1), generator.permuted(pool, axis=1)])
     noise *= generator.choice((-1.0, 1.0), noise.shape)
     for column in range(1, noise.shape[1]):
@@ -97,12 +101,12 @@ def _null(residuals: Floats, smooth: Floats, directions: Floats) -> Floats:
     noise = noise - (noise @ smooth) @ smooth.T
     strength = np.abs(noise @ directions).max(axis=1)
     remaining = np.maximum((noise**2).sum(axis=1) - strength**2, 1e-300)
-    found: Floats = strength**2 / remaining
-    return found
+    statistic: Floats = strength**2 / remaining
+    return statistic
 
 
 def _correlation(residuals: Floats) -> float:
-    """Correlation of neighbours, corrected for what the fit takes away of it; 0 within its standard error."""
+    """Correlation of neighbours, corrected for the bias of the fit; 0 within its standard error."""
     total = float(residuals @ residuals)
     if total == 0:
         return 0.0
@@ -113,13 +117,13 @@ def _correlation(residuals: Floats) -> float:
 
 
 def _gain(strength: float, total: float) -> float:
-    """Squares explained by the hinge against those that remain; 0 where a smooth curve leaves nothing."""
+    """Squares that the hinge explains divided by those that remain; 0 where a smooth curve leaves none."""
     remaining = total - strength**2
     return float(strength**2 / remaining) if remaining > 1e-12 else 0.0
 
 
 def _binned(u: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
-    """At most MOST_POINTS means over equal shares of log-step, with the root of each one's number as its weight."""
+    """At most MOST_POINTS means over equal shares of log-step; each is weighted by the root of its count."""
     if u.size <= MOST_POINTS:
         return u, y, np.ones(u.size)
     edges = np.linspace(u[0], u[-1], MOST_POINTS + 1)

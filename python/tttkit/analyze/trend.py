@@ -1,4 +1,4 @@
-"""Straight lines through noisy curves, with intervals that hold when neighbouring points depend on each other."""
+"""Straight lines through noisy curves, with intervals that allow for correlated neighbours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST_CORRELATION = 0.95
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Slope:
-    """Change of y for a unit of x, with its 95 % interval; NaN where fewer than three points are known."""
+    """Change of y per unit of x, with its 95 % interval; NaN for fewer than three points."""
 
     value: float
     low: float
@@ -22,13 +22,13 @@ class Slope:
     num_points: int
 
 
-def fit_slope(x: Floats, y: Floats, num_looked_at: int = 1) -> Slope:
-    """Least squares, with an interval for residuals whose neighbours may depend on each other.
+def fit_slope(x: Floats, y: Floats, num_tests: int = 1) -> Slope:
+    """Fit a line by least squares, with an interval for residuals whose neighbours may be correlated.
 
-    It takes their correlation one standard error above the estimate, and degrees of freedom between those of all points
-    and those of the fewer independent ones. Both were chosen by simulation: of curves without a direction, 5 to 100
-    points long, at most 5 % are given one where the correlation is up to 0.5, at most 7 % up to 0.7. Of `num_looked_at`
-    slopes together 95 % of the intervals hold all (Bonferroni).
+    The interval assumes a correlation one standard error above the estimate, and degrees of freedom between the number
+    of points and the effective number of independent points. Both were chosen by simulation: of curves of 5 to 100
+    points without a trend, at most 5 % are given one at a correlation of up to 0.5, and at most 7 % at up to 0.7. The
+    intervals of `num_tests` slopes hold simultaneously in 95 % of cases (Bonferroni).
     """
     count = x.size
     if count < 3 or np.ptp(x) == 0:
@@ -39,22 +39,23 @@ def fit_slope(x: Floats, y: Floats, num_looked_at: int = 1) -> Slope:
     residuals = y - y.mean() - value * centred
     inflation = _inflation(residuals)
     error = np.sqrt(float(residuals @ residuals) / (count - 2) / spread * inflation)
-    reach = t_quantile(round((count - 2) / np.sqrt(inflation)), 0.025 / num_looked_at) * error
+    reach = t_quantile(round((count - 2) / np.sqrt(inflation)), 0.025 / num_tests) * error
     return Slope(value=value, low=value - reach, high=value + reach, num_points=count)
 
 
 @functools.cache
 def t_quantile(degrees: int, tail: float = 0.025) -> float:
-    """Point of Student's t that is exceeded with the probability `tail`, by default the 97.5 % point."""
+    """Return the value that Student's t exceeds with the probability `tail`, by default the 97.5 % point."""
     degrees = max(degrees, 1)
-    angles = np.linspace(0, np.pi / 2, 20_001)  # of atan(t / sqrt(degrees)): no tail runs to infinity
+    # The variable is atan(t / sqrt(degrees)), so that the tail ends at a finite value.
+    angles = np.linspace(0, np.pi / 2, 20_001)
     density = np.cos(angles) ** (degrees - 1)
     mass = np.concatenate(([0.0], np.cumsum(density[1:] + density[:-1])))
     return float(np.sqrt(degrees) * np.tan(np.interp(1 - 2 * tail, mass / mass[-1], angles)))
 
 
 def autocorrelation(residuals: Floats) -> float:
-    """Correlation of neighbours within 0 … 0.95, corrected for what a fitted line takes away of it, (2 + 4 r) / n."""
+    """Correlation of neighbours within 0 … 0.95, corrected for the bias (2 + 4 r) / n of a fitted line."""
     total, count = float(residuals @ residuals), residuals.size
     if count <= 4 or total == 0:
         return 0.0
@@ -63,7 +64,7 @@ def autocorrelation(residuals: Floats) -> float:
 
 
 def _inflation(residuals: Floats) -> float:
-    """By how much the variance of a mean exceeds that of independent points, at a correlation that is still likely."""
+    """Factor by which the variance of a mean exceeds that of independent points, at a still plausible correlation."""
     estimate = autocorrelation(residuals)
-    likely = min(estimate + float(np.sqrt((1 - estimate**2) / residuals.size)), _MOST_CORRELATION)
-    return (1 + likely) / (1 - likely)
+    plausible = min(estimate + float(np.sqrt((1 - estimate**2) / residuals.size)), _MOST_CORRELATION)
+    return (1 + plausible) / (1 - plausible)

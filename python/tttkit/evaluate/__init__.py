@@ -1,4 +1,4 @@
-"""Perplexity by position, in four contexts, with intervals. Names are loaded on first use."""
+"""Perplexity by position, in every context, with intervals. Names are loaded on first use."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tttkit.evaluate.bootstrap import paired_bootstrap as paired_bootstrap
-    from tttkit.evaluate.checkpoint import Evaluation as Evaluation
-    from tttkit.evaluate.checkpoint import evaluate_model as evaluate_model
     from tttkit.evaluate.chunks import chunk_perplexity as chunk_perplexity
+    from tttkit.evaluate.evaluation import Evaluation as Evaluation
+    from tttkit.evaluate.measure import evaluate_model as evaluate_model
     from tttkit.evaluate.nll import token_nll as token_nll
 
 _HOMES = {
-    "Evaluation": "tttkit.evaluate.checkpoint",
+    "Evaluation": "tttkit.evaluate.evaluation",
     "chunk_perplexity": "tttkit.evaluate.chunks",
-    "evaluate_model": "tttkit.evaluate.checkpoint",
+    "evaluate_model": "tttkit.evaluate.measure",
     "paired_bootstrap": "tttkit.evaluate.bootstrap",
     "token_nll": "tttkit.evaluate.nll",
 }

@@ -1,4 +1,4 @@
-"""Checks of the arrays that users pass in: what was expected, what came."""
+"""Checks of the arrays that users pass in; errors say what was expected and what came."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _WHOLE = (int, np.integer)
 
 
 def check_nll(name: str, value: Any) -> NDArray[np.float32]:
-    """`value` as a C-contiguous float32 `(B, T)` array. Raises TypeError, ValueError naming the argument."""
+    """Return `value` as a C-contiguous float32 `(B, T)` array. Raises TypeError, ValueError naming the argument."""
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{name} must be a numpy array, got {type(value).__name__}")
     if value.dtype != np.float32:
@@ -22,7 +22,7 @@ def check_nll(name: str, value: Any) -> NDArray[np.float32]:
 
 
 def check_size(name: str, value: int) -> int:
-    """`value` when it is a whole number of at least 1. Raises TypeError, ValueError naming the argument."""
+    """Return `value` if it is a whole number of at least 1. Raises TypeError, ValueError naming the argument."""
     if isinstance(value, bool) or not isinstance(value, _WHOLE):
         raise TypeError(f"{name} must be a whole number, got {value!r}")
     if value < 1:

@@ -1,4 +1,4 @@
-"""What an evaluation has done so far, on disk: a killed one goes on, a finished one is not done again."""
+"""Finished parts of an evaluation on disk: a killed one continues, and a finished one is not done again."""
 
 from __future__ import annotations
 
@@ -14,29 +14,31 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from tttkit.results.contexts import CONTEXTS
 from tttkit.run.directory import BLOCKS_PREFIX, KEY_LENGTH
 from tttkit.storage import commits, files
 
-ROWS = {"selection": 1024, "full": 64, "reset": 64, "sw_aligned": 16, "sw": 2}
-"""Sequences of a block: fewer where each costs more."""
+SELECTION = "selection"
+"""The stage that computes selection_ppl; the other stages have the names of their contexts."""
+_SELECTION_ROWS = 1024
 
 
 class Compute(Protocol):
-    """NLL of some sequences in one context."""
+    """The NLL of sequences in one context."""
 
     def __call__(self, tokens: NDArray[np.int64], *, progress: Callable[[float], None]) -> NDArray[np.float32]:
-        """float32 (sequences, positions) of int64 (sequences, positions + 1)."""
+        """Return float32 (sequences, positions) for int64 (sequences, positions + 1)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class NllBlocks:
-    """Blocks of NLL in a directory of their own, whose name carries the key of the evaluation they belong to."""
+    """Blocks of NLL in their own directory, whose name carries the key of their evaluation."""
 
     path: Path
 
     @classmethod
     def beside(cls, directory: Path, key: str) -> NllBlocks:
-        """The blocks of the evaluation `key` that is to end in `directory`; those of other keys there are removed."""
+        """Return the blocks of the evaluation `key` in `directory`; blocks with other keys are removed."""
         path = directory / f"{BLOCKS_PREFIX}{key[:KEY_LENGTH]}"
         for other in directory.glob(f"{BLOCKS_PREFIX}*"):
             if other != path:
@@ -45,21 +47,22 @@ class NllBlocks:
         return cls(path)
 
     def fill(
-        self, context: str, sequences: NDArray[np.int64], compute: Compute, progress: Callable[[float], None]
+        self, stage: str, sequences: NDArray[np.int64], compute: Compute, progress: Callable[[float], None]
     ) -> NDArray[np.float32]:
-        """NLL of all sequences, block by block."""
-        count, size, parts = len(sequences), ROWS[context], []
+        """Return the NLL of all sequences, block by block."""
+        count, parts = len(sequences), []
+        size = _SELECTION_ROWS if stage == SELECTION else CONTEXTS[stage].block_sequences
         for first in range(0, count, size):
             rows = sequences[first : first + size]
             tick = share_of(progress, first / count, len(rows) / count)
-            parts.append(self.block(f"{context}-{first:06d}", rows, compute, tick))
+            parts.append(self.block(f"{stage}-{first:06d}", rows, compute, tick))
             tick(1.0)
         return np.concatenate(parts)
 
     def block(
         self, name: str, sequences: NDArray[np.int64], compute: Compute, progress: Callable[[float], None]
     ) -> NDArray[np.float32]:
-        """NLL of some sequences: read where it is there and whole, else computed and kept."""
+        """Return the NLL of some sequences: read where the block is present and intact, else computed and kept."""
         path = self.path / f"{name}.safetensors"
         part = _read(path, (sequences.shape[0], sequences.shape[1] - 1))
         if part is None:
@@ -68,24 +71,24 @@ class NllBlocks:
         return part
 
     def remove(self) -> None:
-        """Take the blocks away, once what they are for is written."""
+        """Remove the blocks, once their evaluation is written."""
         commits.remove_directory(self.path)
 
 
 def evaluation_key(**parts: Any) -> str:
-    """SHA-256 over weights, data and protocol: equal keys, equal results."""
+    """SHA-256 over weights, data and protocol: equal keys give equal results."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _read(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
-    """A block of the shape expected; None where it is missing or damaged, then it is computed again."""
+    """Read a block of the expected shape; None where it is missing or damaged, so that it is computed again."""
     try:
-        found = load_file(path)
-        part: NDArray[np.float32] = found["nll"]
-        is_whole = np.array_equal(found["sha256"], _digest(part))
+        arrays = load_file(path)
+        part: NDArray[np.float32] = arrays["nll"]
+        is_intact = np.array_equal(arrays["sha256"], _digest(part))
     except (OSError, SafetensorError, KeyError):
         return None
-    return part if is_whole and part.shape == shape and part.dtype == np.float32 else None
+    return part if is_intact and part.shape == shape and part.dtype == np.float32 else None
 
 
 def _digest(part: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -93,5 +96,5 @@ def _digest(part: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def share_of(progress: Callable[[float], None] | None, start: float, width: float) -> Callable[[float], None]:
-    """What tells `progress` of a part of the work, from `start` on and `width` of it, given the share of that part."""
+    """Return a callback for a part of the work that begins at the share `start` and takes the share `width` of all."""
     return lambda done: None if progress is None else progress(start + width * done)

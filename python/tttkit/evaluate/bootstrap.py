@@ -1,4 +1,4 @@
-"""How sure a difference between two contexts is: paired bootstrap over sequences (evaluation.md, Uncertainty)."""
+"""Paired bootstrap over sequences: the uncertainty of a difference between two contexts (docs/protocol.md)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PairedBootstrap:
     difference_low: NDArray[np.float64]
     difference_high: NDArray[np.float64]
     band_low: NDArray[np.float64]
-    """Simultaneous (max-t) 95 % band: all chunks at once, for statements about where the sign changes."""
+    """Simultaneous (max-t) 95 % band over all chunks, for statements about where the sign changes."""
     band_high: NDArray[np.float64]
 
     @property
@@ -55,16 +55,16 @@ def paired_bootstrap(
     statistic: Literal["mean", "median"] = "mean",
     groups: NDArray[np.uint32] | None = None,
 ) -> PairedBootstrap:
-    """Resample sequences with replacement, the same for both, and take mean(nll_sw) - mean(nll_full) per chunk.
+    """Resample sequences with replacement, the same for both, and compute mean(nll_sw) - mean(nll_full) per chunk.
 
-    With `statistic="median"` the lower median over sequences takes the mean's place, as in the earlier system. With
-    `groups`, uint32 (sequences,) counted from 0 without gaps, whole groups (documents) are drawn; for means only.
-    Both arguments are float32 NLL in nats, (sequences, positions); a chunk with NaN gives NaN. The result depends on
-    the seed, not on the number of threads. Raises TypeError, ValueError naming the argument.
+    Both arguments are float32 NLL in nats, (sequences, positions); a chunk with NaN gives NaN. With
+    `statistic="median"` the lower median over sequences replaces the mean, as in the earlier system. With `groups`,
+    uint32 (sequences,) counted from 0 without gaps, whole groups (documents) are drawn, for means only. The result
+    depends on the seed, but not on the number of threads. Raises TypeError, ValueError naming the argument.
     """
     nll_full, nll_sw = check_nll("nll_full", nll_full), check_nll("nll_sw", nll_sw)
     if nll_full.shape != nll_sw.shape:
-        raise ValueError(f"nll_full and nll_sw must have one shape, got {nll_full.shape} and {nll_sw.shape}")
+        raise ValueError(f"nll_full and nll_sw must have the same shape, got {nll_full.shape} and {nll_sw.shape}")
     for name, value in (("chunk_size", chunk_size), ("chunk_stride", chunk_stride), ("num_resamples", num_resamples)):
         check_size(name, value)
     if not 0 <= seed < 1 << 64:
@@ -82,7 +82,7 @@ def paired_bootstrap(
 
 
 def _check_groups(groups: NDArray[np.uint32], num_sequences: int, statistic: str) -> None:
-    """Refuse groups that do not name one of a few for each sequence."""
+    """Refuse groups that do not give every sequence one of the numbers from 0 without gaps."""
     if statistic != "mean":
         raise ValueError(f"groups can be resampled for the mean only, got statistic {statistic!r}")
     if not isinstance(groups, np.ndarray) or groups.dtype != np.uint32:

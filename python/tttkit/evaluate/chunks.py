@@ -1,4 +1,4 @@
-"""Per-token NLL to perplexity per chunk of positions, and the chunk that stands for m x W (evaluation.md, Chunks)."""
+"""Per-token NLL to perplexity per chunk of positions, and the chunk that stands for m x W (docs/protocol.md)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ from numpy.typing import NDArray
 
 from tttkit._rust import chunk_statistics
 from tttkit.evaluate.arrays import check_nll, check_size
-
-LABELS = (1, 2, 5, 10, 20, 50, 100)
-"""Multiples m of the window whose chunks are reported, as far as T reaches."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,27 +23,28 @@ class ChunkPerplexity:
     mean_nll: NDArray[np.float64]
     """Nats per token; with `median` the lower median over sequences of their means."""
     num_tokens: NDArray[np.int64]
-    """Tokens each figure rests on."""
+    """Number of tokens in each figure."""
     window: int
     legacy: bool
 
     @property
     def perplexity(self) -> NDArray[np.float64]:
-        """exp of the mean NLL; infinite for a model so wrong that it leaves float64."""
+        """exp of the mean NLL; infinite for a model so wrong that the result leaves float64."""
         with np.errstate(over="ignore"):
             return np.exp(self.mean_nll)
 
     def index_at_multiple(self, multiple: int) -> int:
-        """Chunk that stands for `multiple` x W: the last with end <= m W; legacy: the nearest center, first on ties.
+        """Index of the chunk that stands for `multiple` x W: the last with end <= m W.
 
-        Raises ValueError when no chunk ends by then or, legacy apart, the positions do not reach that far.
+        With `legacy` it is the one with the nearest center, the first on ties. Raises ValueError when no chunk ends by
+        then or, without `legacy`, when the positions do not reach that far.
         """
         target = check_size("multiple", multiple) * self.window
         if self.legacy:
             return int(np.argmin(np.abs(self.centers - target)))
         inside = np.flatnonzero(self.ends <= target)
         if inside.size == 0 or self.ends[-1] + self._stride <= target:
-            raise ValueError(f"{multiple} x W = {target} is outside of the chunks, which end at {self.ends[-1]}")
+            raise ValueError(f"{multiple} x W = {target} is outside the chunks, which end at {self.ends[-1]}")
         return int(inside[-1])
 
     def at_multiple(self, multiple: int) -> tuple[float, int]:

@@ -1,4 +1,4 @@
-"""What an evaluation computes: its labels, the positions of its sliding windows, and what each stage costs."""
+"""The plan of an evaluation: the positions of its sliding windows, and the cost of each stage."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tttkit.config.run import EvaluationConfig
-from tttkit.evaluate.chunks import LABELS
-
-
-def labels(window: int, max_length: int) -> list[int]:
-    """Multiples m of the window with m W <= T."""
-    return [multiple for multiple in LABELS if multiple * window <= max_length]
+from tttkit.evaluate.blocks import SELECTION
+from tttkit.results.contexts import CONTEXTS, labels_within
 
 
 def positions_only(protocol: EvaluationConfig, context: str) -> bool:
-    """Whether a context is computed at the labelled positions alone."""
+    """Whether a context is computed only at the labelled positions."""
     return context == "sw" and protocol.sw_mode == "positions"
 
 
@@ -23,23 +19,18 @@ def labelled_positions(protocol: EvaluationConfig, window: int) -> NDArray[np.in
     """Positions of the chunks at the labels, and all before W, which cost one pass."""
     size, stride = protocol.chunk_size, protocol.chunk_stride
     wanted = [np.arange(min(window, protocol.max_length))]
-    for multiple in labels(window, protocol.max_length):
+    for multiple in labels_within(window, protocol.max_length):
         last = (multiple * window - size) // stride * stride
         wanted.append(np.arange(last, last + size))
     return np.unique(np.concatenate(wanted))
 
 
 def costs(protocol: EvaluationConfig, window: int, mini_batch_size: int) -> dict[str, float]:
-    """Tokens each stage runs through the model, for the progress bar."""
+    """Tokens that each stage runs through the model, for the progress bar."""
     length, rows = protocol.max_length, protocol.num_sequences
-    beyond = max(0, length - window)
-    num_sw = beyond
-    if protocol.sw_mode == "positions":
-        num_sw = int((labelled_positions(protocol, window) >= window).sum())
-    return {
-        "selection": protocol.selection_windows * window,
-        "full": rows * length,
-        "reset": rows * length,
-        "sw_aligned": rows * (window + beyond * window / mini_batch_size),
-        "sw": rows * window * (1 + num_sw),
-    }
+    at_labels = int((labelled_positions(protocol, window) >= window).sum())
+    stages: dict[str, float] = {SELECTION: protocol.selection_windows * window}
+    for name, context in CONTEXTS.items():
+        beyond = at_labels if positions_only(protocol, name) else max(0, length - window)
+        stages[name] = rows * context.cost(length, window, mini_batch_size, beyond)
+    return stages

@@ -1,4 +1,4 @@
-"""What an evaluation reads: disjoint sequences of a split, refused where split, model and protocol do not fit."""
+"""The sequences that an evaluation reads, with checks that split, model and protocol fit together."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from tttkit.errors import DataError, UsageError
 from tttkit.models import LanguageModel
 
 SEQUENCE_CHOICE = "spread"
-"""How sequences are chosen, as summary.json names it: evenly over the split, so that few of them share a document."""
+"""Name of the choice in summary.json: sequences lie evenly over the split, so that few of them share a document."""
 
 
 def cut_sequences(split: Split, num_sequences: int, max_length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Disjoint sequences of T+1 tokens spread evenly over the split, in order, `(num_sequences, T+1)`; their starts.
+    """Cut disjoint sequences of T+1 tokens, spread evenly over the split, in order.
 
-    They lie on multiples of T+1, so that those of a smaller number are among those of all. Raises UsageError,
-    DataError.
+    Returns them, int64 (num_sequences, T+1), and their starts in the split, int64 (num_sequences,). They lie on
+    multiples of T+1, so that a smaller number is a subset of all. Raises UsageError, DataError.
     """
     length = max_length + 1
     most = split.num_tokens // length
     if most == 0:
         raise DataError(
-            f"the split has {split.num_tokens} tokens, one sequence of T={max_length} needs {length}",
-            hint="ask for a smaller maximum length, or prepare more text",
+            f"the split has {split.num_tokens} tokens, but one sequence of T={max_length} needs {length}",
+            hint="request a smaller maximum length, or prepare more text",
         )
     if num_sequences > most:
         raise UsageError(
-            f"{num_sequences} sequences asked for, the split holds {most} disjoint ones of T={max_length}",
-            hint="ask for fewer, or for shorter ones",
+            f"{num_sequences} sequences were requested, but the split holds {most} disjoint ones of T={max_length}",
+            hint="request fewer sequences, or shorter ones",
         )
     starts = spread(most, num_sequences) * length
     tokens = np.stack([split.tokens(start, start + length) for start in starts.tolist()]).astype(np.int64)
@@ -38,21 +38,21 @@ def cut_sequences(split: Split, num_sequences: int, max_length: int) -> tuple[ND
 
 
 def spread(most: int, count: int) -> NDArray[np.int64]:
-    """`count` whole numbers spread evenly over 0 … most - 1, ascending, int64; of one alone the first."""
+    """Spread `count` whole numbers evenly over 0 … most - 1, ascending, int64; a single one is 0."""
     return np.arange(count) * (most - 1) // max(1, count - 1)
 
 
 def check_vocabulary(model: LanguageModel, split: Split) -> None:
-    """Refuse data whose ids the model has no embedding for. Raises DataError."""
+    """Refuse data with ids for which the model has no embedding. Raises DataError."""
     if split.vocab_size > model.config.vocab_size:
         raise DataError(
-            f"the data's tokenizer has {split.vocab_size} tokens, the model knows {model.config.vocab_size}",
+            f"the data's tokenizer has {split.vocab_size} tokens, but the model knows {model.config.vocab_size}",
             hint="prepare the data with the model's own tokenizer.json",
         )
 
 
 def check_sizes(protocol: EvaluationConfig, window: int, mini_batch_size: int) -> None:
-    """Refuse a window, a chunk and an inner mini-batch that do not fit together. Raises UsageError."""
+    """Refuse a window, chunk and inner mini-batch that do not fit together. Raises UsageError."""
     if window < mini_batch_size:
         raise UsageError(
             f"window must hold at least one inner mini-batch of the model, got {window} and {mini_batch_size}",

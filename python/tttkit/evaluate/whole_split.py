@@ -1,4 +1,4 @@
-"""A whole split under a model: token and word perplexity, bits per byte, with the counts they rest on; NLL by slot."""
+"""Score a whole split: token and word perplexity, bits per byte, with their counts; NLL by slot."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from tttkit.evaluate.sequences import check_vocabulary
 from tttkit.models import LanguageModel
 
 _BLOCK_TOKENS = 1 << 16
-"""Tokens that are scored together, and kept together where an evaluation is to go on after a kill."""
+"""Tokens that are scored together, and saved together so that an evaluation can continue after a kill."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WholeSplit:
-    """Every token of a split but the first scored once, in windows of `stride` tokens with a fresh state each."""
+    """Every token of a split except the first scored once, in windows of `stride` tokens, each with a fresh state."""
 
     nll_sum: float
     """Nats over all scored tokens."""
     num_tokens: int
-    """Tokens scored, ends of documents included."""
+    """Tokens scored, including the ends of documents."""
     num_words: int
-    """Words of the split's text, split at white space."""
+    """Words of the split's text, separated by white space."""
     num_bytes: int
     """UTF-8 bytes of the split's text."""
     stride: int
-    """Tokens of a window; context of a token is 1 … stride."""
+    """Tokens of a window; the context of a token is 1 … stride."""
 
     @property
     def token_ppl(self) -> float:
@@ -69,14 +69,14 @@ def score_split(
 ) -> WholeSplit:
     """Score every token of a split once, in disjoint windows of `stride` tokens, the last one shorter.
 
-    `progress` is called with the share done and may raise to stop; with `blocks` what is done is kept, so that the same
-    call goes on from there. Raises DataError for a split of fewer than two tokens or with ids that the model does not
-    know.
+    `progress` is called with the share done and may raise to stop. With `blocks` finished parts are kept, so that the
+    same call continues from there. Raises DataError for a split of fewer than two tokens or with ids that the model
+    does not know.
     """
     check_size("stride", stride)
     check_vocabulary(model, split)
     if split.num_tokens < 2 or not split.num_words or not split.num_bytes:
-        raise DataError(f"the split has {split.num_tokens} tokens, a perplexity needs at least 2 and some text")
+        raise DataError(f"the split has {split.num_tokens} tokens, but a perplexity needs at least 2 and some text")
     scored = split.num_tokens - 1
     total = 0.0
     for start, rows, length in _pieces(scored, stride):
@@ -95,10 +95,10 @@ def score_split(
 
 
 def nll_by_slot(nll: NDArray[np.float32], mini_batch_size: int, window: int) -> list[float | None]:
-    """Mean NLL beyond the window of each slot of the inner mini-batch, in nats; None where no position is known.
+    """Mean NLL beyond the window for each slot of the inner mini-batch, in nats; None where no position is known.
 
-    `nll` is (sequences, positions) of one context. Position i has slot i mod C where the state runs on or windows are
-    aligned (`full`, `sw_aligned`, `reset`); exact `sw` scores slot C-1 always, so its rows show text alone.
+    `nll` is (sequences, positions) of one context. Position i has slot i mod C where the state is carried or windows
+    are aligned (`full`, `sw_aligned`, `reset`). Exact `sw` always scores slot C-1, so its rows show only the text.
     """
     slots = np.arange(nll.shape[1]) % check_size("mini_batch_size", mini_batch_size)
     beyond = np.arange(nll.shape[1]) >= window
@@ -111,19 +111,19 @@ def nll_by_slot(nll: NDArray[np.float32], mini_batch_size: int, window: int) -> 
 
 
 def _windows(split: Split, start: int, rows: int, length: int) -> NDArray[np.int64]:
-    """(rows, length + 1): neighbours share one token, the last of one and the first of the next."""
+    """(rows, length + 1): the last token of a row is the first of the next."""
     tokens = split.tokens(start, start + rows * length + 1).astype(np.int64)
     windows: NDArray[np.int64] = tokens[np.arange(rows)[:, None] * length + np.arange(length + 1)]
     return windows
 
 
 def _pieces(scored: int, stride: int) -> Iterator[tuple[int, int, int]]:
-    """(first token, rows, length of a row): whole windows by the block, then what is left as one shorter window."""
-    whole, most = scored // stride, max(1, _BLOCK_TOKENS // stride)
-    for first in range(0, whole, most):
-        yield first * stride, min(most, whole - first), stride
+    """(first token, rows, length of a row): whole windows in blocks, then the remainder as one shorter window."""
+    num_whole, most = scored // stride, max(1, _BLOCK_TOKENS // stride)
+    for first in range(0, num_whole, most):
+        yield first * stride, min(most, num_whole - first), stride
     if scored % stride:
-        yield whole * stride, 1, scored % stride
+        yield num_whole * stride, 1, scored % stride
 
 
 def _exp(nats: float) -> float:

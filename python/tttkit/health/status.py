@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from tttkit.analyze import legacy
+from tttkit.analyze import earlier_system
 from tttkit.health import vitals
 from tttkit.health.lifecycle import read_lifecycle, wall_seconds_since
 from tttkit.results.summary import Summary
@@ -78,9 +78,9 @@ def read_status(run: RunDirectory, *, num_log_lines: int = 3) -> RunStatus:
 
     Raises DataError when a file is damaged, OSError when one cannot be read.
     """
-    metadata = legacy.read_metadata(run)
+    metadata = earlier_system.read_metadata(run)
     metrics = run.read_metrics()
-    summaries = [Summary(values) for values in legacy.read_summaries(run)]
+    summaries = earlier_system.read_summaries(run)
     last = metrics[-1] if metrics else {}
     lifecycle = read_lifecycle(run, metadata)
     model = metadata.get("model")

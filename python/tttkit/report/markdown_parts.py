@@ -10,7 +10,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 
 def table(rows: Iterable[dict[str, Any]]) -> str:
-    """Rows of equal keys as a Markdown table; `–` where nothing is known."""
+    """Return rows of equal keys as a Markdown table, with `–` where nothing is known."""
     rows = list(rows)
     if not rows:
         return ""
@@ -21,13 +21,13 @@ def table(rows: Iterable[dict[str, Any]]) -> str:
 
 
 def titled(title: str, rows: Iterable[dict[str, Any]]) -> str:
-    """A table under its title; nothing for no rows."""
+    """Return a table below its title, or an empty text where there are no rows."""
     text = table(rows)
     return f"{title}:\n\n{text}" if text else ""
 
 
 def sparkline(values: list[float], width: int = 40) -> str:
-    """Values as bars, thinned to `width`; empty for fewer than two."""
+    """Return values as bars, thinned to `width`; empty for fewer than two values."""
     if len(values) < 2:
         return ""
     if len(values) > width:
@@ -38,8 +38,13 @@ def sparkline(values: list[float], width: int = 40) -> str:
 
 
 def bullets(items: Iterable[str]) -> str:
-    """A line each; `Nothing.` where there is none."""
+    """Return a list with one line per item, or the line `Nothing.`"""
     return "\n".join(f"- {item}" for item in items) or "- Nothing."
+
+
+def capitalized(text: str) -> str:
+    """Return text with a capital first letter."""
+    return text[:1].upper() + text[1:]
 
 
 def _cell(value: Any) -> str:
@@ -55,7 +60,7 @@ def _cell(value: Any) -> str:
 
 
 def _figure(value: float) -> str:
-    """Two decimals, four digits below 1, none in thousands that are whole."""
+    """Return a number with two decimals, with four digits below 1, or without decimals for whole thousands."""
     if not math.isfinite(value):
         return "–"
     if abs(value) < 1:

@@ -1,20 +1,23 @@
 """The contexts in which a model is evaluated, and the labelled positions: one table for files, tables and figures.
 
-A new context is one entry here and one scoring function in `evaluate/nll.py`. Imports neither torch nor numpy.
+A new context is one entry here and one scoring function in `evaluate/nll.py`. This module imports neither torch nor
+numpy. Read `CONTEXTS` when a function runs, never at import, so that an entry that is added later is seen.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 LABELS = (1, 2, 5, 10, 20, 50, 100)
 """Multiples m of the window W at which perplexity is reported, as far as the evaluated length reaches."""
+_USUAL_SIZES = (1280, 64, 16, 1216)
+"""Length T, window W, inner mini-batch C and positions beyond W at which the costs of two contexts are compared."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Context:
-    """One way to give a model its context; everything that files, tables and figures need to know of it."""
+    """One way to give a model its context, with everything that files, tables and figures need to know about it."""
 
     name: str
     key: str
@@ -28,9 +31,9 @@ class Context:
     cost: Callable[[int, int, int, int], float]
     """Tokens run through the model per sequence, from (length T, window W, inner mini-batch C, positions beyond W)."""
     block_sequences: int
-    """Sequences that an evaluation computes between two saves: fewer where each costs more."""
+    """Sequences that an evaluation computes between two saves: fewer where each sequence costs more."""
     is_required: bool = True
-    """Whether an evaluation without it is incomplete; False for contexts that are measured on request."""
+    """Whether an evaluation without it is incomplete; False for a context that older results lack."""
     has_spread: bool = False
     """Whether mean, least and largest perplexity over chunks are recorded, as the earlier system did."""
 
@@ -38,6 +41,11 @@ class Context:
     def ratio_key(self) -> str:
         """First part of its ratio keys; the ratio of `sw` has none, as in the earlier system."""
         return "" if self.name == "sw" else f"{self.name}_"
+
+    @property
+    def usual_cost(self) -> float:
+        """Tokens run through the model per sequence at the usual sizes: which of two contexts is the cheaper one."""
+        return self.cost(*_USUAL_SIZES)
 
 
 CONTEXTS: dict[str, Context] = {
@@ -75,6 +83,16 @@ def windowed_contexts() -> list[str]:
 def required_contexts() -> list[str]:
     """Names of the windowed contexts that a verdict needs."""
     return [name for name in windowed_contexts() if CONTEXTS[name].is_required]
+
+
+def evaluation_order() -> list[str]:
+    """Names of all contexts, the cheapest first: the order in which they are computed and written to files."""
+    return sorted(CONTEXTS, key=lambda name: CONTEXTS[name].usual_cost)
+
+
+def contexts_to_show(measured: Collection[str]) -> list[str]:
+    """Contexts that a table shows: the required ones even where they are unknown, the others where measured."""
+    return [name for name, context in CONTEXTS.items() if context.is_required or name in measured]
 
 
 def labels_within(window: int, length: int) -> list[int]:

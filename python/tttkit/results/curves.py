@@ -17,11 +17,19 @@ CURVES_NAME = "chunk_eval.json"
 class Curves:
     """One evaluation by position: `chunk_eval.json`. Lists have an entry per chunk, None where it was not computed."""
 
-    def __init__(self, values: Mapping[str, Any], *, index: int | None = None, step: int | None = None) -> None:
-        """`values` are the keys of the file; `index` and `step` say which evaluation of a run it is."""
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        *,
+        index: int | None = None,
+        step: int | None = None,
+        model: str | None = None,
+    ) -> None:
+        """`values` are the keys of the file; `index`, `step` and `model` say which evaluation of which model it is."""
         self._values = dict(values)
         self.index = index
         self.step = step
+        self.model = model
 
     @classmethod
     def new(
@@ -31,39 +39,46 @@ class Curves:
         ends: Sequence[int],
         mean_nll: Mapping[str, Sequence[float | None]],
         ratios: Mapping[str, Mapping[str, Sequence[float | None]]],
+        *,
+        index: int | None = None,
+        step: int | None = None,
+        model: str | None = None,
     ) -> Curves:
-        """Curves by context, in that order; the keys of a ratio are those of `ratio`."""
+        """Curves by context, in that order; the keys of a context's ratios are the parts that `ratio` knows.
+
+        `facts` are the keys that say what was evaluated and how, in the order of the file.
+        """
         values: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **facts, "centers": centers, "ends": ends}
         for name, each in mean_nll.items():
-            values[f"{name}_mean_nll"] = each
-            values |= {f"{name}_{part}": found for part, found in ratios.get(name, {}).items()}
-        return cls(values)
+            values[_mean_key(name)] = each
+            values |= {f"{name}_{part}": ratio for part, ratio in ratios.get(name, {}).items()}
+        return cls(values, index=index, step=step, model=model)
 
     @classmethod
-    def read(cls, path: Path, *, index: int | None = None, step: int | None = None) -> Curves:
+    def read(cls, path: Path, *, index: int | None = None, step: int | None = None, model: str | None = None) -> Curves:
         """Read a chunk_eval.json. Raises DataError unless it has a window and a value or null for every chunk."""
         values = checked_object(files.read_json(path), path)
         ends = values.get("ends")
         if not isinstance(ends, list) or not ends or not isinstance(values.get("training_window"), int):
             raise DataError(f"{path} holds no curves: expected `training_window` and a list `ends`")
-        needed = [f"{name}_mean_nll" for name in ("full", *required_contexts())]
-        given = [f"{name}_mean_nll" for name in CONTEXTS if f"{name}_mean_nll" in values]
-        for name in dict.fromkeys([*needed, *given]):
-            found = values.get(name)
-            if not isinstance(found, list) or len(found) != len(ends):
-                raise DataError(f"{path}: `{name}` must list a value or null for each of the {len(ends)} chunks")
-        return cls(values, index=index, step=step)
+        required = [_mean_key(name) for name in ("full", *required_contexts())]
+        present = [_mean_key(name) for name in CONTEXTS if _mean_key(name) in values]
+        for key in dict.fromkeys([*required, *present]):
+            series = values.get(key)
+            if not isinstance(series, list) or len(series) != len(ends):
+                raise DataError(f"{path}: `{key}` must list a value or null for each of the {len(ends)} chunks")
+        return cls(values, index=index, step=step, model=model)
 
     def write(self, path: Path) -> None:
         """Replace a chunk_eval.json. Raises DiskFullError, OSError."""
         files.write_json(path, self._values)
 
     def to_dict(self) -> dict[str, Any]:
-        """The keys, as in the file."""
+        """Return the keys, as in the file."""
         return dict(self._values)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """A key as it is in the file: for facts that have no property here."""
+        """The value of a key as it is in the file, for facts without a property here."""
         return self._values.get(key, default)
 
     @property
@@ -73,19 +88,14 @@ class Curves:
 
     @property
     def ends(self) -> list[int]:
-        """Position after the last of each chunk."""
+        """Position after the last one of each chunk."""
         return list(self._values["ends"])
 
     @property
     def num_sequences(self) -> int | None:
-        """Sequences that each figure rests on; None where that was not recorded."""
+        """Number of sequences in each figure; None where that was not recorded."""
         count = self._values.get("num_sequences")
         return count if isinstance(count, int) else None
-
-    @property
-    def model(self) -> str | None:
-        """Name of the model, where it was recorded."""
-        return self._values.get("model")
 
     def contexts(self) -> list[str]:
         """Contexts with a value for at least one chunk, in the order of tables."""
@@ -93,8 +103,16 @@ class Curves:
 
     def mean_nll(self, context: str) -> list[float | None]:
         """Nats per token of each chunk; empty where the context was not evaluated."""
-        return [number(value) for value in self._values.get(f"{context}_mean_nll") or ()]
+        return [number(value) for value in self._values.get(_mean_key(context)) or ()]
 
     def ratio(self, context: str, part: str = "ratio") -> list[float | None]:
-        """Ratio to `full`, or its `ratio_low`, `ratio_high`, `ratio_band_low`, `ratio_band_high`; empty: unknown."""
+        """Ratio to `full` of each chunk; empty where it is unknown.
+
+        `part` is `ratio`, an end of its 95 % interval (`ratio_low`, `ratio_high`) or of the simultaneous band over all
+        chunks (`ratio_band_low`, `ratio_band_high`).
+        """
         return [number(value) for value in self._values.get(f"{context}_{part}") or ()]
+
+
+def _mean_key(context: str) -> str:
+    return f"{context}_mean_nll"

@@ -17,6 +17,17 @@ from tttkit.results.values import SCHEMA_VERSION, checked_object, number
 from tttkit.storage import files
 
 SUMMARY_NAME = "summary.json"
+SELECTION_KEY = "selection_ppl"
+
+
+def perplexity_key(context: str, multiple: int) -> str:
+    """Flat key of the perplexity of a context at `multiple` x W."""
+    return f"{CONTEXTS[context].key}_ppl_at_{multiple}xW"
+
+
+def mean_key(context: str) -> str:
+    """Flat key of the mean of a context's perplexities over chunks."""
+    return f"{CONTEXTS[context].key}_ppl_mean"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +45,7 @@ class Ratio:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Figures:
-    """One context of one evaluation. Perplexities are exp of nats per token; None is what was not computed."""
+    """One context of one evaluation. Perplexities are exp of nats per token, None where they were not computed."""
 
     perplexities: Mapping[int, float | None]
     """By label m, at m x W."""
@@ -47,15 +58,21 @@ class Figures:
 
 
 class Summary:
-    """One evaluation: `summary.json`, or an entry of `all_summaries.json`. A value: nothing changes it in place."""
+    """One evaluation: `summary.json`, or an entry of `all_summaries.json`. It is immutable."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
-        """`values` are the flat keys of the file; keys that are not known here are kept."""
+        """`values` are the flat keys of the file; unknown keys are kept."""
         self._values = dict(values)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Summary) and self._values == other._values
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._values))
 
     @classmethod
     def new(cls, facts: Mapping[str, Any], figures: Mapping[str, Figures], positions: Mapping[int, int]) -> Summary:
-        """A summary of `figures` by context, in that order; `positions` are the chunk centers by label.
+        """Make a summary of `figures` by context, in that order; `positions` are the chunk centers by label.
 
         `facts` are the keys that say what was evaluated and how, in the order of the file.
         """
@@ -70,7 +87,7 @@ class Summary:
 
     @classmethod
     def read(cls, path: Path) -> Summary:
-        """Read a summary.json. Raises DataError when it is missing, damaged, no object or of a newer schema."""
+        """Read a summary.json. Raises DataError when it is missing, damaged, no object or has a newer schema."""
         return cls(checked_object(files.read_json(path), path))
 
     @classmethod
@@ -93,19 +110,19 @@ class Summary:
         files.write_json(path, [summary.to_dict() for summary in summaries])
 
     def to_dict(self) -> dict[str, Any]:
-        """The flat keys, as in the file."""
+        """Return the flat keys, as in the file."""
         return dict(self._values)
 
     def replace(self, **values: Any) -> Summary:
-        """A copy with these flat keys set, those that are new in front."""
+        """A copy with these flat keys set; new keys come first."""
         return Summary({**{key: None for key in values if key not in self._values}, **self._values, **values})
 
     def get(self, key: str, default: Any = None) -> Any:
-        """A key as it is in the file: for facts that have no property here."""
+        """The value of a key as it is in the file, for facts without a property here."""
         return self._values.get(key, default)
 
     def value(self, key: str) -> float | None:
-        """A key as a finite number, where it is one."""
+        """The value of a key if it is a finite number, else None."""
         return number(self._values.get(key))
 
     @property
@@ -140,24 +157,24 @@ class Summary:
 
     @property
     def num_sequences(self) -> int | None:
-        """Sequences that each figure rests on."""
+        """Number of sequences in each figure."""
         return self._whole("num_sequences")
 
     @property
     def num_documents(self) -> int:
-        """Documents that the sequences begin in; 0 where that was not recorded."""
+        """Number of documents in which the sequences begin; 0 where that was not recorded."""
         return self._whole("num_documents") or 0
 
     @property
     def model(self) -> str | None:
-        """Name of the model, as `--model` has it."""
+        """Name of the model, as in `--model`."""
         name = self._values.get("model")
         return name if isinstance(name, str) else None
 
     @property
     def selection_ppl(self) -> float | None:
-        """Perplexity at 1 x W over many windows: what the best model and early stopping go by."""
-        return self.value("selection_ppl")
+        """Perplexity at 1 x W over many windows, by which the best model and early stopping are decided."""
+        return self.value(SELECTION_KEY)
 
     @property
     def mini_batch_size(self) -> int | None:
@@ -171,16 +188,20 @@ class Summary:
         return sorted(int(name) for name in names if name.isdigit())
 
     def contexts(self) -> list[str]:
-        """Contexts that this evaluation has a figure of, in the order of tables."""
+        """Contexts of which this evaluation has a figure, in the order of tables."""
         return [
             name
             for name, context in CONTEXTS.items()
             if any(key.startswith(f"{context.key}_ppl_") and value is not None for key, value in self._values.items())
         ]
 
+    def has_context(self, context: str) -> bool:
+        """Whether a context was evaluated, even if none of its figures is known."""
+        return f"{CONTEXTS[context].key}_ppl_corpus" in self._values
+
     def perplexity(self, context: str, multiple: int) -> float | None:
         """Perplexity of a context at `multiple` x W, where it is known and finite."""
-        return self.value(f"{CONTEXTS[context].key}_ppl_at_{multiple}xW")
+        return self.value(perplexity_key(context, multiple))
 
     def corpus(self, context: str) -> float | None:
         """Perplexity of a context over all positions from W on."""
@@ -188,7 +209,7 @@ class Summary:
 
     def mean(self, context: str) -> float | None:
         """Mean of the chunks' perplexities, the only figure in some files of the earlier system."""
-        return self.value(f"{CONTEXTS[context].key}_ppl_mean")
+        return self.value(mean_key(context))
 
     def ratio(self, context: str, multiple: int) -> Ratio:
         """Ratio of a windowed context to `full` at `multiple` x W.

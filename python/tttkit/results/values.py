@@ -1,4 +1,4 @@
-"""What every result file shares: its schema version, and how a number in it is read."""
+"""The schema version that every result file carries, and how a number in it is read."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from typing import Any
 from tttkit.errors import DataError
 
 SCHEMA_VERSION = 1
+SEQUENCES_NAME = "chunk_nll.safetensors"
+"""File of the mean NLL of each chunk of each sequence, beside summary.json and chunk_eval.json."""
 
 
 def number(value: Any) -> float | None:
-    """A finite number; None for null, NaN, infinity and the strings that stand for those in JSON."""
+    """Return a finite number; None for null, NaN, infinity and the strings that stand for those in JSON."""
     usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if usable else None
 
 
 def checked_object(values: Any, path: Path) -> dict[str, Any]:
-    """`values` read from `path` as an object. Raises DataError when it is none or of a newer schema."""
+    """Return `values`, read from `path`. Raises DataError when they are no object or have a newer schema."""
     if not isinstance(values, dict):
         raise DataError(f"{path} holds no results: expected an object, got {type(values).__name__}")
     version = values.get("schema_version", SCHEMA_VERSION)

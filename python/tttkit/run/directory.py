@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tttkit.errors import DataError, RunLockedError, UsageError
+from tttkit.results.summary import Summary
 from tttkit.run import processes
 from tttkit.storage import files
 
@@ -90,14 +91,9 @@ class RunDirectory:
             )
         return metadata
 
-    def read_summaries(self) -> list[dict[str, Any]]:
+    def read_summaries(self) -> list[Summary]:
         """Read all_summaries.json; empty before the first evaluation. Raises DataError when it is damaged."""
-        if not self.summaries.exists():
-            return []
-        summaries = files.read_json(self.summaries)
-        if not isinstance(summaries, list) or not all(isinstance(item, dict) for item in summaries):
-            raise DataError(f"{self.summaries} holds no list of summaries")
-        return summaries
+        return Summary.read_all(self.summaries)
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Read metrics.jsonl by ascending step, without an incomplete last line.

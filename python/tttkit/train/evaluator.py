@@ -11,9 +11,11 @@ from typing import Any
 
 from tttkit.config.run import Config
 from tttkit.data.split import Split
-from tttkit.evaluate.checkpoint import Evaluation, evaluate_model, write_checkpoint
+from tttkit.evaluate.evaluation import Evaluation, write_evaluation
+from tttkit.evaluate.measure import evaluate_model
 from tttkit.models import LanguageModel, save_model
 from tttkit.models.storage import weights_sha256
+from tttkit.results.summary import SELECTION_KEY, Summary
 from tttkit.run.directory import RunDirectory
 from tttkit.run.signals import StopSignals
 from tttkit.storage import commits, files
@@ -41,7 +43,7 @@ class Evaluator:
     schedule: list[int]
     pace: Pace
     early_stopping: EarlyStopping
-    summaries: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    summaries: list[Summary] = dataclasses.field(default_factory=list)
     """Of all evaluations so far."""
 
     def evaluate(self, progress: Progress) -> None:
@@ -78,7 +80,7 @@ class Evaluator:
         """Forget the evaluations that a restored state does not know."""
         known = set(progress.evaluated)
         summaries = self.summaries or self.run.read_summaries()  # those in memory may not be written yet
-        self.summaries = [item for item in summaries if item["step"] in known]
+        self.summaries = [item for item in summaries if item.step in known]
 
     def export(self, name: str) -> None:
         """Write the weights as a model, now or, from a copy in memory, once there is room."""
@@ -90,13 +92,13 @@ class Evaluator:
             kept = copy.deepcopy(self.model).cpu()
             self.log.writes.attempt(name, lambda: write(kept))
 
-    def _write(self, evaluation: Evaluation, context: dict[str, Any]) -> dict[str, Any]:
+    def _write(self, evaluation: Evaluation, context: dict[str, Any]) -> Summary:
         """The checkpoint's files and the list of all summaries, now or once there is room."""
         directory = self.run.checkpoint(context["checkpoint_idx"])
-        summary = {**context, **evaluation.summary()}
-        self.log.writes.attempt(directory.name, lambda: write_checkpoint(directory, evaluation, context))
-        self.summaries = [*(item for item in self.summaries if item["step"] != summary["step"]), summary]
-        self.log.writes.attempt("all_summaries.json", lambda: files.write_json(self.run.summaries, self.summaries))
+        summary = evaluation.summary().replace(**context)
+        self.log.writes.attempt(directory.name, lambda: write_evaluation(directory, evaluation, context))
+        self.summaries = [*(item for item in self.summaries if item.step != summary.step), summary]
+        self.log.writes.attempt("all_summaries.json", lambda: Summary.write_all(self.run.summaries, self.summaries))
         return summary
 
     def _context(self, progress: Progress, index: int, seconds: float) -> dict[str, Any]:
@@ -112,17 +114,19 @@ class Evaluator:
             "eval_seconds": seconds,
         }
 
-    def _report_evaluation(self, summary: dict[str, Any], *, is_best: bool) -> None:
+    def _report_evaluation(self, summary: Summary, *, is_best: bool) -> None:
         stopping = self.early_stopping
         self.log.write(
-            f"evaluation {summary['checkpoint_idx']} at step {summary['step']}: "
-            f"selection_ppl {summary['selection_ppl']:.3f}"
+            f"evaluation {summary.index} at step {summary.step}: "
+            f"selection_ppl {summary.get(SELECTION_KEY):.3f}"
             f"{' (best)' if is_best else ''}, patience {stopping.num_waiting}/{stopping.config.patience}"
         )
-        step = summary["step"]
+        step = summary.step or 0
         is_last = step == self.config.train.max_steps or stopping.should_stop(step)
         found = {"is_best": is_best, "is_last": is_last, "num_waiting": stopping.num_waiting}
-        self.report({"event": "evaluation", **found, "patience": stopping.config.patience, "summary": summary})
+        self.report(
+            {"event": "evaluation", **found, "patience": stopping.config.patience, "summary": summary.to_dict()}
+        )
 
 
 def export_model(model: LanguageModel, path: Path, config: Config, split: Split) -> None:

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
+from tttkit.results.summary import Summary
 from tttkit_cli.console import print_table
 from tttkit_cli.views.tables import evaluation_table
 
@@ -22,7 +23,7 @@ def last_cell(intervals, documents=None, num_documents=64) -> str:
             summary |= {f"{prefix}ratio_{which}_low_at_2xW": low, f"{prefix}ratio_{which}_high_at_2xW": high}
             summary.setdefault(f"{prefix}ratio_at_2xW", (low + high) / 2)
     shown = io.StringIO()
-    Console(file=shown, width=200).print(evaluation_table(summary))
+    Console(file=shown, width=200).print(evaluation_table(Summary(summary)))
     (row,) = [line for line in shown.getvalue().splitlines() if "2 x W" in line]
     return row.split("│")[-2].strip()
 
@@ -70,7 +71,7 @@ def test_the_table_of_an_evaluation_fits_the_terminal(columns, heads):
             summary |= {f"{prefix}ratio_{part}at_{label}": value
                         for part, value in (("", 1.0), ("ci_low_", 0.971), ("ci_high_", 1.043))}  # fmt: skip
     shown = io.StringIO()
-    print_table(evaluation_table(summary, width=columns), Console(file=shown, width=columns or 200))
+    print_table(evaluation_table(Summary(summary), width=columns), Console(file=shown, width=columns or 200))
     lines = shown.getvalue().splitlines()
     (head,) = [line for line in lines if "┃" in line]
     assert [cell.strip() for cell in head.strip("┃").split("┃")] == heads

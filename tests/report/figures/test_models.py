@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.report.figures.test_position import evaluation_at, texts
+from tests.report.made_up import changed, evaluation_at, new_context, texts
 from tttkit.report.figures.models import plot_models
+from tttkit.results.contexts import CONTEXTS
 
 
 @pytest.mark.parametrize(
@@ -23,4 +24,12 @@ def test_names_without_what_they_share(tmp_path, names, shown):
     assert [word for word in words if word in shown] == shown
     assert f"{shown[0]}: full context and the same weights under windows" in words
     assert {"full", "sw", "sw_aligned", "reset"} <= set(words)
-    assert "Full context of every model, neighbouring chunks averaged" in words
+    assert "Full context of every model, averaged over neighbouring chunks" in words
+
+
+def test_a_new_context_is_drawn_by_its_entry_in_the_table_alone(tmp_path, monkeypatch):
+    curves = evaluation_at(0.5).curves()
+    monkeypatch.setitem(CONTEXTS, "decayed", new_context())
+    assert "decayed" not in texts(plot_models([("a", curves)], tmp_path / "before.svg")), "not measured here"
+    more = changed(curves, decayed_mean_nll=curves.mean_nll("reset"))
+    assert "decayed" in texts(plot_models([("a", more)], tmp_path / "after.svg"))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from tests.report.figures.test_position import texts
+from tests.report.made_up import texts
 from tttkit.report.figures.style import Scales
 from tttkit.report.figures.training import plot_comparison, plot_training
+from tttkit.results.summary import Summary
 
 
 def evaluations(last):
     """An untrained model, then one that learns down to `last`."""
+    values = ((100_000 * index, value) for index, value in enumerate((50_000.0, 300.0, last)))
     return [
-        {"tokens_seen": 100_000 * index, "selection_ppl": value, "ttt_ppl_at_1xW": value, "ttt_ppl_at_20xW": value}
-        for index, value in enumerate((50_000.0, 300.0, last))
+        Summary({"tokens_seen": tokens, "selection_ppl": value, "ttt_ppl_at_1xW": value, "ttt_ppl_at_20xW": value})
+        for tokens, value in values
     ]
 
 

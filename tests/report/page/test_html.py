@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
+import html
 import json
 import os
 import re
 import shutil
 import subprocess
+from importlib.resources import files as resources
 
 import pytest
 
-from tests.report.figures.test_position import evaluation_at
+from tests.report.made_up import new_context, write_run
+from tttkit.analyze.findings import find
+from tttkit.analyze.record import load
 from tttkit.errors import DataError, UsageError
-from tttkit.evaluate.checkpoint import write_checkpoint
 from tttkit.health.status import read_status
-from tttkit.report.criteria import criteria
-from tttkit.report.page.html import write_html
-from tttkit.report.page.page_data import MOST_CHECKPOINTS
+from tttkit.report.opening import opening
+from tttkit.report.page.html import render_page, write_page
+from tttkit.report.page.page_data import MOST_EVALUATIONS
+from tttkit.results.contexts import CONTEXTS
+from tttkit.results.summary import Summary
 from tttkit.run.directory import RunDirectory
 from tttkit.storage import files
 
@@ -28,19 +34,7 @@ HOSTILE = "<script>alert(1)</script>\"'&amp;"
 
 @pytest.fixture
 def make_run(tmp_path):
-    def make(num_checkpoints, *, name="run", exact=False):
-        run = RunDirectory(tmp_path / name)
-        summaries = []
-        for index in range(num_checkpoints):
-            share = index / max(1, num_checkpoints - 1)
-            extra = {"checkpoint_idx": index, "step": 100 * index, "tokens_seen": 1000 * index, "model": "ttt-linear"}
-            summaries.append(write_checkpoint(run.checkpoint(index), evaluation_at(share, exact=exact), extra))
-        files.write_json(run.summaries, summaries)
-        records = [{"step": step, "loss": 9 - step / 500, "num_skipped": 0} for step in range(1, 100 * num_checkpoints)]
-        run.metrics.write_text("".join(json.dumps(record) + "\n" for record in records))
-        return run
-
-    return make
+    return lambda count, *, name="run", **options: write_run(tmp_path / name, count, **options)
 
 
 def data_of(page) -> dict:
@@ -48,7 +42,7 @@ def data_of(page) -> dict:
 
 
 def test_the_page_is_whole_and_asks_nothing_of_a_network(make_run, tmp_path):
-    page = write_html(make_run(3), tmp_path / "report.html").read_text()
+    page = write_page(make_run(3), tmp_path).read_text()
     assert "default-src 'none'" in page
     assert not re.search(r"(?:src|href|action)=[\"']?(?!#|data:)[^\"' >]", page)
     assert not re.search(r"@import|url\((?!#)|fetch\(|XMLHttpRequest|https?://(?!www\.w3\.org/2000/svg)", page)
@@ -58,33 +52,33 @@ def test_the_page_is_whole_and_asks_nothing_of_a_network(make_run, tmp_path):
 
 def test_the_curves_are_those_of_the_run(make_run, tmp_path):
     run = make_run(3)
-    data = data_of(write_html(run, tmp_path / "report.html").read_text())
+    data = data_of(write_page(run, tmp_path).read_text())
     summary = run.read_summaries()[1]
-    checkpoint = data["checkpoints"][1]
-    at = checkpoint["ends"].index(1280)
-    assert (data["window"], data["labels"], checkpoint["step"]) == (64, [1, 2, 5, 10, 20], 100)
-    assert checkpoint["ppl"]["full"][at] == pytest.approx(summary["ttt_ppl_at_20xW"], rel=1e-4)
-    assert checkpoint["ratio"]["sw"][at] == pytest.approx(summary["ratio_at_20xW"], rel=1e-4)
-    assert checkpoint["ppl"]["sw"][at - 1] is None, "not computed there"
+    evaluation = data["evaluations"][1]
+    at = evaluation["ends"].index(1280)
+    assert (data["window"], data["labels"], evaluation["step"]) == (64, [1, 2, 5, 10, 20], 100)
+    assert evaluation["ppl"]["full"][at] == pytest.approx(summary.perplexity("full", 20), rel=1e-4)
+    assert evaluation["ratio"]["sw"][at] == pytest.approx(summary.ratio("sw", 20).value, rel=1e-4)
+    assert evaluation["ppl"]["sw"][at - 1] is None, "not computed there"
     assert data["training"]["step"][-1] == 299
     assert [series["name"] for series in data["evolution"]] == ["1 x W", "2 x W", "5 x W", "10 x W", "20 x W"]
 
 
-def test_fifty_checkpoints_stay_below_a_megabyte(make_run, tmp_path):
-    assert write_html(make_run(50, exact=True), tmp_path / "report.html").stat().st_size < 1_000_000
+def test_fifty_evaluations_stay_below_a_megabyte(make_run, tmp_path):
+    assert write_page(make_run(50, exact=True), tmp_path).stat().st_size < 1_000_000
 
 
-def test_more_checkpoints_are_thinned_and_said(make_run, tmp_path, monkeypatch):
-    monkeypatch.setattr("tttkit.report.page.page_data.MOST_CHECKPOINTS", 4)
-    assert MOST_CHECKPOINTS >= 50
-    page = write_html(make_run(9), tmp_path / "report.html").read_text()
-    assert [item["index"] for item in data_of(page)["checkpoints"]] == [0, 2, 5, 8]
+def test_more_evaluations_are_thinned_and_said(make_run, tmp_path, monkeypatch):
+    monkeypatch.setattr("tttkit.report.page.page_data.MOST_EVALUATIONS", 4)
+    assert MOST_EVALUATIONS >= 50
+    page = write_page(make_run(9), tmp_path).read_text()
+    assert [item["index"] for item in data_of(page)["evaluations"]] == [0, 2, 5, 8]
     assert "9 evaluations, 4 of them in the curves" in page
 
 
 def test_equal_files_give_equal_bytes(make_run, tmp_path):
     run = make_run(2)
-    one, other = (write_html(run, tmp_path / name).read_bytes() for name in ("one.html", "other.html"))
+    one, other = (write_page(run, tmp_path / name).read_bytes() for name in ("one", "other"))
     assert one == other
 
 
@@ -97,7 +91,7 @@ def test_all_text_of_a_run_stays_text(make_run, tmp_path):
     }  # fmt: skip
     files.write_json(run.metadata, metadata)
     other = make_run(2, name="other</script><script>alert(2)")
-    page = write_html(run, tmp_path / "report.html", findings=[HOSTILE], against=[other]).read_text()
+    page = write_page(run, tmp_path, against=[other]).read_text()
     assert page.count("<script") == 2
     assert page.count("</script") == 2
     assert "alert(1)</" not in page.replace("&lt;", "<!")
@@ -108,8 +102,8 @@ def test_all_text_of_a_run_stays_text(make_run, tmp_path):
 def test_the_best_evaluation_is_named(make_run, tmp_path):
     run = make_run(3)
     files.write_json(run.metadata, {"config": {}, "early_stopping": {"best_checkpoint": 1}, "segments": []})
-    page = write_html(run, tmp_path / "report.html").read_text()
-    assert [item["best"] for item in data_of(page)["checkpoints"]] == [False, True, False]
+    page = write_page(run, tmp_path).read_text()
+    assert [item["best"] for item in data_of(page)["evaluations"]] == [False, True, False]
     assert page.count(" (best)<") == 1
     assert ">1 (best)<" in page
 
@@ -119,70 +113,86 @@ def test_losses_are_thinned_and_smoothed(make_run, tmp_path):
     run = make_run(1)
     records = [{"step": step, "loss": 2 + 2 * (step % 2), "num_skipped": 0} for step in range(1, 5001)]
     run.metrics.write_text("".join(json.dumps(record) + "\n" for record in records))
-    training = data_of(write_html(run, tmp_path / "report.html").read_text())["training"]
+    training = data_of(write_page(run, tmp_path).read_text())["training"]
     assert (training["step"][0], training["step"][-1], len(training["step"])) == (1, 5000, 600)
     assert set(training["loss"]) == {2.0, 4.0}
     assert all(2.9 < value < 3.1 for value in training["smooth"][100:])
 
 
-def test_findings_and_figures_are_set_for_reading(make_run, tmp_path):
+def test_findings_and_figures_are_set_for_reading(make_run):
     run = make_run(1)
-    summary = {**run.read_summaries()[0], "selection_ppl": 382.0, "ratio_at_2xW": 1.0, "sw_ppl_at_2xW": 1234.5}
-    files.write_json(run.summaries, [summary])
-    page = write_html(
-        run, tmp_path / "report.html", findings=["learning rate: Fastest in `cosine 1/3`.", "No topic."]
-    ).read_text()
-    assert "<li><b>learning rate</b>: Fastest in <code>cosine 1/3</code>.</li><li>No topic.</li>" in page
+    summary = run.read_summaries()[0].replace(selection_ppl=382.0, ratio_at_2xW=1.0, sw_ppl_at_2xW=1234.5)
+    Summary.write_all(run.summaries, [summary])
+    record = load(run)
+    findings = find(record)
+    items = [dataclasses.replace(findings["learning_rate"], statement="Fastest in `cosine 1/3`, <b> stays text.")]
+    others = [item for item in findings.items if item.topic != "learning_rate"]
+    page = render_page(run, record, dataclasses.replace(findings, items=(*others, *items)), "finished")
+    assert "<li><b>learning rate</b>: Fastest in <code>cosine 1/3</code>, &lt;b&gt; stays text.</li></ul>" in page
     for cell in (">382.00<", ">1.000<", ">1,234.50<"):
         assert cell in page
     for head in ("sw/full 2W", "low 2W", "high 20W"):
         assert f'<button type="button">{head}</button>' in page
 
 
+def test_the_page_opens_with_the_three_sentences(make_run, tmp_path):
+    run = make_run(3)
+    page = write_page(run, tmp_path).read_text()
+    record = load(run)
+    text = html.escape(" ".join(opening(record, find(record))))
+    paragraph = re.search(r'<h2 id="findings">Findings</h2>\n<p class="opening">(.*?)</p>', page)[1]
+    assert re.sub("</?code>", "`", paragraph) == text
+
+
+def test_a_run_that_ended_without_a_word_gives_equal_bytes_at_any_time(make_run, tmp_path):
+    """How long ago a crashed run last gave a sign of life is for `status`, not for a page that is kept."""
+    run = make_run(2)
+    files.write_json(run.metadata, {"config": {}, "segments": [{"start_step": 0}]})
+    beat = {"pid": 1, "host": "", "phase": "training", "step": 100, "sequence": 1, "time": "2020-01-01T00:00:00+00:00"}
+    pages = []
+    for year in ("2020", "2021"):
+        files.write_json(run.heartbeat, {**beat, "time": f"{year}-01-01T00:00:00+00:00"})
+        assert read_status(run).state == "crashed"
+        pages.append(write_page(run, tmp_path).read_bytes())
+    assert pages[0] == pages[1]
+
+
+def test_a_new_context_is_on_the_page_by_its_entry_in_the_table_alone(make_run, tmp_path, monkeypatch):
+    run = make_run(2)
+    monkeypatch.setitem(CONTEXTS, "decayed", new_context())
+    for index in (0, 1):
+        path = run.checkpoint(index) / "chunk_eval.json"
+        curves = files.read_json(path)
+        more = {f"decayed_{part}": curves[f"reset_{part}"] for part in ("mean_nll", "ratio", "ratio_low", "ratio_high")}
+        files.write_json(path, curves | more)
+    page = write_page(run, tmp_path).read_text()
+    data = data_of(page)
+    expected = {
+        "name": "decayed", "description": "a state that decays", "colour": "var(--context-decayed)", "dash": "6 3",
+    }  # fmt: skip
+    assert data["contexts"][-1] == expected
+    assert data["evaluations"][1]["ppl"]["decayed"] == data["evaluations"][1]["ppl"]["reset"]
+    assert data["evaluations"][1]["ratio"]["decayed"] == data["evaluations"][1]["ratio"]["reset"]
+    assert page.count("--context-decayed: #") == 3, "in the light theme, in the dark one, and in the browser's"
+    assert '<label title="a state that decays"><input type="checkbox" name="context-decayed" checked> decayed' in page
+
+
+def test_the_scripts_know_no_context():
+    for name in ("chart.js", "page.js", "page.css"):
+        words = set(re.findall(r"\w+", resources("tttkit.report.page").joinpath(name).read_text("utf-8")))
+        assert not {"sw", "sw_aligned", "aligned", "reset"} & words, name
+
+
 def test_a_run_without_an_evaluation(tmp_path):
     with pytest.raises(UsageError, match="has no evaluation yet"):
-        write_html(RunDirectory(tmp_path), tmp_path / "report.html")
+        write_page(RunDirectory(tmp_path), tmp_path)
 
 
 def test_a_damaged_file_is_named(make_run, tmp_path):
     run = make_run(1)
     (run.checkpoint(0) / "chunk_eval.json").write_text("{")
     with pytest.raises(DataError, match="chunk_eval.json"):
-        write_html(run, tmp_path / "report.html")
-
-
-def verdicts(run, **changes):
-    summaries = [{**run.read_summaries()[-1], **changes}]
-    return {item.name: item.verdict for item in criteria(summaries, {}, read_status(run))}
-
-
-def test_the_winner_needs_every_interval(make_run):
-    run = make_run(2)
-    name = "full context better than every window at 20 x W"
-    bounds = {f"{prefix}ratio_ci_{side}_at_20xW": 1.01 if side == "low" else 1.2
-              for prefix in ("", "sw_aligned_", "reset_") for side in ("low", "high")}  # fmt: skip
-    assert verdicts(run, **bounds)[name] == "yes"
-    assert verdicts(run, **{**bounds, "reset_ratio_ci_low_at_20xW": 0.99})[name] == "unknown"
-    ahead = {"reset_ratio_at_20xW": 0.92, "reset_ratio_ci_low_at_20xW": 0.9, "reset_ratio_ci_high_at_20xW": 0.95}
-    assert verdicts(run, **{**bounds, **ahead})[name] == "no"
-    assert verdicts(run, **{**bounds, "reset_ratio_ci_low_at_20xW": None})[name] == "unknown"
-
-
-def test_the_other_criteria(make_run):
-    run = make_run(2)
-    name = "perplexity at 20 x W stays within 5 % of 1 x W"
-    assert verdicts(run, ttt_ppl_at_1xW=40.0, ttt_ppl_at_20xW=41.0)[name] == "yes"
-    assert verdicts(run, ttt_ppl_at_1xW=40.0, ttt_ppl_at_20xW=43.0)[name] == "no"
-    summary, unigram = run.read_summaries()[-1], "better than the frequencies of single tokens"
-    for ppl, expected in (
-        (summary["selection_ppl"] + 1, "yes"),
-        (summary["selection_ppl"] - 1, "no"),
-        (None, "unknown"),
-    ):
-        found = criteria([summary], {"result": {"unigram_ppl": ppl}}, read_status(run))
-        assert {item.name: item.verdict for item in found}[unigram] == expected
-    found = {item.name: item.verdict for item in criteria([summary], {}, read_status(run))}
-    assert found["every update was finite"] == "yes"
+        write_page(run, tmp_path)
 
 
 PROBE = """
@@ -265,7 +275,7 @@ def browse(folder, *options):
 def test_in_a_browser(make_run, tmp_path, width):
     """No message on the console, the slider changes the curve, and everything works by keyboard."""
     run = make_run(3)
-    page = write_html(run, tmp_path / "report.html", findings=["A finding."], against=[make_run(1, name="sw")])
+    page = write_page(run, tmp_path, against=[make_run(1, name="sw")])
     probed = tmp_path / "probed.html"
     probed.write_text(page.read_text().replace("</body>", PROBE + "</body>"))
     answer = browse(tmp_path, f"--window-size={width},900", "--dump-dom", probed.as_uri())
@@ -292,7 +302,7 @@ def test_in_a_browser(make_run, tmp_path, width):
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: apt-get install chromium")
 def test_on_paper_the_widest_table_has_pages_of_its_own(make_run, tmp_path):
-    page = write_html(make_run(50), tmp_path / "report.html", findings=["A finding."])
+    page = write_page(make_run(50), tmp_path)
     is_wide = [width > height for width, height, _ in printed(page, tmp_path)]
     assert is_wide.count(True) == 1, "fifty evaluations fit one page"
     assert not is_wide[0]
@@ -301,7 +311,7 @@ def test_on_paper_the_widest_table_has_pages_of_its_own(make_run, tmp_path):
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: apt-get install chromium")
 def test_on_paper_a_long_table_has_its_heads_on_every_page(make_run, tmp_path):
-    page = write_html(make_run(130), tmp_path / "report.html")
+    page = write_page(make_run(130), tmp_path)
     wide = [num_fonts for width, height, num_fonts in printed(page, tmp_path) if width > height]
     assert len(wide) >= 2
     assert min(wide) >= 2, "bold heads and plain figures"

@@ -69,7 +69,7 @@ def test_a_run_with_stages_resumes_bit_for_bit(tiny_values, tmp_path, train_valu
     losses = [record["loss"] for record in whole.read_metrics()]
     assert losses == pytest.approx([math.log(300)] * 12, rel=0.35)  # a mean over tokens, however they are cut
     assert {record["tokens_seen"] // record["step"] for record in whole.read_metrics()} == {64}
-    assert {summary["training_window"] for summary in whole.read_summaries()} == {16}
+    assert {summary.window for summary in whole.read_summaries()} == {16}
 
 
 def test_one_stage_of_the_base_window_is_the_run_without(tiny_values, tmp_path):

@@ -1,13 +1,12 @@
-"""All figures that the files of a run allow, and those of several runs side by side."""
+"""Draw all figures that the files of a run allow, and those of several runs side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from tttkit.analyze import legacy
-from tttkit.report.curves import load_curves, load_means
+from tttkit.analyze import earlier_system
+from tttkit.analyze.curves import load_curves, load_means
 from tttkit.report.figures.inner import plot_inner_loss
 from tttkit.report.figures.position import EVOLUTION_NAME, plot_evolution, plot_means
 from tttkit.report.figures.ratio import plot_ratio_by_position, plot_ratio_by_step, plot_ratio_map
@@ -19,24 +18,22 @@ COMPARISON_NAME = "comparison"
 
 
 def draw_run(run: RunDirectory, target: Path, kinds: Sequence[str], scales: Scales = USUAL) -> list[Path]:
-    """Draw a run's figures into `target` in every kind (png, svg); what its files do not hold is left out.
+    """Draw the figures of a run into `target` in every kind (png, svg), except those that its files do not allow.
 
-    Returns the files written. Raises UsageError when the run has no evaluation yet, DataError, DiskFullError.
+    Return the files written. Raises UsageError when the run has no evaluation yet, DataError, DiskFullError.
     """
     target.mkdir(parents=True, exist_ok=True)
     if means := load_means(run):
         return [plot_means(means, target / f"{EVOLUTION_NAME}.{kind}", scales) for kind in kinds]
-    curves, summaries = load_curves(run), legacy.read_summaries(run)
-    metadata, metrics = legacy.read_metadata(run), run.read_metrics()
-    segments, mini_batch = (
-        metadata.get("segments", []),
-        metadata.get("config", {}).get("model", {}).get("mini_batch_size"),
-    )
+    evaluations, summaries = load_curves(run), earlier_system.read_summaries(run)
+    metadata, metrics = earlier_system.read_metadata(run), run.read_metrics()
+    segments = metadata.get("segments", [])
+    mini_batch = metadata.get("config", {}).get("model", {}).get("mini_batch_size")
     figures: list[tuple[str, Callable[[Path], Path | None]]] = [
-        (EVOLUTION_NAME, lambda path: plot_evolution(curves, path, scales)),
-        ("ratio_by_position", lambda path: plot_ratio_by_position(curves[-1], path)),
+        (EVOLUTION_NAME, lambda path: plot_evolution(evaluations, path, scales)),
+        ("ratio_by_position", lambda path: plot_ratio_by_position(evaluations[-1], path)),
         ("ratio_by_step", lambda path: plot_ratio_by_step(summaries, path, scales)),
-        ("ratio_map", lambda path: plot_ratio_map(curves, path)),
+        ("ratio_map", lambda path: plot_ratio_map(evaluations, path)),
         ("training_loss", lambda path: plot_training(metrics, segments, path, scales)),
         ("inner_loss", lambda path: plot_inner_loss(metrics, path, scales, mini_batch=mini_batch)),
     ]
@@ -47,9 +44,7 @@ def draw_run(run: RunDirectory, target: Path, kinds: Sequence[str], scales: Scal
 def draw_comparison(
     runs: Sequence[RunDirectory], target: Path, kinds: Sequence[str], scales: Scales = USUAL
 ) -> list[Path]:
-    """Draw several runs on the token axis into `target`. Returns the files written; raises as `draw_run` does."""
-    named: list[tuple[str, list[dict[str, Any]]]] = [
-        (run.path.name or str(run.path), legacy.read_summaries(run)) for run in runs
-    ]
+    """Draw several runs on the token axis into `target`. Return the files written; raises as `draw_run` does."""
+    named = [(run.path.name or str(run.path), earlier_system.read_summaries(run)) for run in runs]
     target.mkdir(parents=True, exist_ok=True)
     return [plot_comparison(named, target / f"{COMPARISON_NAME}.{kind}", scales) for kind in kinds]

@@ -1,130 +1,144 @@
-"""Plots of length generalization, for a screen and for a paper. Same data, same bytes.
-
-matplotlib is imported by the modules of figures alone, and those only when something is drawn.
-"""
+"""Figures of perplexity by position: one evaluation in every context, and all evaluations of a run."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from numpy.typing import NDArray
 
-from tttkit.report.curves import LABELS, floats, perplexity
+from tttkit.analyze.curves import floats, perplexity
 from tttkit.report.figures.style import (
     GREY,
-    LOOK,
-    STYLES,
     USUAL,
     Scales,
+    draw_interval,
+    grid,
     many_lines,
+    mark,
+    multiples,
     position_axis,
     save,
+    sheet,
     step_bar,
     step_x,
     value_axis,
 )
+from tttkit.results.contexts import CONTEXTS, windowed_contexts
+from tttkit.results.curves import Curves
+from tttkit.results.summary import Summary
 
 EVOLUTION_NAME = "curriculum_length_gen_evolution"
 
 
-def plot_evolution(curves: list[dict[str, Any]], path: Path, scales: Scales = USUAL) -> Path:
-    """TTT over SW panels, a line per checkpoint from dark to bright; PNG or SVG by the suffix of `path`. Returns it."""
-    with style.context(["default", LOOK]):
-        figure = Figure(figsize=(6, 5.6), layout="constrained")
+def plot_evolution(evaluations: Sequence[Curves], path: Path, scales: Scales = USUAL) -> Path:
+    """Draw the full context above the sliding window, with a line per evaluation from dark to bright. Return `path`."""
+    with sheet(5.6) as figure:
         top, bottom = figure.subplots(2, 1, sharex=True, sharey=True)
-        steps = [int(item["step"] or 0) for item in curves]  # the earlier system did not always record it
-        for item, look in zip(curves, many_lines(steps), strict=True):
-            top.plot(item["ends"], perplexity(item, "full"), **look)
-            _draw_windowed(bottom, item, look)
-        _name_panels(top, bottom, curves[-1], steps)
-        if any(np.isnan(perplexity(item, "sw")).any() for item in curves):
+        last = evaluations[-1]
+        # The earlier system did not always record the step.
+        steps = [curves.step or 0 for curves in evaluations]
+        for curves, look in zip(evaluations, many_lines(steps), strict=True):
+            top.plot(curves.ends, perplexity(curves, "full"), **look)
+            _draw_window(bottom, curves, look)
+        _name_panels(top, bottom, last, single=len(evaluations) == 1)
+        if any(np.isnan(perplexity(curves, "sw")).any() for curves in evaluations):
             _explain_points(figure)
         for axes in (top, bottom):
-            _dress(axes, curves[-1], scales)
-        _mark_multiples(top, curves[-1], scales)
-        if len(curves) > 1:
+            _perplexity_axes(axes, last, scales)
+        _name_multiples(top, last, scales)
+        if len(evaluations) > 1:
             step_bar(figure, [top, bottom], steps)
         return save(figure, path)
 
 
-def plot_means(summaries: list[dict[str, Any]], path: Path, scales: Scales = USUAL) -> Path:
-    """Mean perplexity of both contexts over steps, for files that hold no more; PNG or SVG. Returns `path`."""
-    with style.context(["default", LOOK]):
-        figure = Figure(figsize=(6, 3.4), layout="constrained")
+def plot_means(summaries: Sequence[Summary], path: Path, scales: Scales = USUAL) -> Path:
+    """Draw mean perplexities over training, for result files that hold nothing else. Return `path`."""
+    steps = floats([summary.step for summary in summaries])
+    with sheet(3.4) as figure:
         axes = figure.subplots()
-        for context, prefix in (("full", "ttt"), ("sw", "sw")):
-            colour, line, label = STYLES[context]
-            values = floats([item.get(f"{prefix}_ppl_mean") for item in summaries])
-            axes.plot([item["step"] for item in summaries], values, line, color=colour, label=label, linewidth=1.1)
-        axes.set_title("Mean of the chunks' perplexities (no figure by position was kept)")
+        for name, context in CONTEXTS.items():
+            means = floats([summary.mean(name) for summary in summaries])
+            if np.isfinite(means).any():
+                axes.plot(
+                    steps, means, context.line_style, color=context.colour, label=_legend_text(name), linewidth=1.1
+                )
+        axes.set_title("Mean perplexity over all chunks (figures by position were not kept)")
         axes.set_xlabel("training step")
         axes.set_ylabel("perplexity")
         value_axis(axes, scales)
-        step_x(axes, floats([item["step"] for item in summaries]), scales)
+        step_x(axes, steps, scales)
         axes.legend()
         return save(figure, path)
 
 
-def plot_chunk_eval(curves: dict[str, Any], path: Path) -> Path:
-    """All contexts of one checkpoint over positions, and below their ratios to full with intervals. Returns `path`."""
-    with style.context(["default", LOOK]):
-        figure = Figure(figsize=(6, 6.1), layout="constrained")
+def plot_chunk_eval(curves: Curves, path: Path) -> Path:
+    """Draw one evaluation in all contexts, and below it their ratios to `full` with intervals. Return `path`."""
+    with sheet(6.1) as figure:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-        ends = np.asarray(curves["ends"])
-        for context, (colour, line, label) in STYLES.items():
-            values = perplexity(curves, context)
+        ends = floats(curves.ends)
+        for name in curves.contexts():
+            context, values = CONTEXTS[name], perplexity(curves, name)
             known = ~np.isnan(values)
-            look = {"linestyle": line, "linewidth": 1.3} if known.all() else {"linestyle": "none", "marker": "o"}
-            top.plot(ends[known], values[known], color=colour, label=label, markersize=4, zorder=2.5, **look)
+            line = {"linestyle": context.line_style} if known.all() else {"linestyle": "none", "marker": "o"}
+            top.plot(
+                ends[known], values[known], color=context.colour, label=_legend_text(name), linewidth=1.3,
+                markersize=4, zorder=2.5, **line,
+            )  # fmt: skip
         bottom.axhline(1.0, color=GREY, linewidth=0.8)
-        for context in ("sw", "sw_aligned", "reset"):
-            _draw_ratio(bottom, curves, context, ends)
+        for name in windowed_contexts():
+            _draw_ratio(bottom, curves, name)
         top.set_title("Perplexity by position and context", pad=16)
-        bottom.set_title("Ratio to full, with 95 % intervals (above 1: full is better)")
+        bottom.set_title("Ratio to the full context, with 95 % intervals (above 1: full is better)")
         bottom.set_ylabel("perplexity / full")
-        _dress(top, curves, USUAL)
-        _dress_x(bottom, curves, USUAL)
-        _mark_multiples(top, curves, USUAL)
-        bottom.set_xlabel(_describe_x(curves))
+        _perplexity_axes(top, curves, USUAL)
+        _position_axes(bottom, curves, USUAL)
+        _name_multiples(top, curves, USUAL)
+        bottom.set_xlabel(_position_text(curves))
         figure.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=1)
         return save(figure, path)
 
 
-def chunk_eval_name(curves: dict[str, Any]) -> str:
-    """chunk_eval_W…_T…_K…_S….png, as the earlier system named it."""
-    sizes = (curves[key] for key in ("training_window", "eval_max_length", "chunk_size", "chunk_stride"))
-    return "chunk_eval_W{}_T{}_K{}_S{}.png".format(*sizes)
+def chunk_eval_name(curves: Curves) -> str:
+    """Return chunk_eval_W…_T…_K…_S….png, the name that the earlier system gave this figure."""
+    sizes = (curves.get(key) for key in ("eval_max_length", "chunk_size", "chunk_stride"))
+    return "chunk_eval_W{}_T{}_K{}_S{}.png".format(curves.window, *sizes)
 
 
-def _draw_windowed(axes: Axes, item: dict[str, Any], look: dict[str, Any]) -> None:
-    ends, exact = np.asarray(item["ends"]), perplexity(item, "sw")
+def _legend_text(context: str) -> str:
+    return f"{context}: {CONTEXTS[context].description}"
+
+
+def _draw_window(axes: Axes, curves: Curves, look: dict[str, Any]) -> None:
+    """Draw `sw` as a line; where it was computed at some positions only, as points beside a line of `sw_aligned`."""
+    ends, exact = floats(curves.ends), perplexity(curves, "sw")
     known = ~np.isnan(exact)
     if known.all():
         axes.plot(ends, exact, **look)
         return
-    axes.plot(ends, perplexity(item, "sw_aligned"), **{**look, "linewidth": 0.6 * look["linewidth"]})
+    axes.plot(ends, perplexity(curves, "sw_aligned"), **{**look, "linewidth": 0.6 * look["linewidth"]})
     axes.plot(ends[known], exact[known], "o", markeredgecolor="white", markeredgewidth=0.3, **look)
 
 
-def _name_panels(top: Axes, bottom: Axes, curves: dict[str, Any], steps: list[int]) -> None:
-    model = curves.get("model") or "ttt"  # the earlier system had no other
-    # Hair spaces: without them the font joins the three bars to one.
+def _name_panels(top: Axes, bottom: Axes, curves: Curves, *, single: bool) -> None:
+    # The earlier system trained TTT models only and did not record a name.
+    model = curves.model or "ttt"
+    # Hair spaces: without them the font joins the bars of the three letters.
     name = "\u200a".join("TTT") if model.startswith("ttt") else model
-    at = f", step {steps[0]:,}" if len(steps) == 1 and curves["step"] is not None else ""
-    top.set_title(f"{name}: full context from token 0{at}", pad=16)  # room for the names of the marked positions
-    bottom.set_title(f"SW: same weights, sliding window of {curves['training_window']} tokens{at}")
-    bottom.set_xlabel(_describe_x(curves))
+    at = f", step {curves.step:,}" if single and curves.step is not None else ""
+    # The padding leaves room for the names of the marked positions.
+    top.set_title(f"{name}: full context from token 0{at}", pad=16)
+    bottom.set_title(f"SW: same weights, sliding window of {curves.window} tokens{at}")
+    bottom.set_xlabel(_position_text(curves))
 
 
-def _describe_x(curves: dict[str, Any]) -> str:
-    sequences = f", {curves['num_sequences']} sequences" if "num_sequences" in curves else ""
-    return f"position in the sequence (tokens; W = {curves['training_window']}{sequences})"
+def _position_text(curves: Curves) -> str:
+    sequences = "" if curves.num_sequences is None else f", {curves.num_sequences} sequences"
+    return f"position in the sequence (tokens; W = {curves.window}{sequences})"
 
 
 def _explain_points(figure: Figure) -> None:
@@ -133,40 +147,36 @@ def _explain_points(figure: Figure) -> None:
     figure.legend(handles=[points, lines], loc="outside lower center", ncols=2)
 
 
-def _draw_ratio(axes: Axes, curves: dict[str, Any], context: str, ends: NDArray[np.int64]) -> None:
-    colour, line, _ = STYLES[context]
-    ratio, low, high = (floats(curves.get(f"{context}_{key}")) for key in ("ratio", "ratio_low", "ratio_high"))
-    known = np.zeros(0, dtype=bool) if ratio.size != ends.size else np.isfinite(ratio + low + high)
-    if not known.any():
+def _draw_ratio(axes: Axes, curves: Curves, context: str) -> None:
+    """Draw the ratio of a context where its interval is known."""
+    ratio, low, high = (floats(curves.ratio(context, part)) for part in ("ratio", "ratio_low", "ratio_high"))
+    if not ratio.size == low.size == high.size == len(curves.ends):
         return
-    if known.all():
-        axes.plot(ends, ratio, line, color=colour, linewidth=1.3)
-        axes.fill_between(ends, low, high, color=colour, alpha=0.16, linewidth=0)
-    else:
-        ends, ratio, low, high = ends[known], ratio[known], low[known], high[known]
-        bars = (ratio - low, high - ratio)
-        axes.errorbar(ends, ratio, bars, fmt="o", color=colour, markersize=4, capsize=2.5, zorder=2.5)
+    ratio = np.where(np.isfinite(low + high), ratio, np.nan)
+    if np.isfinite(ratio).any():
+        look = (CONTEXTS[context].colour, CONTEXTS[context].line_style)
+        draw_interval(axes, floats(curves.ends), ratio, [low, high], look)
 
 
-def _dress(axes: Axes, curves: dict[str, Any], scales: Scales) -> None:
+def _perplexity_axes(axes: Axes, curves: Curves, scales: Scales) -> None:
     value_axis(axes, scales)
     axes.set_ylabel("perplexity")
-    _dress_x(axes, curves, scales)
+    _position_axes(axes, curves, scales)
 
 
-def _dress_x(axes: Axes, curves: dict[str, Any], scales: Scales) -> None:
-    axes.grid(axis="y", color="0.9", linewidth=0.6)
-    axes.set_axisbelow(True)
-    position_axis(axes, scales, curves["ends"][-1])
-    for position, _ in _multiples(curves):
-        axes.axvline(position, color=GREY, linewidth=0.6, linestyle=(0, (2, 3)), zorder=0)
+def _position_axes(axes: Axes, curves: Curves, scales: Scales) -> None:
+    grid(axes)
+    position_axis(axes, scales, curves.ends[-1])
+    for position, _ in multiples(curves):
+        mark(axes, position)
 
 
-def _mark_multiples(axes: Axes, curves: dict[str, Any], scales: Scales) -> None:
-    """Names of the marked positions, above the axes; a name that would touch the one before is left out."""
-    first, longest = float(curves["ends"][0]), float(curves["ends"][-1])
-    kept: list[tuple[float, int, str]] = []  # share of the axis, position, name
-    for position, name in _multiples(curves):
+def _name_multiples(axes: Axes, curves: Curves, scales: Scales) -> None:
+    """Write the names of the marked positions above the axes, except names that would touch the one before."""
+    first, longest = float(curves.ends[0]), float(curves.ends[-1])
+    # Each entry is the share of the axis, the position and its name.
+    kept: list[tuple[float, int, str]] = []
+    for position, name in multiples(curves):
         share = position / longest
         if scales.log_x and longest > first:
             share = float(np.log(position / first) / np.log(longest / first))
@@ -180,8 +190,3 @@ def _mark_multiples(axes: Axes, curves: dict[str, Any], scales: Scales) -> None:
             name, (position, 1.0), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points",
             ha="left" if leans_right else "right" if leans_left else "center", va="bottom", fontsize=9.5, color=GREY,
         )  # fmt: skip
-
-
-def _multiples(curves: dict[str, Any]) -> list[tuple[int, str]]:
-    window, longest = int(curves["training_window"]), int(curves["ends"][-1])
-    return [(multiple * window, f"{multiple}W") for multiple in LABELS if 0 < multiple * window <= longest]

@@ -1,4 +1,4 @@
-// Charts of report.html: inline SVG with a cursor that reads values, and zoom along x.
+// Charts of report.html: inline SVG with a cursor that reads values and a zoom along x.
 "use strict";
 
 const format = (value) => Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en-US")
@@ -12,7 +12,7 @@ function make(name, attributes, parent, text) {
   return element;
 }
 
-// Round numbers inside [low, high]: 1, 2, 5 times powers of ten on a log axis that spans enough, else even steps.
+// Returns round numbers inside [low, high]: 1, 2 and 5 times powers of ten on a wide log axis, else even steps.
 function ticks(low, high, log) {
   const all = [];
   if (log && high / low > 4) {
@@ -27,7 +27,7 @@ function ticks(low, high, log) {
   return all;
 }
 
-// The smallest and the largest value, with room beside them (a share of their distance, as the axis shows it).
+// Returns the smallest and the largest value, with room beside them as a share of their distance on the axis.
 function range(values, log, room) {
   if (!values.length) return [1, 10];
   let low = Math.min(...values), high = Math.max(...values);
@@ -36,17 +36,17 @@ function range(values, log, room) {
   return room ? [axis.value(-room), axis.value(1 + room)] : [low, high];
 }
 
-// An axis that runs from `low` to `high` between two pixels, in both directions.
+// Returns an axis from `low` to `high` between two pixels, which converts in both directions.
 function scale([low, high], from, to, log) {
   const [map, back] = log ? [Math.log, Math.exp] : [(value) => value, (value) => value];
-  const rate = (to - from) / (map(high) - map(low));
-  return { pixel: (value) => from + (map(value) - map(low)) * rate, value: (pixel) => back(map(low) + (pixel - from) / rate) };
+  const perUnit = (to - from) / (map(high) - map(low));
+  return { pixel: (value) => from + (map(value) - map(low)) * perUnit, value: (pixel) => back(map(low) + (pixel - from) / perUnit) };
 }
 
 const nearest = (points, at) => points.reduce((best, point) => Math.abs(point.x - at) < Math.abs(best.x - at) ? point : best);
 
-// A chart in a figure: series are {name, x, y, low, high, colour, dash, faint, dots}. Hover or arrow keys read values,
-// dragging or + and - zoom along x, 0 or a double click shows everything again.
+// A chart in a figure. Its series are {name, x, y, low, high, colour, dash, faint, dots}. Hovering or the arrow keys read
+// values, dragging or + and - zoom along x, and 0 or a double click shows everything again.
 class Chart {
   constructor(id, options) {
     this.options = options;
@@ -61,7 +61,7 @@ class Chart {
     new ResizeObserver(() => requestAnimationFrame(() => this.draw())).observe(this.figure);
   }
 
-  // Keep of each series what can be drawn: known values, on a log axis those above 0.
+  // Keeps the points of each series that can be drawn: known values, and on a log axis only those above 0.
   show(series) {
     const { xLog, yLog } = this.options;
     const known = (value, log) => Number.isFinite(value) && (value > 0 || !log);
@@ -137,16 +137,17 @@ class Chart {
     make("polyline", { points: path, stroke: colour, "stroke-dasharray": dash ?? "", class: faint ? "line faint" : "line" }, plot);
   }
 
-  // Say the values of every series at what the first one has nearest to `at`; where one has none there, say where it is.
+  // Shows the values of every series at the point of the first series nearest to `at`; a series without a point there
+  // shows its nearest one and says where that is.
   read(at) {
     this.at = at;
     this.cursor.replaceChildren();
-    const found = this.series.filter(({ faint, points }) => !faint && this.inView(points).length)
+    const nearby = this.series.filter(({ faint, points }) => !faint && this.inView(points).length)
       .map((series) => ({ ...series, point: nearest(this.inView(series.points), at) }));
-    if (!found.length) return;
-    const where = found[0].point.x, x = this.x.pixel(where);
+    if (!nearby.length) return;
+    const where = nearby[0].point.x, x = this.x.pixel(where);
     make("line", { x1: x, x2: x, y1: this.box.top, y2: this.box.bottom, class: "axis" }, this.cursor);
-    const parts = found.map(({ name, colour, point }) => {
+    const parts = nearby.map(({ name, colour, point }) => {
       make("circle", { cx: this.x.pixel(point.x), cy: this.y.pixel(point.y), r: 4, fill: colour }, this.cursor);
       const interval = point.low === null ? "" : ` [${format(point.low)}, ${format(point.high)}]`;
       return `${name} ${format(point.y)}${interval}${point.x === where ? "" : ` at ${format(point.x)}`}`;
@@ -187,7 +188,7 @@ class Chart {
     this.draw();
   }
 
-  // Show so much more or less of the axis, about the place that is read; never more than there is.
+  // Zooms by a factor around the cursor, never beyond the whole range.
   magnify(factor) {
     const { left, right } = this.box, middle = this.at === null ? (left + right) / 2 : this.x.pixel(this.at);
     const ends = [left, right].map((edge) => this.x.value(middle + (edge - middle) * factor));

@@ -1,9 +1,7 @@
-// What report.html shows: curves of a checkpoint, tables and switches, from the JSON in the page. `chart.js` comes before it.
+// Draws report.html from the JSON in the page: curves of an evaluation, tables and switches. `chart.js` is loaded before.
 const data = JSON.parse(document.getElementById("data").textContent);
-const STYLES = {
-  full: ["var(--full)", ""], sw: ["var(--sw)", "6 3"], sw_aligned: ["var(--aligned)", "8 3 2 3"], reset: ["var(--reset)", "2 3"],
-};
-const CYCLE = [["var(--full)", ""], ["var(--sw)", "6 3"], ["var(--reset)", "8 3 2 3"], ["var(--other)", "2 3"], ["var(--aligned)", "10 3"], ["var(--ink)", "1 3"]];
+// Looks of lines that have no fixed one, in the order in which they are drawn.
+const CYCLE = [["var(--blue)", ""], ["var(--orange)", "6 3"], ["var(--green)", "8 3 2 3"], ["var(--pink)", "2 3"], ["var(--yellow)", "10 3"], ["var(--ink)", "1 3"]];
 const style = ([colour, dash]) => ({ colour, dash });
 
 function legend(id, series) {
@@ -19,22 +17,25 @@ function legend(id, series) {
 const checked = (name) => document.querySelector(`input[name="${name}"]`)?.checked ?? false;
 const isThin = (values) => values.filter((value) => value !== null).length < values.length / 2;
 
-// Curves of one checkpoint: its contexts, those of the last one faintly behind them, and the last of other runs.
-function positions(checkpoint) {
-  const contexts = data.contexts.filter((context) => checked(`context-${context}`));
-  const curves = (source, faint) => contexts.map((context) => ({
-    name: context, x: source.ends, y: source.ppl[context] ?? [], ...style(STYLES[context]), faint, dots: isThin(source.ppl[context] ?? []),
-  }));
-  const last = data.checkpoints.at(-1);
+const shown = () => data.contexts.filter(({ name }) => checked(`context-${name}`));
+
+// The contexts of one evaluation, those of the last evaluation faintly behind them, and the last curves of other runs.
+function positions(evaluation) {
+  const curves = (source, faint) => shown().map(({ name, colour, dash }) => {
+    const y = source.ppl[name] ?? [];
+    return { name, x: source.ends, y, colour, dash, faint, dots: isThin(y) };
+  });
+  const last = data.evaluations.at(-1);
   const others = data.baselines.map((other, index) => ({
-    name: `run ${other.name}`, x: other.ends, y: other.ppl, colour: "var(--other)", dash: CYCLE[(index + 3) % CYCLE.length][1],
+    name: `run ${other.name}`, x: other.ends, y: other.ppl, colour: "var(--pink)", dash: CYCLE[(index + 3) % CYCLE.length][1],
   })).filter((_, index) => checked(`baseline-${index}`));
-  return [...(last === checkpoint ? [] : curves(last, true)), ...curves(checkpoint, false), ...others];
+  return [...(last === evaluation ? [] : curves(last, true)), ...curves(evaluation, false), ...others];
 }
 
+// The ratio of each context that has one to the full context.
 function ratios({ ends, ratio, low, high }) {
-  return Object.keys(ratio).filter((context) => checked(`context-${context}`)).map((context) => ({
-    name: `${context}/full`, x: ends, y: ratio[context], low: low[context], high: high[context], ...style(STYLES[context]), dots: isThin(ratio[context]),
+  return shown().filter(({ name }) => name in ratio).map(({ name, colour, dash }) => ({
+    name: `${name}/full`, x: ends, y: ratio[name], low: low[name], high: high[name], colour, dash, dots: isThin(ratio[name]),
   }));
 }
 
@@ -43,7 +44,7 @@ function start() {
   const marks = data.labels.map((multiple) => [multiple * data.window, `${multiple}W`]);
   const evolution = data.evolution.map((series, index) => ({ ...series, ...style(CYCLE[index % CYCLE.length]) }));
   const training = [
-    { name: "as logged", x: step, y: loss, colour: "var(--full)", faint: true }, { name: "loss, smoothed", x: step, y: smooth, colour: "var(--full)" },
+    { name: "as logged", x: step, y: loss, colour: "var(--blue)", faint: true }, { name: "loss, smoothed", x: step, y: smooth, colour: "var(--blue)" },
   ];
   const position = { xName: "position", marks };
   const charts = [
@@ -53,25 +54,25 @@ function start() {
     [new Chart("training", { title: "Training loss", xName: "step", yName: "loss (nats)" }), () => training],
   ];
   const update = () => {
-    const checkpoint = data.checkpoints[Number(slider.value)];
-    const text = `step ${checkpoint.step.toLocaleString("en-US")} (evaluation ${checkpoint.index}${checkpoint.best ? ", the best" : ""})`;
+    const evaluation = data.evaluations[Number(slider.value)];
+    const text = `step ${evaluation.step.toLocaleString("en-US")} (evaluation ${evaluation.index}${evaluation.best ? ", the best" : ""})`;
     slider.setAttribute("aria-valuetext", text);
     document.getElementById("step-text").textContent = text;
     for (const [chart, series] of charts) {
       chart.options.yLog = checked("log-y");
       chart.options.xLog = chart.options.xName === "position" && checked("log-x");
-      chart.show(series(checkpoint));
-      legend(chart.figure.id, series(checkpoint));
+      chart.show(series(evaluation));
+      legend(chart.figure.id, series(evaluation));
     }
   };
   document.getElementById("controls").addEventListener("input", update);
   update();
-  // On paper two stand side by side: drawn for that width, their text is as large as in the tables.
+  // On paper two charts stand side by side; drawn for that width, their text is as large as that of the tables.
   window.addEventListener("beforeprint", () => charts.forEach(([chart]) => chart.draw(400)));
   window.addEventListener("afterprint", () => charts.forEach(([chart]) => chart.draw()));
 }
 
-// Tables: a click on a head sorts by that column; the button copies what is shown, tabs between the cells.
+// A click on the head of a column sorts the table by it; the button copies the table with tabs between the cells.
 function sortable(table) {
   const body = table.tBodies[0];
   table.querySelectorAll("th button").forEach((button, column) => button.addEventListener("click", () => {
@@ -92,7 +93,7 @@ async function copy(button) {
   const text = [...table.rows].map((row) => [...row.cells].map((cell) => cell.textContent.trim()).join("\t")).join("\n");
   try {
     await navigator.clipboard.writeText(text);
-  } catch {  // a page opened from a file may not have the clipboard
+  } catch {  // A page opened from a file may have no access to the clipboard.
     const area = Object.assign(document.createElement("textarea"), { value: text });
     document.body.append(area);
     area.select();
@@ -109,7 +110,7 @@ document.getElementById("theme").addEventListener("click", () => {
   const dark = getComputedStyle(document.documentElement).colorScheme.includes("dark");
   document.documentElement.dataset.theme = dark ? "light" : "dark";
 });
-// On paper nothing can be opened.
+// Open everything for printing, because paper has no buttons.
 const details = [...document.querySelectorAll("details")];
 let closed = [];
 window.addEventListener("beforeprint", () => {
@@ -119,4 +120,4 @@ window.addEventListener("beforeprint", () => {
 window.addEventListener("afterprint", () => {
   for (const item of closed) item.open = false;
 });
-if (data.checkpoints.length) start();
+if (data.evaluations.length) start();

@@ -4,98 +4,106 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from tttkit.analyze.contest import PREFIXES, WINDOWED
-from tttkit.report.curves import load_curves, load_means
+from tttkit.analyze.curves import load_curves, load_means
+from tttkit.report.page import colours
+from tttkit.results.contexts import CONTEXTS, windowed_contexts
+from tttkit.results.curves import Curves
+from tttkit.results.summary import Summary
+from tttkit.results.values import number
 from tttkit.run.directory import RunDirectory
 
-MOST_CHECKPOINTS = 100
-"""A longer run is thinned evenly to so many checkpoints, which keeps the page below a megabyte or two."""
+MOST_EVALUATIONS = 100
+"""Longer runs are thinned evenly to so many evaluations, which keeps the page below a megabyte or two."""
 _MOST_STEPS = 600
+_SMOOTHING_SHARE = 0.02
+"""Share of the run that the smoothed loss averages over."""
+_LARGEST_NLL = 700
+"""Nats per token above which a perplexity is left out, because it comes close to the limit of float64."""
+_Item = TypeVar("_Item")
 
 
 def page_data(
-    curves: list[dict[str, Any]],
-    summaries: list[dict[str, Any]],
-    metrics: list[dict[str, Any]],
+    curves: Sequence[Curves],
+    summaries: Sequence[Summary],
+    metrics: Sequence[dict[str, Any]],
     best: int | None,
     against: Sequence[RunDirectory],
 ) -> dict[str, Any]:
-    """All that `page.js` shows: curves of the checkpoints, last curves of the runs `against`, and training.
+    """Return everything that `page.js` shows: curves of the evaluations, last curves of the runs `against`, training.
 
     `curves` are those of `load_curves`, `best` is the index of the best evaluation. Raises as `load_curves` does.
     """
+    last = summaries[-1]
+    labels = [label for label in last.labels() if last.perplexity("full", label) is not None]
     return {
-        "window": summaries[-1].get("training_window"),
-        "contexts": [name for name in PREFIXES if any(_ppl(item, name) for item in curves)],
-        "labels": _labels(summaries[-1]),
-        "checkpoints": [_checkpoint(item, best) for item in _thin(curves, MOST_CHECKPOINTS)],
+        "window": last.window,
+        "contexts": [_context(name) for name in CONTEXTS if any(_perplexities(item, name) for item in curves)],
+        "labels": labels,
+        "evaluations": [_evaluation(item, best) for item in _thin(curves, MOST_EVALUATIONS)],
         "baselines": [_baseline(other, load_curves(other)[-1]) for other in against if not load_means(other)],
-        "evolution": _evolution(summaries),
+        "evolution": [_evolution(summaries, label) for label in labels],
         "training": _training(metrics),
     }
 
 
-def _checkpoint(item: dict[str, Any], best: int | None) -> dict[str, Any]:
-    index = item.get("checkpoint_idx", 0)
-    found: dict[str, Any] = {"index": index, "step": item["step"] or 0, "best": index == best, "ends": item["ends"]}
-    found["ppl"] = {name: _ppl(item, name) for name in PREFIXES if _ppl(item, name)}
+def _context(name: str) -> dict[str, str]:
+    colour = f"var({colours.variable(name)})"
+    return {"name": name, "description": CONTEXTS[name].description, "colour": colour, "dash": colours.dash(name)}
+
+
+def _evaluation(curves: Curves, best: int | None) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "index": curves.index or 0, "step": curves.step or 0, "best": curves.index == best, "ends": curves.ends,
+        "ppl": {name: ppl for name in CONTEXTS if (ppl := _perplexities(curves, name))},
+    }  # fmt: skip
     for key, part in (("ratio", "ratio"), ("low", "ratio_low"), ("high", "ratio_high")):
-        found[key] = {name: _round(item[f"{name}_{part}"]) for name in WINDOWED if item.get(f"{name}_{part}")}
-    return found
+        ratios = {name: curves.ratio(name, part) for name in windowed_contexts()}
+        values[key] = {name: _round(ratio) for name, ratio in ratios.items() if ratio}
+    return values
 
 
-def _baseline(run: RunDirectory, item: dict[str, Any]) -> dict[str, Any]:
-    return {"name": run.path.name or str(run.path), "ends": item["ends"], "ppl": _ppl(item, "full")}
+def _baseline(run: RunDirectory, curves: Curves) -> dict[str, Any]:
+    return {"name": run.path.name or str(run.path), "ends": curves.ends, "ppl": _perplexities(curves, "full")}
 
 
-def _evolution(summaries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    steps = [item.get("step") or 0 for item in summaries]
-    return [
-        {
-            "name": f"{multiple} x W",
-            "x": steps,
-            "y": _round([item.get(f"ttt_ppl_at_{multiple}xW") for item in summaries]),
-        }
-        for multiple in _labels(summaries[-1])
-    ]
+def _evolution(summaries: Sequence[Summary], label: int) -> dict[str, Any]:
+    values = [item.perplexity("full", label) for item in summaries]
+    return {"name": f"{label} x W", "x": [item.step or 0 for item in summaries], "y": _round(values)}
 
 
-def _training(metrics: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Logged losses, thinned, and their average over about the last fiftieth of the run."""
-    smoothed, average, weight = [], 0.0, 0.0
-    keep = 1 - 1 / max(1.0, 0.02 * len(metrics))
+def _training(metrics: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Return logged losses and their exponential average, thinned."""
+    points: list[tuple[Any, float | None, float | None]] = []
+    average, weight = 0.0, 0.0
+    keep = 1 - 1 / max(1.0, _SMOOTHING_SHARE * len(metrics))
     for record in metrics:
-        loss = record.get("loss")
-        if isinstance(loss, int | float) and math.isfinite(loss):
+        loss = number(record.get("loss"))
+        if loss is not None:
             average, weight = keep * average + (1 - keep) * loss, keep * weight + (1 - keep)
-        smoothed.append((record["step"], loss, average / weight if weight else None))
-    shown = _thin(smoothed, _MOST_STEPS)
-    columns = [list(column) for column in zip(*shown, strict=True)] if shown else [[], [], []]
-    return {"step": columns[0], "loss": _round(columns[1]), "smooth": _round(columns[2])}
+        points.append((record["step"], loss, average / weight if weight else None))
+    shown = _thin(points, _MOST_STEPS)
+    return {
+        "step": [step for step, _, _ in shown],
+        "loss": _round([loss for _, loss, _ in shown]),
+        "smooth": _round([smooth for _, _, smooth in shown]),
+    }
 
 
-def _labels(summary: dict[str, Any]) -> list[int]:
-    found = [key.removeprefix("ttt_ppl_at_").removesuffix("xW") for key in summary if key.startswith("ttt_ppl_at_")]
-    return sorted(int(label) for label in found if summary[f"ttt_ppl_at_{label}xW"] is not None)
+def _perplexities(curves: Curves, context: str) -> list[float | None]:
+    """Return the perplexities of a context; empty where none of them is known."""
+    values = curves.mean_nll(context)
+    ppls = [math.exp(value) if value is not None and value < _LARGEST_NLL else None for value in values]
+    return _round(ppls) if any(ppl is not None for ppl in ppls) else []
 
 
-def _ppl(curves: dict[str, Any], context: str) -> list[float | None]:
-    """Perplexities of a context; empty where none of them is known."""
-    values = curves.get(f"{context}_mean_nll") or []
-    ppls = [math.exp(value) if isinstance(value, int | float) and value < 700 else None for value in values]
-    return _round(ppls) if any(value is not None for value in ppls) else []
+def _round(values: Sequence[float | None]) -> list[float | None]:
+    """Round to five significant digits, which is more than a screen shows and halves the size of the page."""
+    return [None if value is None else float(f"{value:.5g}") for value in values]
 
 
-def _round(values: Sequence[Any]) -> list[float | None]:
-    """Five significant digits, which is more than a screen shows and half of the page's size."""
-    return [
-        float(f"{value:.5g}") if isinstance(value, int | float) and math.isfinite(value) else None for value in values
-    ]
-
-
-def _thin(values: list[Any], most: int) -> list[Any]:
+def _thin(values: Sequence[_Item], most: int) -> Sequence[_Item]:
     if len(values) <= most:
         return values
     return [values[index * (len(values) - 1) // (most - 1)] for index in range(most)]

@@ -8,6 +8,7 @@ from typing import Any
 from tttkit.config.run import Config
 from tttkit.data.split import Split
 from tttkit.evaluate.unigram import unigram_perplexity
+from tttkit.results.summary import Summary, perplexity_key
 from tttkit.run.directory import SCHEMA_VERSION, RunDirectory
 from tttkit.storage import files
 from tttkit.train.early_stopping import EarlyStopping
@@ -96,7 +97,7 @@ class Metadata:
         self.write()
 
     def finish(
-        self, step: int, reason: str, stopping: EarlyStopping, summaries: list[dict[str, Any]], validation: Split
+        self, step: int, reason: str, stopping: EarlyStopping, summaries: list[Summary], validation: Split
     ) -> None:
         """The run is over: record what it came to. Keys of the earlier system are kept beside ours."""
         self.end_segment(step, reason)
@@ -108,6 +109,6 @@ class Metadata:
             "total_steps_completed": step,
             "total_checkpoints_evaluated": len(summaries),
             "unigram_ppl": unigram_perplexity(validation),
-            "final_ppl_at_1xW": summaries[-1]["ttt_ppl_at_1xW"] if summaries else None,
+            "final_ppl_at_1xW": summaries[-1].get(perplexity_key("full", 1)) if summaries else None,
         }
         self.write()

@@ -14,8 +14,8 @@ from tests.models.small import small_model
 from tttkit.config.run import EvaluationConfig
 from tttkit.data import open_split, prepare_dataset
 from tttkit.errors import DataError, UsageError
-from tttkit.evaluate import checkpoint, chunk_perplexity, evaluate_model, paired_bootstrap, token_nll
-from tttkit.evaluate.checkpoint import write_checkpoint
+from tttkit.evaluate import chunk_perplexity, evaluate_model, measure, paired_bootstrap, token_nll
+from tttkit.evaluate.evaluation import write_evaluation
 from tttkit.evaluate.sequences import cut_sequences
 
 W, K, T, B = 16, 8, 330, 3
@@ -77,14 +77,14 @@ def test_the_sequences_are_disjoint_in_order_and_spread_over_the_split(exact, te
 
 
 def test_the_summary_has_every_key_of_the_earlier_system_and_ours(exact, tmp_path):
-    summary = write_checkpoint(tmp_path / "checkpoint_003", exact, FROM_THE_CALLER)
+    summary = write_evaluation(tmp_path / "checkpoint_003", exact, FROM_THE_CALLER).to_dict()
     assert set(summary) == EARLIER_SYSTEM_KEYS | OUR_KEYS | set(FROM_THE_CALLER)
     assert None not in summary.values()
     assert summary["step"] == 120
 
 
 def test_the_summarys_figures(exact):
-    summary = exact.summary()
+    summary = exact.summary().to_dict()
     chunks = {context: chunk_perplexity(exact.nll[context], W, K, K) for context in CONTEXTS}
     assert summary["sw_ppl_mean"] == pytest.approx(chunks["sw"].perplexity.mean())
     assert summary["ttt_ppl_min"] == pytest.approx(chunks["full"].perplexity.min())
@@ -115,7 +115,7 @@ def test_attention_has_its_windows_computed_once(validation_split, sequences, mo
         asked.append(context)
         return token_nll(model, tokens, context, **options)
 
-    monkeypatch.setattr(checkpoint, "token_nll", watched)
+    monkeypatch.setattr(measure, "token_nll", watched)
     found = evaluate_model(model, validation_split, protocol(sw_mode=sw_mode), window=W).nll["sw"]
     assert asked == ["full", "full", "reset", "sw_aligned"]
     known = np.isfinite(found)
@@ -131,17 +131,17 @@ def test_selection_ppl_is_the_perplexity_at_1xw_over_windows_spread_over_the_spl
     assert len(set(chosen)) == 20
     tokens = np.stack([validation_split.tokens(k * W, k * W + W + 1) for k in chosen]).astype(np.int64)
     nll = token_nll(text_model, tokens)[:, W - K :]
-    assert exact.summary()["selection_windows"] == 20
+    assert exact.summary().to_dict()["selection_windows"] == 20
     assert exact.selection_ppl == pytest.approx(math.exp(nll.mean(dtype=np.float64)), rel=1e-6)
 
 
 def test_the_labelled_positions_are_exact_and_the_rest_is_null(exact, at_labels, tmp_path):
-    all_of_it, some = exact.summary(), at_labels.summary()
+    all_of_it, some = exact.summary().to_dict(), at_labels.summary().to_dict()
     unknown = {key for key, value in some.items() if value is None}
     assert unknown == {"sw_ppl_corpus", "sw_ppl_mean", "sw_ppl_min", "sw_ppl_max", "improvement_mean"}
     for key in set(some) - unknown - {"sw_mode", "aggregate", "sequence_choice"}:
         assert some[key] == pytest.approx(all_of_it[key], rel=1e-4), key
-    write_checkpoint(tmp_path, at_labels, {})
+    write_evaluation(tmp_path, at_labels, {})
     curve = strict_json(tmp_path / "chunk_eval.json")["sw_mean_nll"]
     ends = K * (1 + np.flatnonzero([value is not None for value in curve]))
     assert ends.tolist() == [K, W, 2 * W, 5 * W, 10 * W, 20 * W]
@@ -149,7 +149,7 @@ def test_the_labelled_positions_are_exact_and_the_rest_is_null(exact, at_labels,
 
 def test_the_files_are_json_and_say_what_was_measured(exact, at_labels, tmp_path):
     for evaluation in (exact, at_labels):
-        returned = write_checkpoint(tmp_path, evaluation, {"training_loss": math.nan})
+        returned = write_evaluation(tmp_path, evaluation, {"training_loss": math.nan}).to_dict()
         summary, curves = strict_json(tmp_path / "summary.json"), strict_json(tmp_path / "chunk_eval.json")
         assert {**summary, "training_loss": None} == {**returned, "training_loss": None}
         assert curves["ends"] == list(range(K, T + 1, K))
@@ -159,9 +159,9 @@ def test_the_files_are_json_and_say_what_was_measured(exact, at_labels, tmp_path
 
 
 def test_labels_beyond_the_longest_sequence_are_absent(text_model, validation_split):
-    summary = evaluate_model(text_model, validation_split, protocol(max_length=40), window=W).summary()
+    summary = evaluate_model(text_model, validation_split, protocol(max_length=40), window=W).summary().to_dict()
     assert {key for key in summary if key.startswith("ttt_ppl_at")} == {"ttt_ppl_at_1xW", "ttt_ppl_at_2xW"}
-    short = evaluate_model(text_model, validation_split, protocol(max_length=10), window=W).summary()
+    short = evaluate_model(text_model, validation_split, protocol(max_length=10), window=W).summary().to_dict()
     assert not [key for key in short if "_at_" in key]
     assert short["ttt_ppl_corpus"] is None
     assert short["ttt_ppl_mean"] > 1
@@ -186,21 +186,21 @@ def test_a_model_gone_wild_still_gives_files(text_model, validation_split, tmp_p
     model.model.norm.weight.data.mul_(1e3)
     evaluation = evaluate_model(model, validation_split, protocol(), window=W)
     assert evaluation.selection_ppl == math.inf
-    write_checkpoint(tmp_path, evaluation, {})
+    write_evaluation(tmp_path, evaluation, {})
     assert strict_json(tmp_path / "summary.json")["ttt_ppl_corpus"] == "Infinity"
     assert strict_json(tmp_path / "summary.json")["improvement_at_5xW"] is None
 
 
 def test_more_sequences_than_the_split_holds(text_model, validation_split):
     most = validation_split.num_tokens // (T + 1)
-    with pytest.raises(UsageError, match=f"{most + 1} sequences asked for, the split holds {most} ") as caught:
+    with pytest.raises(UsageError, match=f"{most + 1} sequences were requested, but the split holds {most} ") as caught:
         evaluate_model(text_model, validation_split, protocol(num_sequences=most + 1), window=W)
     assert caught.value.exit_code == 2
 
 
 def test_a_split_shorter_than_one_sequence(text_model, validation_split):
     longer = validation_split.num_tokens
-    expected = f"the split has {longer} tokens, one sequence of T={longer} needs {longer + 1}"
+    expected = f"the split has {longer} tokens, but one sequence of T={longer} needs {longer + 1}"
     with pytest.raises(DataError, match=expected) as caught:
         evaluate_model(text_model, validation_split, protocol(max_length=longer), window=W)
     assert caught.value.exit_code == 65
@@ -214,7 +214,7 @@ def test_a_split_shorter_than_one_window(text_model, validation_split):
 
 
 def test_data_of_another_tokenizer(validation_split):
-    with pytest.raises(DataError, match="tokenizer has 300 tokens, the model knows 61") as caught:
+    with pytest.raises(DataError, match="tokenizer has 300 tokens, but the model knows 61") as caught:
         evaluate_model(small_model(), validation_split, protocol(), window=W)
     assert caught.value.exit_code == 65
 
@@ -265,17 +265,17 @@ def test_intervals_over_documents_are_those_of_whole_documents(exact):
     difference = nll["reset"] - nll["full"]
     ends = sorted([difference[:2].mean(), difference[2]])  # one document drawn twice: a quarter of resamples each
     assert [found.difference_low[last], found.difference_high[last]] == pytest.approx(ends, rel=1e-6)
-    summary = apart.summary()
+    summary = apart.summary().to_dict()
     assert summary["num_documents"] == 2
     at_20 = 20 * W // K - 1
     assert summary["reset_ratio_document_ci_low_at_20xW"] == pytest.approx(found.ratio_low[at_20])
     assert summary["ratio_document_ci_high_at_20xW"] == pytest.approx(apart.document_intervals("sw").ratio_high[at_20])
-    alone = dataclasses.replace(exact, documents=np.zeros(B, dtype=np.int64)).summary()
+    alone = dataclasses.replace(exact, documents=np.zeros(B, dtype=np.int64)).summary().to_dict()
     assert (alone["num_documents"], alone["ratio_document_ci_low_at_20xW"]) == (1, None)
 
 
 def test_nll_by_sequence_is_what_the_figures_are_means_of(exact, validation_split, starts, tmp_path):
-    write_checkpoint(tmp_path, exact, FROM_THE_CALLER)
+    write_evaluation(tmp_path, exact, FROM_THE_CALLER)
     arrays = load_file(tmp_path / "chunk_nll.safetensors")
     assert set(arrays) == {*CONTEXTS, "ends", "starts", "documents"}
     curves = strict_json(tmp_path / "chunk_eval.json")

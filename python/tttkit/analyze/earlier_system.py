@@ -13,14 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from tttkit.errors import DataError
+from tttkit.results.contexts import LABELS
+from tttkit.results.curves import Curves
+from tttkit.results.summary import SUMMARY_NAME, Summary
+from tttkit.results.values import number
 from tttkit.run.directory import RunDirectory
 from tttkit.storage import files
 
-LABELS = (1, 2, 5, 10, 20, 50, 100)
-_PERPLEXITY = re.compile(r"^(ttt|sw)_ppl_(at_\d+xW|mean|min|max)$")
-_WHOLE = re.compile(
-    r"^(checkpoint_idx|step|training_window|eval_max_length|chunk_size|chunk_stride|num_sequences|x_pos_at_\d+xW)$"
-)
+_PERPLEXITIES = ("ttt_ppl_", "sw_ppl_")
+"""How the keys of its perplexities begin."""
+_WHOLE = ("checkpoint_idx", "step", "training_window", "eval_max_length", "chunk_size", "chunk_stride", "num_sequences")
+"""Keys whose values are whole numbers, though some files hold them as floats."""
+_EVALUATION = re.compile(r"ckpt(\d+)")
 _CURVE = re.compile(r"^chunk_eval.*\.json$")
 _SETTINGS = {
     "window_size": "training_window", "max_seq_length": "training_window", "total_steps": "max_train_steps",
@@ -59,25 +63,39 @@ def read_metadata(run: RunDirectory) -> dict[str, Any]:
     return known
 
 
-def read_summaries(run: RunDirectory) -> list[dict[str, Any]]:
-    """All evaluations of a run in order of step, under the keys of evaluation.md; an R5 file brings its `curves`.
+def read_summaries(run: RunDirectory) -> list[Summary]:
+    """All evaluations of a run in order of step, under the keys of `Summary`; all_summaries.json of a run of ours.
 
-    Of our runs, all_summaries.json as it is. Raises DataError when a file is damaged or holds no evaluation.
+    Raises DataError when a file is damaged or holds no evaluation.
     """
     if not is_legacy(run):
         return run.read_summaries()
     metadata = read_metadata(run)
-    found: dict[int, dict[str, Any]] = {}
+    by_index: dict[int, Summary] = {}
     for path in _result_files(run):
         for index, item in enumerate(_entries(path)):
-            summary = _normalise(item, len(found), path, metadata)
-            found[summary["checkpoint_idx"]] = summary
-            if summary["step"] is None and "curves" not in summary:
+            summary = _summary(item, len(by_index), path, metadata)
+            if summary.step is None and not _is_curve(item):
                 raise DataError(f"{path}: entry {index} has no `step`")
-    return sorted(found.values(), key=lambda item: -1 if item["step"] is None else int(item["step"]))
+            by_index[summary.index or 0] = summary
+    return sorted(by_index.values(), key=lambda summary: -1 if summary.step is None else summary.step)
 
 
-def unknowns(run: RunDirectory, summaries: list[dict[str, Any]]) -> list[str]:
+def read_curves(run: RunDirectory) -> list[Curves]:
+    """Curves of the R5 files of a run, chunk_eval_*.json; empty for a run of ours and for every other variant.
+
+    Raises DataError as `read_summaries` does.
+    """
+    if not is_legacy(run):
+        return []
+    metadata = read_metadata(run)
+    curves: list[Curves] = []
+    for path in _result_files(run):
+        curves += [_curves(item, len(curves), path, metadata) for item in _entries(path) if _is_curve(item)]
+    return curves
+
+
+def unknowns(run: RunDirectory, summaries: list[Summary]) -> list[str]:
     """What the files of an earlier run cannot tell, a sentence each; nothing for a run of ours."""
     if not is_legacy(run):
         return []
@@ -99,7 +117,7 @@ def unknowns(run: RunDirectory, summaries: list[dict[str, Any]]) -> list[str]:
         missing.append("metadata.json was written at the start only: the run never recorded an end.")
     if not summaries:
         missing.append("No evaluation was kept.")
-    elif summaries[-1].get("training_loss") is None:
+    elif summaries[-1].value("training_loss") is None:
         missing.append("Training loss: null or absent at the last evaluation.")
     return missing
 
@@ -108,7 +126,9 @@ def tokens_per_step(metadata: dict[str, Any]) -> int | None:
     """Tokens of a step by the earlier system's settings, if a step was an update and every window full."""
     names = ("per_device_train_batch_size", "gradient_accumulation_steps", "training_window")
     values = [metadata.get(name) for name in names]
-    return math.prod(value for value in values if isinstance(value, int)) if all(_positive(v) for v in values) else None
+    return (
+        math.prod(value for value in values if isinstance(value, int)) if all(_is_positive(v) for v in values) else None
+    )
 
 
 def _result_files(run: RunDirectory) -> list[Path]:
@@ -116,7 +136,7 @@ def _result_files(run: RunDirectory) -> list[Path]:
         return [run.summaries]
     if run.results is not None or not run.path.is_dir():
         return []
-    each = [path / "summary.json" for path in run.checkpoints().values() if (path / "summary.json").exists()]
+    each = [path / SUMMARY_NAME for path in run.checkpoints().values() if (path / SUMMARY_NAME).exists()]
     return each or sorted(path for path in run.path.iterdir() if _CURVE.match(path.name))
 
 
@@ -130,63 +150,73 @@ def _entries(path: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def _normalise(item: dict[str, Any], count: int, path: Path, metadata: dict[str, Any]) -> dict[str, Any]:
-    """One entry of any variant. What is missing is None; numbers of positions and steps become whole."""
-    if "chunk_ppl_ttt" in item:
-        return _of_curve(item, count, path, metadata)
-    summary = {"aggregate": "median", **item}
-    index = _number(item.get("checkpoint_idx"))
-    summary["checkpoint_idx"] = count if index is None else int(index)
-    summary.setdefault("step", _planned_step(metadata, summary["checkpoint_idx"]))
-    summary.setdefault("training_window", metadata.get("training_window"))
-    for key, value in summary.items():
-        if _PERPLEXITY.match(key):
-            summary[key] = _perplexity(value)
-        elif _WHOLE.match(key):
-            number = _number(value)
-            summary[key] = None if number is None else int(number)
-    if not _positive(summary["training_window"]):
+def _is_curve(item: dict[str, Any]) -> bool:
+    """Whether a result is the curve of one evaluation (R5)."""
+    return "chunk_ppl_ttt" in item
+
+
+def _summary(item: dict[str, Any], count: int, path: Path, metadata: dict[str, Any]) -> Summary:
+    """The summary of one entry of any variant. What is missing is None; positions and steps become whole numbers."""
+    if _is_curve(item):
+        return _summary_of_curve(item, count, path, metadata)
+    values = {"aggregate": "median", **item}
+    index = number(item.get("checkpoint_idx"))
+    values["checkpoint_idx"] = count if index is None else int(index)
+    values.setdefault("step", _planned_step(metadata, values["checkpoint_idx"]))
+    values.setdefault("training_window", metadata.get("training_window"))
+    for key, value in values.items():
+        if key.startswith(_PERPLEXITIES):
+            values[key] = _perplexity(value)
+        elif key in _WHOLE or key.startswith("x_pos_at_"):
+            known = number(value)
+            values[key] = None if known is None else int(known)
+    if not _is_positive(values["training_window"]):
         raise DataError(f"{path}: entry {count} has no `training_window`")
     for name in (*(f"at_{multiple}xW" for multiple in LABELS), "mean"):
-        full, windowed = (summary.get(f"{prefix}_ppl_{name}") for prefix in ("ttt", "sw"))
+        full, windowed = (values.get(f"{prefix}_ppl_{name}") for prefix in ("ttt", "sw"))
         if full is not None and windowed is not None:
-            summary[f"improvement_{name}"] = windowed - full
-    each = tokens_per_step({**metadata, "training_window": summary["training_window"]})
-    if each is not None and summary["step"] is not None:
-        summary.setdefault("tokens_seen", each * summary["step"])
-    return summary
+            values[f"improvement_{name}"] = windowed - full
+    each = tokens_per_step({**metadata, "training_window": values["training_window"]})
+    if each is not None and values["step"] is not None:
+        values.setdefault("tokens_seen", each * values["step"])
+    return Summary(values)
 
 
-def _of_curve(item: dict[str, Any], count: int, path: Path, metadata: dict[str, Any]) -> dict[str, Any]:
-    """The summary and the curve that a chunk_eval_*.json stands for; labels go by center, the first on ties."""
-    window, ends = item.get("training_window"), item.get("chunk_ends")
-    centers = item.get("chunk_centers")
-    series = {name: item.get(f"chunk_ppl_{name}") for name in ("ttt", "sw")}
-    lists = (ends, centers, *series.values())
-    if not _positive(window) or not all(isinstance(v, list) and v and len(v) == len(ends or ()) for v in lists):
+def _summary_of_curve(item: dict[str, Any], count: int, path: Path, metadata: dict[str, Any]) -> Summary:
+    """The summary that a chunk_eval_*.json stands for; labels go by center, the first on ties."""
+    curves = _curves(item, count, path, metadata)
+    values: dict[str, Any] = {
+        "aggregate": "median", "checkpoint_idx": curves.index, "step": curves.step, "training_window": curves.window,
+        "eval_max_length": item.get("max_length"), "chunk_size": item.get("chunk_size"),
+        "chunk_stride": item.get("chunk_stride"), "num_sequences": item.get("num_sequences"),
+    }  # fmt: skip
+    centers = item["chunk_centers"]
+    for multiple in LABELS:
+        if multiple * curves.window <= int(curves.ends[-1]) + curves.window // 2:
+            nearest = min(range(len(centers)), key=lambda chunk: abs(centers[chunk] - multiple * curves.window))
+            values[f"x_pos_at_{multiple}xW"] = int(centers[nearest])
+            for name in ("ttt", "sw"):
+                values[f"{name}_ppl_at_{multiple}xW"] = _perplexity(item[f"chunk_ppl_{name}"][nearest])
+    return Summary(values)
+
+
+def _curves(item: dict[str, Any], count: int, path: Path, metadata: dict[str, Any]) -> Curves:
+    """The curves of a chunk_eval_*.json, whose name carries the number of the evaluation where there are several."""
+    window, ends, centers = (item.get(key) for key in ("training_window", "chunk_ends", "chunk_centers"))
+    perplexities = {name: item.get(f"chunk_ppl_{key}") for name, key in (("full", "ttt"), ("sw", "sw"))}
+    lists = (ends, centers, *perplexities.values())
+    if not _is_positive(window) or not all(isinstance(v, list) and v and len(v) == len(ends or ()) for v in lists):
         raise DataError(f"{path} holds no curve: expected training_window and lists of equal length")
-    assert isinstance(window, int) and isinstance(ends, list) and isinstance(centers, list)  # noqa: PT018
-    values = {name: [_perplexity(value) for value in found or ()] for name, found in series.items()}
-    step = re.search(r"ckpt(\d+)", path.name)
-    summary: dict[str, Any] = {
-        "aggregate": "median", "checkpoint_idx": count if step is None else int(step[1]),
-        "step": None if step is None else _planned_step(metadata, int(step[1])),
+    sizes = {
         "training_window": window, "eval_max_length": item.get("max_length"), "chunk_size": item.get("chunk_size"),
         "chunk_stride": item.get("chunk_stride"), "num_sequences": item.get("num_sequences"),
     }  # fmt: skip
-    for multiple in LABELS:
-        if multiple * window <= int(ends[-1]) + window // 2:
-            nearest = min(range(len(centers)), key=lambda chunk: abs(centers[chunk] - multiple * window))
-            summary[f"x_pos_at_{multiple}xW"] = int(centers[nearest])
-            for name, found in values.items():
-                summary[f"{name}_ppl_at_{multiple}xW"] = found[nearest]
-    sizes = ("training_window", "eval_max_length", "chunk_size", "chunk_stride", "num_sequences")
-    summary["curves"] = {
-        **{key: summary[key] for key in sizes if summary[key] is not None}, "centers": centers, "ends": ends,
-        "full_mean_nll": [_log(value) for value in values["ttt"]],
-        "sw_mean_nll": [_log(value) for value in values["sw"]],
-    }  # fmt: skip
-    return summary
+    facts = {key: value for key, value in sizes.items() if value is not None}
+    mean_nll = {name: [_log(_perplexity(value)) for value in values or ()] for name, values in perplexities.items()}
+    match = _EVALUATION.search(path.name)
+    index = count if match is None else int(match[1])
+    step = None if match is None else _planned_step(metadata, index)
+    return Curves.new(facts, centers or (), ends or (), mean_nll, {}, index=index, step=step)
 
 
 def _planned_step(metadata: dict[str, Any], index: int) -> int | None:
@@ -195,19 +225,13 @@ def _planned_step(metadata: dict[str, Any], index: int) -> int | None:
 
 
 def _perplexity(value: Any) -> float | None:
-    number = _number(value)
-    return number if number is not None and number > 0 else None
+    known = number(value)
+    return known if known is not None and known > 0 else None
 
 
 def _log(value: float | None) -> float | None:
     return None if value is None else math.log(value)
 
 
-def _number(value: Any) -> float | None:
-    """A finite number; None for null, for NaN and for the strings that stand for it."""
-    usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if usable else None
-
-
-def _positive(value: Any) -> bool:
+def _is_positive(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -7,13 +7,14 @@ import math
 import pytest
 
 from tests.analyze.conftest import r1, r3, r5
-from tttkit.analyze import legacy
+from tttkit.analyze import earlier_system
 from tttkit.errors import DataError, UsageError
+from tttkit.results.summary import Summary
 from tttkit.run.directory import RunDirectory, find_run
 
 
 def read(path):
-    return legacy.read_summaries(find_run(path))
+    return [summary.to_dict() for summary in earlier_system.read_summaries(find_run(path))]
 
 
 def test_labelled_results_with_null_zero_and_float_positions(write):
@@ -34,12 +35,12 @@ def test_means_only_from_a_file_of_any_name(write):
     path = write("results/w32.json", r3())
     write("results/metadata.json", {"training_window": 999, "max_train_steps": 1})  # of another run
     run = find_run(path)
-    found = legacy.read_summaries(run)
+    found = [summary.to_dict() for summary in earlier_system.read_summaries(run)]
     assert [item["step"] for item in found] == [0, 200, 400, 600, 800]
     assert found[0]["training_loss"] is None
     assert found[2]["training_loss"] == 0.0
     assert found[4]["improvement_mean"] == -20.0
-    assert (legacy.read_metadata(run), run.path) == ({}, path.parent)
+    assert (earlier_system.read_metadata(run), run.path) == ({}, path.parent)
 
 
 def test_an_empty_list_says_so(write):
@@ -48,12 +49,15 @@ def test_an_empty_list_says_so(write):
 
 
 def test_a_curve_becomes_one_evaluation_labelled_by_center(write):
-    (found,) = read(write("run/chunk_eval_W64_T1280_K16_S16_final.json", r5()).parent)
+    folder = write("run/chunk_eval_W64_T1280_K16_S16_final.json", r5()).parent
+    (found,) = read(folder)
     assert found["step"] is None
     assert [found[f"x_pos_at_{multiple}xW"] for multiple in (1, 2, 5, 10, 20)] == [56, 120, 312, 632, 1256]
     assert found["ttt_ppl_at_2xW"] == 228.0
     assert "ttt_ppl_at_50xW" not in found
-    assert math.exp(found["curves"]["full_mean_nll"][3]) == pytest.approx(164.0)
+    (curves,) = earlier_system.read_curves(find_run(folder))
+    assert math.exp(curves.mean_nll("full")[3]) == pytest.approx(164.0)
+    assert (curves.contexts(), curves.window, curves.num_sequences) == (["full", "sw"], 64, 64)
 
 
 def test_checkpoint_directories_without_a_list(write):
@@ -82,15 +86,15 @@ def test_a_later_entry_of_the_same_checkpoint_counts(write):
 
 def test_settings_of_args_under_the_names_of_metadata(write):
     path = write("run/args.json", {"window_size": 32, "total_steps": 50, "batch_size": 8, "grad_accum_steps": 2})
-    metadata = legacy.read_metadata(RunDirectory(path.parent))
+    metadata = earlier_system.read_metadata(RunDirectory(path.parent))
     assert (metadata["training_window"], metadata["max_train_steps"]) == (32, 50)
-    assert legacy.tokens_per_step(metadata) == 512
-    assert legacy.tokens_per_step({"training_window": 32}) is None
+    assert earlier_system.tokens_per_step(metadata) == 512
+    assert earlier_system.tokens_per_step({"training_window": 32}) is None
 
 
 def test_what_cannot_be_known_is_said(write):
     path = write("run/metadata.json", {"training_window": 64, "start_time": "2025-10-02"})
-    missing = " ".join(legacy.unknowns(find_run(path.parent), []))
+    missing = " ".join(earlier_system.unknowns(find_run(path.parent), []))
     assert "written at the start only" in missing
     assert "tokens are unknown" in missing
     assert "No interval" in missing
@@ -99,8 +103,9 @@ def test_what_cannot_be_known_is_said(write):
 def test_our_own_runs_are_left_as_they_are(write):
     summary = {"schema_version": 1, "step": 5, "training_window": 16, "ttt_ppl_at_1xW": 3.0}
     run = RunDirectory(write("run/all_summaries.json", [summary]).parent)
-    assert legacy.read_summaries(run) == [summary]
-    assert legacy.unknowns(run, [summary]) == []
+    assert [item.to_dict() for item in earlier_system.read_summaries(run)] == [summary]
+    assert earlier_system.unknowns(run, [Summary(summary)]) == []
+    assert earlier_system.read_curves(run) == []
 
 
 def test_other_files_are_refused(tmp_path):

@@ -1,0 +1,113 @@
+"""Measure one model on one split by one protocol: NLL in every context (docs/protocol.md)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tttkit.config.run import EvaluationConfig
+from tttkit.data.split import Split
+from tttkit.errors import DataError
+from tttkit.evaluate.blocks import SELECTION, NllBlocks
+from tttkit.evaluate.evaluation import Evaluation, perplexity
+from tttkit.evaluate.nll import token_nll
+from tttkit.evaluate.plan import costs, labelled_positions, positions_only
+from tttkit.evaluate.sequences import check_sizes, check_vocabulary, cut_sequences, spread
+from tttkit.models import LanguageModel
+from tttkit.results.contexts import evaluation_order
+
+Integers = NDArray[np.int64]
+
+
+def evaluate_model(
+    model: LanguageModel,
+    split: Split,
+    protocol: EvaluationConfig,
+    *,
+    window: int,
+    progress: Callable[[float], None] | None = None,
+    blocks: NllBlocks | None = None,
+) -> Evaluation:
+    """Measure all contexts on `num_sequences` disjoint sequences of T+1 tokens spread evenly over a split, in order.
+
+    `progress` is called between batches with the share done, and may raise to stop. With `blocks` finished parts are
+    kept, so that the same call continues from there. Raises UsageError when the split holds fewer sequences or when
+    window, chunks and inner mini-batch do not fit together, DataError when the split holds no sequence or has ids that
+    the model does not know.
+    """
+    check_vocabulary(model, split)
+    check_sizes(protocol, window, model.config.mini_batch_size)
+    sequences, starts = cut_sequences(split, protocol.num_sequences, protocol.max_length)
+    stages = _Stages(model, window, costs(protocol, window, model.config.mini_batch_size), progress, blocks)
+    windows = _selection_windows(split, protocol, window)
+    selection = stages.run(SELECTION, "full", windows, None)[:, window - protocol.chunk_size :]
+    nll: dict[str, NDArray[np.float32]] = {}
+    for context in evaluation_order():
+        positions = labelled_positions(protocol, window) if positions_only(protocol, context) else None
+        if context == "sw" and model.config.mini_batch_size == 1:
+            # For attention the windows of sw and sw_aligned are the same.
+            nll[context] = _known_at(nll["sw_aligned"], positions)
+            stages.skip(context)
+        else:
+            nll[context] = stages.run(context, context, sequences, positions)
+    documents = np.searchsorted(split.document_ends, starts, side="right").astype(np.int64)
+    return Evaluation(
+        protocol=protocol, window=window, nll=nll, selection_ppl=perplexity(selection),
+        selection_windows=len(windows), starts=starts, documents=documents,
+    )  # fmt: skip
+
+
+@dataclasses.dataclass
+class _Stages:
+    """The stages of an evaluation one after another, with its progress."""
+
+    model: LanguageModel
+    window: int
+    costs: Mapping[str, float]
+    """Tokens that each stage runs through the model."""
+    progress: Callable[[float], None] | None
+    blocks: NllBlocks | None
+    done: float = 0.0
+    """Tokens of the stages that are over."""
+
+    def run(self, stage: str, context: str, sequences: Integers, positions: Integers | None) -> NDArray[np.float32]:
+        """NLL of sequences (B, T+1) in a context, float32 (B, T)."""
+        cost, total = self.costs[stage], sum(self.costs.values())
+
+        def tick(share: float) -> None:
+            if self.progress is not None:
+                self.progress((self.done + share * cost) / total)
+
+        compute = partial(token_nll, self.model, context=context, window=self.window, positions=positions)
+        if self.blocks is None:
+            nll = compute(sequences, progress=tick)
+        else:
+            nll = self.blocks.fill(stage, sequences, compute, tick)
+        self.skip(stage)
+        return nll
+
+    def skip(self, stage: str) -> None:
+        """Count a stage as done."""
+        self.done += self.costs[stage]
+
+
+def _selection_windows(split: Split, protocol: EvaluationConfig, window: int) -> Integers:
+    """Windows for selection_ppl, spread over the split, (windows, W + 1). Raises DataError."""
+    num_windows = (split.num_tokens - 1) // window
+    if num_windows == 0:
+        raise DataError(f"the split has {split.num_tokens} tokens, one window of W={window} needs {window + 1}")
+    starts = spread(num_windows, min(num_windows, protocol.selection_windows)) * window
+    return np.stack([split.tokens(start, start + window + 1) for start in starts.tolist()]).astype(np.int64)
+
+
+def _known_at(nll: NDArray[np.float32], positions: Integers | None) -> NDArray[np.float32]:
+    """The same NLL, but NaN outside `positions`; all of it for None."""
+    if positions is None:
+        return nll
+    known = np.full_like(nll, np.nan)
+    known[:, positions] = nll[:, positions]
+    return known

@@ -1,0 +1,52 @@
+"""The evaluations that a run still lacks, and the list of its summaries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tttkit.config.run import Config
+from tttkit.evaluate.model_directory import EvaluationRequest
+from tttkit.results.curves import CURVES_NAME
+from tttkit.results.summary import SUMMARY_NAME, Summary
+from tttkit.run.directory import RunDirectory
+
+
+def missing_evaluations(
+    run: RunDirectory, config: Config, steps: Sequence[int], device: str | None
+) -> list[tuple[EvaluationRequest, Path]]:
+    """Requests and their target directories, in order.
+
+    These are the evaluations along the run that kept weights but have no results, by the run's own protocol, and then
+    best_model and final_model by the full protocol. `steps` is the evaluation schedule of the run.
+    """
+    requests = []
+    for index, directory in run.checkpoints().items():
+        has_results = all((directory / name).exists() for name in (SUMMARY_NAME, CURVES_NAME))
+        if has_results or not (directory / "model").is_dir() or index >= len(steps):
+            continue
+        facts = {
+            "checkpoint_idx": index,
+            "step": steps[index],
+            "training_loss": None,
+            "tokens_seen": steps[index] * config.train.tokens_per_step,
+        }
+        request = EvaluationRequest(
+            path=directory / "model", window=config.train.window, device=device, protocol=config.evaluation, facts=facts
+        )
+        requests.append((request, directory))
+    models = [path for path in (run.best_model, run.final_model) if path.is_dir()]
+    return requests + [(EvaluationRequest(path=path, device=device), run.path / f"eval_{path.name}") for path in models]
+
+
+def complete_summaries(run: RunDirectory) -> None:
+    """Add the evaluations that all_summaries.json lacks to it. Raises DataError, DiskFullError."""
+    listed = {summary.index: summary for summary in run.read_summaries()}
+    missing = {
+        index: Summary.read(path / SUMMARY_NAME)
+        for index, path in run.checkpoints().items()
+        if index not in listed and (path / SUMMARY_NAME).exists()
+    }
+    if missing:
+        together = {**listed, **missing}
+        Summary.write_all(run.summaries, [together[index] for index in sorted(together, key=lambda index: index or 0)])

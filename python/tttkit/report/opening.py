@@ -1,0 +1,130 @@
+"""The three sentences that open every report: what wins where, whether training converged, what to do next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from tttkit.analyze.finding import Finding, Findings
+from tttkit.analyze.record import Record
+from tttkit.results.contexts import windowed_contexts
+
+_NAMED = {
+    "full": "the full context beats every windowed context at {}",
+    "no difference found": "no difference was found at {}",
+    "unknown": "no winner can be named at {}",
+}
+"""What is said about a winner in the rows of the finding, by its name; other names are windowed contexts."""
+_TRAINING = {
+    "plateau": "more steps of the same recipe would gain little",
+    "falling": "train longer, because perplexity was still falling",
+    "rising": "take the weights of the best evaluation, and train for fewer steps or with a lower learning rate",
+    "undecided": "train longer or evaluate more often to see whether training has converged",
+    "unknown": "evaluate more often, for example with `--num-eval-checkpoints 20`",
+}
+"""What to do, by the verdict on convergence."""
+
+
+def opening(record: Record, findings: Findings) -> tuple[str, str, str]:
+    """Return three sentences on a run, in plain text with names in backquotes.
+
+    They say which context wins at which position, whether training converged, and what to do next. Where the files
+    do not tell, the sentence says so and why.
+    """
+    return _winner(record, findings["winner"]), _convergence(findings), _advice(record, findings)
+
+
+def places(multiples: Sequence[str]) -> str:
+    """Return positions in one phrase: 2, 5 and 10 give `2, 5 and 10 x W`."""
+    listed = multiples[-1] if len(multiples) == 1 else f"{', '.join(multiples[:-1])} and {multiples[-1]}"
+    return f"{listed} x W"
+
+
+def _winner(record: Record, winner: Finding) -> str:
+    rows = [row for row in winner.rows if row["position"] != "1 x W"]
+    if not rows:
+        return "No winner can be named, because no position beyond the window was measured."
+    if winner.verdict == "unknown":
+        return f"No winner can be named, because the files hold no intervals{_figures(rows[-1])}."
+    groups: dict[str, list[str]] = {}
+    for row in rows:
+        groups.setdefault(row["winner"], []).append(row["position"].removesuffix(" x W"))
+    parts = [
+        _NAMED.get(name, f"`{name}` beats the full context at {{}}").format(places(where))
+        for name, where in groups.items()
+    ]
+    return f"On {_sequences(record)}, {' and '.join(parts)}{_figures(rows[-1])}."
+
+
+def _sequences(record: Record) -> str:
+    summary = record.evaluations[-1].summary
+    count = "the evaluated" if summary.num_sequences is None else f"{summary.num_sequences:,}"
+    documents = f" from {summary.num_documents:,} documents" if summary.num_documents else ""
+    return f"{count} sequences{documents}"
+
+
+def _figures(row: dict[str, Any]) -> str:
+    """Return the perplexities of the full context and of the best windowed one; empty where they are not known."""
+    known = {name: row[name] for name in windowed_contexts() if row.get(name) is not None}
+    if row.get("full") is None or not known:
+        return ""
+    best = row["winner"] if row["winner"] in known else min(known, key=lambda name: known[name])
+    return f": at {row['position']}, perplexity is {row['full']:,.2f} with `full` and {known[best]:,.2f} with `{best}`"
+
+
+def _convergence(findings: Findings) -> str:
+    convergence = findings["convergence"]
+    count = findings.num_checkpoints
+    if convergence.verdict == "unknown" or not convergence.rows:
+        evaluations = "1 evaluation is" if count == 1 else f"{count} evaluations are"
+        return f"Whether training converged is not known, because {evaluations} too few to tell."
+    row = convergence.rows[0]
+    change, low, high = (row[key] for key in ("improvement_percent", "improvement_low", "improvement_high"))
+    end = f"validation perplexity ended at {row['last']:,.2f}"
+    speed = f"{change:.1f} % per 10 % of the run"
+    interval = f"95 % interval {low:.1f} to {high:.1f}"
+    if convergence.verdict == "plateau":
+        return f"Training converged: {end} and was improving by only {speed} ({interval})."
+    if convergence.verdict == "falling":
+        return f"Training had not converged: {end} and was still improving by {speed} ({interval})."
+    if convergence.verdict == "rising":
+        return f"Training got worse at the end: {end}, after a best of {row['best']:,.2f}."
+    return (
+        f"It is not clear whether training converged: {end}, and its improvement of {speed} is too uncertain to tell "
+        f"({interval})."
+    )
+
+
+def _advice(record: Record, findings: Findings) -> str:
+    name = shlex.quote(record.name)
+    reason = record.metadata.get("result", {}).get("reason")
+    training = _TRAINING[findings["convergence"].verdict]
+    if record.is_legacy:
+        training = "repeat the experiment with tttkit, which keeps the figures that are missing here"
+    elif reason == "nan-stopped":
+        training = "lower the learning rate, because training stopped at a loss that was not finite"
+    elif reason not in ("finished", "early-stopped"):
+        training = f"let training finish, or resume it with `tttkit resume {name}`, before drawing conclusions"
+    policy = findings["policy"]
+    if policy.verdict != "unknown":
+        context = _uses(policy.rows)
+    elif record.is_legacy:
+        context = "Prefer no context to another"
+    elif len(findings["winner"].rows) > 1:
+        context = f"Run `tttkit eval run {name}` to get intervals"
+    else:
+        context = "Evaluate beyond the window with a larger `--eval-max-length`"
+    return f"{context}; {training}."
+
+
+def _uses(rows: Sequence[dict[str, Any]]) -> str:
+    """Return which context to use where, from the rows of the policy, each with the position from which it holds."""
+    changes = [rows[0], *(row for before, row in pairwise(rows) if row["use"] != before["use"])]
+    if len(changes) == 1:
+        return f"Use `{rows[0]['use']}` at every measured position"
+    last = rows[rows.index(changes[1]) - 1]
+    later = [f"`{row['use']}` from {row['position']} on" for row in changes[1:]]
+    first = f"`{rows[0]['use']}` up to {last['position']}"
+    return f"Use {', '.join([first, *later[:-1]])} and {later[-1]}"
