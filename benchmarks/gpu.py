@@ -20,11 +20,13 @@ from pathlib import Path
 
 import torch
 
+from tttkit.config.run import build_config
 from tttkit.data import prepare_dataset
 from tttkit.device import prepare_cpu, resolve_device
 from tttkit.evaluate import token_nll
 from tttkit.models import LanguageModel, ModelConfig, build_model, compiled
 from tttkit.train.benchmark import measure_training
+from tttkit.train.events import Event, StepLogged
 from tttkit.train.start import train
 
 TINY = {
@@ -140,10 +142,10 @@ def resume(device: Device) -> None:
             "evaluation": {"num_checkpoints": 0},
         }  # fmt: skip
         for name in ("first", "second"):
-            train(values, root / name, report=_ignore)
+            train(build_config(values), root / name, report=_ignore)
         with contextlib.suppress(_DeathError):
-            train(values, root / "died", report=_die)
-        train(values, root / "died", report=_ignore)
+            train(build_config(values), root / "died", report=_die)
+        train(build_config(values), root / "died", report=_ignore)
         weights = {
             name: (root / name / "final_model/model.safetensors").read_bytes() for name in ("first", "second", "died")
         }
@@ -160,8 +162,8 @@ def _ignore(_: object) -> None:
     """Hear no report."""
 
 
-def _die(event: dict[str, object]) -> None:
-    if event["event"] == "step" and event["step"] == DIED_AT:
+def _die(event: Event) -> None:
+    if isinstance(event, StepLogged) and event.step == DIED_AT:
         raise _DeathError
 
 

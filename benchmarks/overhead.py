@@ -103,7 +103,7 @@ def train(trainer: Trainer, num_steps: int) -> float:
     """Seconds of some steps with what comes between them."""
     started = time.perf_counter()
     for _ in range(num_steps):
-        trainer._before_step()  # noqa: SLF001
+        trainer.maybe_save()
         trainer.train_step()
     return time.perf_counter() - started
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, cast, get_args
 
 import typer
 from rich.markup import escape
@@ -36,7 +36,7 @@ def convert(
 
     if to is not None and to not in get_args(Format):
         raise UsageError(f"unknown format `{to}`", hint=f"formats: {', '.join(get_args(Format))}")
-    done = convert_model(source, out, to)
+    done = convert_model(source, out, cast("Format | None", to))
     num_parameters = sum(parameter.numel() for parameter in done.model.parameters())
     summary = {
         "out": str(out), "format": done.target, "model": done.model.config.name, "num_parameters": num_parameters

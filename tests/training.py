@@ -1,4 +1,4 @@
-"""The one place in which tests start a training run from plain configuration values."""
+"""Start training runs from plain configuration values: the one place in which tests do so."""
 
 from __future__ import annotations
 
@@ -6,11 +6,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tttkit.config.run import build_config
+from tttkit.run.signals import StopSignals
 from tttkit.train import start
+from tttkit.train.options import RunOptions
 
 
-def train_values(
-    values: dict[str, Any], out: Path, *, report: Callable[[dict[str, Any]], None] | None = None, **options: Any
+def train(
+    values: dict[str, Any],
+    out: Path,
+    *,
+    report: Callable[[dict[str, Any]], object] = lambda _: None,
+    signals: StopSignals | None = None,
+    **options: Any,
 ) -> start.Outcome:
-    """Train a configuration of nested dictionaries in `out`. `report` receives each event as its JSON object."""
-    return start.train(values, Path(out), report=report or (lambda _event: None), **options)
+    """Train in `out`. `report` gets each event as its JSON object; `options` are the fields of RunOptions."""
+    return start.train(
+        build_config(values),
+        out,
+        options=RunOptions(**options),
+        report=lambda event: report(event.to_dict()),
+        signals=signals,
+    )

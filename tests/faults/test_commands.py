@@ -38,8 +38,8 @@ def test_a_stopped_evaluation_continues_with_the_same_results(reference, tmp_pat
     assert run_trial(trials.command, [*command, str(out)], disk=stopped, log=str(tmp_path / "log")) == 75
     said = (tmp_path / "log").read_text().splitlines()
     assert said[-2:] == [
-        f"error: stopped by {signal.Signals(number).name}; what is finished is kept",
-        "hint: run the same command again: it goes on from what is finished",
+        f"error: stopped by {signal.Signals(number).name}; finished parts are kept",
+        "hint: run the same command again: finished parts are not repeated",
     ]
     assert not (out / "summary.json").exists()
     blocks = sorted(out.glob(".nll-*/*"))

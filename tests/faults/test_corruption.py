@@ -30,7 +30,7 @@ def run(tmp_path) -> RunDirectory:
     run = RunDirectory(tmp_path / "run")
     model, optimizer = trials.small_model()
     for step in (1, 2):
-        checkpoint.save_state(run, step, model, optimizer, {"run_id": "ours"})
+        checkpoint.save_checkpoint(run, step, model, optimizer, {"run_id": "ours"})
     return run
 
 
@@ -41,7 +41,7 @@ def corrupt(run: RunDirectory, generator: random.Random, count: int) -> None:
     for _ in range(count):
         path = generator.choice(sorted(whole))
         path.write_bytes(_damaged(whole[path], generator))
-        state = checkpoint.load_newest_state(run)
+        state = checkpoint.load_newest_checkpoint(run)
         assert state.step == 1
         assert state.skipped[0].startswith("step_2.corrupt-0: ")
         (run.states / "step_2.corrupt-0").rename(newest)
@@ -98,7 +98,7 @@ def _renamed_old(states):
 
 def _of_another_run(states):
     model, optimizer = trials.small_model()
-    checkpoint.save_state(RunDirectory(states.parent), 2, model, optimizer, {"run_id": "theirs"})
+    checkpoint.save_checkpoint(RunDirectory(states.parent), 2, model, optimizer, {"run_id": "theirs"})
 
 
 def _emptied(states):
@@ -128,7 +128,7 @@ def _link(states):
 )  # fmt: skip
 def test_missing_and_exchanged_files_are_detected(run, damage):
     damage(run.states)
-    state = checkpoint.load_newest_state(run, run_id="ours")
+    state = checkpoint.load_newest_checkpoint(run, run_id="ours")
     assert state.step == 1
     assert state.skipped[0].startswith("step_2.corrupt-0: ")
     assert (run.states / "step_2.corrupt-0").is_dir()
@@ -139,7 +139,7 @@ def test_a_run_resumed_from_an_older_checkpoint_ends_with_the_same_bits(values, 
     _reopen(run)
     (run.states / "step_12" / "tensors.safetensors").write_bytes(b"")
     assert run_trial(trials.train, values, str(run.path), log=str(tmp_path / "log")) == 0
-    assert "skipped damaged state step_12.corrupt-0" in (tmp_path / "log").read_text()
+    assert "skipped damaged training checkpoint step_12.corrupt-0" in (tmp_path / "log").read_text()
     assert_equal_runs(run, reference)
 
 
@@ -168,7 +168,7 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_every_damage_to_every_file_is_detected(run, name, damage):
     DAMAGES[damage](run.states / "step_2" / name)
-    state = checkpoint.load_newest_state(run, run_id="ours")
+    state = checkpoint.load_newest_checkpoint(run, run_id="ours")
     assert state.step == 1
     assert state.skipped[0].startswith("step_2.corrupt-0: ")
 
@@ -230,7 +230,7 @@ def test_a_run_without_a_valid_checkpoint_does_not_start_again(reference, tmp_pa
     assert before
     for _ in range(2):
         result = tttkit("resume", run.path)
-        assert (result.code, "no valid training state" in result.error) == (4, True)
+        assert (result.code, "no valid training checkpoint" in result.error) == (4, True)
     assert sorted(path.name for path in run.states.iterdir()) == ["step_11.corrupt-0", "step_12.corrupt-0"]
     assert run.metrics.read_bytes() == before
 
@@ -273,7 +273,7 @@ def test_a_pickle_in_a_training_checkpoint_is_never_executed(run, tmp_path, name
     for state in run.states.iterdir():
         (state / name).write_bytes(make(canary))
     with pytest.raises(CheckpointError):
-        checkpoint.load_newest_state(run)
+        checkpoint.load_newest_checkpoint(run)
     assert not canary.exists()
 
 
@@ -324,7 +324,7 @@ def test_a_pickle_with_a_valid_manifest_is_not_a_training_checkpoint(run, tmp_pa
             if name != "state.json":
                 (directory / "state.json").unlink()
                 files.write_json(directory / "state.json", {"schema_version": 1, "step": step})
-    assert checkpoint.load_newest_state(run).step == 2
+    assert checkpoint.load_newest_checkpoint(run).step == 2
     assert not canary.exists()
 
 

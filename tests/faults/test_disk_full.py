@@ -24,8 +24,10 @@ from tests.faults.disks import CALLS, KilledAt, failing_at
 from tests.faults.small_disks import KINDS, SmallDisk, UnavailableError, make_disk
 from tttkit.health.status import read_status
 from tttkit.run.directory import RunDirectory
+from tttkit.run.saved import training_checkpoints
 from tttkit.storage import commits, files, filesystem
-from tttkit.train.logs.metrics import PendingWrites, RunLog
+from tttkit.train.logs.metrics import RunLog
+from tttkit.train.logs.pending_writes import PendingWrites
 from tttkit.train.resume import checkpoint
 
 ERRORS = [errno.EIO, errno.EDQUOT, errno.EROFS, errno.EINTR, errno.ENOSPC]
@@ -57,8 +59,8 @@ def fill_disk(values, reference, disk, size, tmp_path) -> int:
     assert_named_by_final_paths(log.read_text())
     if run.metadata.exists():
         assert_named_by_final_paths(read_status(run).reason)
-    for step, path in checkpoint.states(run):
-        checkpoint.verify_state(path, step)
+    for step, path in training_checkpoints(run):
+        checkpoint.verify_checkpoint(path, step)
     for path in (run.best_model, run.final_model):
         if path.exists():
             commits.verify_directory(path)
@@ -142,8 +144,8 @@ def test_a_file_size_limit_is_a_full_disk(values, tmp_path, size):
     assert run_trial(trials.train, values, str(run.path), disk=_Limited(size), log=str(tmp_path / "log")) == 6
     assert "disk full while writing" in (tmp_path / "log").read_text()
     assert_named_by_final_paths((tmp_path / "log").read_text())
-    for step, path in checkpoint.states(run):
-        checkpoint.verify_state(path, step)
+    for step, path in training_checkpoints(run):
+        checkpoint.verify_checkpoint(path, step)
 
 
 def test_a_log_that_cannot_be_written_does_not_end_the_run(values, reference, tmp_path):
@@ -190,7 +192,7 @@ def session(root, done: list[str]) -> None:
         if log.writes.attempt("metadata", lambda step=step: files.write_json(run.metadata, {"step": step})):
             done.append(f"metadata {step}")
         if log.writes.retry() and log.sync():
-            checkpoint.save_state(run, step, model, optimizer, {"note": step})
+            checkpoint.save_checkpoint(run, step, model, optimizer, {"note": step})
             done.append(f"state {step}")
     with commits.commit_directory(run.best_model) as directory:
         files.write_new(directory / "model", [b"weights"])
@@ -205,7 +207,7 @@ def fail_session(root, disk, monkeypatch) -> None:
         session(root, done)
     monkeypatch.undo()
     run = RunDirectory(root / "run")
-    valid = [step for step, path in checkpoint.states(run) if checkpoint.verify_state(path, step)]
+    valid = [step for step, path in training_checkpoints(run) if checkpoint.verify_checkpoint(path, step)]
     reported = {
         name: [int(item.split()[1]) for item in done if item.startswith(name)] for name in ("state", "metadata")
     }
@@ -278,13 +280,13 @@ def test_old_checkpoints_are_removed_only_after_the_commit(tmp_path, monkeypatch
     """On a disk that fills up during a save, both earlier checkpoints stay."""
     run, (model, optimizer) = RunDirectory(tmp_path), trials.small_model()
     for step in (1, 2):
-        checkpoint.save_state(run, step, model, optimizer, {})
+        checkpoint.save_checkpoint(run, step, model, optimizer, {})
     for number in range(1, 12):
         monkeypatch.setattr(filesystem, "current", failing_at(number, errno.ENOSPC, persistent=False))
         with pytest.raises(OSError, match="disk full"):
-            checkpoint.save_state(run, 3, model, optimizer, {})
+            checkpoint.save_checkpoint(run, 3, model, optimizer, {})
         monkeypatch.undo()
-        assert [step for step, _ in checkpoint.states(run)] == [2, 1]
+        assert [step for step, _ in training_checkpoints(run)] == [2, 1]
 
 
 def test_a_waiting_write_is_replaced_by_a_newer_one_of_its_name(tmp_path):

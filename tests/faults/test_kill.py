@@ -125,7 +125,7 @@ def test_a_kill_at_every_call_of_a_save_leaves_the_old_or_the_new_checkpoint(tmp
         path = tmp_path / str(number)
         code = run_trial(trials.save_twice, str(path), KilledAt(number))
         assert code in (0, -signal.SIGKILL)
-        state = checkpoint.load_newest_state(RunDirectory(path))
+        state = checkpoint.load_newest_checkpoint(RunDirectory(path))
         assert state.skipped == []
         assert state.values["note"] == state.step
         steps.add(state.step)

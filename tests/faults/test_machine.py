@@ -20,7 +20,7 @@ import pytest
 from tests.cli.conftest import COMMAND, run_process, train_options
 from tests.faults import trials
 from tests.faults.conftest import assert_equal_runs, run_trial
-from tests.training import train_values
+from tests.training import train
 from tttkit.errors import CheckpointError, DeviceMemoryError
 from tttkit.health.status import read_status
 from tttkit.run.directory import RunDirectory
@@ -42,13 +42,13 @@ def test_two_fresh_interpreters_give_the_same_bits(tiny_data, tmp_path, num_thre
 
 def test_another_number_of_threads_is_reported(tiny_values, tmp_path):
     values = tiny_values(train={"max_steps": 4})
-    train_values(values, tmp_path / "run")
+    train(values, tmp_path / "run")
     run = RunDirectory(tmp_path / "run")
     metadata = run.read_metadata()
     del metadata["result"]
     files.write_json(run.metadata, metadata)
     events = []
-    train_values(tiny_values(train={"max_steps": 4, "num_threads": 2}), run.path, report=events.append)
+    train(tiny_values(train={"max_steps": 4, "num_threads": 2}), run.path, report=events.append)
     trials.torch.set_num_threads(1)
     messages = [event["message"] for event in events if event["event"] == "warning"]
     assert messages == ["environment changed, equal bits are not promised: num_threads: 1 -> 2"]
@@ -59,22 +59,24 @@ def test_a_checkpoint_of_this_version_loads_and_one_of_a_newer_is_refused(tmp_pa
     run.states.mkdir()
     shutil.copytree(GOLDEN / "state_1", run.states / "step_2")
     model, optimizer = trials.small_model()
-    state = checkpoint.load_newest_state(run)
-    checkpoint.restore(state, model, optimizer)
+    state = checkpoint.load_newest_checkpoint(run)
+    checkpoint.restore_checkpoint(state, model, optimizer)
     assert state.values["note"] == 2
     with commits.commit_directory(run.states / "step_3") as directory:
-        files.write_json(directory / "state.json", {"schema_version": 2, "step": 3})
-    state = checkpoint.load_newest_state(run)
+        files.write_json(directory / "state.json", {"schema_version": 3, "step": 3})
+    state = checkpoint.load_newest_checkpoint(run)
     assert state.step == 2
-    assert "schema version 2, expected 1" in state.skipped[0]
+    assert "schema version 3, this tttkit reads up to 2" in state.skipped[0]
 
 
 def test_a_checkpoint_of_another_shape_is_refused(tmp_path):
     run, (model, optimizer) = RunDirectory(tmp_path), trials.small_model()
-    checkpoint.save_state(run, 1, model, optimizer, {})
+    checkpoint.save_checkpoint(run, 1, model, optimizer, {})
     other = trials.torch.nn.Linear(4, 4)
     with pytest.raises(CheckpointError, match="other parameters"):
-        checkpoint.restore(checkpoint.load_newest_state(run), other, trials.torch.optim.AdamW(other.parameters()))
+        checkpoint.restore_checkpoint(
+            checkpoint.load_newest_checkpoint(run), other, trials.torch.optim.AdamW(other.parameters())
+        )
 
 
 @pytest.mark.faults
@@ -197,7 +199,7 @@ def test_an_oom_kill_is_told_from_other_kills(tiny_values, tmp_path, memory_grou
 
 
 def test_halved_micro_batches_give_the_same_update(tiny_values, tmp_path, monkeypatch):
-    whole = train_values(tiny_values(), tmp_path / "whole").run
+    whole = train(tiny_values(), tmp_path / "whole").run
     backward = update.Updater._backward
 
     def limited(updater, batch, share):
@@ -207,12 +209,12 @@ def test_halved_micro_batches_give_the_same_update(tiny_values, tmp_path, monkey
 
     monkeypatch.setattr(update.Updater, "_backward", limited)
     with pytest.raises(DeviceMemoryError) as error:
-        train_values(tiny_values(), tmp_path / "refused")
+        train(tiny_values(), tmp_path / "refused")
     assert error.value.exit_code == 7
     for option in ("--batch-size 2 --grad-accumulation 2", "--precision bf16", "--auto-microbatch"):
         assert option in error.value.hint
     events = []
-    run = train_values(tiny_values(), tmp_path / "halved", report=events.append, auto_microbatch=True).run
+    run = train(tiny_values(), tmp_path / "halved", report=events.append, auto_microbatch=True).run
     for left, right in zip(whole.read_metrics(), run.read_metrics(), strict=True):
         assert left["loss"] == pytest.approx(right["loss"], rel=1e-4)
         assert left["tokens_seen"] == right["tokens_seen"]
@@ -234,7 +236,7 @@ def test_20000_steps_leak_neither_files_nor_memory(tiny_values, tmp_path):
             resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
             seen.append((len(os.listdir("/proc/self/fd")), resident))
 
-    train_values(values, tmp_path / "run", report=look)
+    train(values, tmp_path / "run", report=look)
     descriptors = {count for count, _ in seen[5:]}
     assert len(descriptors) == 1
     half = len(seen) // 2

@@ -14,12 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.training import train_values
+from tests.training import train
 from tttkit.errors import NumericalError
 from tttkit.run.directory import RunDirectory
 from tttkit.train import start, update
 from tttkit.train.batches.initial_state import Lanes
-from tttkit.train.resume.progress import Progress
+from tttkit.train.resume.progress import TrainingProgress
 
 
 class Poison:
@@ -58,7 +58,7 @@ def _finite(run: RunDirectory) -> bool:
 @pytest.mark.parametrize("where", ["loss", "gradient"])
 def test_one_bad_update_is_skipped_and_counted(tiny_values, tmp_path, monkeypatch, where, value):
     Poison(monkeypatch, where, value, {5})
-    outcome = train_values(tiny_values(), tmp_path / "run")
+    outcome = train(tiny_values(), tmp_path / "run")
     assert outcome.reason == "finished"
     records = outcome.run.read_metrics()
     assert [record["num_skipped"] for record in records] == [0] * 4 + [1] * 8
@@ -75,7 +75,7 @@ def test_three_bad_updates_are_rolled_back_once_with_half_the_learning_rate(
 ):
     Poison(monkeypatch, where, value, {6, 7, 8})
     events = []
-    outcome = train_values(tiny_values(), tmp_path / "run", report=events.append)
+    outcome = train(tiny_values(), tmp_path / "run", report=events.append)
     assert outcome.reason == "finished"
     (rollback,) = outcome.run.read_metadata()["rollbacks"]
     assert (rollback["to_step"], rollback["lr_scale"]) == (4, 0.5)
@@ -94,7 +94,7 @@ def test_three_bad_updates_are_rolled_back_once_with_half_the_learning_rate(
 def test_bad_updates_after_a_rollback_end_the_run(tiny_values, tmp_path, monkeypatch, where, value):
     Poison(monkeypatch, where, value, set(range(6, 1000)))
     with pytest.raises(NumericalError, match="after a rollback") as error:
-        train_values(tiny_values(), tmp_path / "run")
+        train(tiny_values(), tmp_path / "run")
     assert error.value.exit_code == 5
     run = RunDirectory(tmp_path / "run")
     assert run.read_metadata()["result"]["reason"] == "nan-stopped"
@@ -122,7 +122,7 @@ def poison_initial_states(monkeypatch, value: float, bad: set[int]) -> None:
 def test_initial_fast_weights_are_checked_too(tiny_values, tmp_path, monkeypatch, value):
     values = tiny_values(train={"initial_state": "contiguous", "save_every": 1})
     poison_initial_states(monkeypatch, value, {5})
-    outcome = train_values(values, tmp_path / "run")
+    outcome = train(values, tmp_path / "run")
     assert [record["num_skipped"] for record in outcome.run.read_metrics()] == [0] * 4 + [1] * 8
     assert "update 5 skipped" in outcome.run.training_log.read_text()
     assert "carried fast weights not finite" in outcome.run.training_log.read_text()
@@ -133,7 +133,7 @@ def test_initial_fast_weights_that_stay_bad_end_the_run(tiny_values, tmp_path, m
     values = tiny_values(train={"initial_state": "contiguous", "save_every": 1})
     poison_initial_states(monkeypatch, math.nan, set(range(6, 1000)))
     with pytest.raises(NumericalError, match="after a rollback"):
-        train_values(values, tmp_path / "run")
+        train(values, tmp_path / "run")
     assert _finite(RunDirectory(tmp_path / "run"))
 
 
@@ -141,7 +141,7 @@ def test_a_run_that_was_rolled_back_and_resumed_is_not_rolled_back_again(tiny_va
     Poison(monkeypatch, "loss", math.nan, set(range(6, 1000)))
     for _ in range(2):
         with pytest.raises(NumericalError):
-            train_values(tiny_values(), tmp_path / "run")
+            train(tiny_values(), tmp_path / "run")
     assert len(RunDirectory(tmp_path / "run").read_metadata()["rollbacks"]) == 1
 
 
@@ -162,7 +162,7 @@ def test_weights_that_overflow_are_not_saved(tiny_values, tmp_path, monkeypatch)
         return model
 
     monkeypatch.setattr(start, "build_model", overflowing)
-    outcome = train_values(tiny_values(), tmp_path / "run")
+    outcome = train(tiny_values(), tmp_path / "run")
     assert outcome.reason == "finished"
     assert len(outcome.run.read_metadata()["rollbacks"]) == 1
     assert _finite(outcome.run)
@@ -170,7 +170,7 @@ def test_weights_that_overflow_are_not_saved(tiny_values, tmp_path, monkeypatch)
 
 def test_more_than_10_skipped_updates_in_1000_are_a_divergence():
     """10 of the last 1,000 updates may be skipped, but not 11; older ones no longer count."""
-    progress = Progress()
+    progress = TrainingProgress()
     for step in range(1, 2001):
         progress.count(step, 1.0, applied=step % 100 != 0)
         assert progress.divergence() is None

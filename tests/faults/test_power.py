@@ -17,6 +17,7 @@ from tests.faults import trials
 from tests.faults.disks import Recorded
 from tttkit.errors import DataError
 from tttkit.run.directory import RunDirectory
+from tttkit.run.saved import training_checkpoints
 from tttkit.storage import commits, files, filesystem
 from tttkit.train.logs.metrics import RunLog
 from tttkit.train.resume import checkpoint
@@ -36,7 +37,7 @@ def record(root, monkeypatch) -> Recorded:
         log.metrics({"step": step, "loss": 1.0})
         if step % 4 == 0:
             log.sync()
-            checkpoint.save_state(run, step, model, optimizer, {"note": step})
+            checkpoint.save_checkpoint(run, step, model, optimizer, {"note": step})
             disk.note(f"state {step}")
         if step % 8 == 0:
             with commits.commit_directory(run.best_model) as directory:
@@ -73,8 +74,8 @@ def check(disk: Recorded, root, target, generator) -> None:
 
 def _newest_valid_state(run: RunDirectory) -> int:
     """Return the step of the newest training checkpoint, which must be valid: it gets its name last."""
-    for step, path in checkpoint.states(run):
-        checkpoint.verify_state(path, step)
+    for step, path in training_checkpoints(run):
+        checkpoint.verify_checkpoint(path, step)
         assert json.loads((path / "state.json").read_text())["note"] == step
         return step
     return -1

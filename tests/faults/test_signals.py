@@ -21,14 +21,13 @@ from tests.cli.conftest import run_process, start, train_options, tttkit, wait_u
 from tests.faults import trials
 from tests.faults.conftest import LONGEST, assert_equal_runs, run_trial
 from tests.faults.disks import KilledAt, Touching
-from tests.training import train_values
+from tests.training import train
 from tttkit.errors import PreemptedError
 from tttkit.health.status import read_status
 from tttkit.run.directory import RunDirectory
-from tttkit.run.saved import describe_saved, newest_saved_step
+from tttkit.run.saved import describe_saved, newest_saved_step, training_checkpoints
 from tttkit.run.signals import StopSignals
 from tttkit.storage import filesystem
-from tttkit.train.resume import checkpoint
 
 
 def start_run(values, path, log, **options):
@@ -71,7 +70,7 @@ def preempt_until_finished(values, path, tmp_path, generator, duration, count) -
         last = _last_step(log)
         run = RunDirectory(path)
         if last is not None:
-            assert checkpoint.states(run)[0][0] >= last, "the last step is saved"
+            assert training_checkpoints(run)[0][0] >= last, "the last step is saved"
     return num_stopped
 
 
@@ -154,8 +153,11 @@ def test_the_last_step_is_saved_even_long_after_the_last_save(tiny_values, refer
     assert run_trial(trials.train, values, str(run.path), disk=logging, log=str(tmp_path / "log")) == 75
     step = run.read_metadata()["result"]["step"]
     assert step in (6, 7)
-    assert f"error: stopped by {number.name} at step {step} of 12; state saved" in (tmp_path / "log").read_text()
-    assert checkpoint.states(run)[0][0] == step
+    assert (
+        f"error: stopped by {number.name} at step {step} of 12; training checkpoint of step {step} saved"
+        in (tmp_path / "log").read_text()
+    )
+    assert training_checkpoints(run)[0][0] == step
     assert run_trial(trials.train, values, str(run.path)) == 0
     assert_equal_runs(run, reference_of(values))
 
@@ -211,11 +213,11 @@ def test_a_signal_interrupts_an_evaluation(values, tmp_path, number):
                         time.sleep(0.001)
 
         with pytest.raises(PreemptedError, match=f"stopped by {number.name} at step"):
-            train_values(values, run.path, report=report, signals=signals)
+            train(values, run.path, report=report, signals=signals)
     assert 0 < shares[-1] < 1
     assert run.read_summaries() == []
     assert not run.best_model.exists()
-    assert train_values(values, run.path).reason == "finished"
+    assert train(values, run.path).reason == "finished"
     assert len(run.read_summaries()) == 4
 
 
@@ -279,7 +281,7 @@ def test_one_signal_saves_and_two_exit(tiny_values, tmp_path, number):
     assert process.exitcode == 75
     run = RunDirectory(tmp_path / "run")
     assert run.read_metadata()["result"]["reason"] == "preempted"
-    assert checkpoint.states(run)[0][0] == run.read_metadata()["result"]["step"]
+    assert training_checkpoints(run)[0][0] == run.read_metadata()["result"]["step"]
     (tmp_path / "log").unlink()
     process = start_run(values, tmp_path / "run", tmp_path / "log")
     wait_for(tmp_path / "log", '"event": "step"', process)
@@ -296,19 +298,19 @@ def test_sigusr1_saves_once_and_sighup_is_ignored(tiny_values, tmp_path):
     process = start_run(values, tmp_path / "run", tmp_path / "log")
     wait_for(tmp_path / "log", '"step": 2', process)
     run = RunDirectory(tmp_path / "run")
-    assert [step for step, _ in checkpoint.states(run)] == [0]
+    assert [step for step, _ in training_checkpoints(run)] == [0]
     os.kill(process.pid, signal.SIGHUP)
     os.kill(process.pid, signal.SIGUSR1)
     deadline = time.monotonic() + 20
-    while len(checkpoint.states(run)) < 2 and time.monotonic() < deadline:
+    while len(training_checkpoints(run)) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert len(checkpoint.states(run)) == 2
-    saved, num_steps = checkpoint.states(run)[0][0], len(run.read_metrics())
+    assert len(training_checkpoints(run)) == 2
+    saved, num_steps = training_checkpoints(run)[0][0], len(run.read_metrics())
     while len(run.read_metrics()) <= num_steps + 5 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert process.is_alive()
     assert len(run.read_metrics()) > num_steps + 5
-    assert checkpoint.states(run)[0][0] == saved, "once"
+    assert training_checkpoints(run)[0][0] == saved, "once"
     os.kill(process.pid, signal.SIGTERM)
     process.join(30)
     assert process.exitcode == 75
@@ -342,7 +344,7 @@ def test_a_process_that_cannot_stop_in_time_reports_what_is_lost(tiny_data, tmp_
         process.terminate()
         assert process.wait(LONGEST) == 75
         said = process.stderr.read()
-    assert "error: stopped by SIGTERM in the middle of something that did not end in 0.5 s; steps since" in said
+    assert "error: still busy 0.5 s after SIGTERM; exiting now; the newest training checkpoint is of step " in said
     assert f"hint: go on with `tttkit resume {run}`" in said
     status, stopped = read_status(RunDirectory(run)), RunDirectory(run).read_metadata()["result"]["step"]
     assert status.state == "preempted"

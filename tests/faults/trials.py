@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
-from tests.training import train_values
+from tests import training
 from tttkit.data import open_split
 from tttkit.errors import TttkitError
 from tttkit.run.directory import RunDirectory, exclusive
@@ -73,17 +73,19 @@ def train(values: dict, out: str, *, disk=None, saving=None, mutant=None, log=No
     if disk is not None:
         filesystem.current = disk()
     if saving is not None:
-        save = checkpoint.save_state
+        save = checkpoint.save_checkpoint
 
         def flagged(*arguments):
             saving.value = 1
             save(*arguments)
             saving.value = 0
 
-        checkpoint.save_state = flagged
+        checkpoint.save_checkpoint = flagged
     try:
         with StopSignals(grace_seconds=grace) as signals:
-            train_values(values, Path(out), report=lambda event: print(json.dumps(event), flush=True), signals=signals)
+            training.train(
+                values, Path(out), report=lambda event: print(json.dumps(event), flush=True), signals=signals
+            )
     except TttkitError as error:
         print(f"error: {error}", flush=True)
         sys.exit(error.exit_code)
@@ -123,9 +125,9 @@ def save_twice(path: str, disk) -> None:
     """Save a training checkpoint with the real file system, then another with one that kills this process."""
     run = RunDirectory(Path(path))
     model, optimizer = small_model()
-    checkpoint.save_state(run, 1, model, optimizer, {"note": 1})
+    checkpoint.save_checkpoint(run, 1, model, optimizer, {"note": 1})
     filesystem.current = disk()
-    checkpoint.save_state(run, 2, model, optimizer, {"note": 2})
+    checkpoint.save_checkpoint(run, 2, model, optimizer, {"note": 2})
     print(filesystem.current.num_calls)
 
 

@@ -12,10 +12,10 @@ import pytest
 
 _TRAINER = """
 import json, sys
-from tests.training import train_values
+from tests.training import train
 from tttkit.errors import TttkitError
 try:
-    train_values(json.loads(sys.argv[1]), sys.argv[2], report=lambda event: print(event["event"], flush=True))
+    train(json.loads(sys.argv[1]), sys.argv[2], report=lambda event: print(event["event"], flush=True))
 except TttkitError as error:
     sys.exit(error.exit_code)
 """

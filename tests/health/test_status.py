@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from tests.training import train_values
+from tests.training import train
 from tttkit.errors import DataError
 from tttkit.health.lifecycle import LIVE_STATES
 from tttkit.health.status import read_status
@@ -35,7 +35,7 @@ def finished_run(tiny_values, tmp_path, tmp_path_factory):
     """A copy of a run that was trained once."""
     trained = tmp_path_factory.getbasetemp() / "trained"
     if not trained.exists():
-        train_values(tiny_values(), trained)
+        train(tiny_values(), trained)
     shutil.copytree(trained, tmp_path / "run")
     return RunDirectory(tmp_path / "run")
 
@@ -59,7 +59,7 @@ def test_a_finished_run(finished_run):
 
 def test_an_early_stopped_run(tiny_values, tmp_path):
     stopping = {"patience": 1, "min_delta": "99%", "min_steps_ratio": 0.0}
-    run = train_values(tiny_values(early_stopping=stopping), tmp_path / "run").run
+    run = train(tiny_values(early_stopping=stopping), tmp_path / "run").run
     status = read_status(run)
     assert status.state == "early-stopped"
     assert status.reason == f"no improvement in 1 evaluations, at step {status.step}"

@@ -8,12 +8,12 @@ import math
 import pytest
 import torch
 
+from tests.training import train
 from tttkit.config.run import build_config
 from tttkit.data import open_split
 from tttkit.models import build_model
 from tttkit.train import update
 from tttkit.train.optim import build_optimizer
-from tttkit.train.start import train
 
 GRADIENT = {"max_steps": 20, "batch_size": 2, "grad_accumulation": 3, "log_every": 5, "save_every": 7}
 
@@ -81,7 +81,7 @@ def test_divergence_is_seen_late_too(tiny_values, tmp_path, monkeypatch, late):
 
 
 def make_updater(tiny_data, tiny_values, device="cpu", *, auto_microbatch=False, **options):
-    config = build_config(tiny_values(train={**GRADIENT, **options}))
+    config = build_config(tiny_values(model={"vocab_size": 300}, train={**GRADIENT, **options}))
     split = open_split(tiny_data, "train")
     model = build_model(config.model, seed=0).to(device)
     optimizer = build_optimizer(model, config.optimizer)
@@ -181,7 +181,9 @@ def test_a_micro_batch_holds_as_many_tokens_in_longer_windows(tiny_data, tiny_va
 def test_a_limit_of_zero_clips_nothing(tiny_data, tiny_values):
     found = []
     for limit in (0.0, 1e9):
-        config = build_config(tiny_values(train=GRADIENT, optimizer={"max_grad_norm": limit}))
+        config = build_config(
+            tiny_values(model={"vocab_size": 300}, train=GRADIENT, optimizer={"max_grad_norm": limit})
+        )
         model = build_model(config.model, seed=0)
         split, optimizer = open_split(tiny_data, "train"), build_optimizer(model, config.optimizer)
         updater = update.Updater(model, optimizer, split, config, torch.device("cpu"), auto_microbatch=False)

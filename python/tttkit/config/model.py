@@ -38,7 +38,7 @@ class ModelConfig:
     architecture: Literal["ttt", "sw", "transformer"] = "ttt"
     """Which model: Test-Time Training, sliding-window attention, or full causal attention."""
     vocab_size: int = 50_257
-    """Rows of the embedding; every token id is below it."""
+    """Rows of the embedding; every token id is smaller. 0 in a run's configuration: taken from the data."""
     hidden_size: int = 768
     """Width D of the residual stream."""
     intermediate_size: int = 3072
@@ -82,8 +82,10 @@ class ModelConfig:
         """Refuse sizes that do not fit together."""
         if self.architecture != "ttt":
             object.__setattr__(self, "mini_batch_size", 1)
+        if self.vocab_size < 0:
+            raise ValueError(f"model.vocab_size must be at least 0, got {self.vocab_size}")
         for name in (
-            "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+            "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
             "mini_batch_size", "conv_kernel", "sliding_window", "decay_window",
         ):  # fmt: skip
             if getattr(self, name) < 1:

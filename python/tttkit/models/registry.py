@@ -28,7 +28,10 @@ def build_model(config: ModelConfig, *, seed: int | None = None) -> LanguageMode
     """A freshly initialised model in float32 on the default device.
 
     Weights come from torch's generator; with `seed` they depend on the seed alone and that generator stays untouched.
+    Raises ValueError for a `vocab_size` of 0, which a run takes from its data before it builds its model.
     """
+    if config.vocab_size < 1:
+        raise ValueError(f"a model needs a vocab_size of at least 1, got {config.vocab_size}")
     layer = SEQUENCE_LAYERS[config.architecture]
     if seed is None:
         return LanguageModel(config, layer)

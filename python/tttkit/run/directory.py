@@ -21,7 +21,8 @@ from tttkit.results.summary import Summary
 from tttkit.run import processes
 from tttkit.storage import files
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Version of metadata.json that this tttkit writes; it reads all versions up to this one."""
 BLOCKS_PREFIX = ".nll-"
 """Prefix of the directory that holds the finished blocks of an evaluation until it ends."""
 KEY_LENGTH = 16

@@ -39,4 +39,5 @@ def describe_saved(saved_step: int | None, step: int | None = None) -> str:
     lost = step - saved_step
     if lost <= 0:
         return f"training checkpoint of step {saved_step} saved"
-    return f"the newest training checkpoint is of step {saved_step}; {lost} step{'s' * (lost > 1)} after it are lost"
+    lost_steps = "1 step after it is lost" if lost == 1 else f"{lost} steps after it are lost"
+    return f"the newest training checkpoint is of step {saved_step}; {lost_steps}"

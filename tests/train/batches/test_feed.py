@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from tests.models.small import small_model
+from tests.training import train
 from tttkit.config.run import TrainConfig
 from tttkit.data import open_split
 from tttkit.models import load_model
 from tttkit.models.inner_metrics import inner_metrics
 from tttkit.models.ttt import TTTLayer
 from tttkit.train.batches.feed import Feed
-from tttkit.train.start import train
 
 LANES = {
     "initial_state": "contiguous",

@@ -7,7 +7,6 @@ the micro-batch: accumulation reads the same lanes as one large batch would.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tttkit.config.model import ModelConfig
 from tttkit.config.run import Config, TrainConfig
 from tttkit.data.lane_sampler import LaneSampler
 from tttkit.data.split import Split
@@ -27,8 +25,6 @@ if TYPE_CHECKING:
 
     from tttkit.models import CompiledModel, LanguageModel
 
-LEARNED_START = 0.9
-"""What a learned share of the state is at first."""
 _RESET_STREAM = 1
 _PREFIX = "lanes."
 
@@ -36,18 +32,6 @@ _PREFIX = "lanes."
 def first_lane_step(config: TrainConfig) -> int | None:
     """The first update (from 1) that reads lanes; None where none does."""
     return None if config.initial_state == "zero" else 1 + round(config.initial_state_from * config.max_steps)
-
-
-def with_decay(config: Config) -> ModelConfig:
-    """The model of a run whose state decays at the borders of its windows, as `train.initial_state_decay` says."""
-    decay = config.train.initial_state_decay
-    if decay == 1.0:
-        return config.model
-    learned = decay == "learned"
-    share = LEARNED_START if isinstance(decay, str) else decay
-    return dataclasses.replace(
-        config.model, state_decay=share, learn_state_decay=learned, decay_window=config.train.window
-    )
 
 
 def warnings_about(config: Config) -> list[str]:
