@@ -28,7 +28,8 @@ def doctor(
 
     Exits with 65 if an error remains. Example: `tttkit doctor runs/quick --fix`
     """
-    from tttkit.health.doctor import examine_environment, examine_run
+    from tttkit.health.doctor import examine_run
+    from tttkit.health.environment import examine_environment
 
     findings = examine_environment(fix=fix) if run is None else examine_run(find_run(run), fix=fix)
     if json_output:

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tttkit.errors import UsageError
-from tttkit.health.run_state import LIVE_STATES
+from tttkit.health.lifecycle import LIVE_STATES
 from tttkit.health.status import RunStatus, read_status
 from tttkit.run.directory import RunDirectory, find_run
 from tttkit.storage.files import json_safe

@@ -1,4 +1,4 @@
-"""Training from plain values, for tests of the library."""
+"""Start training runs from plain configuration values: the one place in which tests do so."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def train(
     signals: StopSignals | None = None,
     **options: Any,
 ) -> start.Outcome:
-    """Train in `out`; `report` gets each event as its JSON object, `options` are those of RunOptions."""
+    """Train in `out`. `report` gets each event as its JSON object; `options` are the fields of RunOptions."""
     return start.train(
         build_config(values),
         out,

@@ -215,7 +215,7 @@ def test_every_end_has_a_reason_a_next_command_and_a_code(finished, run, state):
 def test_the_command_after_nan_takes_half_the_rate_in_another_run(run):
     end_as(run, "nan-stopped")
     command = shlex.split(look(run)["next_command"])
-    assert command[-4:] == ["--learning-rate", "0.0015", "--out", f"{run}-lower-rate"]
+    assert command[-4:] == ["--learning-rate", "0.0015", "--out", f"{run}-lower-learning-rate"]
     assert tttkit(*command[1:], "--dry-run").code == 0
 
 

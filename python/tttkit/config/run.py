@@ -253,8 +253,8 @@ def _check_stages(train: TrainConfig) -> None:
             )
         if train.initial_state_decay != 1.0 and length % train.window:
             raise ValueError(
-                f"{name} must be a multiple of train.window ({train.window}) with train.initial_state_decay, got "
-                f"{length}: the state decays every train.window tokens"
+                f"{name} must be a multiple of train.window ({train.window}) with train.initial_state_decay, "
+                f"got {length}: the state decays every train.window tokens"
             )
 
 
