@@ -48,5 +48,5 @@ def complete_summaries(run: RunDirectory) -> None:
         if index not in listed and (path / SUMMARY_NAME).exists()
     }
     if missing:
-        together = {**listed, **missing}
+        together: dict[int | None, Summary] = {**listed, **missing}
         Summary.write_all(run.summaries, [together[index] for index in sorted(together, key=lambda index: index or 0)])

@@ -27,7 +27,7 @@ def upcast(x: Tensor) -> Tensor:
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
-def linear_weights(module: nn.Module) -> Iterator[nn.Parameter]:
+def linear_weights(module: nn.Module) -> Iterator[Tensor]:
     """Yield the weight matrices of all `nn.Linear` modules inside `module`."""
     for part in module.modules():
         if isinstance(part, nn.Linear):

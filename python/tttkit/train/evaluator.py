@@ -129,7 +129,7 @@ class Evaluator:
                 is_last=step == self.config.train.max_steps or stopping.should_stop(step),
                 num_waiting=stopping.num_waiting,
                 patience=stopping.config.patience,
-                summary=summary.to_dict(),
+                summary=summary,
             )
         )
 
