@@ -42,11 +42,11 @@ def missing_evaluations(
 def complete_summaries(run: RunDirectory) -> None:
     """Add the evaluations that all_summaries.json lacks to it. Raises DataError, DiskFullError."""
     listed = {summary.index: summary for summary in run.read_summaries()}
-    missing = {
+    missing: dict[int | None, Summary] = {
         index: Summary.read(path / SUMMARY_NAME)
         for index, path in run.checkpoints().items()
         if index not in listed and (path / SUMMARY_NAME).exists()
     }
     if missing:
-        together: dict[int | None, Summary] = {**listed, **missing}
+        together = {**listed, **missing}
         Summary.write_all(run.summaries, [together[index] for index in sorted(together, key=lambda index: index or 0)])

@@ -6,7 +6,7 @@ float32 (float64 where the model is float64), whatever autocast says.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, cast, ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -27,11 +27,11 @@ def upcast(x: Tensor) -> Tensor:
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
-def linear_weights(module: nn.Module) -> Iterator[Tensor]:
+def linear_weights(module: nn.Module) -> Iterator[nn.Parameter]:
     """Yield the weight matrices of all `nn.Linear` modules inside `module`."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
-            yield part.weight
+            yield cast("nn.Parameter", part.weight)
 
 
 class SequenceLayer(nn.Module):
