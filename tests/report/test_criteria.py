@@ -115,7 +115,9 @@ def test_a_threshold_that_was_passed_counts_though_the_run_ends_above_it(make_re
         return planted(lambda *_: 0.0)(context, step, generator) + (step == 300)
 
     record = make_record([0, 100, 200, 300], nll)
-    below = {item.name: item for item in criteria(record, find(record), "finished")}["perplexity at 1 x W fell below 100"]
+    below = {item.name: item for item in criteria(record, find(record), "finished")}[
+        "perplexity at 1 x W fell below 100"
+    ]
     best, last = (record.evaluations[index].summary.selection_ppl for index in (0, -1))
     assert best < 100 < last < 200
     assert (below.verdict, below.evidence) == ("yes", f"best {best:,.2f}, last {last:,.2f} (selection_ppl)")

@@ -66,7 +66,9 @@ def test_comparison_is_in_the_report(make_run):  # noqa: F811
     effect = planted(lambda context, _, c: 0.5)
     runs = [make_run([0, 100], effect, name=name, **extra) for name, extra in (("a", {}), ("b", {"chunk_size": 16}))]
     text = render(runs[0], find(runs[0]), "finished", compare(runs))
-    assert "Refused: perplexities at m x W and selection_ppl (`chunk_size`: they average over different positions)" in text
+    assert (
+        "Refused: perplexities at m x W and selection_ppl (`chunk_size`: they average over different positions)" in text
+    )
     assert re.search(r"\| b \| ttt-linear \| .*refused", text)
     assert "tttkit report a --against b" in text
 

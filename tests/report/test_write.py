@@ -11,7 +11,10 @@ from tttkit.report.write import write_report
 def test_both_files_are_written_and_the_findings_returned(tmp_path):
     run = write_run(tmp_path / "run", 2)
     written, findings = write_report(run, tmp_path / "new" / "out")
-    assert [path.relative_to(tmp_path / "new" / "out").name for path in written] == ["CURRICULUM_RESULTS.md", "report.html"]
+    assert [path.relative_to(tmp_path / "new" / "out").name for path in written] == [
+        "CURRICULUM_RESULTS.md",
+        "report.html",
+    ]
     assert all(path.is_file() for path in written)
     assert findings == find(run)
 

@@ -8,7 +8,6 @@ from tttkit.report.figures.draw import draw_run
 from tttkit.run.directory import RunDirectory
 
 
-
 def test_the_earlier_systems_run_of_501_checkpoints(shared, tmp_path):
     run = RunDirectory(shared / "data" / "legacy_runs" / "length_gen_study_w64_500ckpt_no_sp")
     assert len(load_curves(run)) == 501
@@ -17,4 +16,3 @@ def test_the_earlier_systems_run_of_501_checkpoints(shared, tmp_path):
     assert {"1W", "2W", "5W", "10W", "20W"} <= set(texts(drawn["ratio_map"]))
     title = "Ratio over training at each position, means of 10 evaluations"
     assert title in texts(drawn["ratio_by_step"]), "without intervals: it kept none"
-

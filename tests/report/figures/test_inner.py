@@ -9,7 +9,6 @@ from tests.report.made_up import line_colours, texts
 from tttkit.report.figures.inner import plot_inner_loss
 
 
-
 def inner_records(steps, length=48):
     """Made-up inner losses: each mini-batch of 16 starts from what the ones before learned."""
     records = []
