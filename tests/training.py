@@ -23,7 +23,7 @@ def train(
     """Train in `out`. `report` gets each event as its JSON object; `options` are the fields of RunOptions."""
     return start.train(
         build_config(values),
-        out,
+        Path(out),
         options=RunOptions(**options),
         report=lambda event: report(event.to_dict()),
         signals=signals,

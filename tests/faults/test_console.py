@@ -128,7 +128,7 @@ def test_ctrl_c_that_ends_the_reader_of_a_pipe_too(tiny_data, tmp_path, terminal
             shown += _shown(outer)
         shown += _shown(outer)
     assert (tmp_path / "code").read_text() == "75\n", shown.decode()
-    told = f"go on with `tttkit resume {run.path}`"
+    told = f"resume with `tttkit resume {run.path}`"
     assert f"hint: {told}".encode() in shown
     assert told in run.training_log.read_text()
 

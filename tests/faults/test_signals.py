@@ -345,7 +345,7 @@ def test_a_process_that_cannot_stop_in_time_reports_what_is_lost(tiny_data, tmp_
         assert process.wait(LONGEST) == 75
         said = process.stderr.read()
     assert "error: still busy 0.5 s after SIGTERM; exiting now; the newest training checkpoint is of step " in said
-    assert f"hint: go on with `tttkit resume {run}`" in said
+    assert f"hint: resume with `tttkit resume {run}`" in said
     status, stopped = read_status(RunDirectory(run)), RunDirectory(run).read_metadata()["result"]["step"]
     assert status.state == "preempted"
     assert status.saved_step == newest_saved_step(RunDirectory(run)) <= stopped

@@ -51,8 +51,8 @@ def _changes_the_disk(call: ast.Call) -> bool:
         return any(isinstance(node, ast.Attribute) and node.attr in WRITING_FLAGS for node in ast.walk(call))
     if name in ("open", "fdopen"):
         return _is_writing_mode(call, position=0 if name == "open" and base not in OPENERS else 1)
-    if name == "replace" and base != "os" and len(call.args) == 2:
-        return False  # of a string
+    if name == "replace" and base != "os" and len(call.args) != 1:
+        return False  # of a string, or of fields given by keyword
     if name == "savefig" and call.args and _name_of(call.args[0]) == "buffer":
         return False  # into memory
     return name in CHANGES_OF.get(base, ()) or (name in CHANGES and base not in OURS)
