@@ -1,4 +1,4 @@
-"""`tttkit status` on a run in each state of its life."""
+"""`tttkit status` on runs in every run status."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_earlier_name_of_run(finished, name):
 
 
 def test_starting_then_crashed(run):
-    """A process that holds the lock and has done nothing yet; then one that went without a word."""
+    """First a process holds the lock and has done nothing yet; then it is gone and left no result."""
     for leftover in ("metrics.jsonl", "all_summaries.json", "training.log", "heartbeat.json"):
         (run / leftover).unlink()
     forget_result(run)
@@ -94,7 +94,7 @@ def test_starting_then_crashed(run):
 
 def test_running_then_preempted_then_killed(tiny_data, tmp_path):
     run = tmp_path / "run"
-    # a busy disk may take longer for a save than the usual ten seconds, and then nothing more is said
+    # a save may take longer than the usual grace period of ten seconds on a busy disk, and then the error is another
     options = train_options(tiny_data, run, "--max-steps", 100_000, "--save-every", 1000, "--grace", 100)
     with start(*options) as process:
         wait_until(lambda: (run / "metrics.jsonl").exists() and look(run)["step"], process)
@@ -111,7 +111,7 @@ def test_running_then_preempted_then_killed(tiny_data, tmp_path):
         _, err = process.communicate(timeout=120)
     assert process.returncode == 75
     assert "error: stopped by SIGTERM at step" in err
-    assert f"hint: go on with `tttkit resume {run}`" in err
+    assert f"hint: resume with `tttkit resume {run}`" in err
     stopped = look(run)
     assert stopped["state"] == "preempted"
     assert stopped["next_command"].startswith("tttkit train --data")
@@ -123,13 +123,13 @@ def test_running_then_preempted_then_killed(tiny_data, tmp_path):
 
 def test_loop_ends_with_ctrl_c_without_an_error(finished):
     with start("status", finished, "--loop", "--interval", "0.1", "--json") as process:
-        looks = [json.loads(process.stdout.readline()) for _ in range(3)]
+        values = [json.loads(process.stdout.readline()) for _ in range(3)]
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 0
-    assert [item["state"] for item in looks] == ["finished"] * 3
+    assert [item["state"] for item in values] == ["finished"] * 3
 
 
-def test_loop_ends_when_nobody_reads(finished):
+def test_loop_ends_when_its_reader_is_gone(finished):
     with start("status", finished, "--loop", "--interval", "0.1") as process:
         process.stdout.readline()
         process.stdout.close()
@@ -179,7 +179,7 @@ def test_several_runs_in_one_table(finished, run):
     assert len(table) == 2
     assert "finished" in table[0]
     assert "crashed" in table[1]
-    assert f"{run}: crashed: its process" in result.out, "the reason of what is not well"
+    assert f"{run}: crashed: its process" in result.out, "the reason for a run that needs attention"
     assert result.err.count("next: ") == 2
 
 
@@ -212,7 +212,7 @@ def test_every_end_has_a_reason_a_next_command_and_a_code(finished, run, state):
         assert f"{run}: {state}: {values['reason']}" in several.out
 
 
-def test_the_command_after_nan_takes_half_the_rate_in_another_run(run):
+def test_the_command_after_nan_halves_the_learning_rate_in_another_run(run):
     end_as(run, "nan-stopped")
     command = shlex.split(look(run)["next_command"])
     assert command[-4:] == ["--learning-rate", "0.0015", "--out", f"{run}-lower-rate"]
@@ -220,7 +220,7 @@ def test_the_command_after_nan_takes_half_the_rate_in_another_run(run):
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_every_living_state_says_who_and_how_to_watch(finished, run, phase):
+def test_every_status_of_a_live_run_says_how_to_watch_it(finished, run, phase):
     with exclusive(RunDirectory(run)):
         RunLog(RunDirectory(run)).heartbeat(phase, 5)
         several = tttkit("status", finished, run, "--check")
