@@ -15,7 +15,7 @@ from tttkit_cli.views.units import duration, perplexity, size
 
 def first_screen(plan: Plan, environment: Mapping[str, str]) -> list[tuple[str, str]]:
     """Return names and texts (markup) of the plan. `environment` are the variables of the process."""
-    rows = [
+    return [
         ("model", f"{plan.model}, {plan.num_parameters:,} parameters, W={plan.window}, seed {plan.seed}"),
         ("code", _code(plan)),
         ("device", f"{plan.device}, {plan.precision}, {_threads(plan.num_threads)}"),
@@ -30,7 +30,6 @@ def first_screen(plan: Plan, environment: Mapping[str, str]) -> list[tuple[str, 
         ("to watch", f"tttkit status {escape(shlex.quote(plan.run))} --loop"),
         ("terminal", _terminal(environment)),
     ]
-    return rows
 
 
 def evaluation_line(event: Evaluated) -> str:

@@ -33,7 +33,7 @@ def test_resume_uses_the_options_of_the_run(stopped):
     result = tttkit("resume", stopped.path)
     assert result.code == 0, result.err
     assert f"verified step_{newest} (" in result.err
-    assert f"0 damaged skipped, {lost} logged steps to do again" in result.err
+    assert f"0 damaged skipped, {lost} logged steps to compute again" in result.err
     metadata = stopped.read_metadata()
     assert metadata["result"]["reason"] == "finished"
     assert [segment["reason"] for segment in metadata["segments"]] == ["crashed", "finished"]

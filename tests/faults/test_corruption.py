@@ -134,7 +134,7 @@ def test_b2_nothing_but_the_oldest_left_ends_equal(values, reference, tmp_path):
     _reopen(run)
     (run.states / "step_12" / "tensors.safetensors").write_bytes(b"")
     assert run_trial(trials.train, values, str(run.path), log=str(tmp_path / "log")) == 0
-    assert "skipped damaged state step_12.corrupt-0" in (tmp_path / "log").read_text()
+    assert "skipped damaged training checkpoint step_12.corrupt-0" in (tmp_path / "log").read_text()
     assert_equal_runs(run, reference)
 
 
@@ -225,7 +225,7 @@ def test_b3_all_corrupt_is_never_a_restart(reference, tmp_path, harm):
     assert before
     for _ in range(2):
         result = tttkit("resume", run.path)
-        assert (result.code, "no valid training state" in result.error) == (4, True)
+        assert (result.code, "no valid training checkpoint" in result.error) == (4, True)
     assert sorted(path.name for path in run.states.iterdir()) == ["step_11.corrupt-0", "step_12.corrupt-0"]
     assert run.metrics.read_bytes() == before
 

@@ -22,7 +22,6 @@ from tttkit.health.status import read_status
 from tttkit.run.directory import RunDirectory
 from tttkit.run.saved import training_checkpoints
 from tttkit.run.signals import StopSignals
-from tttkit.train.resume import checkpoint
 
 
 def start_run(values, path, log, **options):
@@ -145,7 +144,10 @@ def test_d1_the_last_step_is_saved_however_far_the_last_save_is(tiny_values, ref
     assert run_trial(trials.train, values, str(run.path), disk=logging, log=str(tmp_path / "log")) == 75
     step = run.read_metadata()["result"]["step"]
     assert step in (6, 7)
-    assert f"error: stopped by {number.name} at step {step} of 12; training checkpoint of step {step} saved" in (tmp_path / "log").read_text()
+    assert (
+        f"error: stopped by {number.name} at step {step} of 12; training checkpoint of step {step} saved"
+        in (tmp_path / "log").read_text()
+    )
     assert training_checkpoints(run)[0][0] == step
     assert run_trial(trials.train, values, str(run.path)) == 0
     assert_equal_runs(run, reference_of(values))

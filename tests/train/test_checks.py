@@ -86,7 +86,9 @@ def test_keys_that_change_no_bit_may_differ(tiny_values, tmp_path):
 def test_the_disk_is_compared_with_what_the_run_needs(tmp_path):
     run = RunDirectory(tmp_path)
     assert check_disk(run, PLAN) is None
-    assert "the run will need 48.0 MB, 20.0 MB are free" in check_disk(run, dataclasses.replace(PLAN, free_bytes=20_000_000))
+    assert "the run will need 48.0 MB, 20.0 MB are free" in check_disk(
+        run, dataclasses.replace(PLAN, free_bytes=20_000_000)
+    )
     small = dataclasses.replace(PLAN, free_bytes=15_000_000)
     with pytest.raises(DiskFullError, match=r"15\.0 MB free, the first training checkpoint and model take 16\.0 MB"):
         check_disk(run, small)

@@ -31,9 +31,7 @@ def test_an_export_that_failed_is_written_later_with_the_weights_of_its_step(tin
     whole = train(values, tmp_path / "whole").run
     run = run_with_broken_exports(values, tmp_path / "run", monkeypatch, lambda number: number in (3, 4))
     for index in range(4):
-        ours, theirs = (
-            load_file(each.checkpoint(index) / "model" / "model.safetensors") for each in (run, whole)
-        )
+        ours, theirs = (load_file(each.checkpoint(index) / "model" / "model.safetensors") for each in (run, whole))
         assert all((ours[name] == theirs[name]).all() for name in theirs), index
 
 

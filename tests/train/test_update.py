@@ -181,7 +181,9 @@ def test_a_micro_batch_holds_as_many_tokens_in_longer_windows(tiny_data, tiny_va
 def test_a_limit_of_zero_clips_nothing(tiny_data, tiny_values):
     found = []
     for limit in (0.0, 1e9):
-        config = build_config(tiny_values(model={"vocab_size": 300}, train=GRADIENT, optimizer={"max_grad_norm": limit}))
+        config = build_config(
+            tiny_values(model={"vocab_size": 300}, train=GRADIENT, optimizer={"max_grad_norm": limit})
+        )
         model = build_model(config.model, seed=0)
         split, optimizer = open_split(tiny_data, "train"), build_optimizer(model, config.optimizer)
         updater = update.Updater(model, optimizer, split, config, torch.device("cpu"), auto_microbatch=False)

@@ -47,7 +47,7 @@ class StopSignals:
         self.before_leaving: Callable[[], None] | None = None
         """Called in another thread when the grace period ends, to record the end of the run."""
         self.last_words: Callable[[], None] | None = None
-        """Called in another thread when the grace period ends, to tell the user: no exception reaches the command line."""
+        """Called in another thread when the grace period ends, to tell the user, since no exception is raised."""
         self._grace_seconds = grace_seconds
         self._save_requested = False
         self._previous: dict[signal.Signals, Any] = {}

@@ -1,4 +1,4 @@
-"""The run directory before and after a training: make or accept it, clean it up, remove it if the request is refused."""
+"""The run directory of a training: make or accept it, clean it up, remove it if the request is refused."""
 
 from __future__ import annotations
 

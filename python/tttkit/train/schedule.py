@@ -8,9 +8,10 @@ from tttkit.config.run import OptimizerConfig
 
 
 def learning_rate(step: int, config: OptimizerConfig, *, max_steps: int) -> float:
-    """Return the learning rate of update `step` (1 … max_steps): linear warm-up, then cosine to `min_lr_ratio` of the peak.
+    """Return the learning rate of update `step` (1 … max_steps).
 
-    It depends on the update number alone, so neither accumulation nor the number of devices changes it.
+    Linear warm-up to the peak, then cosine decay to `min_lr_ratio` of the peak. It depends on the update number alone,
+    so neither accumulation nor the number of devices changes it.
     """
     warmup_steps = round(config.warmup_ratio * max_steps)
     if step <= warmup_steps:

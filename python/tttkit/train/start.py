@@ -185,9 +185,7 @@ def _prepare_data(call: _Call) -> tuple[Path, Manifest]:
     return path, manifest
 
 
-def _build_trainer(
-    call: _Call, config: Config, splits: dict[str, Split], metadata: Metadata, log: RunLog
-) -> Trainer:
+def _build_trainer(call: _Call, config: Config, splits: dict[str, Split], metadata: Metadata, log: RunLog) -> Trainer:
     """Prepare device and threads, seed the random generators, and build model and trainer."""
     assert config.train.device is not None
     prepare_device(config.train.device, exact=config.train.precision == "fp32")

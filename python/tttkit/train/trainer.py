@@ -1,7 +1,8 @@
 """The training loop: evaluate and save when due, train one step, until the run is finished, stopped or preempted.
 
 A step is one optimizer update over batch_size x grad_accumulation windows. Everything that decides the next step is in
-the training checkpoint that `save` writes, so a run that is killed anywhere resumes bit-identically on the same machine.
+the training checkpoint that `save` writes, so a run that is killed at any time resumes bit-identically on the same
+machine.
 """
 
 from __future__ import annotations
@@ -138,7 +139,9 @@ class Trainer:
         step, micro_batch = self.progress.step + 1, self.updater.micro_batch
         scheduled = learning_rate(step, self.config.optimizer, max_steps=self.config.train.max_steps)
         is_logged = step % self.config.train.log_every == 0 or step in (1, self.config.train.max_steps)
-        updates = self.updater.run(step, self.progress.lr_scale * scheduled, self._between_micro_batches, read=is_logged)
+        updates = self.updater.run(
+            step, self.progress.lr_scale * scheduled, self._between_micro_batches, read=is_logged
+        )
         self.progress.step = step
         if (fewer := self.updater.micro_batch) != micro_batch:
             self.progress.micro_batch = fewer
@@ -259,7 +262,7 @@ class Trainer:
             self.warn(warning)
 
     def _finish(self, reason: str) -> str:
-        """Write the results of the run. Raises DiskFullError, OSError; the next call resumes from the last checkpoint."""
+        """Write the results of the run. Raises DiskFullError, OSError; the next call can then resume."""
         self.evaluator.export("final_model")
         self.save()
         self.log.writes.finish()

@@ -16,7 +16,18 @@ import torch
 import tttkit
 from tttkit.run import processes
 
-_KEYS_THAT_CHANGE_BITS = ("tttkit", "torch", "numpy", "cuda", "cudnn", "gpu", "cpu", "cpu_capability", "num_threads", "platform")
+_KEYS_THAT_CHANGE_BITS = (
+    "tttkit",
+    "torch",
+    "numpy",
+    "cuda",
+    "cudnn",
+    "gpu",
+    "cpu",
+    "cpu_capability",
+    "num_threads",
+    "platform",
+)
 
 
 def environment() -> dict[str, Any]:

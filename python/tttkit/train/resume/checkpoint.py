@@ -1,8 +1,8 @@
 """Training checkpoints: save, verify, load, restore, retain. safetensors and JSON only.
 
-`state/step_N/` holds `tensors.safetensors` (weights, both AdamW moments, random-number states), `state.json` (everything
-else) and the manifest that `commits.commit_directory` writes. The data position is the step itself: the order of windows
-is a pure function of (seed, step).
+`state/step_N/` holds `tensors.safetensors` (weights, both AdamW moments, random-number states), `state.json`
+(everything else) and the manifest that `commits.commit_directory` writes. The data position is the step itself: the
+order of windows is a pure function of (seed, step).
 """
 
 from __future__ import annotations
