@@ -154,7 +154,7 @@ def test_status_writes_nothing_and_shows_skipped_updates(run, tmp_path, monkeypa
 def test_all_vital_figures(run):
     out = tttkit("status", run).out
     for name in (
-        "state",
+        "status",
         "model",
         "step",
         "loss",
@@ -167,7 +167,7 @@ def test_all_vital_figures(run):
         "disk",
     ):
         assert re.search(rf"^{name} ", out, re.M), name
-    assert "state of step 6, " in out
+    assert "training checkpoint of step 6, " in out
     assert re.search(r"selection_ppl [\d.]+ [▁-█]{3}", out), "the curve of the evaluations"
     assert re.search(r"SW/full +[\d.]+ \[[\d.]+, [\d.]+\] at 20 x W", out)
 
