@@ -32,8 +32,12 @@ def plot(
     formats: Annotated[
         str, typer.Option("--format", help="png, svg, html (one self-contained page), or several: png,svg.")
     ] = "png",
-    log_x: Annotated[bool, typer.Option("--logx", help="Use a logarithmic axis for positions, steps and tokens.")] = False,
-    log_y: Annotated[bool, typer.Option("--logy/--no-logy", help="Use a logarithmic axis for loss and perplexity.")] = True,
+    log_x: Annotated[
+        bool, typer.Option("--logx", help="Use a logarithmic axis for positions, steps and tokens.")
+    ] = False,
+    log_y: Annotated[
+        bool, typer.Option("--logy/--no-logy", help="Use a logarithmic axis for loss and perplexity.")
+    ] = True,
     smooth: Annotated[
         float | None,
         typer.Option(

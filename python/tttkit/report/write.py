@@ -17,9 +17,7 @@ from tttkit.run.directory import RunDirectory
 from tttkit.storage import files
 
 
-def write_report(
-    run: RunDirectory, target: Path, against: Sequence[RunDirectory] = ()
-) -> tuple[list[Path], Findings]:
+def write_report(run: RunDirectory, target: Path, against: Sequence[RunDirectory] = ()) -> tuple[list[Path], Findings]:
     """Write the report of a run into the folder `target`; return the files written and the findings.
 
     The runs `against` are compared with it. Raises UsageError when a run has no evaluation yet, DataError when a file

@@ -58,7 +58,9 @@ def settings_tables(metadata: dict[str, Any]) -> str:
         sections = {"settings": {key: value for key, value in metadata.items() if not isinstance(value, dict | list)}}
     for name, values in sections.items():
         flat = flatten(values) if isinstance(values, dict) else {name: values}
-        rows = "".join(f"<tr><td>{escape(key)}</td><td>{escape(_plain(value))}</td></tr>" for key, value in flat.items())
+        rows = "".join(
+            f"<tr><td>{escape(key)}</td><td>{escape(_plain(value))}</td></tr>" for key, value in flat.items()
+        )
         opened = " open" if name == "config" else ""
         parts.append(
             f'<details{opened}><summary>{escape(name)}</summary><div class="scroll"><table class="words"><tbody>{rows}'
