@@ -14,8 +14,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tttkit.analyze.curves import load_curves
 from tttkit.health.status import read_status
-from tttkit.report.curves import load_curves
 from tttkit.report.figures.position import plot_evolution
 from tttkit.report.figures.ratio import plot_ratio_by_position
 from tttkit.run.directory import RunDirectory, find_run

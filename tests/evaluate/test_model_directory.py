@@ -10,8 +10,9 @@ import pytest
 
 from tttkit.config.run import build_config
 from tttkit.errors import UsageError
-from tttkit.evaluate.model_directory import EvaluationRequest, evaluate_model_directory, find_model_directory
+from tttkit.evaluate.model_directory import evaluate_model_directory
 from tttkit.evaluate.nll import SCORING
+from tttkit.evaluate.request import EvaluationRequest, find_model_directory
 from tttkit.evaluate.run_evaluations import complete_summaries, missing_evaluations
 from tttkit.models import save_model
 from tttkit.results.contexts import CONTEXTS
