@@ -1,6 +1,6 @@
 """Make the pictures of the documentation from a finished run of the quick preset: `python docs/make_pictures.py RUN`.
 
-Without RUN it trains one in a folder of its own first, which takes minutes on two cores.
+Without RUN it first trains one in a temporary folder, which takes minutes on two cores.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tttkit.report.figures.position import plot_evolution
 from tttkit.report.figures.ratio import plot_ratio_by_position
 from tttkit.run.directory import RunDirectory, find_run
 from tttkit_cli.console import THEME
-from tttkit_cli.status_view import details
+from tttkit_cli.views.status import details
 
 DOCS = Path(__file__).resolve().parent
 COLUMNS = 104
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def draw(run: RunDirectory) -> None:
-    """Draw a run that has ended."""
+    """Draw the pictures of a finished run."""
     curves = load_curves(run)
     plot_evolution(curves, DOCS / "evolution.png")
     plot_ratio_by_position(curves[-1], DOCS / "ratio.png")
@@ -48,7 +48,7 @@ def draw(run: RunDirectory) -> None:
     for part in details(read_status(run), None, width=None):
         console.print(part)
     svg = console.export_svg(title="tttkit status", unique_id="tttkit")
-    # Rich names a font on another host; a page that shows this picture shall ask nobody.
+    # Rich refers to a font on another host; a page with this picture must work without a network.
     (DOCS / "status.svg").write_text(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.S))
 
 

@@ -102,10 +102,16 @@ def test_crossover_step_persistent_or_excursion(make_run, effect, verdict):
     assert found.verdict == verdict
     if verdict == "persistent":
         assert {row["between_steps"] for row in found.rows} == {"1,000 … 1,500"}
-        assert "Last shown: sw better than full at 2 x W," in found.statement
+        assert found.statement == (
+            "A persistent crossover against sw, sw_aligned and reset at 2, 5, 10 and 20 x W between steps "
+            "1,000 … 1,500. The last significant difference favors sw, sw_aligned and reset over full at 2, 5, 10 and "
+            "20 x W."
+        )
     else:
-        assert "reset better" not in found.statement
-        assert "full better than reset at 20 x W" in found.statement
+        assert "reset over full" not in found.statement
+        start = "An excursion against sw, sw_aligned and reset at 2, 5, 10 and 20 x W between steps "
+        assert found.statement.startswith(start if verdict == "excursion" else "No crossover is shown ")
+        assert "favors full over sw, sw_aligned and reset at 2, 5, 10 and 20 x W." in found.statement
 
 
 def test_nothing_planted_gives_nothing_in_95_of_100_searches():

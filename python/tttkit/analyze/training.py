@@ -10,6 +10,7 @@ import numpy as np
 from tttkit.analyze.contexts import sign_changes
 from tttkit.analyze.finding import Finding
 from tttkit.analyze.intervals import bootstrap
+from tttkit.analyze.phrases import listed, places
 from tttkit.analyze.record import Record, SequenceNll
 from tttkit.analyze.trend import Floats, autocorrelation, fit_slope, t_quantile
 from tttkit.results.contexts import windowed_contexts
@@ -21,6 +22,7 @@ FEWEST_PER_BLOCK = 5
 Signs = tuple[Any, list[int]]
 """+1, -1 or 0 along training, and the step of each."""
 _NONE_SHOWN = "no difference shown"
+_CROSSOVERS = {"persistent": "a persistent crossover against {}", "excursion": "an excursion against {}"}
 
 
 def crossover_step(record: Record) -> Finding:
@@ -163,26 +165,44 @@ def _block_signs(steps: Floats, values: Floats, num_tests: int) -> Signs:
 
 def _conclude(by_curve: dict[tuple[str, int], Signs], rule: str, evidence: str) -> Finding:
     rows, kinds = [], []
+    crossovers: dict[tuple[str, str, str], list[int]] = {}
+    standing: dict[tuple[str, str, str], list[int]] = {}
     for (name, multiple), (signs, steps) in by_curve.items():
         changes = sign_changes(signs)
         kind = "none" if not changes else "persistent" if len(changes) == 1 else "excursion"
         significant = [int(sign) for sign in signs if sign]
-        sentences = {1: f"full better than {name}", -1: f"{name} better than full"}
-        last = sentences.get(significant[-1] if significant else 0, _NONE_SHOWN)
+        last = significant[-1] if significant else 0
         where = "; ".join(f"{steps[before]:,} … {steps[after]:,}" for before, after, _ in changes) or None
         kinds.append(kind)
+        shown = {1: f"full better than {name}", -1: f"{name} better than full", 0: _NONE_SHOWN}[last]
         rows.append({"context": name, "position": f"{multiple} x W", "crossover": kind, "between_steps": where,
-                     "significant": f"{len(significant)} of {len(signs)}", "last_shown": last})  # fmt: skip
-    crossovers = [row for row in rows if row["crossover"] != "none"]
-    texts = [f"{row['position']} against {row['context']}: {row['crossover']} between steps {row['between_steps']}"
-             for row in crossovers]  # fmt: skip
-    standing = [f"{row['last_shown']} at {row['position']}" for row in rows if row["last_shown"] != _NONE_SHOWN]
-    statement = "; ".join(texts) + "." if texts else "No crossover is shown during training at any position."
-    statement += f" Last shown: {', '.join(standing)}." if standing else ""
+                     "significant": f"{len(significant)} of {len(signs)}", "last_shown": shown})  # fmt: skip
+        if where is not None:
+            crossovers.setdefault((name, _CROSSOVERS[kind], f" between steps {where}"), []).append(multiple)
+        if last:
+            template = "favors full over {}" if last > 0 else "favors {} over full"
+            standing.setdefault((name, template, ""), []).append(multiple)
+    statement = f"{'; '.join(_grouped(crossovers)) or 'No crossover is shown during training at any position'}."
+    statement = statement[0].upper() + statement[1:]
+    statement += f" The last significant difference {', '.join(_grouped(standing))}." if standing else ""
     verdict = "none" if not crossovers else "persistent" if "persistent" in kinds else "excursion"
     return Finding(
         topic="crossover_step", verdict=verdict, statement=statement, rule=rule, evidence=evidence, rows=tuple(rows)
     )
+
+
+def _grouped(clauses: dict[tuple[str, str, str], list[int]]) -> list[str]:
+    """Return one clause for all contexts of which the same is said at the same positions.
+
+    Keys are context, a template with a gap for contexts, and an end; values are the multiples of W.
+    """
+    contexts: dict[tuple[str, str, tuple[int, ...]], list[str]] = {}
+    for (name, template, end), multiples in clauses.items():
+        contexts.setdefault((template, end, tuple(multiples)), []).append(name)
+    return [
+        f"{template.format(listed(names))} at {places(multiples)}{end}"
+        for (template, end, multiples), names in contexts.items()
+    ]
 
 
 def _unknown(topic: str, statement: str, rule: str) -> Finding:

@@ -13,11 +13,12 @@ from tttkit.analyze import earlier_15k
 from tttkit.analyze.compare import NO_EQUAL_TOKENS, Comparison
 from tttkit.analyze.finding import Finding, Findings
 from tttkit.analyze.paired import RULE
+from tttkit.analyze.phrases import places
 from tttkit.analyze.record import Record
 from tttkit.report.criteria import criteria
 from tttkit.report.markdown_parts import bullets, capitalized, sparkline, table, titled
-from tttkit.report.opening import opening, places
-from tttkit.results.summary import Summary, mean_key, perplexity_key
+from tttkit.report.opening import opening
+from tttkit.results.summary import Summary, perplexity_key
 from tttkit.results.values import number
 
 REPORT_NAME = "CURRICULUM_RESULTS.md"
@@ -96,9 +97,9 @@ def _verdicts(comparison: Comparison | None) -> str:
     lines = []
     for row in comparison.verdicts:
         (title, run), *labels = row.items()
-        groups: dict[str, list[str]] = {}
+        groups: dict[str, list[int]] = {}
         for label, verdict in labels:
-            groups.setdefault(str(verdict), []).append(label.removesuffix("xW"))
+            groups.setdefault(str(verdict), []).append(int(label.removesuffix("xW")))
         judged = "; ".join(f"{verdict} at {places(where)}" for verdict, where in groups.items())
         lines.append(f"{capitalized(title)} {run}, {at}: {judged}.")
     return bullets(lines)
@@ -154,8 +155,7 @@ def _earlier_run() -> str:
         [
             "### The 15k run of the earlier system, and what was wrong with it",
             table(earlier_15k.rows()),
-            f"These figures come from its documents and rest on at most {earlier_15k.MOST_TOKENS:,} training tokens; "
-            "its files are lost.",
+            f"Source: its documents, at most {earlier_15k.MOST_TOKENS:,} training tokens; its files are lost.",
             bullets(earlier_15k.FAULTS),
         ]
     )

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from tttkit.analyze.finding import Finding, Findings
+from tttkit.analyze.phrases import places
 from tttkit.analyze.record import Record
 from tttkit.results.contexts import windowed_contexts
 
@@ -36,26 +37,21 @@ def opening(record: Record, findings: Findings) -> tuple[str, str, str]:
     return _winner(record, findings["winner"]), _convergence(findings), _advice(record, findings)
 
 
-def places(multiples: Sequence[str]) -> str:
-    """Return positions in one phrase: 2, 5 and 10 give `2, 5 and 10 x W`."""
-    listed = multiples[-1] if len(multiples) == 1 else f"{', '.join(multiples[:-1])} and {multiples[-1]}"
-    return f"{listed} x W"
-
-
 def _winner(record: Record, winner: Finding) -> str:
     rows = [row for row in winner.rows if row["position"] != "1 x W"]
     if not rows:
         return "No winner can be named, because no position beyond the window was measured."
     if winner.verdict == "unknown":
         return f"No winner can be named, because the files hold no intervals{_figures(rows[-1])}."
-    groups: dict[str, list[str]] = {}
+    groups: dict[str, list[int]] = {}
     for row in rows:
-        groups.setdefault(row["winner"], []).append(row["position"].removesuffix(" x W"))
+        groups.setdefault(row["winner"], []).append(int(row["position"].removesuffix(" x W")))
     parts = [
         _NAMED.get(name, f"`{name}` beats the full context at {{}}").format(places(where))
         for name, where in groups.items()
     ]
-    return f"On {_sequences(record)}, {' and '.join(parts)}{_figures(rows[-1])}."
+    listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])}, and {parts[-1]}"
+    return f"On {_sequences(record)}, {listed}{_figures(rows[-1])}."
 
 
 def _sequences(record: Record) -> str:
@@ -83,18 +79,14 @@ def _convergence(findings: Findings) -> str:
     row = convergence.rows[0]
     change, low, high = (row[key] for key in ("improvement_percent", "improvement_low", "improvement_high"))
     end = f"validation perplexity ended at {row['last']:,.2f}"
-    speed = f"{change:.1f} % per 10 % of the run"
-    interval = f"95 % interval {low:.1f} to {high:.1f}"
+    speed = f"{change:.1f} % per 10 % of the run (95 % interval {low:.1f} to {high:.1f})"
     if convergence.verdict == "plateau":
-        return f"Training converged: {end} and was improving by only {speed} ({interval})."
+        return f"Training converged: {end} and was improving by only {speed}."
     if convergence.verdict == "falling":
-        return f"Training had not converged: {end} and was still improving by {speed} ({interval})."
+        return f"Training had not converged: {end} and was still improving by {speed}."
     if convergence.verdict == "rising":
         return f"Training got worse at the end: {end}, after a best of {row['best']:,.2f}."
-    return (
-        f"It is not clear whether training converged: {end}, and its improvement of {speed} is too uncertain to tell "
-        f"({interval})."
-    )
+    return f"It is not clear whether training converged: {end} after improving by {speed}."
 
 
 def _advice(record: Record, findings: Findings) -> str:
@@ -102,7 +94,7 @@ def _advice(record: Record, findings: Findings) -> str:
     reason = record.metadata.get("result", {}).get("reason")
     training = _TRAINING[findings["convergence"].verdict]
     if record.is_legacy:
-        training = "repeat the experiment with tttkit, which keeps the figures that are missing here"
+        training = "repeat the experiment with tttkit, which keeps the figures missing here"
     elif reason == "nan-stopped":
         training = "lower the learning rate, because training stopped at a loss that was not finite"
     elif reason not in ("finished", "early-stopped"):

@@ -60,8 +60,6 @@ class RunDirectory:
     """Weights with the lowest selection_ppl."""
     final_model = property(lambda self: self.path / "final_model")
     """Weights after the last step."""
-    evolution_plot = property(lambda self: self.path / "curriculum_length_gen_evolution.png")
-    """The evolution of length generalization over the run."""
 
     @property
     def argument(self) -> str:
