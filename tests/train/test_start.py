@@ -10,19 +10,21 @@ import time
 import pytest
 import torch
 
+from tests.training import train
 from tttkit.errors import DataError, UsageError
 from tttkit.models import load_model
 from tttkit.run.directory import RunDirectory
 from tttkit.storage import commits
-from tttkit.train.start import train
 
 _PROCESS = """
 import json, sys
 from pathlib import Path
+from tttkit.config.run import build_config
 from tttkit.errors import TttkitError
 from tttkit.train.start import train
 try:
-    train(json.loads(sys.argv[1]), Path(sys.argv[2]), report=lambda event: print(json.dumps(event), flush=True))
+    config = build_config(json.loads(sys.argv[1]))
+    train(config, Path(sys.argv[2]), report=lambda event: print(json.dumps(event.to_dict()), flush=True))
 except TttkitError as error:
     sys.exit(error.exit_code)
 """
@@ -196,7 +198,7 @@ def test_other_data_is_refused(whole_run, tiny_values, tmp_path):
         ({"evaluation": {"max_length": 10**6}}, DataError, "one sequence of T=1000000 needs 1000001"),
         ({"train": {"window": 10**6}, "evaluation": {"num_checkpoints": 0}}, DataError, "one window of W=1000000"),
         ({"train": {"device": "tpu9"}}, UsageError, "unknown device"),
-        ({"data": {"path": "/nonexistent"}}, UsageError, "/nonexistent"),
+        ({"data": {"path": "no-such-folder/data"}}, UsageError, "no-such-folder/data"),
     ],
 )
 def test_bad_requests_are_refused_before_anything_is_written(tiny_values, tmp_path, sections, error, message):

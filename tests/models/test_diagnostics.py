@@ -1,11 +1,10 @@
-"""What the inner loops report, against the token-by-token specification."""
+"""The figures that the layers report, against the token-by-token specification."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from tttkit.models.inner_metrics import inner_metrics
 from tttkit.models.ttt_reference import inner_loss
 
 from .small import VARIANTS, random_ids, small_model
@@ -64,30 +63,43 @@ def test_losses_go_on_from_a_state(cut):
         torch.testing.assert_close(rest[i], whole[i][cut:], rtol=1e-4, atol=1e-5)
 
 
-def test_metrics_of_a_model():
+def test_diagnostics_of_a_model():
     model, ids = small_model(), random_ids(3, 12)
-    found = inner_metrics(model, ids)
+    record = model.diagnostics(ids)
+    assert record.keys() == {"inner_loss_before", "inner_loss_after", "fast_weight_norm"}
     _, state = model.step(ids, model.initial_state(3))
     norms = [layer["delta1"].flatten(1).norm(dim=1).square().mean().sqrt().item() for layer in state.layers]
-    assert found.fast_weight_norm == pytest.approx(norms)
+    assert record["fast_weight_norm"] == pytest.approx(norms, rel=1e-4)
     first = model.model.layers[0]
     y = [first.seq_norm(model.model.embed_tokens(ids))]
     after_first, _ = first(model.model.embed_tokens(ids))
     y.append(model.model.layers[1].seq_norm(after_first))
     losses = [layer.seq_modeling_block.inner_losses(each) for layer, each in zip(model.model.layers, y, strict=True)]
-    assert found.before == pytest.approx(torch.stack([loss[0] for loss in losses]).mean(0).tolist(), rel=1e-4)
-    assert found.after == pytest.approx(torch.stack([loss[1] for loss in losses]).mean(0).tolist(), rel=1e-4)
+    assert record["inner_loss_before"] == pytest.approx(
+        torch.stack([loss[0] for loss in losses]).mean(0).tolist(), rel=1e-4
+    )
+    assert record["inner_loss_after"] == pytest.approx(
+        torch.stack([loss[1] for loss in losses]).mean(0).tolist(), rel=1e-4
+    )
     assert not any(layer.seq_modeling_block._forward_pre_hooks for layer in model.model.layers)
-    record = found.to_record()
-    assert record.keys() == {"inner_loss_before", "inner_loss_after", "fast_weight_norm"}
-    assert record["fast_weight_norm"] == pytest.approx(norms, rel=1e-4)
+    figures = [value for values in record.values() for value in values]
+    assert figures == [float(f"{value:.5g}") for value in figures], "rounded to five digits"
 
 
-def test_learning_lowers_the_loss_of_a_fresh_model():
-    found = inner_metrics(small_model(scale=0.02), random_ids(4, 16))
-    assert sum(found.after) < sum(found.before)
+def test_diagnostics_continue_from_a_state():
+    model, ids = small_model(), random_ids(3, 20)
+    _, state = model.step(ids[:, :12], model.initial_state(3))
+    whole, rest = model.diagnostics(ids), model.diagnostics(ids[:, 12:], state)
+    assert rest["inner_loss_after"] == pytest.approx(whole["inner_loss_after"][12:], rel=1e-3)
+    assert rest["fast_weight_norm"] == pytest.approx(whole["fast_weight_norm"], rel=1e-3)
 
 
-def test_attention_has_no_inner_loop():
-    with pytest.raises(ValueError, match="must have TTT layers, got transformer"):
-        inner_metrics(small_model(architecture="transformer"), random_ids(1, 4))
+def test_learning_lowers_the_loss_of_a_new_model():
+    record = small_model(scale=0.02).diagnostics(random_ids(4, 16))
+    assert sum(record["inner_loss_after"]) < sum(record["inner_loss_before"])
+
+
+def test_attention_reports_nothing_and_costs_nothing():
+    model = small_model(architecture="transformer")
+    model.model.embed_tokens.register_forward_pre_hook(lambda *_: pytest.fail("the model must not run"))
+    assert model.diagnostics(random_ids(1, 4)) == {}

@@ -1,4 +1,4 @@
-"""What `doctor` found: one thing that was looked at."""
+"""One result of `doctor`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ Level = Literal["ok", "mended", "warning", "error"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One thing that was looked at."""
+class Examination:
+    """One thing that was examined, and how it is."""
 
     level: Level
     check: str
-    """digests, leftovers, lines, json, numbers, data, disk, clock or environment."""
+    """digests, leftovers, lines, json, numbers, data, disk, clock, or environment."""
     message: str
     hint: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields, for JSON."""
+        """Return all fields, for JSON."""
         return dataclasses.asdict(self)

@@ -1,9 +1,9 @@
-"""Who may write to OUT, what may be removed there, and what an earlier call has left that can be kept.
+"""The output directory of a preparation: who may write to it, what may be removed, and which shards are finished.
 
-The marker file is the proof that a directory is ours: it is written before anything else and removed after the manifest
-is in place. A locked marker belongs to a preparation that is still running; the lock ends with its process, however it
-ends. Without a marker nothing is ever removed. Inside, the marker names the request and, line by line, each shard that
-is whole, so that a call for the same request goes on where a killed one was.
+A marker file proves that `data prepare` made the directory. It is written before anything else and removed when the
+manifest is in place. A locked marker belongs to a preparation that is still running; the lock ends with its process.
+Without a marker nothing is ever removed. The marker names the request and, line by line, each finished shard, so a call
+with the same request resumes where an interrupted call stopped.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from tttkit.errors import DiskFullError, RunLockedError, UsageError
 from tttkit.storage import files
 
 MARKER_NAME = ".unfinished"
-_NOTE = "tttkit data prepare has not finished here; the next call for the same goes on, any other starts clean"
+_NOTE = "tttkit data prepare has not finished here; a call with the same request resumes, any other starts clean"
 _OURS = re.compile(r"^((train|validation)-\d{5}\.tok|tokenizer\.json|\.tmp-.*)$")
 _SHARD = re.compile(r"^(train|validation)-\d{5}\.tok$")
 _MAX_MARKER_BYTES = 64 << 20
 
 
-class Claim:
-    """A directory that is ours for now, and the record of shards in it."""
+class OutputDirectory:
+    """An output directory that this process has locked, with the record of its finished shards."""
 
     def __init__(self, out: Path, marker: int, request: str | None) -> None:
-        """Read the record of an earlier call when it was made for the same `request`, else begin one."""
+        """Read the record of an earlier call if it was made for the same `request`; begin a new one otherwise."""
         self._out, self._marker = out, marker
-        self._shards = _recorded(os.pread(marker, _MAX_MARKER_BYTES, 0), request)
+        self._shards = _read_record(os.pread(marker, _MAX_MARKER_BYTES, 0), request)
         _remove_leftovers(out, {name for name, _ in self._shards})
         head = json.dumps({"note": _NOTE, "request": request})
         os.ftruncate(marker, 0)
@@ -41,17 +41,17 @@ class Claim:
         os.fsync(marker)
         files.fsync_directory(out)
 
-    def kept(self, split: str) -> list[tuple[str, str]]:
-        """(name, SHA-256) of the shards of a split that an earlier call has finished, in order."""
+    def finished_shards(self, split: str) -> list[tuple[str, str]]:
+        """Return (name, SHA-256) of the recorded shards of a split, in order."""
         return [(name, digest) for name, digest in self._shards if name.startswith(f"{split}-")]
 
     def keep_only(self, names: set[str]) -> None:
-        """Remove the shards that did not verify."""
+        """Remove the shards that are not in `names`, because they failed verification."""
         _remove_leftovers(self._out, names | {"tokenizer.json"})
         self._shards = [shard for shard in self._shards if shard[0] in names]
 
     def record(self, name: str, digest: str) -> None:
-        """A shard is whole from now on. One that is recorded already is left alone."""
+        """Record a finished shard. Does nothing if it is recorded already."""
         if (name, digest) not in self._shards:
             self._shards.append((name, digest))
             os.lseek(self._marker, 0, os.SEEK_END)
@@ -59,54 +59,55 @@ class Claim:
             os.fsync(self._marker)
 
     @property
-    def is_worth_keeping(self) -> bool:
-        """Whether a later call could go on from here."""
+    def is_resumable(self) -> bool:
+        """Whether a later call could resume from a finished shard."""
         return bool(self._shards)
 
 
-def refuse_foreign(out: Path, tokenizer: Path) -> None:
-    """Raises UsageError when `out` holds anything but an unfinished preparation, or the tokenizer asked for."""
+def check_output(out: Path, tokenizer: Path) -> None:
+    """Raise UsageError if `out` holds anything but an unfinished preparation, or holds the tokenizer to be used."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file", hint="choose another --out")
     try:
-        found = next(out.iterdir(), None) if out.exists() else None
+        entry = next(out.iterdir(), None) if out.exists() else None
     except OSError as error:
         raise UsageError(f"cannot read {out}: {error.strerror}") from error
-    if found and not (out / MARKER_NAME).exists():
-        raise UsageError(f"{out} is not empty and holds no data set (it has {found.name})", hint="choose another --out")
-    if found and tokenizer.exists() and out.resolve() in (tokenizer.resolve(), tokenizer.resolve().parent):
+    if entry and not (out / MARKER_NAME).exists():
+        raise UsageError(f"{out} is not empty and holds no data set (it has {entry.name})", hint="choose another --out")
+    if entry and tokenizer.exists() and out.resolve() in (tokenizer.resolve(), tokenizer.resolve().parent):
         raise UsageError(
-            f"tokenizer {tokenizer} lies in {out}, which an unfinished preparation left and this one would clean",
+            f"tokenizer {tokenizer} lies in {out}, which holds an unfinished preparation and would be cleaned",
             hint="copy the tokenizer elsewhere, or choose another --out",
         )
 
 
 @contextmanager
-def claimed(out: Path, request: str | None) -> Iterator[Claim]:
-    """`out` for this process alone, empty but for what an earlier call for the same `request` has finished.
+def locked_output(out: Path, request: str | None) -> Iterator[OutputDirectory]:
+    """Make `out` and lock it for this process; only shards that an earlier call for `request` finished stay in it.
 
-    After an error nothing of ours is left in it; after an interruption (Ctrl-C, SIGTERM) the finished shards are.
-    Raises UsageError when it cannot be made, RunLockedError while another process prepares it, DiskFullError.
+    After an error everything that this module made is removed. After an interruption (Ctrl-C, SIGTERM) the finished
+    shards stay. Raises UsageError when `out` cannot be made, RunLockedError while another process prepares it,
+    DiskFullError.
     """
     made = not out.exists()
     marker = _open_marker(out)
     try:
         _lock(marker, out)
-        claim = None
+        output = None
         try:
-            claim = Claim(out, marker, request)
-            yield claim
+            output = OutputDirectory(out, marker, request)
+            yield output
             (out / MARKER_NAME).unlink()
         except BaseException as error:
-            if isinstance(error, Exception) or claim is None or not claim.is_worth_keeping:
-                _abandon(out, made=made)
+            if isinstance(error, Exception) or output is None or not output.is_resumable:
+                _remove_unfinished(out, made=made)
             raise
     finally:
         os.close(marker)
 
 
-def _recorded(content: bytes, request: str | None) -> list[tuple[str, str]]:
-    """Shards that the marker names; a torn last line counts for nothing."""
+def _read_record(content: bytes, request: str | None) -> list[tuple[str, str]]:
+    """Return the shards that the marker names for `request`. A torn last line is ignored."""
     try:
         head, *lines = content.decode().split("\n")[:-1]
         if request is None or json.loads(head)["request"] != request:
@@ -129,11 +130,11 @@ def _open_marker(out: Path) -> int:
 
 
 def _lock(marker: int, out: Path) -> None:
-    """Hold the marker that is in `out` now. Raises RunLockedError when another process holds or has just removed it."""
+    """Lock the marker that is in `out` now. Raises RunLockedError if another process holds or just removed it."""
     try:
         fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        held = os.path.samestat(os.fstat(marker), (out / MARKER_NAME).stat())
-        if held and not (out / MANIFEST_NAME).exists():
+        is_current = os.path.samestat(os.fstat(marker), (out / MARKER_NAME).stat())
+        if is_current and not (out / MANIFEST_NAME).exists():
             return
     except (BlockingIOError, FileNotFoundError):
         pass
@@ -146,8 +147,11 @@ def _remove_leftovers(out: Path, kept: frozenset[str] | set[str] = frozenset()) 
             entry.unlink()
 
 
-def _abandon(out: Path, *, made: bool) -> None:
-    """Take away what was written, the marker last, unless the data set is whole; an error here would hide the first."""
+def _remove_unfinished(out: Path, *, made: bool) -> None:
+    """Remove what was written, the marker last, unless the data set is complete.
+
+    Errors are ignored here: one would hide the error that led here.
+    """
     if (out / MANIFEST_NAME).exists():
         return
     with suppress(OSError):
