@@ -97,7 +97,7 @@ def test_what_cannot_be_known_is_said(write):
     missing = " ".join(earlier_system.unknowns(find_run(path.parent), []))
     assert "written at the start only" in missing
     assert "tokens are unknown" in missing
-    assert "No interval" in missing
+    assert "No interval can be given" in missing
 
 
 def test_our_own_runs_are_left_as_they_are(write):

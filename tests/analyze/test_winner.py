@@ -23,7 +23,8 @@ from tttkit.analyze.winner import (
     reference_wins,
 )
 from tttkit.results.contexts import CONTEXTS
-from tttkit.results.summary import Figures, Ratio, Summary
+from tttkit.results.figures import Figures, Ratio
+from tttkit.results.summary import Summary
 from tttkit_cli.views.tables import evaluation_table
 
 SOURCES = Path(winner.__file__).resolve().parents[1]

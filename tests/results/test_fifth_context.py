@@ -93,8 +93,9 @@ def test_it_is_evaluated_written_read_and_shown(make_run, tiny_data):
     curves = Curves.read(directory / "chunk_eval.json")
     assert curves.contexts() == ["full", "sw", "sw_aligned", "reset", "half"]
     assert len(curves.ratio("half", "ratio_band_low")) == T // 8
-    expected = token_nll(small_model(vocab_size=300), open_split(tiny_data, "validation").tokens(0, T + 1)[None], "half",
-                         window=W)  # fmt: skip
+    split = open_split(tiny_data, "validation")
+    model = small_model(vocab_size=split.vocab_size)
+    expected = token_nll(model, split.tokens(0, T + 1)[None], "half", window=W)
     sequences = read_sequences(directory)
     np.testing.assert_allclose(sequences.contexts["half"][0], expected.reshape(-1, 8).mean(axis=1), rtol=1e-5)
     text = shown(evaluation_table(summary))

@@ -10,7 +10,8 @@ import pytest
 
 from tttkit.errors import DataError
 from tttkit.results.contexts import CONTEXTS
-from tttkit.results.summary import Figures, Ratio, Summary
+from tttkit.results.figures import Figures, Ratio
+from tttkit.results.summary import Summary
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "run_0_1_0"
 SUMMARIES = sorted(GOLDEN.glob("checkpoint_*/summary.json"))
