@@ -144,8 +144,8 @@ def _comparison(comparison: Comparison | None) -> str:
             comparison.paired,
         ),
         titled("Over seeds: geometric mean and 95 % t-interval", comparison.seeds),
-        titled("Protocols", comparison.protocol_differences),
-        titled("Configurations", comparison.config_differences) or "The configurations do not differ.",
+        titled("Protocols", comparison.protocol_differences, comparison.runs),
+        titled("Configurations", comparison.config_differences, comparison.runs) or "The configurations do not differ.",
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -164,7 +164,7 @@ def _earlier_run() -> str:
 def _evaluations(record: Record) -> str:
     """Return a table of every evaluation, or of evenly chosen ones where there are many, including the last."""
     count = len(record.evaluations)
-    chosen = range(count)
+    chosen = list(range(count))
     if count > _MOST_ROWS:
         chosen = sorted({round(index * (count - 1) / (_MOST_ROWS - 1)) for index in range(_MOST_ROWS)})
     rows = [_evaluation(record.evaluations[index].summary, record.multiples()) for index in chosen]
