@@ -5,7 +5,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 RUST_SOURCES := $(shell find rust -name '*.rs' -o -name 'Cargo.toml') Cargo.toml Cargo.lock
 
-.PHONY: help quickstart setup build format lint test test-faults all bench bench-rust wheel clean
+.PHONY: help quickstart setup build format lint docs test test-faults all bench bench-rust wheel clean
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -46,6 +46,9 @@ lint: setup ## ruff, mypy, stubtest, clippy, rustfmt
 	$(BIN)/python -m mypy.stubtest tttkit._rust --mypy-config-file pyproject.toml
 	cargo clippy -q --release --all-targets -- -D warnings
 	cargo fmt --check
+
+docs: setup ## write docs/configuration.md from the configuration
+	$(BIN)/python docs/make_configuration.py
 
 test: setup ## all tests
 	cargo test -q --release

@@ -1,10 +1,11 @@
-"""Peak resident memory of `tttkit data prepare` on text of any size and shape: the goal is 300 MB at most.
+"""Measure the peak resident memory of `tttkit data prepare` on text of any size and shape. The goal: 300 MB at most.
 
     python benchmarks/data_memory.py [--gigabytes 2] [--files 1000000] [--threads 2] [--folder FOLDER] [--json] [CASE …]
 
-Everything is made in a temporary folder, by repetition of the Python library's source, and removed afterwards. Takes
-minutes and several gigabytes of disk, so `make bench` leaves it out. Words of a case's name choose it. A word is merged
-as a whole whatever its length, so its memory grows with it and is compared with what `tokenizers` needs for the same.
+The text repeats the Python library's source; it is made in a temporary folder and removed afterwards. The benchmark
+takes minutes and several gigabytes of disk, so `make bench` leaves it out. CASE is a word of the name of the cases to
+run. A word without a space is merged as a whole whatever its length, so memory grows with the word; those cases are
+compared with what `tokenizers` needs for the same text.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tttkit.data import load_manifest
-from tttkit.data.sources import expand
+from tttkit.data.sources import StandardLibrary
 from tttkit.data.tokenizer import load_tokenizer
 
 GOAL_BYTES = 300_000_000
@@ -35,7 +36,7 @@ from tttkit_cli.app import main
 sys.argv[1:1] = ["data", "prepare"]
 try:
     main()
-finally:  # of this process alone: the resource usage of a child counts what it was forked from
+finally:  # VmHWM is of this process alone; the resource usage of a child counts the parent it was forked from
     print(*re.findall(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text()), file=sys.stderr)
 """
 
@@ -51,12 +52,12 @@ print(*re.findall(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text()))
 
 
 def library_text() -> bytes:
-    """A few megabytes of text that every machine has."""
-    return b"".join(path.read_bytes() for path in expand("stdlib") if path.read_bytes().isascii())
+    """Return a few megabytes of text that every machine has."""
+    return b"".join(path.read_bytes() for path in StandardLibrary("stdlib").files() if path.read_bytes().isascii())
 
 
 def repeated(target: Path, num_bytes: int) -> list[str]:
-    """One file of so many bytes."""
+    """Make one file of `num_bytes`."""
     text = library_text()
     with target.open("wb") as file:
         for start in range(0, num_bytes, len(text)):
@@ -65,27 +66,27 @@ def repeated(target: Path, num_bytes: int) -> list[str]:
 
 
 def one_line(target: Path, num_bytes: int) -> list[str]:
-    """The same text without line ends."""
+    """Make the same file without line ends."""
     repeated(target, num_bytes)
     target.write_bytes(target.read_bytes().replace(b"\n", b" "))
     return [str(target)]
 
 
 def one_record(target: Path, num_bytes: int) -> list[str]:
-    """The same text as the one line of a jsonl file."""
+    """Make a jsonl file whose only line holds the same text."""
     repeated(target, num_bytes)
     target.write_text(json.dumps({"text": target.read_text()}) + "\n")
     return [str(target)]
 
 
 def letters(num_bytes: int) -> str:
-    """Letters as they come in English, without anything between them."""
+    """Return letters in their usual order in text, without anything between them."""
     text = "".join(char for char in library_text().decode() if char.isalpha())
     return (text * (num_bytes // len(text) + 1))[:num_bytes]
 
 
 def tree(root: Path, num_files: int) -> list[str]:
-    """So many files of one line, in folders of folders, with names that sort differently by path and by folder."""
+    """Make files of one line in nested folders, with names that sort differently by path and by folder."""
     for number in range(num_files):
         folder = root / f"{number // FILES_PER_FOLDER**2}" / f"{number // FILES_PER_FOLDER % FILES_PER_FOLDER}"
         if number % FILES_PER_FOLDER == 0:
@@ -95,7 +96,7 @@ def tree(root: Path, num_files: int) -> list[str]:
 
 
 def cases(root: Path, gigabytes: float, num_files: int) -> dict[str, Callable[[], list[str]]]:
-    """What is prepared, by its name: each makes its source and returns the words after `data prepare`."""
+    """Return the cases by name. Each makes its source and returns the arguments of `data prepare`."""
     return {
         f"one document of {gigabytes:g} GB": lambda: repeated(root / "large.txt", int(gigabytes * 1e9)),
         f"one document of {gigabytes:g} GB, compressed": lambda: _compressed(
@@ -133,7 +134,7 @@ def _write(path: Path, text: str) -> str:
 
 
 def prepare(arguments: list[str], out: Path, tokenizer: Path, threads: int) -> dict[str, float]:
-    """Run `tttkit data prepare` and see what it took."""
+    """Run `tttkit data prepare` and return its time, memory and counts."""
     command = [sys.executable, "-c", PREPARE, *arguments, "--tokenizer", str(tokenizer), "--out", str(out)]
     command += ["--threads", str(threads), "--validation-fraction", "0"]
     started = time.perf_counter()
@@ -152,20 +153,20 @@ def prepare(arguments: list[str], out: Path, tokenizer: Path, threads: int) -> d
 
 
 def peer(path: str, tokenizer: Path) -> float:
-    """Peak resident bytes of a process in which `tokenizers` encodes the same text."""
+    """Return the peak resident bytes of a process in which `tokenizers` encodes the same text."""
     command = [sys.executable, "-c", PEER, str(tokenizer), path]
     return 1024 * int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
 
 
 def main() -> None:
-    """Print the table, or JSON with --json; exit code 1 where the goal was missed."""
+    """Print the table, or JSON with --json. Exit with code 1 if the goal was missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--gigabytes", type=float, default=2)
     parser.add_argument("--files", type=int, default=1_000_000)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--folder", type=Path, help="where the temporary folder is made")
+    parser.add_argument("--folder", type=Path, help="folder in which the temporary folder is made")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("cases", nargs="*", metavar="CASE", help="words of the names of cases; all when none is given")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help="words of the names of cases (default: all cases)")
     options = parser.parse_args()
     results = {}
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:

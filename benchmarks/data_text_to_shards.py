@@ -1,10 +1,10 @@
-"""Text to token shards beside gigatoken, tiktoken, tokenizers and the usual recipe, in one run.
+"""Measure text to token shards beside gigatoken, tiktoken, tokenizers and the usual recipe, in one run.
 
     python benchmarks/data_text_to_shards.py [SOURCE…] [--tokenizer T] [--threads 1,2] [--rounds 5] [--json]
 
-Without SOURCE the Python library's own source, with a tokenizer of 8,192 tokens trained on it. Run by `make bench`. Our
-engine is measured with the best vector instructions that the processor has, on each number of threads, and on one
-thread with each set of them by name, down to scalar. Goals: 1.0 x gigatoken on one thread, 1.8 x that on two, 100 x the
+Without SOURCE it measures the Python library's own source, with a tokenizer of 8,192 tokens trained on it. `make bench`
+runs it. Our engine is measured with the best vector instructions of the processor on each number of threads, and on one
+thread with each set of instructions, down to scalar. Goals: 1.0 x gigatoken on one thread, 1.8 x that on two, 100 x the
 usual recipe, 80 MB/s scalar.
 """
 
@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from tttkit.data.benchmark import machine, measure_preparation, missing_peers, text_files
-from tttkit.data.sources import Reading, iter_documents
-from tttkit.data.text import Decoder
+from tttkit.data.reading import Reading, file_documents
+from tttkit.data.text import Utf8Decoder
 from tttkit.data.tokenizer import load_tokenizer
 from tttkit_cli.bench import preparation_table
 from tttkit_cli.console import print_table
@@ -33,20 +35,25 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    loaded = load_tokenizer(options.tokenizer, lambda: iter_documents(options.sources, Reading(), Decoder()))
+    paths = text_files(options.sources)
+
+    def texts() -> Iterator[str]:
+        return itertools.chain.from_iterable(file_documents(path, Reading(), Utf8Decoder()) for path in paths)
+
+    loaded = load_tokenizer(options.tokenizer, texts)
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = Path(folder) / "tokenizer.json"
         tokenizer.write_text(loaded.json, encoding="utf-8")
         rows = measure_preparation(
-            text_files(options.sources),
+            paths,
             tokenizer,
             threads=[int(count) for count in options.threads.split(",")],
             rounds=options.rounds,
             every_simd=True,
         )
     if options.json:
-        found = {"machine": machine(), "missing": missing_peers(), "rows": [dataclasses.asdict(row) for row in rows]}
-        print(json.dumps(found, indent=2))
+        result = {"machine": machine(), "missing": missing_peers(), "rows": [dataclasses.asdict(row) for row in rows]}
+        print(json.dumps(result, indent=2))
         return
     print_table(preparation_table(rows, machine()))
     if missing_peers():

@@ -1,13 +1,14 @@
-"""Everything that only a GPU can show, in one call or part by part; on a CPU the same at tiny sizes, in seconds.
+"""All checks and measurements that need a GPU, together or one by one; on a CPU the same at tiny sizes, in seconds.
 
     python benchmarks/gpu.py [cuda|cpu] [parity|step|evaluation|resume]...
 
-parity      the model on the device against float32 on the CPU, by the rounding of its products
-step        the reference step of 2,048 tokens: steps/s, MFU, breakdown, beside the Transformer; goal 60 on an H200
-evaluation  64 sequences of 20 windows in exact sliding windows; goal 5 s on an H200
-resume      two equal runs, and one that died and went on: are their weights the same bits?
+parity      compares the model on the device with float32 on the CPU, for each rounding of products
+step        times the reference step of 2,048 tokens and its parts, beside the Transformer; goal 60 steps/s on an H200
+evaluation  times 64 sequences of 20 windows in exact sliding windows; goal 5 s on an H200
+resume      compares the weights of two equal runs, and of a run that was killed and resumed, bit by bit
 
-The kernels alone: `pytest tests/models/test_ttt_linear_op.py`; beside the official code: `bench train --official`.
+To test the kernels alone: `pytest tests/models/test_ttt_linear_op.py`; to compare with the official code:
+`bench train --official`.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from pathlib import Path
 
 import torch
 
+from tttkit.config.run import build_config
 from tttkit.data import prepare_dataset
 from tttkit.device import prepare_cpu, resolve_device
 from tttkit.evaluate import token_nll
 from tttkit.models import LanguageModel, ModelConfig, build_model, compiled
 from tttkit.train.benchmark import measure_training
+from tttkit.train.events import Event, StepLogged
 from tttkit.train.start import train
 
 TINY = {
@@ -35,7 +38,7 @@ NUM_STEPS, SAVED_AT, DIED_AT = 30, 10, 17
 
 
 class Device:
-    """Where to measure, and how much: the reference sizes on a GPU, tiny ones on a CPU."""
+    """The device and the sizes to measure: the reference sizes on a GPU, tiny sizes on a CPU."""
 
     def __init__(self, name: str) -> None:
         prepare_cpu()
@@ -55,22 +58,22 @@ def random_ids(config: ModelConfig, rows: int, length: int) -> torch.Tensor:
     return torch.randint(0, config.vocab_size, (rows, length), generator=torch.Generator().manual_seed(0))
 
 
-def relative(found: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
-    """Norm of the difference of two lists of tensors over the norm of the second."""
-    pairs = zip(found, expected, strict=True)
+def relative(actual: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
+    """Return the norm of the difference of two lists of tensors divided by the norm of the second."""
+    pairs = zip(actual, expected, strict=True)
     squares = sum(float((a.detach().cpu() - b.detach().cpu()).square().sum()) for a, b in pairs)
     return (squares / sum(float(b.detach().square().sum()) for b in expected)) ** 0.5
 
 
 def outputs(model: LanguageModel, ids: torch.Tensor, *, bf16: bool) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Logits, and the gradients of the loss, of windows of odd length through the code that trains."""
+    """Return logits and the gradients of the loss of windows of odd length, computed as in training."""
     run = compiled(model)
-    inputs = ids.to(model.device)
+    inputs, targets = ids[:, :-1].to(model.device), ids[:, 1:].to(model.device)
     with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bf16):
-        hidden = run.hidden(inputs[:, :-1])
-        loss = model.loss(hidden, inputs[:, 1:])
+        loss = run(inputs, targets=targets)
+        logits = run(inputs).detach().float()
     gradients = torch.autograd.grad(loss, list(model.parameters()))
-    return model.head(hidden).detach(), list(gradients)
+    return logits, list(gradients)
 
 
 def parity(device: Device) -> None:
@@ -83,10 +86,10 @@ def parity(device: Device) -> None:
         for name, products, bf16 in ROUNDINGS if device.is_gpu else ROUNDINGS[::2]:
             if device.is_gpu:
                 torch.set_float32_matmul_precision(products)
-            found = outputs(model, ids, bf16=bf16)
+            actual_logits, actual_gradients = outputs(model, ids, bf16=bf16)
             print(
-                f"parity ttt-{kind} {name:8} logits {float((found[0].cpu() - logits).abs().max()):.1e} at most, "
-                f"gradients {relative(found[1], gradients):.1e}",
+                f"parity ttt-{kind} {name:8} logits {float((actual_logits.cpu() - logits).abs().max()):.1e} at most, "
+                f"gradients {relative(actual_gradients, gradients):.1e}",
                 flush=True,
             )
         torch.set_float32_matmul_precision(before)
@@ -115,7 +118,8 @@ def step(device: Device) -> None:
 def evaluation(device: Device) -> None:
     model = build_model(device.config(), seed=0).to(device.name)
     tokens = random_ids(model.config, device.sequences, 64 * device.multiple + 1)
-    token_nll(model, tokens[:1], "sw")  # compiles the kernels
+    # compiles the kernels
+    token_nll(model, tokens[:1], "sw")
     for context in ("sw", "sw_aligned", "reset", "full"):
         started = time.perf_counter()
         token_nll(model, tokens, context)
@@ -140,28 +144,28 @@ def resume(device: Device) -> None:
             "evaluation": {"num_checkpoints": 0},
         }  # fmt: skip
         for name in ("first", "second"):
-            train(values, root / name, report=_ignore)
+            train(build_config(values), root / name, report=_ignore)
         with contextlib.suppress(_DeathError):
-            train(values, root / "died", report=_die)
-        train(values, root / "died", report=_ignore)
+            train(build_config(values), root / "died", report=_die)
+        train(build_config(values), root / "died", report=_ignore)
         weights = {
             name: (root / name / "final_model/model.safetensors").read_bytes() for name in ("first", "second", "died")
         }
-    for name, what in (("second", "an equal run"), ("died", f"died at {DIED_AT}, went on from {SAVED_AT}")):
+    for name, what in (("second", "an equal run"), ("died", f"killed at {DIED_AT}, resumed from {SAVED_AT}")):
         same = weights[name] == weights["first"]
-        print(f"resume: {what}: {'the same bits' if same else 'OTHER BITS'} after {NUM_STEPS} steps", flush=True)
+        print(f"resume: {what}: {'the same bits' if same else 'DIFFERENT BITS'} after {NUM_STEPS} steps", flush=True)
 
 
 class _DeathError(Exception):
-    """Ends a run as a kill would, but for what is in memory."""
+    """Ends a run as a kill does, except that the process survives."""
 
 
 def _ignore(_: object) -> None:
-    """Hear no report."""
+    """Ignore all reports."""
 
 
-def _die(event: dict[str, object]) -> None:
-    if event["event"] == "step" and event["step"] == DIED_AT:
+def _die(event: Event) -> None:
+    if isinstance(event, StepLogged) and event.step == DIED_AT:
         raise _DeathError
 
 

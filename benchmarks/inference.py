@@ -1,4 +1,4 @@
-"""Decoding speed by context length at 152.6M parameters: flat for TTT, beside the same-size Transformer.
+"""Decoding speed by context length at 152.6M parameters, beside the Transformer of the same size.
 
 python benchmarks/inference.py
 """

@@ -1,9 +1,9 @@
-"""What the Triton kernels come to on a Hopper GPU, without one: registers, stack and shared memory after compiling.
+"""Registers, stack and shared memory of the Triton kernels compiled for a Hopper GPU; this needs no GPU.
 
     python benchmarks/kernels.py [C d]...
 
-A stack means registers that went to memory; more than 227 KB of shared memory cannot be launched. Times need the GPU
-itself: `tttkit bench train`.
+A stack means that registers were spilled to memory. A kernel with more than 227 KB of shared memory cannot be launched.
+To measure times, run `tttkit bench train` on a GPU.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FLAGS = {
 
 
 def compile_for_hopper(kernel, num_warps, **constants):
-    """The kernel for compute capability 9.0, as training launches it."""
+    """Compile the kernel for compute capability 9.0, as training launches it."""
     names = list(inspect.signature(kernel.fn).parameters)
     constants = {name: value for name, value in constants.items() if name in names}
     scalars = {"eps": "fp32", "num_chunks": "i32", "num_programs": "i32"}
@@ -45,8 +45,8 @@ def registers_and_stack(compiled):
         file.write(compiled.asm["cubin"])
         file.flush()
         tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-        found = subprocess.run([tool, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True)
-    return [int(re.search(rf"{name}:(\d+)", found.stdout)[1]) for name in ("REG", "STACK")]
+        usage = subprocess.run([tool, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True)
+    return [int(re.search(rf"{name}:(\d+)", usage.stdout)[1]) for name in ("REG", "STACK")]
 
 
 arguments = [int(argument) for argument in sys.argv[1:]]

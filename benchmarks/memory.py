@@ -1,8 +1,8 @@
-"""Peak memory at 152.6M parameters by length: of evaluation in full context, and of decoding, beside the Transformer.
+"""Peak memory by length at 152.6M parameters: evaluation in full context, and decoding, beside the Transformer.
 
     python benchmarks/memory.py
 
-Each figure comes from a process of its own; its memory before the work, model included, is taken off.
+Each figure comes from a process of its own. The memory before the work, model included, is subtracted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def peak_mb() -> float:
 
 
 def measure(name: str, work: str, length: int) -> float:
-    """MB that reading `length` tokens, or decoding after them, takes beside the model."""
+    """Return the MB beside the model that reading `length` tokens, or decoding after them, needs."""
     import torch
 
     from tttkit.evaluate import token_nll
@@ -33,7 +33,8 @@ def measure(name: str, work: str, length: int) -> float:
     model = build_model(ModelConfig.preset(name), seed=0).eval()
     ids = torch.randint(0, model.config.vocab_size, (1, length + 1), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        model(ids[:, :1])  # what every use costs once
+        # allocates what the first use of a model needs
+        model(ids[:, :1])
     before = peak_mb()
     if work == "evaluation":
         token_nll(model, ids.numpy(), "full", window=64)

@@ -1,11 +1,11 @@
-"""What it costs that training cannot lose work: states, logs and heartbeat, as a share of the training time.
+"""Measure the cost of not losing work: training checkpoints, logs and heartbeat as a share of the training time.
 
-Run by `make bench`; `--reference` measures the reference model instead (152.6M parameters, 7 GB of memory, minutes).
+`make bench` runs it. `--reference` measures the reference model instead (152.6M parameters, 7 GB of memory, minutes).
 
-Both sides train the `quick` model for as many steps; one writes as a run does, with a state every 50 steps, the least
-that `train.save_every` is by default; the other writes nothing at all. Rounds alternate (A B B A …); the table gives
-medians, the median of the ratios of neighbours, and the share of its time that the writing side spends inside writes.
-Of the reference model a state is timed beside the steps: there is one per thousand. The goal is 2 % at most.
+Two trainers run the same steps of the `quick` model. One writes as a run does, with a training checkpoint every 50
+steps, the smallest default of `train.save_every`; the other writes nothing. Rounds alternate (A B B A …). The table
+gives the medians, the median of the ratios within pairs, and the share of its time that the writing trainer spends in
+writes. For the reference model, saving is timed beside single steps: it saves once per thousand. The goal: 2 % at most.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ ROUNDS = 4
 NUM_STEPS = 50
 NUM_REFERENCE_STEPS = 3
 _WRITES = ("metrics", "write", "heartbeat")
-"""Methods of the log that write."""
+"""The methods of the log that write."""
 
 
 def resolved(preset: str, data: Path, manifest: Manifest, save_every: int | None) -> Config:
-    """The configuration of a preset on the data made here, without evaluations."""
+    """Return the configuration of a preset on the data made here, without evaluations."""
     values = preset_values(preset)
     values["data"] = {"path": str(data)}
     values["train"] |= {"save_every": save_every, "device": "cpu"}
@@ -52,7 +52,7 @@ def resolved(preset: str, data: Path, manifest: Manifest, save_every: int | None
 
 
 def build_trainer(path: Path, config: Config) -> Trainer:
-    """A trainer in a new run directory."""
+    """Return a trainer in a new run directory."""
     run = RunDirectory(path)
     path.mkdir()
     log = RunLog(run)
@@ -65,18 +65,18 @@ def build_trainer(path: Path, config: Config) -> Trainer:
 
 
 def silence(trainer: Trainer) -> None:
-    """Let a trainer write nothing."""
+    """Make a trainer write nothing."""
     trainer.save = _nothing
     for name in _WRITES:
         setattr(trainer.log, name, _nothing)
 
 
 def _nothing(*_: object) -> None:
-    """Take the place of a write."""
+    """Do nothing in place of a write."""
 
 
 class Clocked:
-    """Adds up the seconds spent in calls of functions; calls within a call count once."""
+    """Adds up the seconds that a trainer spends in writes. A write within a write counts once."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.seconds = 0.0
@@ -100,10 +100,10 @@ class Clocked:
 
 
 def train(trainer: Trainer, num_steps: int) -> float:
-    """Seconds of some steps with what comes between them."""
+    """Return the seconds of some steps, including what the trainer does between them."""
     started = time.perf_counter()
     for _ in range(num_steps):
-        trainer._before_step()  # noqa: SLF001
+        trainer.maybe_save()
         trainer.train_step()
     return time.perf_counter() - started
 
@@ -114,7 +114,7 @@ def _state_bytes(trainer: Trainer) -> int:
 
 
 def quick(folder: Path, data: Path, manifest: Manifest) -> None:
-    """The small model, writing and silent."""
+    """Measure the small model with and without writes."""
     every = default_save_every(NUM_STEPS)
     config = resolved("quick", data, manifest, every)
     times: dict[str, list[float]] = {"writing": [], "silent": []}
@@ -132,15 +132,15 @@ def quick(folder: Path, data: Path, manifest: Manifest) -> None:
             shares.append(clock.seconds / times[kind][-1])
             num_bytes = _state_bytes(trainer)
     ratios = [left / right for left, right in zip(times["writing"], times["silent"], strict=True)]
-    print(f"quick: {NUM_STEPS} steps, a state of {num_bytes / 1e6:.1f} MB every {every}")
+    print(f"quick: {NUM_STEPS} steps, a training checkpoint of {num_bytes / 1e6:.1f} MB every {every}")
     for kind, seconds in times.items():
         print(f"  {kind:28} {statistics.median(seconds):8.2f} s")
     print(f"  {'ratio, median of pairs':28} {statistics.median(ratios):8.4f}")
-    print(f"  {'share inside of writes':28} {statistics.median(shares):8.2%}")
+    print(f"  {'share of time in writes':28} {statistics.median(shares):8.2%}")
 
 
 def reference(folder: Path, data: Path, manifest: Manifest) -> None:
-    """The reference model with its vocabulary: seconds of a step, seconds of a state, and the share at its rate."""
+    """Measure the reference model with its vocabulary: seconds of a step and of a save, and the share of saving."""
     config = resolved("curriculum-100k", data, manifest, None)
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, vocab_size=50_257))
     trainer = build_trainer(folder / "reference", config)
@@ -154,10 +154,10 @@ def reference(folder: Path, data: Path, manifest: Manifest) -> None:
         trainer.save()
         saves.append(time.perf_counter() - started)
     step, save, every = statistics.median(steps), statistics.median(saves), default_save_every(config.train.max_steps)
-    print(f"curriculum-100k: a state of {_state_bytes(trainer) / 1e9:.2f} GB every {every} steps")
-    print(f"  {'step':28} {step:8.2f} s\n  {'state':28} {save:8.2f} s")
-    print(f"  {'share of the time':28} {save / (every * step + save):8.2%}")
-    print(f"  {'least step at 2 %':28} {save / every * 49 * 1e3:8.1f} ms")
+    print(f"curriculum-100k: a training checkpoint of {_state_bytes(trainer) / 1e9:.2f} GB every {every} steps")
+    print(f"  {'step':28} {step:8.2f} s\n  {'save':28} {save:8.2f} s")
+    print(f"  {'share of time saving':28} {save / (every * step + save):8.2%}")
+    print(f"  {'shortest step at 2 %':28} {save / every * 49 * 1e3:8.1f} ms")
 
 
 def main() -> None:
@@ -166,7 +166,7 @@ def main() -> None:
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
     with tempfile.TemporaryDirectory() as folder:
         data, text = Path(folder) / "data", Path(folder) / "text.txt"
-        generator = random.Random(0)  # what the text says changes no time
+        generator = random.Random(0)  # the content of the text does not change the time
         text.write_text("\n".join(" ".join(generator.choices("abcdefgh", k=60)) for _ in range(20_000)))
         manifest = prepare_dataset([str(text)], data, tokenizer="bpe:280", validation_fraction=0.05, documents="line")
         (reference if "--reference" in sys.argv[1:] else quick)(Path(folder), data, manifest)

@@ -1,10 +1,11 @@
-"""Batches of windows beside torch DataLoader, numpy and memcpy: windows per CPU second, ratios of interleaved medians.
+"""Measure batches of windows beside torch DataLoader, numpy and memcpy, in windows per CPU second.
 
     python benchmarks/sampling.py [DATA] [--json]
 
-Without DATA a shard is made of the Python library's source. Run by `make bench`. Every round times all of a group once,
-in turn; the shard is in the page cache. CPU time counts workers too. Goals: 2 x numpy and 50 x DataLoader at 32 windows
-a batch, half of memcpy at 4,096, where a copy of as many bytes as a batch has, into a new tensor, is the peer.
+Without DATA it makes a shard of the Python library's source. `make bench` runs it. Every round times each engine of a
+group once, in turn; figures and ratios are medians over rounds. The shard is in the page cache; CPU time counts
+workers too. Goals: 2 x numpy and 50 x DataLoader at 32 windows a batch; half of memcpy at 4,096, where the peer
+copies as many bytes as a batch has into a new tensor.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ SHARD_COPIES = 8
 MEMCPY_BYTES = 1 << 28
 
 Engine = Callable[[int], None]
-"""Reads that many batches, each ready as an int64 tensor."""
+"""Reads the given number of batches, each as an int64 tensor."""
 
 
 class Windows(torch.utils.data.Dataset):
-    """What scripts write for DataLoader: one window by its number."""
+    """The data set that scripts usually write for DataLoader: one window by its number."""
 
     def __init__(self, tokens: np.ndarray) -> None:
         self.tokens = tokens
@@ -50,7 +51,7 @@ class Windows(torch.utils.data.Dataset):
 
 
 def loader(tokens: np.ndarray, batch_size: int, workers: int) -> Engine:
-    """Its random order is made beforehand, as for `rows[order]`."""
+    """Read windows with DataLoader, whose random order is made beforehand, as for `rows[order]`."""
     windows = Windows(tokens)
     order = np.random.default_rng(0).permutation(len(windows))
 
@@ -73,7 +74,7 @@ def ours(sampler: WindowSampler) -> Engine:
 
 
 def gather(tokens: np.ndarray, batch_size: int) -> Engine:
-    """Rows of a view by a permutation that is there already, as W tokens: the next token of each is left out."""
+    """Read rows of a view in the order of an existing permutation: W tokens each, without the token that follows."""
     rows = tokens[: len(tokens) // WINDOW * WINDOW].reshape(-1, WINDOW)
     order, place = np.random.default_rng(0).permutation(len(rows)), 0
 
@@ -101,13 +102,13 @@ def memcpy(batch_size: int) -> Engine:
 
 
 def cpu_seconds() -> float:
-    """CPU time of this process and of the workers that have ended."""
+    """Return the CPU time of this process and of its workers that have ended."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def measure(group: dict[str, tuple[Engine, int]], batch_size: int) -> dict[str, dict[str, float]]:
-    """Windows per CPU second of each engine, and how many times as fast ours is, medians over rounds."""
+    """Return windows per CPU second of each engine, and the speed of ours over its speed, medians over rounds."""
     for engine, _ in group.values():
         engine(2)
     costs: dict[str, list[float]] = {name: [] for name in group}
@@ -126,7 +127,7 @@ def measure(group: dict[str, tuple[Engine, int]], batch_size: int) -> dict[str, 
 
 
 def groups(data: Path) -> dict[int, dict[str, tuple[Engine, int]]]:
-    """Engines by batch size, each with the number of batches of a round."""
+    """Return the engines by batch size, each with the number of batches in a round."""
     split = open_split(data, "train")
     tokens = split.tokens(0, split.num_tokens)
     sampler = functools.partial(WindowSampler, split, window=WINDOW)
@@ -162,7 +163,7 @@ def run(data: Path) -> None:
 
 
 def main() -> None:
-    """Measure on DATA, or on a shard made for the purpose."""
+    """Measure on DATA, or on a shard of the Python library's source."""
     named = [argument for argument in sys.argv[1:] if not argument.startswith("--")]
     if named:
         run(Path(named[0]))

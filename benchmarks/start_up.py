@@ -1,6 +1,6 @@
-"""How long the command line takes to answer, beside the interpreter alone and an import of torch.
+"""Measure how long the command line takes to answer, beside the interpreter alone and an import of torch.
 
-Run by `make bench`. Every round times all commands once, in turn; the table gives medians and their ratio to the peer.
+`make bench` runs it. Every round times all commands once, in turn; the table gives medians and their ratio to the peer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PEER = "python -c 'import torch'"
 
 
 def commands(run: Path) -> dict[str, list[str]]:
-    """What is timed, by its name in the table."""
+    """Return the timed commands by their names in the table."""
     python, tttkit = sys.executable, str(Path(sys.executable).with_name("tttkit"))
     return {
         "python -c pass": [python, "-c", "pass"],
@@ -30,7 +30,7 @@ def commands(run: Path) -> dict[str, list[str]]:
 
 
 def measure() -> dict[str, float]:
-    """Median seconds of every command."""
+    """Return the median seconds of every command."""
     seconds: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "metadata.json").write_text("{}")

@@ -1,8 +1,8 @@
-"""Chunk statistics and bootstrap beside torch, scipy, numpy and numba: ratios of interleaved medians.
+"""Measure chunk statistics and bootstrap beside torch, scipy, numpy and numba.
 
-Run by `make bench`. numba is optional: its row is left out where it is not installed. Every round times all of a group
-in turn on the same arrays, after a call that does not count, short calls many times; a ratio is the median over rounds
-of that round's ratio, above 1 where ours is faster. Before that all of a group must agree.
+`make bench` runs it. numba is optional: without it, its row is left out. First all implementations of a group must
+agree. Then every round times each of them in turn on the same arrays, after one call that is not timed; short calls are
+repeated. A ratio is the median over rounds of the ratio within a round, above 1 where ours is faster.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from tttkit.evaluate import chunk_perplexity, paired_bootstrap
 
 ROUNDS = 15
 SECONDS = 0.02
-"""A call is repeated within a round until so much time has passed."""
+"""A call is repeated within a round for about this many seconds."""
 NUM_RESAMPLES = 10_000
 PAUSE = 0.05
-"""Seconds between two of a group: the threads of OpenMP go on spinning for a while, at the cost of whoever is next.
+"""Seconds between two implementations: the threads of OpenMP spin for a while and would slow the next one down.
 
-A processor that slept so long computes at half its speed for some milliseconds, hence the call that does not count.
+After such a pause a processor runs at half its speed for some milliseconds, hence the call that is not timed.
 """
 OURS = "tttkit"
 
 
 def earlier_median(nll: torch.Tensor) -> list[float]:
-    """The earlier evaluator: running sums, a loop over chunks, the median of each."""
+    """Compute medians as the earlier system did: running sums, a loop over chunks, the median of each."""
     sums = torch.cat([torch.zeros(len(nll), 1), nll.cumsum(1)], dim=1)
     starts = range(0, nll.shape[1] - 15, 16)
     return [float(((sums[:, start + 16] - sums[:, start]) / 16).median().exp()) for start in starts]
@@ -66,14 +66,14 @@ def chunk_groups(rows: int, columns: int) -> dict[str, dict[str, Callable[[], ob
 
 
 def numpy_weights(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Means by a matrix of draws times the differences."""
+    """Resample means by a product of a matrix of draws with the differences."""
     generator = np.random.default_rng(0)
     draws = generator.multinomial(len(a), np.full(len(a), 1 / len(a)), NUM_RESAMPLES) / len(a)
     return np.quantile(draws @ (b - a), [0.025, 0.975], axis=0)
 
 
 def numba_median():
-    """Difference of lower medians of the draws, compiled, by counts over sorted values; None without numba."""
+    """Return a compiled bootstrap of lower medians by counts over sorted values; None without numba."""
     try:
         import numba
     except ImportError:
@@ -91,21 +91,21 @@ def numba_median():
     @numba.njit(parallel=True)
     def bootstrap(a, b, order_a, order_b, draws):
         columns, count = a.shape
-        found = np.empty((draws.shape[0], columns))
+        differences = np.empty((draws.shape[0], columns))
         for index in numba.prange(draws.shape[0]):
             counts = np.zeros(count, dtype=np.int64)
             for row in draws[index]:
                 counts[row] += 1
             for column in range(columns):
                 left = lower_median(a[column], order_a[column], counts)
-                found[index, column] = lower_median(b[column], order_b[column], counts) - left
-        return found
+                differences[index, column] = lower_median(b[column], order_b[column], counts) - left
+        return differences
 
     def run(a, b):
         draws = np.random.default_rng(0).integers(len(a), size=(NUM_RESAMPLES, len(a)))
         a, b = (np.ascontiguousarray(values.T) for values in (a, b))
-        found = bootstrap(a, b, a.argsort(axis=1), b.argsort(axis=1), draws)
-        return np.quantile(found, [0.025, 0.975], axis=0)
+        differences = bootstrap(a, b, a.argsort(axis=1), b.argsort(axis=1), draws)
+        return np.quantile(differences, [0.025, 0.975], axis=0)
 
     return run
 
@@ -131,14 +131,14 @@ def bootstrap_groups() -> dict[str, dict[str, Callable[[], object]]]:
 
 
 def check(group: dict[str, Callable[[], object]], tolerance: float) -> None:
-    """All of a group answer alike: the same chunks, within float32 or within Monte-Carlo error."""
+    """Assert that all of a group give the same figures, within the rounding of float32 or Monte-Carlo error."""
     values = {name: bounds(call()) for name, call in group.items()}
     for name, value in values.items():
         np.testing.assert_allclose(value, values[OURS], rtol=tolerance, atol=tolerance, err_msg=name)
 
 
 def bounds(answer: object) -> np.ndarray:
-    """What every answer holds, whatever its class: figures of chunks, or low and high ends of intervals."""
+    """Return the figures of an answer of any class: values of chunks, or low and high ends of intervals."""
     interval = getattr(answer, "confidence_interval", None)
     if interval is not None:
         return np.stack([interval.low, interval.high])
@@ -148,7 +148,7 @@ def bounds(answer: object) -> np.ndarray:
 
 
 def measure(group: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
-    """Milliseconds of a call in every round."""
+    """Return the milliseconds of a call in every round."""
     loops = {}
     for name, call in group.items():
         started = time.perf_counter()
@@ -167,7 +167,7 @@ def measure(group: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    """Print the ratios. With --small the large array is left out; RAYON_NUM_THREADS sets torch's threads too."""
+    """Print the ratios. --small leaves the large array out. RAYON_NUM_THREADS sets the threads of torch too."""
     torch.set_num_threads(int(os.environ.get("RAYON_NUM_THREADS", os.cpu_count() or 1)))
     groups = {**chunk_groups(64, 1279), **bootstrap_groups()}
     if "--small" not in sys.argv[1:]:

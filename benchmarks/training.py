@@ -1,4 +1,4 @@
-"""Training and decoding beside peers: the same-size Transformer, and the official code where a path to it is given.
+"""Training speed beside the Transformer of the same size and, given a path to it, the official code.
 
     python benchmarks/training.py [PATH_OF_THE_OFFICIAL_CODE]
 

@@ -1,4 +1,4 @@
-"""The `tttkit` command: calls a verb and turns errors into one line, a hint and an exit code."""
+"""The `tttkit` command: runs a verb and turns an error into one line, a hint and an exit code."""
 
 from __future__ import annotations
 
@@ -13,32 +13,18 @@ import typer
 from tttkit import __version__
 from tttkit.errors import DiskFullError, TttkitError, UsageError
 from tttkit_cli.console import err, explain, mend_streams, out
+from tttkit_cli.earlier import present_name
 from tttkit_cli.verbs import Verbs
 
 _BUG = 1
 _INTERRUPTED = 128 + signal.SIGINT
-_LEGACY_NAMES = {
-    "gradient-accumulation-steps": "grad-accumulation",
-    "max-seq-length": "window",
-    "max-train-steps": "max-steps",
-    "mixed-precision": "precision",
-    "output-dir": "out",
-    "per-device-train-batch-size": "batch-size",
-}
-
-
-def _normalize(name: str) -> str:
-    """Options under our names: underscores become dashes, and the earlier system's names become today's."""
-    name = name.replace("_", "-")
-    return _LEGACY_NAMES.get(name, name)
-
 
 app = typer.Typer(
     name="tttkit",
     cls=Verbs,
     help="Train Test-Time-Training language models and measure how far past their training window they hold up.",
     pretty_exceptions_enable=False,
-    context_settings={"token_normalize_func": _normalize, "help_option_names": ["-h", "--help"]},
+    context_settings={"token_normalize_func": present_name, "help_option_names": ["-h", "--help"]},
 )
 
 
@@ -66,7 +52,7 @@ def main() -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    # --debug works wherever it stands, so that it can be appended to the command that failed.
+    # --debug is accepted at any place, so that it can be appended to the command that failed.
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
@@ -78,29 +64,29 @@ def _run(arguments: list[str]) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return _explain("interrupted", None, _INTERRUPTED, debug=debug)
     except OSError as error:
-        return _explain(*_in_words(error), _exit_code(error), debug=debug)
+        return _explain(*_describe(error), _exit_code(error), debug=debug)
     except ImportError as error:
-        hint = "install tttkit again with its dependencies; in a checkout: make build"
+        hint = "reinstall tttkit with its dependencies; in a checkout: make build"
         return _explain(f"cannot load {error.name or 'a package'}: {error}", hint, _BUG, debug=debug)
-    except Exception as error:  # noqa: BLE001 - a user never sees a traceback unasked
+    except Exception as error:  # noqa: BLE001 - a user sees a traceback only on request
         hint = "this is a bug in tttkit; --debug shows where"
         return _explain(f"{type(error).__name__}: {error}", hint, _BUG, debug=debug)
 
 
 def _terminate(number: int, _frame: object) -> NoReturn:
-    """SIGTERM outside of training: leave in order, so that what is unfinished is taken away and the cursor is back."""
+    """Exit in order on SIGTERM outside of training: unfinished files are removed and the cursor is restored."""
     raise SystemExit(128 + number)
 
 
-def _in_words(error: OSError) -> tuple[str, str | None]:
-    """What the system refused, by the name that the user knows; and, where it was a new file, what to do."""
+def _describe(error: OSError) -> tuple[str, str | None]:
+    """Return the system's message with the path that the user knows, and a hint if writing a new file failed."""
     from tttkit.storage.files import final_name
 
     if not isinstance(error.filename, str | os.PathLike):
         return str(error.strerror or error), None
     name = os.fspath(error.filename)
     shown = final_name(name)
-    hint = "nothing was written there; name another place with --out" if shown != name else None
+    hint = "nothing was written there; choose another place with --out" if shown != name else None
     return f"{error.strerror or error}: {shown}", hint
 
 
@@ -113,7 +99,7 @@ def _exit_code(error: OSError) -> int:
 
 
 def _explain(message: str, hint: str | None, exit_code: int, *, debug: bool) -> int:
-    """Print an error as one line and its hint; the traceback above it on request."""
+    """Print an error as one line and its hint, preceded by the traceback on request."""
     if debug:
         import traceback
 

@@ -1,4 +1,4 @@
-"""`tttkit bench`: measured here, beside the peers that are installed."""
+"""`tttkit bench`: measure speed on this machine, beside the peers that are installed."""
 
 from __future__ import annotations
 
@@ -17,19 +17,23 @@ from tttkit_cli.console import err, out, print_json, print_table
 if TYPE_CHECKING:
     from tttkit.config.model import ModelConfig
     from tttkit.data.benchmark import Measurement
+    from tttkit.infer.benchmark import DecodeSpeed
+    from tttkit.models import LanguageModel
     from tttkit.train.benchmark import TrainSpeed
 
-bench_app = typer.Typer(no_args_is_help=False, help="Measure this machine, beside the peers that are installed.")
+bench_app = typer.Typer(
+    no_args_is_help=False, help="Measure speed on this machine, beside the peers that are installed."
+)
 
 
 @bench_app.command()
 def data(
     sources: Annotated[list[str], typer.Argument(help="Text files, directories or globs.", metavar="SOURCE…")],
-    tokenizer: Annotated[str, typer.Option(help="Tokenizer of `data prepare`, bpe:N excepted.")],
+    tokenizer: Annotated[str, typer.Option(help="Tokenizer as in `data prepare`, except bpe:N.")],
     threads: Annotated[
         list[int] | None, typer.Option(help="Threads; may be repeated.", min=1, show_default="1")
     ] = None,
-    rounds: Annotated[int, typer.Option(help="Times that everything is measured; medians are shown.", min=1)] = 3,
+    rounds: Annotated[int, typer.Option(help="Number of measurements; their medians are shown.", min=1)] = 3,
     json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Time text to token shards on your own files.
@@ -54,7 +58,7 @@ def data(
 
 
 def preparation_table(rows: list[Measurement], machine: dict[str, Any]) -> Table:
-    """A row per engine: text, speed by the clock and by CPU time, and how the first compares."""
+    """Build a table with a row per engine: text, speed by the clock and by CPU time, and how the first row compares."""
     where = f"{machine['processor']}, {machine['num_cores']} cores, {' '.join(machine['features'])}"
     table = Table(title=f"text to tokens, medians; {where}", title_justify="left")
     for name in ("engine", "MB", "MB/s", "MB per CPU s", "first row is", "by CPU time"):
@@ -73,17 +77,17 @@ def train(
     model: Annotated[
         str | None, typer.Option(help="ttt-linear, ttt-mlp, sw or transformer (default: the preset's).")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Windows at once.", min=1)] = 8,
+    batch_size: Annotated[int, typer.Option(help="Windows that go through the model at once.", min=1)] = 8,
     window: Annotated[int, typer.Option(help="Window W in tokens.", min=1)] = 64,
-    rounds: Annotated[int, typer.Option(help="Times that everything is measured; medians are shown.", min=1)] = 5,
+    rounds: Annotated[int, typer.Option(help="Number of measurements; their medians are shown.", min=1)] = 5,
     official: Annotated[
-        Path | None, typer.Option(help="Checkout of the official PyTorch code, to measure beside.", show_default=False)
+        Path | None, typer.Option(help="Checkout of the official PyTorch code, to measure it too.", show_default=False)
     ] = None,
     compile_blocks: Annotated[bool, typer.Option("--compile/--no-compile", help="Compile our blocks.")] = True,
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
     threads: Annotated[int | None, typer.Option(help="CPU threads (default: all).", min=1, show_default=False)] = None,
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:N (default: the GPU, if any).", show_default=False)
+        str | None, typer.Option(help="cpu, cuda or cuda:N (default: the GPU, if there is one).", show_default=False)
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
@@ -130,11 +134,11 @@ def _print_training(speed: TrainSpeed, what: str) -> None:
     for name in ("model", "parameters", "s", "tokens/s", "time / first", "loss"):
         table.add_column(name, justify="left" if name == "model" else "right")
     for row in speed.contestants:
-        rate = speed.tokens_per_step / row.seconds
+        tokens_per_second = speed.tokens_per_step / row.seconds
         figures = (
             f"{row.num_parameters:,}",
             f"{row.seconds:.4g}",
-            f"{rate:,.0f}",
+            f"{tokens_per_second:,.0f}",
             f"{row.ratio:.3f}",
             f"{row.loss:.6f}",
         )
@@ -155,16 +159,21 @@ def _print_training(speed: TrainSpeed, what: str) -> None:
 @bench_app.command()
 def inference(
     path: Annotated[
-        Path | None, typer.Argument(help="Model directory (default: a fresh ttt-125m).", metavar="MODEL")
+        Path | None, typer.Argument(help="Model directory (default: a new ttt-125m).", metavar="MODEL")
     ] = None,
     contexts: Annotated[
         list[int] | None,
-        typer.Option("--context", help="Tokens read before; may be repeated.", min=1, show_default="256, 1024, 4096"),
+        typer.Option(
+            "--context",
+            help="Tokens that the model reads first; may be repeated.",
+            min=1,
+            show_default="256, 1024, 4096",
+        ),
     ] = None,
-    num_tokens: Annotated[int, typer.Option("--tokens", help="Tokens that are timed.", min=1)] = 32,
-    rounds: Annotated[int, typer.Option(help="Times that everything is measured; medians are shown.", min=1)] = 5,
+    num_tokens: Annotated[int, typer.Option("--tokens", help="Number of tokens to time.", min=1)] = 32,
+    rounds: Annotated[int, typer.Option(help="Number of measurements; their medians are shown.", min=1)] = 5,
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:N (default: the GPU, if any).", show_default=False)
+        str | None, typer.Option(help="cpu, cuda or cuda:N (default: the GPU, if there is one).", show_default=False)
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
@@ -172,21 +181,33 @@ def inference(
 
     Example: `tttkit bench inference runs/quick/best_model --context 64 --context 4096`
     """
-
-    from tttkit.device import prepare_cpu, resolve_device
     from tttkit.infer.benchmark import measure_decoding
-    from tttkit.models import ModelConfig, build_model, load_model
 
-    prepare_cpu()
-    on = resolve_device(device)
-    model = load_model(path).to(on) if path else build_model(ModelConfig.preset("ttt-125m"), seed=0).to(on)
-    models = {model.config.name: model}
-    if model.config.architecture != "transformer":
-        models["transformer"] = build_model(model.config.as_transformer(), seed=0).to(on)
+    models = _model_and_peer(path, device)
     rows = measure_decoding(models, contexts or [256, 1024, 4096], num_tokens=num_tokens, rounds=rounds)
     if json_output:
         print_json([dataclasses.asdict(row) for row in rows])
-        return
+    else:
+        print_table(decoding_table(rows))
+
+
+def _model_and_peer(path: Path | None, device: str | None) -> dict[str, LanguageModel]:
+    """Load the model of a directory (None: a new ttt-125m) and build a Transformer of the same size, by name."""
+    from tttkit.device import prepare_cpu, resolve_device
+    from tttkit.models import ModelConfig, build_model, load_model
+
+    prepare_cpu()
+    resolved = resolve_device(device)
+    model = load_model(path) if path else build_model(ModelConfig.preset("ttt-125m"), seed=0)
+    models = {model.config.name: model.to(resolved)}
+    peer = model.config.as_transformer()
+    if peer.name not in models:
+        models[peer.name] = build_model(peer, seed=0).to(resolved)
+    return models
+
+
+def decoding_table(rows: list[DecodeSpeed]) -> Table:
+    """Build a table with a row per model and context; times are compared with the shortest context of the model."""
     table = Table(title="decoding one row, token by token, medians", title_justify="left")
     for name in ("model", "context", "tokens/s", "time / shortest", "prefill tokens/s", "state MB"):
         table.add_column(name, justify="left" if name == "model" else "right")
@@ -200,4 +221,4 @@ def inference(
             f"{row.prefill_tokens_per_second:,.0f}",
             f"{row.state_bytes / 1e6:,.2f}",
         )
-    print_table(table)
+    return table

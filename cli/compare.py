@@ -1,4 +1,4 @@
-"""`tttkit compare`: runs side by side on the token axis, with what differs and what may not be compared."""
+"""`tttkit compare`: runs side by side at equal tokens, with their differences and the figures that are refused."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tttkit_cli.console import err, out, print_json, print_table
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="RUN directories, the first is the reference.", metavar="RUN…")],
+    runs: Annotated[list[Path], typer.Argument(help="RUN directories; the first is the reference.", metavar="RUN…")],
     json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Compare runs at equal tokens and at the end; figures of differing protocols are refused by name.
+    """Compare runs at equal tokens and at the end; figures whose protocols differ are refused by name.
 
     Example: `tttkit compare runs/ttt runs/sw runs/transformer`
     """
@@ -27,25 +27,28 @@ def compare(
     from tttkit.analyze.compare import compare as compare_records
     from tttkit.analyze.record import load
 
-    found = compare_records([load(find_run(path)) for path in runs])
+    comparison = compare_records([load(find_run(path)) for path in runs])
     if json_output:
-        print_json(json_safe(found.to_dict()))
+        print_json(json_safe(comparison.to_dict()))
         return
-    for row in found.protocol_differences:
+    for row in comparison.protocol_differences:
         text = f"refused: {row['refused']} ({row['setting']}: {row['because']})"
         err.print(f"[warning]{escape(text)}[/]", soft_wrap=True)
-    if not found.equal_tokens:
+    if not comparison.equal_tokens:
         err.print(f"[warning]{escape(NO_EQUAL_TOKENS)}[/]", soft_wrap=True)
-    if found.equal_tokens == found.end:
-        _print("at equal tokens, which is the end of each run", found.end)
+    if comparison.equal_tokens == comparison.end:
+        _print("at equal tokens, which is the end of each run", comparison.end)
     else:
-        _print("at equal tokens", found.equal_tokens)
-        _print("at the end", found.end)
-    _print("verdicts at equal tokens (95 %)" if found.equal_tokens else "verdicts at the end (95 %)", found.verdicts)
-    _print(f"ratio to the full context of {found.runs[0]}, paired by sequence, 95 %", found.paired)
-    _print("over seeds: geometric mean, 95 %", found.seeds)
-    _print("protocols that differ", found.protocol_differences)
-    _print("settings that differ", found.config_differences)
+        _print("at equal tokens", comparison.equal_tokens)
+        _print("at the end", comparison.end)
+    _print(
+        "verdicts at equal tokens (95 %)" if comparison.equal_tokens else "verdicts at the end (95 %)",
+        comparison.verdicts,
+    )
+    _print(f"ratio to the full context of {comparison.runs[0]}, paired by sequence, 95 %", comparison.paired)
+    _print("over seeds: geometric mean, 95 %", comparison.seeds)
+    _print("protocols that differ", comparison.protocol_differences)
+    _print("settings that differ", comparison.config_differences)
 
 
 def _print(title: str, rows: Iterable[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""`tttkit config`: the configuration that a command would use, and where each value comes from."""
+"""`tttkit config`: the configuration that `tttkit train` would use, and where each value comes from."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from tttkit_cli.console import out, print_json
-from tttkit_cli.layers import Request, collect_layers, merge_layers, resolved_values
 
 config_app = typer.Typer(help="Show the resolved configuration.", no_args_is_help=False)
 
@@ -25,26 +24,31 @@ def show(
     preset: Annotated[str | None, typer.Option(help="Named experiment (default: quick).", show_default=False)] = None,
     assignments: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Any value: section.key=value. May be repeated.", show_default=False),
+        typer.Option("--set", help="Set any value: section.key=value. May be repeated.", show_default=False),
     ] = None,
-    origin: Annotated[bool, typer.Option("--origin", help="Say where each value comes from.")] = False,
+    origin: Annotated[bool, typer.Option("--origin", help="Print where each value comes from.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Print the configuration that `tttkit train` would use: TOML, ready to be used as CONFIG.toml.
+    """Print the configuration that `tttkit train` would use, as TOML that `tttkit train` reads.
 
-    Layers, each winning over the one before: defaults, preset, CONFIG, TTTKIT_SET_SECTION__KEY variables, --set.
+    Later layers override earlier ones: defaults, preset, CONFIG, TTTKIT_SET_SECTION__KEY variables, --set.
 
     Examples: `tttkit config show --origin` · `tttkit config show --preset curriculum-100k --set train.window=128`
     """
-    from tttkit.config.layers import flatten, origins, to_toml
+    from tttkit.config.layers import Choices, collect_layers, flatten, merge_layers, origins, to_toml
+    from tttkit.config.resolve import Facts, resolve_config
+    from tttkit.config.run import build_config
 
-    layers = collect_layers(Request(config=config, preset=preset, assignments=tuple(assignments or ())), os.environ)
-    resolved = resolved_values(merge_layers(layers))
-    sources = origins(resolved, layers) if origin else None
-    if sources and resolved["model"]["vocab_size"] is None:
+    layers = collect_layers(
+        Choices(file=config, preset=preset, assignments=tuple(assignments or ()), environment=os.environ)
+    )
+    values = resolve_config(build_config(merge_layers(layers)), Facts()).to_dict()
+    sources = origins(values, layers) if origin else None
+    if sources and values["model"]["vocab_size"] is None:
         sources["model.vocab_size"] = "taken from the data"
-    if json_output:
-        values = flatten(resolved)
-        print_json({key: {"value": values[key], "origin": sources[key]} for key in values} if sources else resolved)
+    if not json_output:
+        out.print(to_toml(values, sources), markup=False, end="", soft_wrap=True)
+    elif sources:
+        print_json({key: {"value": value, "origin": sources[key]} for key, value in flatten(values).items()})
     else:
-        out.print(to_toml(resolved, sources), markup=False, end="", soft_wrap=True)
+        print_json(values)

@@ -1,7 +1,7 @@
-"""Both consoles: data on stdout, everything else on stderr. A closed or broken stream never ends a run.
+"""The two consoles: data goes to stdout, everything else to stderr. A closed or broken stream never ends a run.
 
 Rich turns a closed pipe into SystemExit and can raise UnicodeEncodeError on an ASCII stream. A training run must
-outlive its terminal, so both consoles write through a stream that goes silent instead.
+outlive its terminal, so both consoles write through a stream that becomes silent instead.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from rich.console import Console, RenderableType
+from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 from rich.theme import Theme
@@ -27,20 +28,20 @@ THEME = Theme({"error": "bold red", "hint": "cyan", "ok": "green", "warning": "y
 
 
 class SafeStream(io.TextIOBase):
-    """Stands in for sys.stdout or sys.stderr, whichever object that is at the moment of writing."""
+    """Stands in for sys.stdout or sys.stderr; looks up the actual object at each write."""
 
     def __init__(self, name: str) -> None:
-        """Write to the stream of this name in `sys`."""
+        """Write to the stream with this name in `sys`."""
         self._name = name
         self.broken = False
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """Encoding of the stream behind this one, which decides how tables and bars are drawn."""
+        """Encoding of the actual stream, which decides how tables and bars are drawn."""
         return getattr(self._stream, "encoding", None) or "utf-8"
 
     def write(self, text: str) -> int:
-        """Write, replacing what the stream cannot encode; nothing once it is broken."""
+        """Write, replacing characters that the stream cannot encode; write nothing once it is broken."""
         if not self.broken:
             try:
                 self._stream.write(text.encode(self.encoding, errors="replace").decode(self.encoding))
@@ -49,7 +50,7 @@ class SafeStream(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Flush what can be flushed."""
+        """Flush the actual stream unless it is broken."""
         if not self.broken:
             try:
                 self._stream.flush()
@@ -66,11 +67,11 @@ class SafeStream(io.TextIOBase):
         return bool(self._stream) and self._stream.isatty()
 
     def fileno(self) -> int:
-        """File descriptor of the stream behind this one."""
+        """File descriptor of the actual stream."""
         return int(self._stream.fileno())
 
     def silence(self) -> None:
-        """Send everything to nowhere from now on, including what Python flushes at exit."""
+        """Discard all further output, including what Python flushes at exit."""
         self.broken = True
         with suppress(OSError, ValueError):
             null = os.open(os.devnull, os.O_WRONLY)
@@ -80,7 +81,7 @@ class SafeStream(io.TextIOBase):
     @property
     def _stream(self) -> Any:
         stream = getattr(sys, self._name)
-        # While a progress bar lives, Rich puts a proxy here that prints through the console, that is, through us.
+        # While a progress bar is active, Rich installs a proxy here that prints through the console: through us.
         return getattr(stream, "rich_proxied_file", stream)
 
 
@@ -98,17 +99,16 @@ err = _console(_STDERR)
 
 
 def stdout_is_gone() -> bool:
-    """Whether nobody reads our output any more."""
+    """Whether stdout is broken: its reader is gone."""
     return _STDOUT.broken
 
 
 def explain(message: str, hint: str | None) -> None:
-    """Print an error as one line, and its hint. Where stderr is gone the terminal is told, if the process has one.
+    """Print an error as one line, and its hint. If stderr is broken, print on the terminal of the process instead.
 
-    Ctrl-C ends all of `tttkit train 2>&1 | tee log`, tee at once, training when it has saved: nobody is left to read.
+    In `tttkit train 2>&1 | tee log`, Ctrl-C ends tee at once but training only after it has saved, so stderr is broken
+    when training reports how it ended.
     """
-    from rich.markup import escape
-
     lines = [("error", message), *([("hint", hint)] if hint else [])]
     for name, text in lines:
         err.print(f"[{name}]{name}:[/] {escape(' '.join(text.split()))}", soft_wrap=True)
@@ -116,8 +116,13 @@ def explain(message: str, hint: str | None) -> None:
         _tell_terminal("".join(f"{name}: {' '.join(text.split())}\n" for name, text in lines))
 
 
+def warn(message: str) -> None:
+    """Print a warning as one line."""
+    err.print(f"[warning]warning:[/] {escape(message)}", soft_wrap=True)
+
+
 def _tell_terminal(text: str) -> None:
-    """Write to the terminal that the process was started from, unless something else is in front there."""
+    """Write to the terminal that started the process, unless another process group is in its foreground."""
     with suppress(OSError):
         descriptor = os.open("/dev/tty", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -128,16 +133,16 @@ def _tell_terminal(text: str) -> None:
 
 
 def mend_streams() -> None:
-    """Give the process whole standard streams, whatever it was started with.
+    """Give the process three usable standard streams, whatever it was started with.
 
-    A closed descriptor would be taken by the next file that is opened, and what is printed would end up in it. A
-    stream that cannot encode a character prints `?` for it.
+    The next file to be opened would take the number of a closed descriptor, and printed text would end up in that
+    file. A stream prints `?` for a character that it cannot encode.
     """
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
         if stream is None:
@@ -147,7 +152,7 @@ def mend_streams() -> None:
 
 
 def progress_bar(*columns: str | ProgressColumn, disable: bool = False, expand: bool = False) -> Progress:
-    """A bar on the terminal's stderr that leaves nothing behind; nothing at all where that is no terminal."""
+    """Return a bar on stderr that disappears when it ends; it shows nothing if stderr is not a terminal."""
     from rich.progress import Progress
 
     return Progress(
@@ -162,9 +167,9 @@ def progress_bar(*columns: str | ProgressColumn, disable: bool = False, expand: 
 
 
 def print_table(table: Table, console: Console = out, *, num_keys: int = 1) -> None:
-    """Print a table of data: on a narrow terminal in parts, elsewhere as wide as it is.
+    """Print a table of data: in parts on a narrow terminal, at its full width elsewhere.
 
-    A number cut short is a wrong number, so a table is never squeezed below its figures.
+    A truncated number is a wrong number, so columns are never narrower than their numbers.
     """
     for part in parts_of(table, room(console), num_keys=num_keys):
         if room(console) is None and (needed := width_of(part)) > console.width:
@@ -173,10 +178,10 @@ def print_table(table: Table, console: Console = out, *, num_keys: int = 1) -> N
 
 
 def parts_of(table: Table, width: int | None, *, num_keys: int = 1) -> list[Table]:
-    """The table alone where it fits so many columns of a terminal; else tables with some of its columns each.
+    """Split a table that is wider than `width` terminal columns into tables with some of its columns each.
 
-    Every one begins with the first `num_keys` columns, which say what a row is. Where even one column more is too
-    much, texts are broken into lines and figures are not.
+    Every part begins with the first `num_keys` columns, which identify the row. If one further column is still too
+    wide, texts are folded into lines and numbers are not. A `width` of None does not split.
     """
     if width is None or width_of(table) <= width:
         return [table]
@@ -195,12 +200,13 @@ def parts_of(table: Table, width: int | None, *, num_keys: int = 1) -> list[Tabl
 def _part_of(table: Table, indices: list[int]) -> Table:
     part = Table(title=table.title, title_justify=table.title_justify)
     columns = [list(table.columns[index].cells) for index in indices]
-    for column, cells in zip((table.columns[index] for index in indices), columns, strict=True):
-        # Of a column that is as wide as its head, such as the name of a run, the head can be broken.
-        is_whole = column.justify == "right" and max(map(_length, cells), default=0) >= _length(column.header)
-        part.add_column(column.header, justify=column.justify, overflow="fold", no_wrap=is_whole)
-    for row, cells in zip(table.rows, zip(*columns, strict=True), strict=True):
-        part.add_row(*cells, end_section=row.end_section)
+    for index, cells in zip(indices, columns, strict=True):
+        column = table.columns[index]
+        # A header that is wider than its cells can be folded without breaking a number.
+        keeps_width = column.justify == "right" and max(map(_length, cells), default=0) >= _length(column.header)
+        part.add_column(column.header, justify=column.justify, overflow="fold", no_wrap=keeps_width)
+    for row, row_cells in zip(table.rows, zip(*columns, strict=True), strict=True):
+        part.add_row(*row_cells, end_section=row.end_section)
     return part
 
 
@@ -209,22 +215,22 @@ def _length(text: RenderableType) -> int:
 
 
 def width_of(table: Table) -> int:
-    """Columns that a table needs to show all of its content."""
+    """Return the number of terminal columns that a table needs to show all of its content."""
     return Measurement.get(out, out.options.update_width(10 * PIPED_WIDTH), table).maximum
 
 
 def room(console: Console = out) -> int | None:
-    """Columns of the terminal, a dumb one too; None where there is none, and lines may be of any length."""
+    """Return the width of the terminal in columns; None without a terminal, where lines may have any length."""
     return console.width if console.is_terminal or getattr(console.file, "is_screen", False) else None
 
 
 def print_rows(rows: list[tuple[str, str]], console: Console = out) -> None:
-    """Print names and texts (markup) in two columns; on a narrow terminal a text goes on below itself."""
+    """Print names and texts (markup) in two columns; a long text is folded within its column."""
     console.print(rows_of(rows), crop=False)
 
 
 def rows_of(rows: list[tuple[str, str]]) -> Table:
-    """Names and texts (markup) as two columns."""
+    """Return names and texts (markup) as a table of two columns."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")

@@ -1,9 +1,9 @@
-"""`tttkit convert`: model directories to and from the official format."""
+"""`tttkit convert`: convert model directories to and from the official format."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, cast, get_args
 
 import typer
 from rich.markup import escape
@@ -16,19 +16,20 @@ def convert(
     source: Annotated[
         Path,
         typer.Argument(
-            help="Model directory, ours or official, or a weights file beside its config.json.",
+            help="Model directory (ours or official), or a weights file next to its config.json.",
             metavar="IN",
         ),
     ],
-    out: Annotated[Path, typer.Argument(help="Directory to write; must not exist.", metavar="OUT")],
+    out: Annotated[Path, typer.Argument(help="Directory to write; it must not exist.", metavar="OUT")],
     to: Annotated[
-        str | None, typer.Option(help="tttkit or official (default: the one IN is not).", show_default=False)
+        str | None,
+        typer.Option(help="tttkit or official (default: the format that IN does not have).", show_default=False),
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
     """Convert a model to or from the format of the official TTT code; float32 weights keep every bit.
 
-    A `.pt` or `.bin` file is read as plain tensors only: one that would run code is refused.
+    A `.pt` or `.bin` file is read as plain tensors only; a file that would run code is refused.
 
     Example: `tttkit convert runs/quick/best_model official_model`
     """
@@ -36,7 +37,7 @@ def convert(
 
     if to is not None and to not in get_args(Format):
         raise UsageError(f"unknown format `{to}`", hint=f"formats: {', '.join(get_args(Format))}")
-    done = convert_model(source, out, to)
+    done = convert_model(source, out, cast("Format | None", to))
     num_parameters = sum(parameter.numel() for parameter in done.model.parameters())
     summary = {
         "out": str(out), "format": done.target, "model": done.model.config.name, "num_parameters": num_parameters

@@ -22,35 +22,46 @@ data_app = typer.Typer(no_args_is_help=False, help="Text to packed token shards.
 def prepare(
     sources: Annotated[
         list[str],
-        typer.Argument(help="Files, directories, globs, `-` (stdin), hf:NAME[:CONFIG], stdlib.", metavar="SOURCE…"),
+        typer.Argument(help="A file, directory, glob, `-` (stdin), hf:NAME[:CONFIG] or stdlib.", metavar="SOURCE…"),
     ],
     tokenizer: Annotated[
-        str, typer.Option(help="tokenizer.json, directory with vocab.json and merges.txt, gpt2, or bpe:N.")
+        str,
+        typer.Option(help="tokenizer.json, directory with vocab.json and merges.txt, gpt2, or bpe:N (trained here)."),
     ],
     output: Annotated[Path, typer.Option("--out", help="DATA directory to write.")],
     validation: Annotated[
-        list[str] | None, typer.Option(help="Source of the validation split. May be repeated.", show_default=False)
+        list[str] | None, typer.Option(help="SOURCE of the validation split; may be repeated.", show_default=False)
     ] = None,
     validation_fraction: Annotated[
-        float, typer.Option(help="Share of documents held out, without --validation.")
+        float, typer.Option(help="Share of documents in the validation split; ignored with --validation.")
     ] = 0.05,
-    documents: Annotated[str, typer.Option(help="What a document is: file, line, blank-line or wikitext.")] = "file",
+    documents: Annotated[
+        str, typer.Option(help="What a document is: file, line, blank-line (blocks) or wikitext (articles).")
+    ] = "file",
     document_pattern: Annotated[
-        str | None, typer.Option(help="A document starts at each line this matches.", show_default=False)
+        str | None,
+        typer.Option(
+            help="Regular expression; a document starts at each line that matches. Overrides --documents.",
+            show_default=False,
+        ),
     ] = None,
-    text_field: Annotated[str, typer.Option(help="Field of jsonl and parquet records that holds the text.")] = "text",
-    bad_utf8: Annotated[str, typer.Option(help="Invalid UTF-8: strict, replace or skip.")] = "strict",
+    text_field: Annotated[
+        str, typer.Option(help="Field that holds the text of jsonl, parquet and data set records.")
+    ] = "text",
+    bad_utf8: Annotated[
+        str, typer.Option(help="What to do about invalid UTF-8: strict (stop), replace (by U+FFFD) or skip.")
+    ] = "strict",
     io: Annotated[
-        str, typer.Option(help="How shards are read back once written: mmap, or pread for network file systems.")
+        str, typer.Option(help="How shards are read back after writing: mmap, or pread for network file systems.")
     ] = "mmap",
     threads: Annotated[
-        int | None, typer.Option(help="Threads to encode with (default: all cores).", envvar="TTTKIT_THREADS", min=1)
+        int | None, typer.Option(help="Threads that encode (default: all cores).", envvar="TTTKIT_THREADS", min=1)
     ] = None,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print JSON lines: progress about every second, the manifest at the end.")
     ] = False,
 ) -> None:
-    """Write token shards of text: one packed stream per split, nothing padded, truncated or dropped.
+    """Turn text into token shards: one packed stream per split, nothing padded, truncated or dropped.
 
     Example: `tttkit data prepare novels/ --tokenizer bpe:4096 --out data/novels`
     """
@@ -70,11 +81,12 @@ def prepare(
             bad_utf8=bad_utf8,  # type: ignore[arg-type]
             progress=view.update,
         )  # fmt: skip
-    for name in manifest.splits:  # what is on disk must be what was written
+    # Open what was written, to see that it can be read.
+    for name in manifest.splits:
         open_split(output, name, io=io)  # type: ignore[arg-type]
     shown = escape(str(output))
     if not view.started:
-        err.print(f"[path]{shown}[/] is there already, made from the same sources; kept", soft_wrap=True)
+        err.print(f"[path]{shown}[/] already holds this data set, made from the same sources; kept", soft_wrap=True)
     if manifest.num_mended:
         err.print(f"[warning]warning:[/] invalid UTF-8 in {manifest.num_mended:,} files or lines ({bad_utf8})")
     view.finished(manifest)
@@ -86,9 +98,9 @@ def prepare(
 @data_app.command()
 def inspect(
     path: Annotated[Path, typer.Argument(help="DATA directory.", metavar="DATA")],
-    split: Annotated[str, typer.Option(help="Split to look into.")] = "train",
-    samples: Annotated[int, typer.Option(help="Decoded windows to show.", min=0)] = 3,
-    window: Annotated[int, typer.Option(help="Tokens of a window.", min=1)] = 64,
+    split: Annotated[str, typer.Option(help="Split to inspect.")] = "train",
+    samples: Annotated[int, typer.Option(help="Number of decoded windows to show.", min=0)] = 3,
+    window: Annotated[int, typer.Option(help="Window W in tokens.", min=1)] = 64,
     json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Show counts, document lengths, repeated documents and decoded windows of a DATA directory.
@@ -125,10 +137,10 @@ def inspect(
 @data_app.command()
 def verify(
     path: Annotated[Path, typer.Argument(help="DATA directory.", metavar="DATA")],
-    io: Annotated[str, typer.Option(help="mmap, or pread for network file systems.")] = "mmap",
+    io: Annotated[str, typer.Option(help="How shards are read: mmap, or pread for network file systems.")] = "mmap",
     json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Read every byte: checksums of all files, every id below the vocabulary, the index of documents.
+    """Check every byte: checksums of all files, every id below the vocabulary size, the index of documents.
 
     Example: `tttkit data verify data/novels`
     """
@@ -141,11 +153,14 @@ def verify(
         split = open_split(path, name, io=io)  # type: ignore[arg-type]
         split.verify()
         if sha256_of(split.tokenizer_path) != manifest.tokenizer_sha256:
-            raise DataError(f"{split.tokenizer_path} does not have the SHA-256 that the manifest says")
+            raise DataError(
+                f"{split.tokenizer_path} is damaged: its SHA-256 is not the one in the manifest",
+                hint="prepare the data again",
+            )
         if not json_output:
             count = len(manifest.splits[name].shards)
             shards = f"{count} shard{'s' if count != 1 else ''}"
-            out.print(f"{name}: {shards}, {split.num_tokens:,} tokens, all right")
+            out.print(f"{name}: {shards}, {split.num_tokens:,} tokens, verified")
     if json_output:
         print_json({"data": str(path), "fingerprint": manifest.fingerprint, "splits": list(manifest.splits)})
 

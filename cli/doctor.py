@@ -1,4 +1,4 @@
-"""`tttkit doctor`: what is wrong with a run or with this machine, and mending it."""
+"""`tttkit doctor`: checks a run or this machine, and repairs what can be repaired."""
 
 from __future__ import annotations
 
@@ -19,29 +19,30 @@ _COLOURS = {"ok": "ok", "mended": "ok", "warning": "warning", "error": "error"}
 def doctor(
     run: Annotated[Path | None, typer.Argument(help="RUN directory (default: this machine only).")] = None,
     fix: Annotated[
-        bool, typer.Option("--fix", help="Mend: set damage aside, cut torn lines, remove leftovers.")
+        bool, typer.Option("--fix", help="Repair: move damaged files aside, cut torn lines, remove leftovers.")
     ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Verify a run: digests, leftovers, torn lines, numbers, data, disk, clock; without RUN the environment
+    """Check a run: digests, leftovers, torn lines, numbers, data, disk, clock. Without RUN, check the environment
     and what killed commands left in the current directory.
 
-    Exits 65 when something is wrong that is not mended. Example: `tttkit doctor runs/quick --fix`
+    Exits with 65 if an error remains. Example: `tttkit doctor runs/quick --fix`
     """
-    from tttkit.health.doctor import examine_environment, examine_run
+    from tttkit.health.doctor import examine_run
+    from tttkit.health.environment import examine_environment
 
-    found = examine_environment(fix=fix) if run is None else examine_run(find_run(run), fix=fix)
+    findings = examine_environment(fix=fix) if run is None else examine_run(find_run(run), fix=fix)
     if json_output:
-        print_json([finding.to_dict() for finding in found])
+        print_json([finding.to_dict() for finding in findings])
     else:
         table = Table.grid(padding=(0, 2))
-        for is_whole in (True, True, False):
-            table.add_column(no_wrap=is_whole, overflow="fold")
-        for finding in found:
+        for no_wrap in (True, True, False):
+            table.add_column(no_wrap=no_wrap, overflow="fold")
+        for finding in findings:
             table.add_row(f"[{_COLOURS[finding.level]}]{finding.level}[/]", finding.check, escape(finding.message))
         out.print(table)
-        for hint in dict.fromkeys(finding.hint for finding in found if finding.level in ("warning", "error")):
+        for hint in dict.fromkeys(finding.hint for finding in findings if finding.level in ("warning", "error")):
             if hint:
                 err.print(f"[hint]hint:[/] {escape(hint)}", soft_wrap=True)
-    if any(finding.level == "error" for finding in found):
+    if any(finding.level == "error" for finding in findings):
         raise typer.Exit(DataError.exit_code)

@@ -17,7 +17,8 @@ from tttkit_cli.stopping import stoppable
 from tttkit_cli.views.tables import evaluation_table, models_table, ratios_table, slots_table, whole_split_table
 
 if TYPE_CHECKING:
-    from tttkit.evaluate.model_directory import EvaluatedModel, EvaluationRequest
+    from tttkit.evaluate.model_directory import EvaluatedModel
+    from tttkit.evaluate.request import EvaluationRequest
     from tttkit.results.curves import Curves
     from tttkit.results.summary import Summary
 
@@ -71,7 +72,7 @@ def checkpoint(
     Examples: `tttkit eval checkpoint runs/quick/best_model` ·
     `tttkit eval checkpoint runs/ttt/best_model runs/sw/best_model runs/transformer/best_model --max-length 6400`
     """
-    from tttkit.evaluate.model_directory import EvaluationRequest
+    from tttkit.evaluate.request import EvaluationRequest
 
     names, results = _names(paths), []
     with stoppable():

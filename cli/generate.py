@@ -1,4 +1,4 @@
-"""`tttkit generate`: continue a text with a trained model, streamed to the terminal."""
+"""`tttkit generate`: continue a text with a trained model and stream the text to the terminal."""
 
 from __future__ import annotations
 
@@ -20,37 +20,43 @@ if TYPE_CHECKING:
 
 def generate(
     path: Annotated[
-        Path, typer.Argument(help="Model directory, ours or official, or a run: its best model.", metavar="MODEL")
+        Path,
+        typer.Argument(help="Model directory (ours or official), or a run, whose best model is used.", metavar="MODEL"),
     ],
     prompts: Annotated[
         list[str] | None,
-        typer.Option("--prompt", help="Text to continue; may be repeated (default: all of stdin).", show_default=False),
+        typer.Option("--prompt", help="Text to continue; may be repeated (default: stdin).", show_default=False),
     ] = None,
-    max_tokens: Annotated[int, typer.Option(help="Most tokens to draw for a prompt.", min=1)] = 128,
-    temperature: Annotated[float, typer.Option(help="Divides the logits; 0 takes the likeliest token.", min=0)] = 0.8,
+    max_tokens: Annotated[int, typer.Option(help="Maximum number of tokens to draw per prompt.", min=1)] = 128,
+    temperature: Annotated[
+        float, typer.Option(help="Divides the logits; 0 chooses the most likely token.", min=0)
+    ] = 0.8,
     top_k: Annotated[
-        int | None, typer.Option(help="Draw from the k likeliest tokens only.", min=1, show_default=False)
+        int | None, typer.Option(help="Draw only from the k most likely tokens.", min=1, show_default=False)
     ] = None,
     top_p: Annotated[
         float | None,
-        typer.Option(help="Draw from the likeliest tokens that reach this probability.", show_default=False),
+        typer.Option(
+            help="Draw only from the most likely tokens that together reach this probability.", show_default=False
+        ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Equal seeds, equal text (default: a new one, reported).", show_default=False)
+        int | None,
+        typer.Option(
+            help="Equal seeds give equal text (default: a random seed, which is reported).", show_default=False
+        ),
     ] = None,
     stops: Annotated[
         list[str] | None,
-        typer.Option("--stop", help="Text to stop before; may be repeated.", show_default=False),
+        typer.Option("--stop", help="Stop before this text; may be repeated.", show_default=False),
     ] = None,
-    tokenizer: Annotated[
-        str | None, typer.Option(help="Tokenizer, where MODEL holds none.", show_default=False)
-    ] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="Tokenizer, if MODEL has none.", show_default=False)] = None,
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:N (default: the GPU, if any).", show_default=False)
+        str | None, typer.Option(help="cpu, cuda or cuda:N (default: the GPU, if there is one).", show_default=False)
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print prompts, texts and ids as JSON.")] = False,
 ) -> None:
-    """Continue a text. The text goes to stdout, all else to stderr; several prompts are decoded together.
+    """Continue a text. The text goes to stdout, everything else to stderr; several prompts are decoded together.
 
     Examples: `tttkit generate runs/quick --prompt 'def main('` · `cat page.txt | tttkit generate runs/quick`
     """
@@ -65,20 +71,19 @@ def generate(
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
     show = _Show(len(texts), quiet=json_output)
     started = time.perf_counter()
-    found: dict[int, Continuation] = {}
+    results: dict[int, Continuation] = {}
     for each, piece in continue_texts(model, known, texts, sampling, max_tokens=max_tokens, stops=stops or []):
-        found[each.row] = each
+        results[each.row] = each
         show.piece(each, piece)
         if stdout_is_gone():
             break
-    _report(
-        path, [found[row] for row in sorted(found)], sampling.seed, time.perf_counter() - started, as_json=json_output
-    )
+    ordered = [results[row] for row in sorted(results)]
+    _report(path, ordered, sampling.seed, time.perf_counter() - started, as_json=json_output)
 
 
 def _read_stdin() -> str:
     if sys.stdin is None or sys.stdin.isatty():
-        raise UsageError("no text to continue", hint="--prompt TEXT, or text on stdin")
+        raise UsageError("no text to continue", hint="use --prompt TEXT, or write the text to stdin")
     try:
         return sys.stdin.read().removesuffix("\n")
     except UnicodeDecodeError as error:
@@ -86,13 +91,14 @@ def _read_stdin() -> str:
 
 
 def _load(path: Path, tokenizer: str | None, device: str | None) -> tuple[LanguageModel, TextTokenizer]:
-    """Model and tokenizer of a model directory or of a run. Raises UsageError, DataError."""
+    """Load model and tokenizer of a model directory or of a run. Raises UsageError, DataError."""
     directory = path / "best_model" if (path / "metadata.json").exists() else path
     if directory != path and not directory.is_dir():
-        raise UsageError(f"the run {path} has no best model yet", hint="it is written at the first evaluation")
+        raise UsageError(f"the run {path} has no best model yet", hint="the first evaluation writes it")
     if not directory.is_dir():
         raise UsageError(
-            f"no such model directory: {directory}", hint="it holds config.json and model.safetensors; or name a run"
+            f"no such model directory: {directory}",
+            hint="MODEL is a directory with config.json and model.safetensors, or a run",
         )
 
     from tttkit.device import prepare_cpu, resolve_device
@@ -107,7 +113,7 @@ def _load(path: Path, tokenizer: str | None, device: str | None) -> tuple[Langua
 
 
 class _Show:
-    """One prompt is streamed; of several, each is printed when it is finished, in the order in which they finish."""
+    """Streams the text of a single prompt; prints each of several texts when it is finished."""
 
     def __init__(self, num_prompts: int, *, quiet: bool) -> None:
         self._streams = num_prompts == 1
@@ -125,18 +131,18 @@ class _Show:
         self._write("\n")
 
     def _write(self, text: str) -> None:
-        """Text as it is, not through Rich, which would read it as markup; a terminal gets no control characters."""
+        """Write text as it is, not through Rich, which interprets markup; a terminal gets no control characters."""
         if out.is_terminal:
             text = "".join(character for character in text if character.isprintable() or character in "\n\t")
         out.file.write(text)
         out.file.flush()
 
 
-def _report(path: Path, found: list[Continuation], seed: int, seconds: float, *, as_json: bool) -> None:
-    num_tokens = sum(len(each.ids) for each in found)
+def _report(path: Path, continuations: list[Continuation], seed: int, seconds: float, *, as_json: bool) -> None:
+    num_tokens = sum(len(each.ids) for each in continuations)
     speed = num_tokens / seconds
     if not as_json:
-        read = sum(len(each.prompt_ids) for each in found)
+        read = sum(len(each.prompt_ids) for each in continuations)
         err.print(
             f"[hint]{read} tokens read, {num_tokens} drawn in {seconds:.2f} s: {speed:,.1f} tokens/s, seed {seed}[/]",
             soft_wrap=True,
@@ -150,7 +156,7 @@ def _report(path: Path, found: list[Continuation], seed: int, seconds: float, *,
             "num_prompt_tokens": len(each.prompt_ids),
             "ids": each.ids,
         }
-        for each in found
+        for each in continuations
     ]
     print_json(
         {

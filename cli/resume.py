@@ -1,31 +1,41 @@
-"""`tttkit resume`: goes on with a run, with the options that it recorded."""
+"""`tttkit resume`: resumes a run with the options that it recorded."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tttkit_cli.train import RunOptions, go_on
+from tttkit.errors import UsageError
+from tttkit.run.directory import find_run
+from tttkit.train.options import RunOptions
+from tttkit_cli.training import AllowDataChange, AutoMicrobatch, Grace, JsonEvents, Plain, Quiet, run_training
 
 
 def resume(
     run: Annotated[Path, typer.Argument(help="RUN directory.")],
-    auto_microbatch: Annotated[
-        bool, typer.Option("--auto-microbatch", help="Out of memory: halve the micro-batch, keep the batch.")
-    ] = False,
-    grace: Annotated[float, typer.Option(help="Seconds to leave after SIGTERM.", min=0)] = 10.0,
-    allow_data_change: Annotated[
-        bool, typer.Option("--allow-data-change", help="Go on although the data is other data.")
-    ] = False,
-    plain: Annotated[bool, typer.Option("--plain", help="Lines instead of a progress bar.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Errors and the result only.")] = False,
-    json_events: Annotated[bool, typer.Option("--json", help="Events as JSON lines on stdout.")] = False,
+    auto_microbatch: AutoMicrobatch = False,
+    grace: Grace = 10.0,
+    allow_data_change: AllowDataChange = False,
+    plain: Plain = False,
+    quiet: Quiet = False,
+    json_events: JsonEvents = False,
 ) -> None:
-    """Go on with an unfinished run, however it ended; says what was verified, skipped and lost.
+    """Resume an unfinished run, however it ended; say what was verified, skipped and lost.
 
     Example: `tttkit resume runs/quick`
     """
-    options = RunOptions(auto_microbatch, grace, allow_data_change)
-    go_on(run, plain=plain, quiet=quiet, json_events=json_events, options=options)
+    from tttkit.config.run import build_config
+    from tttkit_cli.views.train import TrainView
+
+    values = find_run(run).read_metadata().get("config")
+    if values is None:
+        raise UsageError(f"{run} was made by the earlier system, which saved nothing to resume from")
+    options = RunOptions(
+        auto_microbatch=auto_microbatch, grace_seconds=grace, allow_data_change=allow_data_change,
+        command=("tttkit", *sys.argv[1:]),
+    )  # fmt: skip
+    view = TrainView(plain=plain, quiet=quiet, json_events=json_events)
+    run_training(build_config(values), run, view, options)

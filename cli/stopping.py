@@ -1,4 +1,4 @@
-"""Commands that take long and go on where they were: a signal stops them, with exit code 75."""
+"""Long commands that continue from their finished parts when repeated: a signal stops them with exit code 75."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from tttkit.errors import PreemptedError
 from tttkit.run.signals import StopRequestedError, StopSignals
 from tttkit_cli.console import explain
 
-_HINT = "run the same command again: it goes on from what is finished"
+_HINT = "run the same command again: finished parts are not repeated"
 
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Raises PreemptedError when SIGTERM or SIGINT comes: files are written whole, so that any moment will do.
+    """Raise PreemptedError on SIGTERM or SIGINT. Files are written atomically, so that any moment is safe.
 
-    A second signal leaves at once; so does the end of the grace period, in a long call that heeds no signal.
+    A second signal exits at once, and so does the end of the grace period during a call that does not check signals.
     """
     with StopSignals(interrupt=True) as signals:
-        signals.last_words = lambda: explain(f"stopped by {signals.requested} in the middle of a long call", _HINT)
+        signals.last_words = lambda: explain(f"stopped by {signals.requested} during a long call", _HINT)
         try:
             yield
         except StopRequestedError as stop:
-            raise PreemptedError(f"stopped by {stop}; what is finished is kept", hint=_HINT) from None
+            raise PreemptedError(f"stopped by {stop}; finished parts are kept", hint=_HINT) from None

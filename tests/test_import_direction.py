@@ -1,8 +1,12 @@
-"""Imports go one way: cli -> tttkit -> tttkit._rust, and inside the library as ARCHITECTURE.md says."""
+"""Imports go one way: cli -> tttkit -> tttkit._rust, and inside the library as in ARCHITECTURE.md."""
 
 from __future__ import annotations
 
 import ast
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,8 +22,7 @@ FOUNDATION = {
     "device": {"errors", "run"},
     "results": {"errors", "storage"},
 }
-"""The rooms below everything else, and what each may import. None of them loads torch, `device` and the tensor files
-of `storage` excepted."""
+"""The rooms below everything else, and what each may import."""
 ROOMS = {
     "data": {"_rust"},
     "models": set(),
@@ -30,24 +33,27 @@ ROOMS = {
     "health": {"analyze"},
     "report": {"analyze", "health"},
 }
-"""Rooms of the library and what each may import beside itself and the foundation."""
-WITHOUT_TORCH = {"config", "run", "results", "analyze", "health", "report"}
+"""The other rooms of the library, and what each may import besides itself and the foundation."""
+WITHOUT_TORCH = {"errors", "storage", "config", "run", "results", "analyze", "health", "report"}
+"""Rooms that never load torch, directly or through another module, so that `status` and `report` answer at once."""
+WITH_TORCH = {"tttkit.storage.tensor_file"}
+"""Modules of those rooms that load torch all the same, and that the others must not import."""
 HEAVY = {"torch", "numpy", "matplotlib", "datasets", "tokenizers"}
 
 
 def imports_of(path: Path) -> set[str]:
-    """Dotted names of everything a file imports, inside functions too."""
-    found = set()
+    """Return the dotted names of everything that a file imports, inside functions too."""
+    names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
 
 
 def room_of(path: Path) -> str:
-    """Name of the package, or of the module at the top, that a file belongs to."""
+    """Return the package, or the module at the top, that a file belongs to."""
     relative = path.relative_to(LIBRARY)
     return relative.parts[0] if len(relative.parts) > 1 else relative.stem
 
@@ -69,8 +75,50 @@ def test_library_imports_downwards(path):
     assert imported <= allowed, f"{room} must not import {sorted(imported - allowed)}"
     outside = {name.split(".")[0] for name in imports_of(path)}
     assert not outside & {"typer", "rich", "click", "tttkit_cli", "cli"}
-    if room in WITHOUT_TORCH:
+    if room in WITHOUT_TORCH and module_of(path) not in WITH_TORCH:
         assert "torch" not in outside
+
+
+def module_of(path: Path) -> str:
+    """Return the dotted name of a file of the library."""
+    parts = path.relative_to(LIBRARY.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+_LOAD_EACH = """
+import importlib, json, sys
+class Refuse:
+    was_asked = False
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            self.was_asked = True
+            raise ImportError(name)
+refuse, loaders = Refuse(), []
+sys.meta_path.insert(0, refuse)
+for name in sys.argv[1:]:
+    refuse.was_asked = False
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        assert refuse.was_asked, name
+    if refuse.was_asked:
+        loaders.append(name)
+print(json.dumps(loaders))
+"""
+"""Import modules one after the other where torch cannot be loaded, and print those that tried to load it."""
+
+
+def modules_that_load_torch(names: list[str]) -> list[str]:
+    """Import modules in one process of their own, and return those that load torch, directly or indirectly."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(LIBRARY.parent), *sys.path])}
+    command = [sys.executable, "-c", _LOAD_EACH, *names]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
+
+
+def test_rooms_without_torch_do_not_load_it_indirectly():
+    names = [module_of(path) for path in FILES if room_of(path) in WITHOUT_TORCH]
+    assert len(names) > 40
+    assert set(modules_that_load_torch(names)) == WITH_TORCH
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(LIBRARY)))

@@ -20,7 +20,7 @@ def test_one_version_everywhere():
 
 
 def test_the_command_works_from_any_folder():
-    """The symlink python/tttkit_cli is what an editable install sees."""
+    """An editable install finds the command through the symlink python/tttkit_cli."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = Path(sys.executable).with_name("tttkit")
     result = subprocess.run([command, "--version"], cwd="/", env=environment, capture_output=True, text=True)

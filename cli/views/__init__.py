@@ -1,1 +1,1 @@
-"""What the commands show. Nothing here calls the library's work; it renders what a command was given."""
+"""What the commands show. A view renders values that it is given; it does not call the library to compute them."""

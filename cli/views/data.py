@@ -1,4 +1,4 @@
-"""What `tttkit data` shows: progress of a preparation, and the tables of `inspect`."""
+"""The output of `tttkit data`: progress of a preparation, and the tables of `inspect`."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ class PrepareView:
     """Progress with MB/s, tokens and ETA: a bar on a terminal, a line every ten seconds elsewhere."""
 
     def __init__(self, *, json_events: bool) -> None:
-        """`json_events`: also an event `progress` on stdout, about every second."""
+        """With `json_events`, also print a `progress` event on stdout about every second."""
         self.started = False
         self._json_events = json_events
         self._bar = progress_bar(
             TextColumn("preparing"), BarColumn(), TextColumn("{task.fields[figures]}"), TimeRemainingColumn()
         )
-        self._task = self._bar.add_task("", total=None, figures="looking for text, making the tokenizer")
+        self._task = self._bar.add_task("", total=None, figures="listing files, loading or training the tokenizer")
         self._begun = self._last_line = self._last_event = time.monotonic()
         self._first: tuple[float, int] | None = None
 
     def __enter__(self) -> Self:
-        """Show the bar, if there is one."""
+        """Show the bar on a terminal."""
         self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._bar.stop()
 
     def update(self, prepared: Prepared) -> None:
-        """Show how far it is."""
+        """Show the progress."""
         self.started = True
         now = time.monotonic()
         begun, num_bytes = self._first or (self._begun, 0)
         rate = (prepared.num_bytes - num_bytes) / max(1e-9, now - begun)
-        # Before the first text the tokenizer is made, which may take longer than all that follows.
+        # The tokenizer is made before the first text, and may take longer than everything after it.
         self._first = self._first or (now, prepared.num_bytes)
         left = None
         if prepared.total_bytes is not None and rate > 0:
@@ -69,7 +69,7 @@ class PrepareView:
             err.print(f"preparing: {figures}, {prepared.num_documents:,} documents, {_left(left)}")
 
     def finished(self, manifest: Manifest) -> None:
-        """Print what is there now, the last event or a table."""
+        """Print the counts of the finished data set, as the last event or as a table."""
         if self._json_events:
             print_json({"event": "end", **dataclasses.asdict(manifest)}, indent=None)
         else:
@@ -91,14 +91,14 @@ class PrepareView:
 
 @contextmanager
 def reading_bar(num_tokens: int) -> Iterator[Callable[[int], None]]:
-    """A bar for as long as a split is read; what it gives takes the number of tokens read."""
+    """Show a bar while a split is read. Yields a function that takes the number of tokens read so far."""
     with progress_bar(TextColumn("reading"), BarColumn(), TimeRemainingColumn()) as bar:
         task = bar.add_task("", total=num_tokens)
         yield lambda done: bar.update(task, completed=done)
 
 
 def split_table(manifest: Manifest) -> Table:
-    """Counts of every split."""
+    """Return a table with the counts of every split."""
     table = Table(
         title=f"vocabulary {manifest.vocab_size:,}, {manifest.dtype}, fingerprint {manifest.fingerprint[:12]}"
     )
@@ -111,7 +111,7 @@ def split_table(manifest: Manifest) -> Table:
 
 
 def inspection_rows(split: str, inspection: Inspection) -> list[tuple[str, str]]:
-    """Names and texts (markup) of what was found."""
+    """Return (name, markup) of each figure of an inspection."""
     quantiles = " ".join(f"{name}={count:,}" for name, count in inspection.document_tokens.items())
     share = inspection.num_repeated / inspection.num_documents
     repeated = f"{inspection.num_repeated:,} ({share:.2%}) equal an earlier one"
@@ -126,13 +126,13 @@ def inspection_rows(split: str, inspection: Inspection) -> list[tuple[str, str]]
     for name, count in inspection.num_also_in.items():
         rows.append((f"also in {name}", f"[warning]{count:,} documents[/]" if count else "none"))
     if inspection.num_eos_inside:
-        inside = f"[warning]{inspection.num_eos_inside:,} end-of-text tokens come from the text itself[/]"
+        inside = f"[warning]{inspection.num_eos_inside:,} end-of-text tokens are inside documents[/]"
         rows.append(("inside text", inside))
     return rows
 
 
 def length_table(inspection: Inspection) -> Table:
-    """How many documents have how many tokens, doubling from row to row."""
+    """Return a histogram of document lengths in tokens, whose bins double from row to row."""
     table = Table()
     for name in ("tokens", "documents"):
         table.add_column(name, justify="right")
@@ -145,4 +145,4 @@ def length_table(inspection: Inspection) -> Table:
 
 
 def _left(seconds: float | None) -> str:
-    return "size not known beforehand" if seconds is None else f"{duration(seconds)} left"
+    return "total size unknown" if seconds is None else f"{duration(seconds)} left"

@@ -1,4 +1,4 @@
-"""What `tttkit status` shows: one run in full, several as a table."""
+"""What `tttkit status` shows: one run in full, several runs as a table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from rich.text import Text
 from tttkit.health.status import RunStatus
 from tttkit.results.summary import Summary
 from tttkit_cli.console import rows_of
-from tttkit_cli.views.looks import Look, changes
 from tttkit_cli.views.tables import evaluation_table
 from tttkit_cli.views.units import duration, finish_time, perplexity, size, sparkline, speed
 
@@ -21,9 +20,9 @@ _COLOURS = {
 _BAR_WIDTH = 20
 
 
-def details(item: RunStatus, before: Look | None, *, width: int | None) -> list[RenderableType]:
-    """Everything about one run in so many columns, most needed first: a low terminal cuts the end off."""
-    parts: list[RenderableType] = [rows_of([(name, text) for name, text in _rows(item, before) if text])]
+def details(item: RunStatus, *, width: int | None) -> list[RenderableType]:
+    """Return everything about one run in `width` columns, most important first: a short terminal cuts off the end."""
+    parts: list[RenderableType] = [rows_of([(name, text) for name, text in _rows(item) if text])]
     latest = Summary(item.latest or {})
     if latest.labels():
         parts.append(evaluation_table(latest, width=width))
@@ -31,7 +30,7 @@ def details(item: RunStatus, before: Look | None, *, width: int | None) -> list[
 
 
 def overview(items: list[RunStatus]) -> Table:
-    """Several runs, a row each; what is not as it should be is said below by `troubles`."""
+    """Return a table with a row for each run; `troubles` explains the runs that need attention."""
     table = Table()
     for name in ("run", "state"):
         table.add_column(name, overflow="fold")
@@ -49,7 +48,7 @@ def overview(items: list[RunStatus]) -> Table:
 
 
 def troubles(items: list[RunStatus]) -> list[str]:
-    """A line (markup) for each run that is neither well nor over, with its reason."""
+    """Return a line (markup) with the reason for each run that neither runs normally nor finished."""
     return [
         f"{escape(item.run)}: {_state(item)}: {escape(item.reason)}"
         for item in items
@@ -58,11 +57,11 @@ def troubles(items: list[RunStatus]) -> list[str]:
 
 
 def screen(parts: list[RenderableType], note: str) -> Group:
-    """A look for the alternate screen, with a line (markup) at its end."""
+    """Return the content of the alternate screen, with a note (markup) as its last line."""
     return Group(*parts, Text.from_markup(note))
 
 
-def _rows(item: RunStatus, before: Look | None) -> list[tuple[str, str]]:
+def _rows(item: RunStatus) -> list[tuple[str, str]]:
     best = f"selection_ppl {perplexity(item.best_selection_ppl)}" if item.best_selection_ppl is not None else ""
     if best and item.best_step is not None:
         best += f" at step {item.best_step:,}"
@@ -70,7 +69,6 @@ def _rows(item: RunStatus, before: Look | None) -> list[tuple[str, str]]:
     return [
         ("run", escape(item.run)),
         ("state", f"{_state(item)}: {escape(item.reason)}"),
-        ("since then", escape(changes(before, item))),
         ("model", escape(item.model or "")),
         ("step", _progress(item)),
         ("window", f"W={item.window:,} in this stage" if item.window else ""),

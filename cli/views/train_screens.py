@@ -1,4 +1,4 @@
-"""The first and the last screen of `tttkit train`: the plan before the first step, the results after the last."""
+"""The first and the last screen of `tttkit train`: the plan before the first step, and the results after the last."""
 
 from __future__ import annotations
 
@@ -9,70 +9,66 @@ from typing import Any
 
 from rich.markup import escape
 
+from tttkit.train.events import Evaluated, Plan
+from tttkit.results.summary import SELECTION_KEY
 from tttkit_cli.views.units import duration, perplexity, size
 
 
-def first_screen(plan: dict[str, Any], environment: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Names and texts of what the run is going to do; texts are markup.
-
-    `plan` is the trainer's event of that name, `environment` the process's variables.
-    """
-    steps, tokens = plan["max_steps"] - plan["step"], plan["tokens_per_step"]
-    share = plan["max_steps"] * tokens / max(1, plan["train_tokens"])
-    run = escape(plan["run"])
-    data = f"{plan['train_tokens']:,} training and {plan['validation_tokens']:,} validation tokens"
-    whole = f"{steps * tokens:,} tokens to go, {share:.2f} times the training split in all"
-    rows = [
-        ("model", f"{plan['model']}, {plan['num_parameters']:,} parameters, W={plan['window']}, seed {plan['seed']}"),
+def first_screen(plan: Plan, environment: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return names and texts (markup) of the plan. `environment` are the variables of the process."""
+    return [
+        ("model", f"{plan.model}, {plan.num_parameters:,} parameters, W={plan.window}, seed {plan.seed}"),
         ("code", _code(plan)),
-        ("device", f"{plan['device']}, {plan['precision']}, {_threads(plan['num_threads'])}"),
-        ("data", f"{data}, vocabulary {plan['vocab_size']:,}"),
-        ("plan", f"steps {plan['step']:,} to {plan['max_steps']:,} of {tokens:,} tokens: {whole}"),
-        *([("stages", _stages(plan))] if plan["stages"] else []),
+        ("device", f"{plan.device}, {plan.precision}, {_threads(plan.num_threads)}"),
+        ("data", _data(plan)),
+        ("plan", _steps(plan)),
+        *([("stages", _stages(plan))] if plan.stages else []),
         ("evaluations", _evaluations(plan)),
         ("disk", _disk(plan)),
-        ("ETA", "measured from the first steps on" if steps else "nothing left to train"),
-        ("writes to", f"[path]{run}[/]"),
-        ("to stop", "Ctrl-C or SIGTERM saves and stops; the same command goes on from there"),
-        ("to watch", f"tttkit status {escape(shlex.quote(plan['run']))} --loop"),
+        ("ETA", "known after the first steps" if plan.step < plan.max_steps else "nothing left to train"),
+        ("writes to", f"[path]{escape(plan.run)}[/]"),
+        ("to stop", "Ctrl-C or SIGTERM saves and stops; the same command resumes"),
+        ("to watch", f"tttkit status {escape(shlex.quote(plan.run))} --loop"),
+        ("terminal", _terminal(environment)),
     ]
-    return [*rows, ("terminal", _terminal(environment))]
 
 
-def evaluation_line(event: dict[str, Any]) -> str:
-    """An evaluation in a line for people; `event` is the trainer's."""
-    summary = event["summary"]
+def evaluation_line(event: Evaluated) -> str:
+    """Return an evaluation as one line of text."""
+    summary = event.summary
     return (
-        f"evaluation {summary['checkpoint_idx']} at step {summary['step']:,}: selection_ppl "
-        f"{perplexity(summary['selection_ppl'])}{' (best)' if event['is_best'] else ''}, patience "
-        f"{event['num_waiting']}/{event['patience']}, {duration(summary['eval_seconds'])}"
+        f"evaluation {summary.index} at step {summary.step:,}: selection_ppl "
+        f"{perplexity(summary.get(SELECTION_KEY))}{' (best)' if event.is_best else ''}, patience "
+        f"{event.num_waiting}/{event.patience}, {duration(summary.get('eval_seconds'))}"
     )
 
 
-def evaluation_fields(event: dict[str, Any]) -> str:
-    """The same as `key=value`, for logs."""
-    summary = event["summary"]
+def evaluation_fields(event: Evaluated) -> str:
+    """Return an evaluation as `key=value` fields, for logs."""
+    summary = event.summary
     return (
-        f"evaluation={summary['checkpoint_idx']} step={summary['step']} "
-        f"selection_ppl={summary['selection_ppl']:.2f}{' best=yes' if event['is_best'] else ''} "
-        f"patience={event['num_waiting']}/{event['patience']} eval_seconds={summary['eval_seconds']:.1f}"
+        f"evaluation={summary.index} step={summary.step} "
+        f"selection_ppl={summary.get(SELECTION_KEY):.2f}{' best=yes' if event.is_best else ''} "
+        f"patience={event.num_waiting}/{event.patience} eval_seconds={summary.get('eval_seconds'):.1f}"
     )
 
 
-def last_screen(plan: dict[str, Any], result: dict[str, Any], run: str, seconds: float) -> list[tuple[str, str]]:
-    """Names and texts of what came out and of what to do with it; `result` is that of metadata.json."""
+def last_screen(plan: Plan | None, result: dict[str, Any], run: str, seconds: float) -> list[tuple[str, str]]:
+    """Return names and texts (markup) of the results and of the next commands.
+
+    `result` is that of metadata.json; `plan` is None if the run had ended before.
+    """
     path = escape(run)
-    evaluated = bool(result.get("total_checkpoints_evaluated"))
     rows = []
-    if plan:
-        num_tokens = (result["step"] - plan["step"]) * plan["tokens_per_step"]
-        rows.append(("trained", f"{num_tokens:,} tokens in {duration(seconds)}, evaluations and saves included"))
+    if plan is not None:
+        num_tokens = (result["step"] - plan.step) * plan.tokens_per_step
+        rows.append(("trained", f"{num_tokens:,} tokens in {duration(seconds)}, including evaluations and saves"))
     if result.get("best_selection_ppl") is not None:
         best = f"selection_ppl {perplexity(result['best_selection_ppl'])} at evaluation {result['best_checkpoint_idx']}"
         rows.append(("best", f"{best}: [path]{path}/best_model[/]"))
     rows.append(("last", f"step {result['step']:,}: [path]{path}/final_model[/]"))
     commands = [["tttkit", "status", run]]
-    if evaluated:
+    if result.get("total_checkpoints_evaluated"):
         commands += [["tttkit", "plot", run], ["tttkit", "eval", "checkpoint", f"{run}/best_model"]]
     return [*rows, ("next", "\n".join(escape(shlex.join(command)) for command in commands))]
 
@@ -81,43 +77,59 @@ def _threads(count: int) -> str:
     return f"{count} thread{'' if count == 1 else 's'}"
 
 
-def _code(plan: dict[str, Any]) -> str:
-    """Version and, of a checkout, its commit; `-dirty` is git's mark of changes that are not committed."""
-    commit = plan["git_commit"]
-    if commit is None:
-        return f"tttkit {plan['version']}"
-    dirty = commit.endswith("-dirty")
-    text = f"tttkit {plan['version']}, commit {escape(commit.removesuffix('-dirty'))}"
-    return f"{text}, [warning]with changes that are not committed[/]" if dirty else text
+def _code(plan: Plan) -> str:
+    """Return the version and, for a checkout, its commit. Git appends `-dirty` if there are uncommitted changes."""
+    if plan.git_commit is None:
+        return f"tttkit {plan.version}"
+    text = f"tttkit {plan.version}, commit {escape(plan.git_commit.removesuffix('-dirty'))}"
+    return f"{text}, [warning]with uncommitted changes[/]" if plan.git_commit.endswith("-dirty") else text
 
 
-def _stages(plan: dict[str, Any]) -> str:
-    firsts = [stage["first_step"] for stage in plan["stages"]]
-    lasts = [*(first - 1 for first in firsts[1:]), plan["max_steps"]]
-    return ", ".join(
-        f"{stage['num_windows']:,} x W={stage['window']:,} to step {last:,}"
-        for stage, last in zip(plan["stages"], lasts, strict=True)
+def _data(plan: Plan) -> str:
+    tokens = f"{plan.train_tokens:,} training and {plan.validation_tokens:,} validation tokens"
+    return f"{tokens}, vocabulary {plan.vocab_size:,}"
+
+
+def _steps(plan: Plan) -> str:
+    remaining = (plan.max_steps - plan.step) * plan.tokens_per_step
+    epochs = plan.max_steps * plan.tokens_per_step / max(1, plan.train_tokens)
+    return (
+        f"steps {plan.step:,} to {plan.max_steps:,} of {plan.tokens_per_step:,} tokens: {remaining:,} tokens to go, "
+        f"{epochs:.2f} epochs in total"
     )
 
 
-def _evaluations(plan: dict[str, Any]) -> str:
-    steps, ahead = plan["evaluation_steps"], plan["num_evaluations_ahead"]
-    if not steps:
+def _stages(plan: Plan) -> str:
+    firsts = [stage.first_step for stage in plan.stages]
+    lasts = [*(first - 1 for first in firsts[1:]), plan.max_steps]
+    return ", ".join(
+        f"{stage.num_windows:,} x W={stage.window:,} to step {last:,}"
+        for stage, last in zip(plan.stages, lasts, strict=True)
+    )
+
+
+def _evaluations(plan: Plan) -> str:
+    num_steps, ahead = len(plan.evaluation_steps), plan.num_evaluations_ahead
+    if not num_steps:
         return "none"
-    done = f" ({len(steps) - ahead} done)" if ahead < len(steps) else ""
-    length = plan["eval_max_length"]
-    each = f"{plan['eval_num_sequences']} sequences of {length:,} tokens = {length / plan['window']:.3g} x W"
+    done = f" ({num_steps - ahead} done)" if ahead < num_steps else ""
+    length = plan.eval_max_length
+    each = f"{plan.eval_num_sequences} sequences of {length:,} tokens = {length / plan.window:.3g} x W"
     return f"{ahead} to come{done}, each on {each}"
 
 
-def _disk(plan: dict[str, Any]) -> str:
-    planned, free = plan["planned_bytes"], plan["free_bytes"]
-    text = f"up to {size(planned)} planned (a resumable state is {size(plan['state_bytes'])}), {size(free)} free"
-    return text if planned < free else f"[warning]{text}: too little; training goes on while saves fail[/]"
+def _disk(plan: Plan) -> str:
+    text = (
+        f"at most {size(plan.planned_bytes)} (a training checkpoint is {size(plan.state_bytes)}), "
+        f"{size(plan.free_bytes)} free"
+    )
+    if plan.planned_bytes < plan.free_bytes:
+        return text
+    return f"[warning]{text}: not enough; training continues while saves fail[/]"
 
 
 def _terminal(environment: Mapping[str, str]) -> str:
-    """What a lost connection would do."""
+    """Say what a lost connection would do."""
     for variable, name in (("TMUX", "tmux"), ("STY", "screen")):
         if environment.get(variable):
             return f"in {name}; safe to detach"

@@ -1,4 +1,4 @@
-"""Quantities as people read them: durations, sizes, speeds, small curves."""
+"""Quantities formatted for people: durations, sizes, speeds, small curves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 
 def duration(seconds: float | None) -> str:
-    """`42 s`, `3 m 20 s`, `5 h 12 m`, `2 d 3 h`; a dash for what is not known."""
+    """Format seconds as `42 s`, `3 m 20 s`, `5 h 12 m` or `2 d 3 h`; an unknown duration is a dash."""
     if seconds is None or not math.isfinite(seconds):
         return "-"
     whole = max(0, round(seconds))
@@ -20,14 +20,14 @@ def duration(seconds: float | None) -> str:
 
 
 def finish_time(seconds: float | None) -> str:
-    """A time left with the moment it ends: `3 m 20 s (Tue 03:40)`."""
+    """Format the remaining seconds and the time of day when they end: `3 m 20 s (Tue 03:40)`."""
     if seconds is None or not math.isfinite(seconds):
         return "-"
     return f"{duration(seconds)} ({time.strftime('%a %H:%M', time.localtime(time.time() + seconds))})"
 
 
 def size(num_bytes: float) -> str:
-    """`312 B`, `4.2 kB`, `1.8 GB`: powers of a thousand, as disks are sold."""
+    """Format bytes as `312 B`, `4.2 kB` or `1.8 GB`, in powers of a thousand."""
     for unit in ("B", "kB", "MB", "GB"):
         if num_bytes < 999.5:
             return f"{num_bytes:.0f} {unit}" if unit == "B" or num_bytes >= 99.5 else f"{num_bytes:.1f} {unit}"
@@ -36,7 +36,7 @@ def size(num_bytes: float) -> str:
 
 
 def speed(tokens_per_second: float) -> str:
-    """`812 tok/s`, `41.2k tok/s`, `1.3M tok/s`."""
+    """Format a speed as `812 tok/s`, `41.2k tok/s` or `1.3M tok/s`."""
     for limit, unit in ((1e6, "M"), (1e4, "k")):
         if tokens_per_second >= limit:
             return f"{tokens_per_second / (1e6 if unit == 'M' else 1e3):.1f}{unit} tok/s"
@@ -44,14 +44,14 @@ def speed(tokens_per_second: float) -> str:
 
 
 def perplexity(value: float | None) -> str:
-    """Five digits that matter; a dash for what was not computed."""
+    """Format a perplexity with about five significant digits; one that was not computed is a dash."""
     if not isinstance(value, int | float) or not math.isfinite(value):
         return "-" if value is None else str(value)
     return f"{value:,.0f}" if value >= 10_000 else f"{value:,.1f}" if value >= 1000 else f"{value:,.2f}"
 
 
 def sparkline(values: list[float]) -> str:
-    """Values as bars, the lowest and the highest filling the height; nothing for fewer than two."""
+    """Draw values as bars between the lowest and the highest value; fewer than two values give an empty text."""
     if len(values) < 2:
         return ""
     low, high = min(values), max(values)

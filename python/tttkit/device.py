@@ -12,11 +12,10 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 _NEVER = 2**31 - 1
 
 
-def resolve_device(name: str | None, *, exact: bool = False) -> str:
-    """`name` when torch can use it; for None the GPU where there is one, else the CPU. Raises UsageError.
+def find_device(name: str | None) -> str:
+    """Return `name` when torch can use that device; for None the GPU where there is one, else the CPU.
 
-    A GPU is made ready: it becomes torch's current one, where kernels and graphs run that are told no other, and its
-    products of float32 are rounded to tf32, several times as fast, unless they shall be `exact`.
+    Raises UsageError. Changes nothing; `prepare_device` does.
     """
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -31,9 +30,26 @@ def resolve_device(name: str | None, *, exact: bool = False) -> str:
     number, count = device.index or 0, torch.cuda.device_count()
     if number >= count:
         raise UsageError(f"device `{name}` was asked for, but torch sees {count} GPU{'s' * (count > 1)}", hint="cuda:0")
-    torch.cuda.set_device(number)
-    torch.set_float32_matmul_precision("highest" if exact else "high")
     return name
+
+
+def prepare_device(device: str, *, exact: bool = False) -> None:
+    """Make a GPU torch's current one, where kernels and graphs run by default, and set the precision of its products.
+
+    Products of float32 are rounded to tf32, which is several times as fast, unless they must be `exact`. A CPU needs
+    `prepare_cpu` only.
+    """
+    chosen = torch.device(device)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen.index or 0)
+        torch.set_float32_matmul_precision("highest" if exact else "high")
+
+
+def resolve_device(name: str | None, *, exact: bool = False) -> str:
+    """Find a device and prepare it: `find_device`, then `prepare_device`."""
+    device = find_device(name)
+    prepare_device(device, exact=exact)
+    return device
 
 
 def prepare_cpu(num_threads: int | None = None) -> None:

@@ -1,14 +1,14 @@
-"""Errors that speak to the user: what was wrong, what was expected, what to do.
+"""Errors with messages for the user: what was wrong, what was expected, and what to do.
 
-Every error that bad input can cause is a `TttkitError`. It carries the exit code that the command line returns and,
-where there is one, a hint. The library raises; only the command line prints.
+Every error that bad input can cause is a `TttkitError`. It has the exit code that the command line returns and
+optionally a hint. The library raises errors; only the command line prints them.
 """
 
 from __future__ import annotations
 
 
 class TttkitError(Exception):
-    """Base of all errors caused by input or environment, not by a bug. `hint` says what to do about it."""
+    """Base class of all errors that input or environment cause, not a bug. `hint` says what to do about it."""
 
     exit_code = 1
 
@@ -24,13 +24,13 @@ class UsageError(TttkitError, ValueError):
 
 
 class CheckpointError(TttkitError, ValueError):
-    """No valid training state or checkpoint could be loaded (exit code 4)."""
+    """No valid training checkpoint could be loaded (exit code 4)."""
 
     exit_code = 4
 
 
 class NumericalError(TttkitError, ArithmeticError):
-    """Loss, gradients, fast weights or logits are not finite and stay so (exit code 5)."""
+    """Loss, gradients, fast weights, or logits were not finite, repeatedly (exit code 5)."""
 
     exit_code = 5
 
@@ -42,19 +42,19 @@ class DiskFullError(TttkitError, OSError):
 
 
 class DeviceMemoryError(TttkitError, MemoryError):
-    """The accelerator's memory does not hold the batch (exit code 7)."""
+    """The batch does not fit in the memory of the device (exit code 7)."""
 
     exit_code = 7
 
 
 class DataError(TttkitError, ValueError):
-    """Unusable text, data set, manifest, model or result file (exit code 65)."""
+    """A text, data set, manifest, model, or result file is unusable (exit code 65)."""
 
     exit_code = 65
 
 
 class ShardError(DataError):
-    """A token shard whose header, size, ids or checksum are wrong (exit code 65)."""
+    """A token shard has a wrong header, size, token id, or checksum (exit code 65)."""
 
 
 class RunLockedError(TttkitError):
@@ -64,6 +64,6 @@ class RunLockedError(TttkitError):
 
 
 class PreemptedError(TttkitError):
-    """A signal asked the run to stop; its state is saved and it can be resumed (exit code 75)."""
+    """A signal stopped the run or command, and it can be resumed (exit code 75)."""
 
     exit_code = 75

@@ -1,4 +1,4 @@
-//! The inner loops of the data engine, each set of instructions on its own: `make bench-rust`.
+//! Benchmarks of the inner loops of the data engine, for each set of instructions: `make bench-rust`.
 
 use std::hint::black_box;
 use std::mem::MaybeUninit;
@@ -14,7 +14,7 @@ mod bodies;
 
 const TEXT_BYTES: usize = 1 << 20;
 
-/// Prose by the look of it: words of a vocabulary of `num_words`, frequent ones more often.
+/// Text like prose: random words of a vocabulary of `num_words`, in which some words are frequent.
 fn prose(num_words: u64) -> String {
     let mut text = String::new();
     let mut state = 1_u64;

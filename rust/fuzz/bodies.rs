@@ -1,7 +1,7 @@
-//! What is fuzzed: by cargo-fuzz from bytes that it learns (`cargo +nightly fuzz run bpe`), and by the proptests of
-//! `tests/hostile.rs` from bytes they make up, so that the same checks run on a stable toolchain.
+//! The checks of the fuzz targets. cargo-fuzz runs them on bytes that it learns (`cargo +nightly fuzz run bpe`), and
+//! the proptests of `tests/hostile.rs` on random bytes, so that the same checks run on a stable toolchain.
 
-#![allow(dead_code, reason = "every user takes some of these")]
+#![allow(dead_code, reason = "each user takes some of these")]
 
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
@@ -10,14 +10,15 @@ use _rust::bpe::{Bpe, Scratch, Simd};
 use _rust::encode::Encoder;
 use _rust::shard::{HEADER_LEN, Header, Shard};
 
-/// Bytes as a shard: refused, or read to its end without a panic. Returns whether it was taken for a shard.
+/// Read bytes as a shard: either it is rejected or it is read to its end without a panic. Returns whether it was
+/// accepted.
 pub fn shard(bytes: &[u8]) -> bool {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     file.as_file().write_all_at(bytes, 0).expect("writable");
     read_shard(file.path())
 }
 
-/// As `shard`, of a file.
+/// Like `shard`, for a file.
 pub fn read_shard(path: &std::path::Path) -> bool {
     let [mapped, read] = [true, false].map(|mapped| Shard::open(path, mapped).ok());
     let (Some(mapped), Some(read)) = (mapped, read) else {
@@ -38,20 +39,21 @@ pub fn read_shard(path: &std::path::Path) -> bool {
     true
 }
 
-/// Make the magic bytes, the version and the checksum of a header right, whatever the rest of it says.
+/// Set the magic bytes, the version and the checksum of a header to the right values, whatever its other fields are.
 pub fn sign(header: &mut [u8; HEADER_LEN]) {
     header[..10].copy_from_slice(b"TTTSHARD\x01\0");
     resign(header);
 }
 
-/// Make the checksum of a header right.
+/// Set the checksum of a header to the right value.
 pub fn resign(header: &mut [u8; HEADER_LEN]) {
     header[44..48].fill(0);
     let checksum = crc32c::crc32c(header);
     header[44..48].copy_from_slice(&checksum.to_le_bytes());
 }
 
-/// A header for a file of this length: refused, or what it says is what it holds.
+/// Read a header for a file of this length: either it is rejected or its sizes are consistent. Returns whether it was
+/// accepted.
 pub fn header(bytes: &[u8], file_len: u64) -> bool {
     let Ok(header) = Header::decode(bytes, file_len) else {
         return false;
@@ -62,7 +64,7 @@ pub fn header(bytes: &[u8], file_len: u64) -> bool {
     true
 }
 
-/// Text with and without the slow way: every set of instructions, whole and in parts, against the `tokenizers` crate.
+/// Compare every set of instructions, on whole text and in parts, with the `tokenizers` crate.
 pub fn bpe(bytes: &[u8]) {
     static ENCODERS: OnceLock<(tokenizers::Tokenizer, Vec<Bpe>)> = OnceLock::new();
     let (library, ours) = ENCODERS.get_or_init(|| {
@@ -87,12 +89,12 @@ pub fn bpe(bytes: &[u8]) {
     }
 }
 
-/// Bytes as a tokenizer.json: refused, or it encodes, and its short form is the same tokenizer.
+/// Read bytes as a tokenizer.json: either it is rejected, or it encodes and its short form is the same tokenizer.
 pub fn tokenizer(bytes: &[u8]) {
     let Ok(json) = std::str::from_utf8(bytes) else {
         return;
     };
-    let simd = Simd::choose().expect("TTTKIT_SIMD names what there is");
+    let simd = Simd::choose().expect("TTTKIT_SIMD names instructions of this processor");
     if !matches!(Bpe::new(json, simd), Ok(Some(_))) {
         return;
     }
@@ -106,10 +108,10 @@ pub fn tokenizer(bytes: &[u8]) {
     assert_eq!(again.encode(&text, 1).ok(), encoder.encode(&text, 1).ok());
 }
 
-/// Bytes of one change of a tokenizer.
+/// Bytes that describe one change of a tokenizer.
 pub const CHANGE_LEN: usize = 8;
 
-/// `tokenizer_json` with changes: of each a place, how much to cut there, and what to put there.
+/// `tokenizer_json` with changes. Each change has a place, a length to cut there, and bytes to insert.
 pub fn changed_tokenizer(changes: &[u8]) -> Vec<u8> {
     static JSON: OnceLock<String> = OnceLock::new();
     let mut json = JSON.get_or_init(tokenizer_json).clone().into_bytes();
@@ -122,7 +124,7 @@ pub fn changed_tokenizer(changes: &[u8]) -> Vec<u8> {
     json
 }
 
-/// A byte-level BPE with a few merges, some of which overlap, and two added tokens, one inside the other.
+/// A byte-level BPE with a few merges, some of which overlap, and two added tokens, one of which contains the other.
 pub fn tokenizer_json() -> String {
     let mut shifted = 0x100;
     let mut vocab: Vec<String> = (0_u32..256)

@@ -1,4 +1,4 @@
-//! Per-token NLL to per-chunk statistics, as the evaluation protocol defines them.
+//! Per-chunk statistics of per-token NLL, as the evaluation protocol (`docs/protocol.md`) defines them.
 
 use rayon::prelude::*;
 
@@ -6,9 +6,9 @@ use crate::error::{Error, Result};
 use crate::median::{BLOCK_COLUMNS, Rows};
 use crate::sums::add_sums;
 
-/// Below so many values a second thread costs more than it saves.
+/// With fewer values than this a second thread costs more than it saves.
 const PARALLEL_VALUES: usize = 1 << 19;
-/// Rows whose sums are added up together.
+/// Rows whose sums are added together.
 const BLOCK_ROWS: usize = 64;
 
 /// How a chunk is aggregated over sequences.
@@ -16,7 +16,7 @@ const BLOCK_ROWS: usize = 64;
 pub enum Aggregate {
     /// Mean over all tokens of the chunk.
     Mean,
-    /// Mean per sequence, then the lower median over sequences: the earlier system's.
+    /// Mean per sequence, then the lower median over sequences, as in the earlier system.
     Median,
 }
 
@@ -25,31 +25,31 @@ pub enum Aggregate {
 pub struct Chunking {
     /// Training window W in tokens.
     pub window: usize,
-    /// Positions K of a chunk.
+    /// Positions K in a chunk.
     pub size: usize,
-    /// Positions S between starts.
+    /// Positions S between the starts of two chunks.
     pub stride: usize,
-    /// Cut a chunk at W when its center is below W and its end above: the earlier system's habit.
+    /// Cut a chunk at W if its center is below W and its end above W, as the earlier system did.
     pub cut_at_window: bool,
 }
 
-/// One chunk: where it lies and what it came to.
+/// One chunk: its place and its statistics.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Chunk {
     /// First position.
     pub start: usize,
     /// `start + K / 2`.
     pub center: usize,
-    /// Position after the last.
+    /// Position after its last.
     pub end: usize,
     /// Mean (or lower median) NLL in nats.
     pub nll: f64,
-    /// Tokens it rests on, over all sequences.
+    /// Tokens in the chunk, over all sequences.
     pub num_tokens: usize,
 }
 
 impl Chunking {
-    /// Starts and ends of all chunks that lie within `len` positions.
+    /// Starts and ends of all chunks within `len` positions.
     ///
     /// # Errors
     /// When a size is zero or no chunk fits.
@@ -81,7 +81,7 @@ impl Chunking {
     /// Statistics of every chunk of `nll`, row-major `(len / row_len, row_len)`, summed in f64.
     ///
     /// # Errors
-    /// As `spans`, or when there is no row.
+    /// Like `spans`, or when there is no row.
     pub fn aggregate(&self, nll: &[f32], row_len: usize, aggregate: Aggregate) -> Result<Vec<Chunk>> {
         if nll.is_empty() || row_len == 0 {
             return Err(Error::Value("nll holds no sequence".into()));
@@ -103,8 +103,8 @@ impl Chunking {
     }
 }
 
-/// Mean over all tokens of every span. Rows are added in blocks of a fixed size, blocks in order, so the result does not
-/// depend on the number of threads.
+/// Mean over all tokens of every span. Rows are added in blocks of a fixed size, and blocks in order, so the result
+/// does not depend on the number of threads.
 fn means(nll: &[f32], row_len: usize, spans: &[(usize, usize)]) -> Vec<f64> {
     let block_sums = |block: &[f32]| {
         let mut sums = vec![0.0; spans.len()];
@@ -125,14 +125,14 @@ fn means(nll: &[f32], row_len: usize, spans: &[(usize, usize)]) -> Vec<f64> {
     spans.iter().enumerate().map(mean).collect()
 }
 
-/// Lower median over rows of the mean of every span. Few spans at a time: their sums stay in the caches, and memory that
-/// the system has to hand out page by page is not needed.
+/// Lower median over rows of the mean of every span. A few spans are computed at a time, so that their sums stay in the
+/// caches and no new pages of memory are needed.
 fn medians(nll: &[f32], row_len: usize, spans: &[(usize, usize)]) -> Vec<f64> {
     let block = |spans: &[(usize, usize)]| {
         let mut sums = Rows::zeros(nll.len() / row_len, spans.len());
         let stride = sums.stride();
         add_row_sums(nll, row_len, spans, sums.as_mut_slice(), stride);
-        // All sums of a span are of as many positions: their order is that of the means.
+        // All sums of a span have the same number of positions, so their order is that of the means.
         let mean = |(sum, &(start, end)): (f64, &(usize, usize))| sum / (end - start) as f64;
         let medians = sums.lower_medians(nll.len() >= PARALLEL_VALUES);
         medians.into_iter().zip(spans).map(mean).collect::<Vec<f64>>()
@@ -146,27 +146,27 @@ fn medians(nll: &[f32], row_len: usize, spans: &[(usize, usize)]) -> Vec<f64> {
 
 /// Mean of every span of every row, row-major `(rows, spans)`.
 pub fn span_means(nll: &[f32], row_len: usize, spans: &[(usize, usize)]) -> Vec<f64> {
-    let mut found = vec![0.0; nll.len() / row_len * spans.len()];
-    add_row_sums(nll, row_len, spans, &mut found, spans.len());
+    let mut means = vec![0.0; nll.len() / row_len * spans.len()];
+    add_row_sums(nll, row_len, spans, &mut means, spans.len());
     let lengths: Vec<f64> = spans.iter().map(|&(start, end)| (end - start) as f64).collect();
-    for row in found.chunks_exact_mut(spans.len()) {
+    for row in means.chunks_exact_mut(spans.len()) {
         for (value, length) in row.iter_mut().zip(&lengths) {
             *value /= length;
         }
     }
-    found
+    means
 }
 
-/// Add the sum of every span of every row to `found`, where a row begins every `stride` values.
-fn add_row_sums(nll: &[f32], row_len: usize, spans: &[(usize, usize)], found: &mut [f64], stride: usize) {
+/// Add the sum of every span of every row to `sums`, in which a row begins every `stride` values.
+fn add_row_sums(nll: &[f32], row_len: usize, spans: &[(usize, usize)], sums: &mut [f64], stride: usize) {
     let add = |(row, out): (&[f32], &mut [f64])| add_sums(row, spans, out);
     if nll.len() < PARALLEL_VALUES {
         nll.chunks_exact(row_len)
-            .zip(found.chunks_exact_mut(stride))
+            .zip(sums.chunks_exact_mut(stride))
             .for_each(add);
     } else {
         nll.par_chunks_exact(row_len)
-            .zip(found.par_chunks_exact_mut(stride))
+            .zip(sums.par_chunks_exact_mut(stride))
             .for_each(add);
     }
 }
@@ -194,9 +194,9 @@ mod tests {
 
     #[test]
     fn same_bits_for_any_number_of_threads() {
-        let (num_rows, row_len) = (700, 800); // more values than a single thread is given
+        let (num_rows, row_len) = (700, 800); // enough values for several threads
         assert!(num_rows * row_len > PARALLEL_VALUES);
-        // Of so many sizes that sums are rounded: they show the order.
+        // Values of very different sizes, so that rounding shows the order of addition.
         let nll: Vec<f32> = (0..num_rows * row_len)
             .map(|at| ((at as f32 * 0.7).sin() * 12.0).exp())
             .collect();
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_across_the_window_is_cut_only_when_its_center_lies_before() {
+    fn a_chunk_across_the_window_is_cut_only_if_its_center_is_before_it() {
         let chunking = Chunking {
             window: 10,
             size: 7,
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_an_error() {
+    fn invalid_arguments_are_errors() {
         assert!(Chunking { size: 0, ..CHUNKING }.spans(9).is_err());
         assert!(CHUNKING.spans(1).is_err());
         assert!(CHUNKING.aggregate(&[], 5, Aggregate::Mean).is_err());

@@ -1,4 +1,4 @@
-//! Text to ids: byte-level BPE by `bpe`, any other tokenizer by the `tokenizers` crate.
+//! Encode text into ids: byte-level BPE with `bpe`, any other tokenizer with the `tokenizers` crate.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,10 +11,10 @@ use crate::error::{Error, Result};
 
 /// A long document is encoded in parts of about this many bytes.
 const PART_BYTES: usize = 1 << 18;
-/// Caches of words, 32 bytes each, of all threads together: 64 MB at most.
+/// Slots of the word caches of all threads together, 32 bytes each: 64 MB at most.
 const CACHE_SLOTS: usize = 1 << 21;
 
-/// Encodes documents, without special tokens of the tokenizer's own.
+/// Encodes documents. It adds no special tokens.
 pub struct Encoder {
     kind: Kind,
     json: String,
@@ -28,10 +28,10 @@ enum Kind {
 }
 
 impl Encoder {
-    /// From the text of a tokenizer.json.
+    /// Make an encoder from the text of a tokenizer.json.
     ///
     /// # Errors
-    /// When the crate refuses the tokenizer, or `TTTKIT_SIMD` names what this processor lacks.
+    /// When the crate rejects the tokenizer, or `TTTKIT_SIMD` names instructions that this processor lacks.
     pub fn new(tokenizer_json: &str) -> Result<Self> {
         let simd = Simd::choose()?;
         let unlimited = |tokenizer: &Tokenizer| tokenizer.to_string(false).map_err(refused);
@@ -57,12 +57,12 @@ impl Encoder {
         })
     }
 
-    /// The tokenizer.json, as short as it can be and without limits of length: what is kept beside the shards.
+    /// The tokenizer.json in its shortest form, without truncation or padding. It is stored beside the shards.
     pub fn json(&self) -> &str {
         &self.json
     }
 
-    /// Every id is below it.
+    /// Every id is below this.
     pub fn vocab_size(&self) -> u32 {
         self.vocab_size
     }
@@ -75,23 +75,24 @@ impl Encoder {
         }
     }
 
-    /// Whether the tokenizer is one that `bpe` encodes.
+    /// Whether `bpe` encodes for this tokenizer.
     pub fn is_byte_level_bpe(&self) -> bool {
         matches!(self.kind, Kind::Bpe { .. })
     }
 
-    /// The instructions in use.
+    /// The vector instructions in use.
     pub fn simd(&self) -> Simd {
         self.simd
     }
 
-    /// What a thread keeps while it encodes.
+    /// Make the scratch space of one thread.
     pub fn scratch<T: Id>(&self) -> Scratch<T> {
         let slots = CACHE_SLOTS / rayon::current_num_threads();
         Scratch::new(slots.max(1 << 12).ilog2().min(18))
     }
 
-    /// The last place after byte `from` where `text` may be cut without a change of its ids.
+    /// The last place after byte `from` where cutting `text` does not change its ids. None if there is none or it is
+    /// unknown.
     pub fn last_cut(&self, text: &str, from: usize) -> Option<usize> {
         match &self.kind {
             Kind::Bpe(bpe) => bpe.last_cut(text, from),
@@ -102,7 +103,7 @@ impl Encoder {
     /// Append the ids of a text. `T` must hold every id of the vocabulary.
     ///
     /// # Errors
-    /// When the tokenizer refuses it.
+    /// When the tokenizer rejects it.
     pub fn encode_into<T: Id>(&self, text: &str, scratch: &mut Scratch<T>, ids: &mut Vec<T>) -> Result<()> {
         match &self.kind {
             Kind::Bpe(bpe) => bpe.encode(text, scratch, ids),
@@ -144,7 +145,7 @@ impl Encoder {
     }
 }
 
-/// So many threads, 0 for one per core.
+/// Start a pool of `num_threads` threads; 0 means one per core.
 ///
 /// # Errors
 /// When they cannot start.
@@ -153,7 +154,7 @@ pub fn threads(num_threads: usize) -> Result<ThreadPool> {
     pool.map_err(|error| Error::Value(format!("cannot start {num_threads} threads: {error}")))
 }
 
-/// The lock of something that is whole at every moment, even when a thread has panicked.
+/// Lock a mutex whose content is valid at every moment, even after a thread has panicked.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

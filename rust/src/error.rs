@@ -1,20 +1,20 @@
-//! Everything that can go wrong below the bindings, in words for the user.
+//! The errors of this crate, with messages for the user.
 
 use std::path::{Path, PathBuf};
 
-/// Result of this crate.
+/// The result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// One kind of failure per variant; `bindings` maps each to a Python class.
+/// One variant per kind of failure; `bindings` maps each variant to a Python class.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A token shard that cannot be what it claims to be.
+    /// A token shard that is damaged or inconsistent.
     #[error("{}: {reason}", path.display())]
     Shard { path: PathBuf, reason: String },
-    /// Text or ids that cannot be packed.
+    /// Text or ids that cannot be used.
     #[error("{0}")]
     Data(String),
-    /// A tokenizer file that the `tokenizers` crate refuses.
+    /// A tokenizer file that the `tokenizers` crate rejects.
     #[error("cannot load the tokenizer: {0}")]
     Tokenizer(String),
     /// An argument outside its range.
@@ -26,7 +26,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// A shard error for `path`.
+    /// Make a shard error for `path`.
     pub fn shard(path: &Path, reason: impl Into<String>) -> Self {
         Self::Shard {
             path: path.to_owned(),
@@ -34,7 +34,7 @@ impl Error {
         }
     }
 
-    /// Names the path in an error of the operating system; for `map_err`.
+    /// Add the path to an error of the operating system; for use with `map_err`.
     pub fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
         move |source| Self::Io {
             path: path.to_owned(),

@@ -1,6 +1,6 @@
-//! The compiled half of tttkit: documents to token shards, window sampling, chunk statistics and bootstrap.
+//! The compiled half of tttkit: token shards from documents, window sampling, chunk statistics and bootstrap.
 //!
-//! Everything outside `bindings` is plain Rust and is tested with `cargo test`; `bindings` is what Python sees as
+//! Everything outside `bindings` is plain Rust and is tested with `cargo test`. Python sees `bindings` as
 //! `tttkit._rust`.
 
 #[cfg(test)]
@@ -13,10 +13,10 @@ mod bodies;
 pub mod bootstrap;
 pub mod bpe;
 pub mod chunk;
+pub mod contiguous;
 pub mod encode;
 pub mod error;
 pub mod ingest;
-pub mod lane;
 mod median;
 pub mod pack;
 pub mod sampler;

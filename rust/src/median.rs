@@ -1,24 +1,24 @@
 //! Lower medians of many columns at once.
 //!
-//! Few rows go through a network of comparisons, eight columns side by side and without a branch; many rows through a
-//! selection, column by column. NaN sorts last in both.
+//! Few rows use a sorting network, eight columns side by side and without branches. Many rows use a selection, column
+//! by column. NaN sorts last in both.
 
 use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
-/// Columns that are worked on side by side.
+/// Columns that are processed side by side, in SIMD lanes.
 const LANES: usize = 8;
-/// Columns that are best given together: of 64 rows they fit the first cache, of 4,096 rows the second.
+/// Best number of columns for one call: with 64 rows they fit the first-level cache, with 4,096 rows the second-level.
 pub const BLOCK_COLUMNS: usize = 5 * LANES;
-/// Above so many rows a selection is faster than a network.
+/// With more rows than this a selection is faster than a network.
 const MOST_NETWORK_ROWS: usize = 96;
 
-/// A row and a later one: the smaller value goes to the first.
+/// A row and a later row: the smaller value goes to the first.
 type Comparison = (u8, u8);
 
-/// Values of many columns, row after row. Every row starts a cache line and is a multiple of one long, so that eight
-/// columns never lie across two.
+/// Values of many columns, row after row. Every row starts at a cache line and takes whole cache lines, so that eight
+/// columns never cross from one line to the next.
 pub struct Rows {
     values: Vec<f64>,
     skipped: usize,
@@ -27,7 +27,7 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Zeros. There is one column at least.
+    /// Make rows of zeros. There must be at least one column.
     pub fn zeros(num_rows: usize, num_columns: usize) -> Self {
         let stride = num_columns.next_multiple_of(LANES);
         let values = vec![0.0; num_rows * stride + LANES - 1];
@@ -40,12 +40,12 @@ impl Rows {
         }
     }
 
-    /// Values from one row to the next.
+    /// Distance in values from one row to the next.
     pub fn stride(&self) -> usize {
         self.stride
     }
 
-    /// All rows, each of `stride` values: those after its columns are of no account.
+    /// All rows, each of `stride` values; the values after the columns are padding.
     pub fn as_mut_slice(&mut self) -> &mut [f64] {
         let len = self.values.len() - (LANES - 1);
         &mut self.values[self.skipped..][..len]
@@ -56,13 +56,13 @@ impl Rows {
         let (stride, num_columns) = (self.stride, self.num_columns);
         let values = self.as_mut_slice();
         let num_rows = values.len() / stride;
-        let any_nan = || values.iter().fold(false, |found, value| found | value.is_nan());
+        let any_nan = || values.iter().fold(false, |any, value| any | value.is_nan());
         if num_rows <= MOST_NETWORK_ROWS && !any_nan() {
             by_network(values, stride);
             return values[(num_rows - 1) / 2 * stride..][..num_columns].to_vec();
         }
         let block = |first: usize| {
-            // One pass over rows that may lie a page apart, not one per column.
+            // Make one pass over the rows, which may be a page apart, instead of one pass per column.
             let rows = values.chunks_exact(stride).map(|row| row[first..].first_chunk());
             let rows: Vec<[f64; LANES]> = rows.flatten().copied().collect();
             (0..LANES.min(num_columns - first)).map(move |lane| select(&rows, lane))
@@ -82,13 +82,13 @@ fn select(rows: &[[f64; LANES]], lane: usize) -> f64 {
     value_of(*column.select_nth_unstable(middle).1)
 }
 
-/// The order of `f64::total_cmp` as an order of integers, which are selected twice as fast.
+/// Map a value to an integer with the order of `f64::total_cmp`; integers are selected twice as fast.
 pub fn key(value: f64) -> i64 {
     let bits = value.to_bits().cast_signed();
     bits ^ ((bits >> 63).cast_unsigned() >> 1).cast_signed()
 }
 
-/// The value of a key.
+/// Map a key back to its value.
 pub fn value_of(key: i64) -> f64 {
     let bits = key ^ ((key >> 63).cast_unsigned() >> 1).cast_signed();
     f64::from_bits(bits.cast_unsigned())
@@ -102,13 +102,14 @@ fn by_network(values: &mut [f64], stride: usize) {
     let network = NETWORKS[num_rows].get_or_init(|| median_network(num_rows));
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx512f") {
-        // SAFETY: the processor has what the function was compiled for.
+        // SAFETY: the processor has the instructions, as was just checked.
         return unsafe { exchange_avx512(values, stride, network) };
     }
     exchange(values, stride, network);
 }
 
-/// As `exchange`. Left to itself the compiler stores the smaller values under a mask, and the next comparison waits.
+/// Like `exchange`, with intrinsics: the compiler alone stores the smaller values under a mask, which stalls the next
+/// load.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 fn exchange_avx512(values: &mut [f64], stride: usize, network: &[Comparison]) {
@@ -116,7 +117,7 @@ fn exchange_avx512(values: &mut [f64], stride: usize, network: &[Comparison]) {
     for &comparison in network {
         let (upper, lower) = compared(values, stride, comparison);
         for (upper, lower) in upper.iter_mut().zip(lower) {
-            // SAFETY: eight numbers are read and written where there are eight.
+            // SAFETY: each array has the eight numbers that are read and written.
             unsafe {
                 let (a, b) = (_mm512_loadu_pd(upper.as_ptr()), _mm512_loadu_pd(lower.as_ptr()));
                 _mm512_storeu_pd(upper.as_mut_ptr(), _mm512_min_pd(a, b));
@@ -135,7 +136,7 @@ fn exchange(values: &mut [f64], stride: usize, network: &[Comparison]) {
     }
 }
 
-/// Eights of both rows of a comparison.
+/// The values of both rows of a comparison, in groups of eight.
 #[inline]
 fn compared(
     values: &mut [f64],
@@ -147,8 +148,8 @@ fn compared(
     (upper.as_chunks_mut().0, after[..stride].as_chunks_mut().0)
 }
 
-/// Comparisons, each of a place with a later one, after which the lower middle value is in its place: Batcher's merge
-/// exchange (Knuth, volume 3, algorithm 5.2.2M), without those that have no part in it.
+/// Comparisons after which the lower median is in the middle place: Batcher's merge exchange (Knuth, volume 3,
+/// algorithm 5.2.2M) without the comparisons that do not affect that place.
 fn median_network(count: usize) -> Vec<Comparison> {
     let mut sorting: Vec<Comparison> = Vec::new();
     let top = count.next_power_of_two() / 2;
@@ -197,7 +198,7 @@ mod tests {
         rows
     }
 
-    /// Every input of zeros and ones, eight side by side: a network that finds their median finds that of all values.
+    /// A network that finds the median of every input of zeros and ones finds the median of any values.
     #[test]
     fn the_network_finds_the_median_of_every_input_of_zeros_and_ones() {
         for count in 1..=13_usize {
@@ -243,9 +244,9 @@ mod tests {
                         column[(num_rows - 1) / 2].to_bits()
                     })
                     .collect();
-                let found = rows(&values, num_columns).lower_medians(parallel);
-                let found: Vec<u64> = found.into_iter().map(f64::to_bits).collect();
-                assert_eq!(found, expected, "{num_rows} x {num_columns}");
+                let medians = rows(&values, num_columns).lower_medians(parallel);
+                let medians: Vec<u64> = medians.into_iter().map(f64::to_bits).collect();
+                assert_eq!(medians, expected, "{num_rows} x {num_columns}");
             }
         }
     }

@@ -1,7 +1,7 @@
-//! Ids of documents to the shards of one split, one stream with the end-of-text token once after each document.
+//! Pack the ids of documents into the shards of one split: one stream with an end-of-text token after each document.
 //!
-//! Nothing is padded, truncated or dropped. A full shard is synced, hashed and renamed on a thread of its own while the next
-//! one fills.
+//! Nothing is padded, truncated or dropped. A full shard is synced, hashed and renamed on its own thread while the next
+//! shard fills.
 
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -20,15 +20,15 @@ pub struct Packer {
     current: Option<ShardWriter>,
     closing: Option<JoinHandle<Result<ShardInfo>>>,
     finished: Vec<ShardInfo>,
-    /// Tokens at the start of the next document that the kept shards hold already.
+    /// Tokens at the start of the next document that are already in the kept shards.
     in_kept: u64,
 }
 
 impl Packer {
-    /// Shards `SPLIT-00000.tok`, … of at most `shard_tokens` tokens in `directory`.
+    /// Write shards `SPLIT-00000.tok`, … of at most `shard_tokens` tokens to `directory`.
     ///
     /// # Errors
-    /// When the end-of-text id is not below the vocabulary size or a shard may hold nothing.
+    /// When the end-of-text id is not below the vocabulary size or `shard_tokens` is 0.
     pub fn new(directory: &Path, split: &str, vocab_size: u32, eos_id: u32, shard_tokens: u64) -> Result<Self> {
         if eos_id >= vocab_size {
             return Err(Error::Value(format!(
@@ -51,8 +51,8 @@ impl Packer {
         })
     }
 
-    /// Go on after the first shards of an earlier call, in order, given as (name, SHA-256). The first that is missing or
-    /// damaged ends the list. Returns the number of documents that are whole in what is kept.
+    /// Resume after the shards of an earlier call, given in order as (name, SHA-256). Shards are kept up to the first
+    /// that is missing or damaged. Returns the number of documents that end in the kept shards.
     pub fn keep(&mut self, shards: &[(String, String)]) -> u64 {
         let mut num_documents = 0;
         for (name, sha256) in shards {
@@ -81,7 +81,7 @@ impl Packer {
         num_documents
     }
 
-    /// The shards that are whole on disk so far.
+    /// The shards that are finished on disk so far.
     pub fn finished(&self) -> &[ShardInfo] {
         &self.finished
     }
@@ -95,7 +95,7 @@ impl Packer {
         self.add(&[self.eos_id], true)
     }
 
-    /// Append ids of the open document; when it ends with them, the last is the end-of-text token.
+    /// Append ids of the open document. If `ends`, the document ends with them and the last is the end-of-text token.
     ///
     /// # Errors
     /// For an id outside the vocabulary or a failed write.
@@ -116,7 +116,7 @@ impl Packer {
         Ok(())
     }
 
-    /// Close the last shard; the shards of the split in order.
+    /// Close the last shard and return the shards of the split in order.
     ///
     /// # Errors
     /// When a write fails.
@@ -126,7 +126,7 @@ impl Packer {
         Ok(std::mem::take(&mut self.finished))
     }
 
-    /// The shard with room for a token, a new one when the last is full.
+    /// The shard that has room for a token: a new one if the last is full.
     fn open_shard(&mut self) -> Result<&mut ShardWriter> {
         let full = |shard: &ShardWriter| shard.num_tokens() >= self.shard_tokens;
         if self.current.as_ref().is_some_and(full) {
@@ -153,7 +153,7 @@ impl Packer {
     /// Wait for the shard that is being closed.
     fn join(&mut self) -> Result<()> {
         if let Some(closing) = self.closing.take() {
-            let lost = |_| Error::Value("the thread that closed a shard has panicked".into());
+            let lost = |_| Error::Value("the thread that closed a shard panicked".into());
             self.finished.push(closing.join().map_err(lost)??);
         }
         Ok(())
@@ -162,7 +162,7 @@ impl Packer {
 
 impl Drop for Packer {
     fn drop(&mut self) {
-        // Nothing may appear in the directory after the packer is gone.
+        // No file may appear in the directory after the packer is dropped.
         let _ = self.join();
     }
 }

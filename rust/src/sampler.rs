@@ -1,4 +1,4 @@
-//! Steps to batches: the windows of a step, gathered from the shards.
+//! Batches: the windows of a step, gathered from the shards.
 
 use std::mem::MaybeUninit;
 use std::sync::{Arc, Mutex};
@@ -8,12 +8,12 @@ use crate::error::Result;
 use crate::split::TokenSplit;
 use crate::window::Sampling;
 
-/// Windows that are looked up together when step follows on step.
+/// Windows that are looked up together when steps are read in sequence.
 const WINDOWS_AHEAD: u64 = 512;
-/// Windows of the next step whose memory is asked for: what the first cache has room for.
+/// Windows of the next step whose memory is prefetched: as many as fit the first-level cache.
 const ROWS_AHEAD: usize = 64;
 
-/// The windows of one rank, step by step. A batch depends on its step alone; who asks for step after step gets it sooner.
+/// The windows of one rank, step by step. A batch depends only on its step; reading steps in sequence is faster.
 pub struct Sampler {
     split: Arc<TokenSplit>,
     window: u64,
@@ -21,17 +21,17 @@ pub struct Sampler {
     ahead: Mutex<Ahead>,
 }
 
-/// Windows from the step on that follows the last one, as far as they have been looked up.
+/// The windows of the steps after the last one that was read, as far as they have been looked up.
 #[derive(Default)]
 struct Ahead {
     step: u64,
     windows: Vec<u64>,
-    /// Where those of `step` begin in `windows`.
+    /// Where the windows of `step` begin in `windows`.
     start: usize,
 }
 
 impl Sampler {
-    /// Windows of `window + 1` tokens, drawn from a split as `sampling` says.
+    /// Sample windows of `window + 1` tokens from a split as `sampling` says.
     pub fn new(split: Arc<TokenSplit>, window: u64, sampling: Sampling) -> Self {
         Self {
             split,
@@ -41,25 +41,25 @@ impl Sampler {
         }
     }
 
-    /// Length of a window without the token after it.
+    /// Length W of a window, without the token that follows it.
     pub fn window(&self) -> u64 {
         self.window
     }
 
-    /// Who draws what.
+    /// The sampling of this rank.
     pub fn sampling(&self) -> &Sampling {
         &self.sampling
     }
 
-    /// The shards.
+    /// The split that is sampled.
     pub fn split(&self) -> &TokenSplit {
         &self.split
     }
 
-    /// Write the windows of a step, row after row, to every place of `target`.
+    /// Write the windows of a step, row after row, to `target`. Every element of `target` is written.
     ///
     /// # Errors
-    /// When the step is out of range, `target` is no batch, or a read fails.
+    /// When the step is out of range, `target` does not have the size of a batch, or a read fails.
     pub fn gather(&self, step: u64, target: &mut [MaybeUninit<i64>]) -> Result<()> {
         let mut ahead = std::mem::take(&mut *lock(&self.ahead));
         if ahead.step != step || ahead.start >= ahead.windows.len() {
@@ -76,7 +76,7 @@ impl Sampler {
         Ok(())
     }
 
-    /// The windows of a step, and when it follows on another those of the steps after it.
+    /// Look up the windows of a step; if it `follows` the last one, also those of the steps after it.
     fn look_up(&self, step: u64, follows: bool) -> Result<Ahead> {
         let num_steps = if follows {
             WINDOWS_AHEAD / self.sampling.batch_size.max(1)

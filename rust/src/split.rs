@@ -1,21 +1,21 @@
-//! All shards of one split, seen as one stream of tokens.
+//! The shards of one split as one stream of tokens.
 
 use std::mem::MaybeUninit;
 use std::path::PathBuf;
 
 use rayon::prelude::*;
 
+use crate::contiguous::ContiguousWindow;
 use crate::error::{Error, Result};
-use crate::lane::LaneWindow;
 use crate::shard::Shard;
 
-/// Rows between asking for a window's memory and reading it.
+/// Rows between prefetching a window and reading it.
 const ROWS_AHEAD: usize = 16;
 
-/// Shards in order, with the position of each in the stream.
+/// The shards of a split in order, with the position of each in the stream.
 pub struct TokenSplit {
     shards: Vec<Shard>,
-    /// Position of the first token of every shard, then the total.
+    /// Position of the first token of every shard, then the total number of tokens.
     starts: Vec<u64>,
 }
 
@@ -23,7 +23,7 @@ impl TokenSplit {
     /// Open all shards of a split, in order.
     ///
     /// # Errors
-    /// When one cannot be opened or they disagree about the vocabulary.
+    /// When a shard cannot be opened or their vocabulary sizes differ.
     pub fn open(paths: &[PathBuf], mapped: bool) -> Result<Self> {
         let shards = paths
             .iter()
@@ -32,7 +32,10 @@ impl TokenSplit {
         let mut starts = vec![0];
         for (shard, path) in shards.iter().zip(paths) {
             if shard.header().vocab_size != shards[0].header().vocab_size {
-                return Err(Error::shard(path, "another vocabulary than the first shard"));
+                return Err(Error::shard(
+                    path,
+                    "its vocabulary size differs from that of the first shard",
+                ));
             }
             let next = starts[starts.len() - 1] + shard.header().num_tokens;
             starts.push(next);
@@ -58,7 +61,7 @@ impl TokenSplit {
     /// Copy the tokens from `start` on into `target`, across shards.
     ///
     /// # Errors
-    /// When the range leaves the split.
+    /// When the range is not within the split, or a read fails.
     pub fn read<T: From<u16> + TryFrom<u32>>(&self, start: u64, target: &mut [T]) -> Result<()> {
         let stop = start
             .checked_add(target.len() as u64)
@@ -83,23 +86,23 @@ impl TokenSplit {
         Ok(())
     }
 
-    /// Copy windows of `window + 1` tokens, window `k` from token `k * window` on, row after row. Every place of `target`
-    /// is written, unless there is an error.
+    /// Copy windows of `window + 1` tokens, row after row; window `k` starts at token `k * window`. Every element of
+    /// `target` is written unless there is an error.
     ///
     /// # Errors
-    /// When a window leaves the split, or `target` is not one row per window.
+    /// When a window is not within the split, or `target` does not have one row per window.
     pub fn gather(&self, windows: &[u64], window: u64, target: &mut [MaybeUninit<i64>]) -> Result<()> {
         let len = window as usize + 1;
         if windows.len().checked_mul(len) != Some(target.len()) {
             return Err(Error::Value(format!(
-                "{} windows of W={window} are not {} tokens",
+                "expected a target of {} rows of W={window} plus one token, got {} tokens",
                 windows.len(),
                 target.len()
             )));
         }
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor has the instructions.
+            // SAFETY: the processor has the instructions, as was just checked.
             return unsafe { self.gather_avx2(windows, len, target) };
         }
         self.gather_rows(windows, len, target)
@@ -142,7 +145,7 @@ impl TokenSplit {
         Ok(())
     }
 
-    /// Which shard holds the token at this position; the last one when none does.
+    /// The index of the shard that holds the token at this position, or of the last shard.
     #[inline]
     fn shard_at(&self, position: u64) -> usize {
         if self.shards.len() == 1 {
@@ -152,7 +155,7 @@ impl TokenSplit {
         after.saturating_sub(1).min(self.shards.len().saturating_sub(1))
     }
 
-    /// Ask for the memory of a window before it is needed.
+    /// Prefetch a window into the cache.
     #[inline]
     pub fn prefetch(&self, index: u64, window: u64) {
         let start = index.saturating_mul(window);
@@ -165,7 +168,7 @@ impl TokenSplit {
     /// Positions after the last token of each document, in the stream.
     ///
     /// # Errors
-    /// When an index is corrupt.
+    /// When the index of a shard is corrupt.
     pub fn document_ends(&self) -> Result<Vec<u64>> {
         let mut ends = Vec::new();
         for (shard, start) in self.shards.iter().zip(&self.starts) {
@@ -191,20 +194,21 @@ impl TokenSplit {
         Ok(false)
     }
 
-    /// Whether the state of a lane must be fresh before `window`: a document ended among the tokens scored in the window
-    /// before, so that its end-of-text token is the first this one reads at the latest.
+    /// Whether a contiguous row must start `row.window` from the initial state: the row jumped there, or a document
+    /// ended among the tokens scored in the window before, so its end-of-text token is at the latest the first token of
+    /// this window.
     ///
     /// # Errors
     /// When a read fails.
-    pub fn resets(&self, lane: LaneWindow, window: u64) -> Result<bool> {
-        let start = lane.window * window;
-        Ok(lane.jumped || self.has_end(start - window + 1, start + 1)?)
+    pub fn resets(&self, row: ContiguousWindow, window: u64) -> Result<bool> {
+        let start = row.window * window;
+        Ok(row.jumped || self.has_end(start - window + 1, start + 1)?)
     }
 
     /// Check every byte of every shard against its SHA-256.
     ///
     /// # Errors
-    /// The first fault found.
+    /// For the first fault.
     pub fn verify(&self, digests: &[String]) -> Result<()> {
         self.shards
             .par_iter()
@@ -213,11 +217,11 @@ impl TokenSplit {
     }
 }
 
-/// The same places with zeros in them.
+/// Fill a row with zeros.
 fn zeroed(row: &mut [MaybeUninit<i64>]) -> &mut [i64] {
     for slot in row.iter_mut() {
         slot.write(0);
     }
-    // SAFETY: every place has just been written.
+    // SAFETY: every element has just been written.
     unsafe { &mut *(std::ptr::from_mut(row) as *mut [i64]) }
 }

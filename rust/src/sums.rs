@@ -1,10 +1,10 @@
-//! Sums of spans of float32 values, in f64, to the same bits on every processor.
+//! Sums in f64 of spans of f32 values, with the same bits on every processor.
 
-/// Add the sum of every span of a row, in f64, to the totals.
+/// Add the sum of every span of a row to the totals, in f64.
 pub fn add_sums(row: &[f32], spans: &[(usize, usize)], totals: &mut [f64]) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx512f") {
-        // SAFETY: the processor has what the function was compiled for.
+        // SAFETY: the processor has the instructions, as was just checked.
         return unsafe { add_sums_avx512(row, spans, totals) };
     }
     for (total, &(start, end)) in totals.iter_mut().zip(spans) {
@@ -21,7 +21,7 @@ fn add_sums_avx512(row: &[f32], spans: &[(usize, usize)], totals: &mut [f64]) {
     for (totals, spans) in totals_of_eights.iter_mut().zip(eights) {
         if let Some(eight) = side_by_side(row, spans) {
             let sums = sums_of_eight_avx512(eight);
-            // SAFETY: eight numbers are read and written where there are eight.
+            // SAFETY: the slice has eight numbers, which are read and written.
             unsafe {
                 let before = _mm512_loadu_pd(totals.as_ptr());
                 _mm512_storeu_pd(totals.as_mut_ptr(), _mm512_add_pd(before, sums));
@@ -37,7 +37,7 @@ fn add_sums_avx512(row: &[f32], spans: &[(usize, usize)], totals: &mut [f64]) {
     }
 }
 
-/// Eight spans of the usual size that lie side by side.
+/// The values of eight adjacent spans of 16 values each; None for spans of other sizes or places.
 #[cfg(target_arch = "x86_64")]
 fn side_by_side<'a>(row: &'a [f32], spans: &[(usize, usize); 8]) -> Option<&'a [[f32; 16]; 8]> {
     let first = spans[0].0;
@@ -50,7 +50,7 @@ fn side_by_side<'a>(row: &'a [f32], spans: &[(usize, usize); 8]) -> Option<&'a [
     }
 }
 
-/// As `sum` of each of eight chunks of the usual size, to the last bit: the partial sums of all eight are added at once.
+/// The sums of eight chunks of 16 values, bit for bit those of `sum`; the partial sums of all eight are added at once.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 fn sums_of_eight_avx512(chunks: &[[f32; 16]; 8]) -> std::arch::x86_64::__m512d {
@@ -58,7 +58,7 @@ fn sums_of_eight_avx512(chunks: &[[f32; 16]; 8]) -> std::arch::x86_64::__m512d {
         _mm256_loadu_ps, _mm512_add_pd, _mm512_cvtps_pd, _mm512_shuffle_f64x2, _mm512_unpackhi_pd, _mm512_unpacklo_pd,
     };
     let lanes = |values: &[f32; 16]| {
-        // SAFETY: eight numbers are read where there are sixteen, from the first and from the ninth on.
+        // SAFETY: the array has sixteen numbers; eight are read from the first on and eight from the ninth on.
         let (low, high) = unsafe {
             (
                 _mm256_loadu_ps(values.as_ptr()),
@@ -67,7 +67,8 @@ fn sums_of_eight_avx512(chunks: &[[f32; 16]; 8]) -> std::arch::x86_64::__m512d {
         };
         _mm512_add_pd(_mm512_cvtps_pd(low), _mm512_cvtps_pd(high))
     };
-    // Of two chunks at a time: lanes 0-3 plus 4-7, then of four chunks: lanes 0-1 plus 2-3, then of eight: 0 plus 1.
+    // Add lanes 0-3 and 4-7 of two chunks at a time, then lanes 0-1 and 2-3 of four chunks, then lanes 0 and 1 of
+    // eight.
     let four = |a: usize, b: usize| {
         let (a, b) = (lanes(&chunks[a]), lanes(&chunks[b]));
         _mm512_add_pd(_mm512_shuffle_f64x2::<0x44>(a, b), _mm512_shuffle_f64x2::<0xEE>(a, b))
@@ -78,7 +79,7 @@ fn sums_of_eight_avx512(chunks: &[[f32; 16]; 8]) -> std::arch::x86_64::__m512d {
     _mm512_add_pd(_mm512_unpacklo_pd(even, odd), _mm512_unpackhi_pd(even, odd))
 }
 
-/// As `sum`, to the last bit. Left to itself the compiler uses a quarter of a register.
+/// The same bits as `sum`. Written with intrinsics, because the compiler alone uses a quarter of each register.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 fn sum_avx512(values: &[f32]) -> f64 {
@@ -87,19 +88,19 @@ fn sum_avx512(values: &[f32]) -> f64 {
         _mm256_loadu_ps, _mm512_add_pd, _mm512_castpd512_pd256, _mm512_cvtps_pd, _mm512_extractf64x4_pd,
         _mm512_setzero_pd,
     };
-    // SAFETY: eight numbers are read where there are eight.
-    let widened = |eight: &[f32; 8]| _mm512_cvtps_pd(unsafe { _mm256_loadu_ps(eight.as_ptr()) });
+    // SAFETY: the array has the eight numbers that are read.
+    let upcast = |eight: &[f32; 8]| _mm512_cvtps_pd(unsafe { _mm256_loadu_ps(eight.as_ptr()) });
     let (whole, rest) = values.as_chunks::<8>();
     let lanes = whole
         .iter()
-        .fold(_mm512_setzero_pd(), |lanes, eight| _mm512_add_pd(lanes, widened(eight)));
+        .fold(_mm512_setzero_pd(), |lanes, eight| _mm512_add_pd(lanes, upcast(eight)));
     let four = _mm256_add_pd(_mm512_castpd512_pd256(lanes), _mm512_extractf64x4_pd::<1>(lanes));
     let two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd::<1>(four));
     let total = _mm_cvtsd_f64(two) + _mm_cvtsd_f64(_mm_unpackhi_pd(two, two));
     rest.iter().fold(total, |total, &value| total + f64::from(value))
 }
 
-/// Sum in f64. Eight partial sums, added in a fixed order: the same on every machine.
+/// Sum in f64. Eight partial sums are added in a fixed order, so every machine gives the same bits.
 fn sum(values: &[f32]) -> f64 {
     let whole = values.chunks_exact(8);
     let rest = whole.remainder();
@@ -125,7 +126,7 @@ mod tests {
         let tiles = |size: usize, first: usize| (0..8).map(move |at| (first + size * at, first + size * (at + 1)));
         let usual: Vec<(usize, usize)> = tiles(16, 5).chain(tiles(8, 0)).chain([(3, 19)]).collect();
         let mut cut: Vec<(usize, usize)> = tiles(17, 0).collect();
-        cut[7].1 = 128; // as long in all as eight of the usual size
+        cut[7].1 = 128; // eight spans as long in all as eight spans of 16 values
         for spans in [growing, usual, cut] {
             let mut totals = vec![0.5; spans.len() + 3];
             add_sums(&row, &spans, &mut totals);

@@ -1,15 +1,15 @@
 //! Which windows belong to a step: a keyed permutation that needs no table and no history.
 //!
-//! A Feistel network permutes the smallest power of four that holds all windows; walking along its cycles until an index
-//! falls below the number of windows keeps it a permutation of exactly those. Any step is found in constant time and
-//! memory, for a billion windows as for ten. Every epoch has another key.
+//! A Feistel network permutes the smallest power of four that holds all windows. Applying it again to an index that is
+//! not below the number of windows (cycle walking) makes it a permutation of exactly the windows. Any step takes
+//! constant time and memory, for a billion windows as for ten. Every epoch has its own key.
 
 use crate::error::{Error, Result};
 
 const NUM_ROUNDS: usize = 8;
-/// Values that are permuted side by side.
+/// Values that are permuted side by side, in SIMD lanes.
 const LANES: usize = 8;
-/// Windows of one walk.
+/// Windows that are permuted in one block.
 const MANY: usize = 256;
 
 /// The order of `num_windows` windows in one epoch.
@@ -20,7 +20,7 @@ pub struct EpochOrder {
 }
 
 impl EpochOrder {
-    /// The order that `seed` gives to `epoch`.
+    /// Make the order of `epoch` for `seed`.
     pub fn new(num_windows: u64, seed: u64, epoch: u64) -> Self {
         let bits = u64::BITS - num_windows.saturating_sub(1).leading_zeros();
         let mut state = mix(seed ^ mix(epoch.wrapping_add(1)));
@@ -35,11 +35,12 @@ impl EpochOrder {
         }
     }
 
-    /// The windows at positions `first`, `first + 1`, …, which must be below the number of windows.
+    /// Write the windows at positions `first`, `first + 1`, … to `target`; positions must be below the number of
+    /// windows.
     pub fn windows(&self, first: u64, target: &mut [u64]) {
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") {
-            // SAFETY: the processor has the instructions.
+            // SAFETY: the processor has the instructions, as was just checked.
             return unsafe { self.windows_avx512(first, target) };
         }
         self.walk(first, target);
@@ -51,8 +52,8 @@ impl EpochOrder {
         self.walk(first, target);
     }
 
-    /// Permute all, then again those that are out of range, until none is: without a branch per window that the processor
-    /// would guess wrong.
+    /// Permute all values, then permute those out of range again until none is. There is no branch per window, because
+    /// the processor would mispredict it.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "compiled once for each set of instructions")]
     fn walk(&self, first: u64, target: &mut [u64]) {
@@ -102,7 +103,7 @@ pub fn mix(mut value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
-/// Who draws what: the batch of one rank among several.
+/// Which windows one rank among several reads.
 #[derive(Debug, Clone, Copy)]
 pub struct Sampling {
     /// Windows in the split.
@@ -118,15 +119,15 @@ pub struct Sampling {
 }
 
 impl Sampling {
-    /// Windows of this rank at `step`. All ranks and steps together walk through the epochs without gap or repetition.
+    /// The windows of this rank at `step`. All ranks and steps together read every epoch without gap or repetition.
     ///
     /// # Errors
-    /// When the split has no window, or the step lies beyond what 64 bits can count.
+    /// When the split has no window, or a count of the step does not fit 64 bits.
     pub fn windows(&self, step: u64) -> Result<Vec<u64>> {
         self.windows_of_steps(step, 1)
     }
 
-    /// As `windows`, of `num_steps` steps one after another. Many cost less together than one by one.
+    /// The windows of `num_steps` consecutive steps, in order. Many steps cost less together than one by one.
     ///
     /// # Errors
     /// As `windows`, for any of the steps.
@@ -137,7 +138,7 @@ impl Sampling {
         let out_of_range = || Error::Value(format!("step {step} is out of range"));
         let count = self.batch_size.checked_mul(num_steps).ok_or_else(out_of_range)?;
         let mut windows = vec![0; count as usize];
-        // One rank draws its steps without a gap.
+        // A single rank reads consecutive samples from step to step.
         let stretch = if self.world_size == 1 { count } else { self.batch_size };
         for (index, part) in windows.chunks_mut(stretch.max(1) as usize).enumerate() {
             let first = self
@@ -149,14 +150,14 @@ impl Sampling {
         Ok(windows)
     }
 
-    /// How many samples all ranks draw before those of this rank at `step`.
+    /// The number of samples that all ranks read before those of this rank at `step`.
     fn first_sample(&self, step: u64) -> Option<u64> {
         step.checked_mul(self.world_size)?
             .checked_add(self.rank)?
             .checked_mul(self.batch_size)
     }
 
-    /// The windows of the samples from `first` on.
+    /// Write the windows of the samples from `first` on to `target`.
     fn draw(&self, first: u64, target: &mut [u64]) {
         let (mut rest, mut sample) = (target, first);
         while !rest.is_empty() {

@@ -1,5 +1,5 @@
-//! Files that lie: headers, shards and tokenizers from hostile hands are refused without a panic and without much memory.
-//! The bodies are those of the fuzz targets.
+//! Hostile headers, shards and tokenizers are rejected without a panic and without much memory. The checks are those of
+//! the fuzz targets.
 
 #[path = "../fuzz/bodies.rs"]
 mod bodies;
@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use rand_core::RngCore;
 
-/// The system's, and it remembers the largest allocation of each thread.
+/// The system's allocator, which also records the largest allocation of each thread.
 struct Watching;
 
 thread_local! {
@@ -37,7 +37,7 @@ static ALLOCATOR: Watching = Watching;
 
 const MAX_BYTES: usize = 1 << 20;
 const NUM_HEADERS: u32 = if cfg!(miri) { 300 } else { 100_000 };
-/// Length of the body that every hostile header stands before.
+/// Length of the body after every hostile header.
 const BODY_LEN: u64 = 512;
 
 fn largest_allocation(work: impl FnOnce()) -> usize {
@@ -52,7 +52,7 @@ fn the_allocator_sees_a_large_allocation() {
     assert_eq!(seen, 3 << 20);
 }
 
-/// Writes a number that is often at a border into some bytes.
+/// Write a number, often an extreme one, into some bytes.
 fn spoil(bytes: &mut [u8], random: &mut TestRng) {
     let value = match random.next_u32() % 6 {
         0 => 0,
@@ -65,7 +65,7 @@ fn spoil(bytes: &mut [u8], random: &mut TestRng) {
     bytes.copy_from_slice(&value.to_le_bytes()[..bytes.len()]);
 }
 
-/// Mostly a header with a field or two spoiled and a right checksum over it, sometimes bytes without any sense.
+/// Usually a valid header with up to two spoiled fields and a right checksum, sometimes random bytes.
 fn hostile_header(random: &mut TestRng) -> [u8; HEADER_LEN] {
     let mut bytes = [0; HEADER_LEN];
     if random.next_u32().is_multiple_of(8) {
@@ -117,7 +117,7 @@ fn a_hundred_thousand_hostile_headers() {
     }
     assert!(
         (NUM_HEADERS / 100..NUM_HEADERS / 5 * 3).contains(&taken),
-        "{taken} of the headers were sound"
+        "{taken} of the headers were accepted"
     );
 }
 
@@ -125,13 +125,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 50 } else { 2_000 }))]
 
     #[test]
-    fn any_bytes_as_a_shard(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn random_bytes_are_not_a_shard(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         prop_assert!(!bodies::shard(&bytes));
     }
 
     #[test]
     #[cfg_attr(miri, ignore = "tables of megabytes")]
-    fn any_text_has_the_ids_that_the_library_gives_it(
+    fn any_text_has_the_ids_of_the_library(
         text in "[ab'st 12é\u{3000}\\n!<|]{0,80}|(<\\||<\\|endoftext\\|>|the|'s|  |abab| 12){0,20}|\\PC{0,60}",
     ) {
         bodies::bpe(text.as_bytes());
@@ -139,7 +139,7 @@ proptest! {
 
     #[test]
     #[cfg_attr(miri, ignore = "tables of megabytes")]
-    fn any_bytes_have_them_too(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+    fn any_bytes_have_the_ids_of_the_library(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
         bodies::bpe(&bytes);
     }
 }
@@ -149,7 +149,7 @@ proptest! {
 
     #[test]
     #[cfg_attr(miri, ignore = "tables of megabytes")]
-    fn a_changed_tokenizer_is_refused_or_sound(changes in prop::collection::vec(any::<u8>(), 0..32)) {
+    fn a_changed_tokenizer_is_rejected_or_works(changes in prop::collection::vec(any::<u8>(), 0..32)) {
         bodies::tokenizer(&bodies::changed_tokenizer(&changes));
     }
 }

@@ -1,4 +1,4 @@
-//! Packing and shards from outside: round trips, and headers that lie.
+//! Packing and shards through the public interface: round trips, and corrupt headers.
 
 use std::path::PathBuf;
 
@@ -31,7 +31,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 6 } else { 64 }))]
 
     #[test]
-    fn what_was_packed_is_read((vocab_size, documents) in corpus(), shard_tokens in 1_u64..40, mapped: bool) {
+    fn packed_documents_are_read_back((vocab_size, documents) in corpus(), shard_tokens in 1_u64..40, mapped: bool) {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let paths = pack(directory.path(), &documents, vocab_size, shard_tokens);
         let split = TokenSplit::open(&paths, mapped).expect("whole shards");
@@ -42,19 +42,21 @@ proptest! {
             expected.push(EOS);
             ends.push(expected.len() as u64);
         }
-        let mut found = vec![0_u32; expected.len()];
-        split.read(0, &mut found).expect("the whole split");
-        prop_assert_eq!(&found, &expected);
+        let mut tokens = vec![0_u32; expected.len()];
+        split.read(0, &mut tokens).expect("the whole split");
+        prop_assert_eq!(&tokens, &expected);
         prop_assert_eq!(split.document_ends().expect("a sound index"), ends);
         prop_assert_eq!(split.num_documents(), documents.len() as u64);
         for shard in split.shards() {
             prop_assert!(shard.header().num_tokens <= shard_tokens);
         }
-        prop_assert!(split.read(1, &mut found).is_err());
+        prop_assert!(split.read(1, &mut tokens).is_err());
     }
 
     #[test]
-    fn any_range_is_the_same_mapped_or_read((vocab_size, documents) in corpus(), start in 0_usize..50, len in 0_usize..50) {
+    fn any_range_is_the_same_mapped_or_by_position(
+        (vocab_size, documents) in corpus(), start in 0_usize..50, len in 0_usize..50,
+    ) {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let paths = pack(directory.path(), &documents, vocab_size, 7);
         let (mapped, read) = (TokenSplit::open(&paths, true), TokenSplit::open(&paths, false));
@@ -73,12 +75,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 50 } else { 20_000 }))]
 
     #[test]
-    fn random_bytes_are_no_header(bytes in prop::collection::vec(any::<u8>(), 0..2 * HEADER_LEN), file_len: u64) {
+    fn random_bytes_are_not_a_header(bytes in prop::collection::vec(any::<u8>(), 0..2 * HEADER_LEN), file_len: u64) {
         prop_assert!(Header::decode(&bytes, file_len).is_err());
     }
 
     #[test]
-    fn a_changed_header_is_refused(num_tokens in 0_u64..1_000, position in 0..HEADER_LEN, flip in 1_u8..) {
+    fn a_changed_header_is_rejected(num_tokens in 0_u64..1_000, position in 0..HEADER_LEN, flip in 1_u8..) {
         let header = Header { num_tokens, num_documents: num_tokens / 3, ..Header::empty(300) };
         let mut bytes = header.encode().expect("a small shard");
         let file_len = HEADER_LEN as u64 + 2 * num_tokens + 8 * header.num_documents;
@@ -88,19 +90,19 @@ proptest! {
     }
 
     #[test]
-    fn a_header_with_a_right_checksum_and_wrong_sizes_is_refused(
+    fn a_header_with_a_right_checksum_and_wrong_sizes_is_rejected(
         num_tokens: u64, num_documents: u64, max_token: u32, vocab_size: u32, file_len in 0_u64..1 << 40,
     ) {
         let header = Header { num_tokens, num_documents, max_token, ..Header::empty(vocab_size) };
-        if let Ok(bytes) = header.encode() && let Ok(found) = Header::decode(&bytes, file_len) {
-            prop_assert_eq!(found, header);
+        if let Ok(bytes) = header.encode() && let Ok(decoded) = Header::decode(&bytes, file_len) {
+            prop_assert_eq!(decoded, header);
             prop_assert!(num_tokens <= file_len && num_documents <= num_tokens);
         }
     }
 }
 
 #[test]
-fn ids_outside_the_vocabulary_are_refused_and_leave_nothing() {
+fn ids_outside_the_vocabulary_are_rejected_and_leave_no_file() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let mut packer = Packer::new(directory.path(), "train", 300, EOS, 100).expect("valid arguments");
     let error = packer.add_document(&[1, 300]).expect_err("300 is not below 300");

@@ -40,7 +40,7 @@ def test_means_only_from_a_file_of_any_name(write):
     assert found[0]["training_loss"] is None
     assert found[2]["training_loss"] == 0.0
     assert found[4]["improvement_mean"] == -20.0
-    assert (earlier_system.read_metadata(run), run.final_model.parent) == ({}, path.parent)
+    assert (earlier_system.read_metadata(run), run.path) == ({}, path.parent)
 
 
 def test_an_empty_list_says_so(write):
@@ -97,7 +97,7 @@ def test_what_cannot_be_known_is_said(write):
     missing = " ".join(earlier_system.unknowns(find_run(path.parent), []))
     assert "written at the start only" in missing
     assert "tokens are unknown" in missing
-    assert "No interval" in missing
+    assert "No interval can be given" in missing
 
 
 def test_our_own_runs_are_left_as_they_are(write):

@@ -86,12 +86,6 @@ def train_options(data: Path, run: Path, *more: object) -> list[object]:
     return ["train", "--data", data, "--out", run, "--max-steps", 6, "--num-eval-checkpoints", 3, *SMALL, *more]
 
 
-@pytest.fixture(autouse=True)
-def _state_folder(tmp_path_factory, monkeypatch):
-    """Looks of `status` are remembered in a folder of the test's own, also by its processes."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
-
-
 @pytest.fixture(scope="session")
 def trained(tiny_data, tmp_path_factory) -> tuple[Path, Result]:
     """A finished run of six steps, three evaluations, all weights kept, and what its command printed."""

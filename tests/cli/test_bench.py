@@ -65,8 +65,8 @@ def test_every_set_of_instructions_is_measured(tiny_data, tmp_path, monkeypatch)
     ("name", "content", "message"),
     [
         ("text.txt", b"", "no text in"),
-        ("text.txt.gz", b"x", "is no plain text"),
-        ("a.jsonl", b"{}", "is no plain text"),
+        ("text.txt.gz", b"x", "is not plain text"),
+        ("a.jsonl", b"{}", "is not plain text"),
     ],
 )
 def test_bench_data_refuses_what_cannot_be_measured(tiny_data, tmp_path, name, content, message):

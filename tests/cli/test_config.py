@@ -7,6 +7,9 @@ import json
 import pytest
 
 from tests.cli.conftest import SMALL, run_process, tttkit
+from tttkit.config.presets import PRESET_NAMES, preset_values
+from tttkit.config.resolve import Facts, resolve_config
+from tttkit.config.run import build_config
 
 
 def test_it_shows_what_train_would_use(tmp_path):
@@ -55,6 +58,19 @@ def test_train_takes_what_it_shows(tiny_data, tmp_path):
     file.write_text(tttkit("train", "--data", tiny_data, *SMALL, "--max-steps=1", "--dry-run").out)
     result = tttkit("train", file, "--out", tmp_path / "run", "--quiet")
     assert result.code == 0, result.err
+
+
+@pytest.mark.parametrize("preset", PRESET_NAMES)
+def test_it_shows_the_model_that_a_run_builds(preset):
+    """The decay of the recurrent state too, which the preset sets in the section `train`."""
+    shown = json.loads(tttkit("config", "show", "--preset", preset, "--json").out)
+    facts = Facts(vocab_size=300, device="cpu")
+    used = resolve_config(build_config(preset_values(preset)), facts).to_dict()
+    assert {**used["model"], "vocab_size": None} == shown["model"]
+    dry = json.loads(tttkit("train", "--preset", preset, "--dry-run", "--json").out)
+    assert dry == shown
+    if preset.endswith("-contiguous"):
+        assert (shown["model"]["state_decay"], shown["model"]["decay_window"]) == (0.9, 64)
 
 
 @pytest.mark.parametrize(

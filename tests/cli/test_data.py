@@ -1,4 +1,4 @@
-"""`tttkit data`: prepare, inspect, verify, and what each bad input gets."""
+"""`tttkit data`: prepare, inspect, verify, and the errors of bad input."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def test_prepare_then_inspect_then_verify(prepare, text, tmp_path):
     assert "train" in result.out
     assert "validation" in result.out
     assert "small corpus" in tttkit("data", "inspect", tmp_path / "data").out
-    assert "all right" in tttkit("data", "verify", tmp_path / "data").out
+    assert "verified" in tttkit("data", "verify", tmp_path / "data").out
 
 
-def test_prepare_again_keeps_what_is_there(prepare, text):
-    assert prepare(text).code == 65  # 0.05 of three documents chooses none
+def test_prepare_again_keeps_the_data_set(prepare, text):
+    assert prepare(text).code == 65  # 0.05 of three documents is none
     assert prepare(text, "--validation-fraction", "0.34").code == 0
     again = prepare(text, "--validation-fraction", "0.34")
     assert again.code == 0
@@ -64,7 +64,7 @@ def test_prepare_again_keeps_what_is_there(prepare, text):
     assert "already holds another data set" in prepare(text, "--validation-fraction", "0.5").error
 
 
-def test_json_of_all_three(prepare, text, tmp_path):
+def test_json_output_of_prepare_inspect_and_verify(prepare, text, tmp_path):
     made = json.loads(prepare(text, "--validation", text / "0.txt", "--json").out)
     assert made["splits"]["validation"]["num_documents"] == 1
     looked = json.loads(tttkit("data", "inspect", tmp_path / "data", "--samples", 2, "--json").out)
@@ -76,7 +76,7 @@ def test_json_of_all_three(prepare, text, tmp_path):
 
 
 def test_progress_as_json_lines(prepare, text, monkeypatch):
-    """On stdout nothing else; what is for people goes to stderr."""
+    """Only JSON goes to stdout; text for people goes to stderr."""
     monkeypatch.setattr("tttkit_cli.views.data._EVENT_SECONDS", 0.0)
     monkeypatch.setattr("tttkit_cli.views.data._LINE_SECONDS", 0.0)
     result = prepare(text, "--validation-fraction", "0.34", "--json")
@@ -92,7 +92,7 @@ def test_progress_as_json_lines(prepare, text, monkeypatch):
     assert "3 documents, 0 s left" in result.err
 
 
-def test_inspect_tells_of_repeated_documents_and_of_those_in_both_splits(prepare, text, tmp_path):
+def test_inspect_shows_repeated_documents_and_those_in_both_splits(prepare, text, tmp_path):
     for copy in ("3", "4"):
         shutil.copy(text / "0.txt", text / f"{copy}.txt")
     assert prepare(text, "--validation", text / "1.txt").code == 0
@@ -100,8 +100,8 @@ def test_inspect_tells_of_repeated_documents_and_of_those_in_both_splits(prepare
     assert "2 (40.00%) equal an earlier one, one occurs 3 times" in shown
     assert "also in validation  1 documents" in shown
     statistics = json.loads(tttkit("data", "inspect", tmp_path / "data", "--split", "validation", "--json").out)
-    found = statistics["statistics"]
-    assert (found["num_repeated"], found["num_also_in"]) == (0, {"train": 1})
+    figures = statistics["statistics"]
+    assert (figures["num_repeated"], figures["num_also_in"]) == (0, {"train": 1})
 
 
 def test_stdin_is_a_source(tiny_data, tmp_path):
@@ -113,7 +113,7 @@ def test_stdin_is_a_source(tiny_data, tmp_path):
     assert json.loads(result.stdout)["splits"]["train"]["num_documents"] == 2
 
 
-def test_io_is_heeded(prepare, text, tmp_path):
+def test_io_is_checked_and_used(prepare, text, tmp_path):
     assert prepare(text, "--validation-fraction", "0.34", "--io", "pread").code == 0
     assert tttkit("data", "verify", tmp_path / "data", "--io", "pread").code == 0
     for command in (lambda: prepare(text, "--io", "disk"), lambda: tttkit("data", "verify", text, "--io", "disk")):
@@ -151,7 +151,7 @@ def test_bad_requests(tiny_data, text, tmp_path, arguments, code, message):
 
 
 @pytest.mark.parametrize(("content", "name"), [(b"", "empty.txt"), (b"", "empty.jsonl")])
-def test_empty_text(prepare, tmp_path, content, name):
+def test_empty_text_is_an_error(prepare, tmp_path, content, name):
     (tmp_path / name).write_bytes(content)
     result = prepare(tmp_path / name)
     assert result.code == 65
@@ -164,13 +164,13 @@ def test_invalid_utf8_names_file_line_and_byte(prepare, tmp_path):
     assert result.code == 65
     assert "bad.txt: invalid UTF-8 in line 2, byte 6 (0xff)" in result.error
     assert "--bad-utf8 replace" in result.error
-    mended = prepare(tmp_path / "bad.txt", "--validation-fraction", 0, "--bad_utf8", "skip")
-    assert mended.code == 0
-    assert "warning: invalid UTF-8 in 1 files or lines (skip)" in mended.err
+    repaired = prepare(tmp_path / "bad.txt", "--validation-fraction", 0, "--bad_utf8", "skip")
+    assert repaired.code == 0
+    assert "warning: invalid UTF-8 in 1 files or lines (skip)" in repaired.err
 
 
 def test_no_permission_to_read(tiny_data, text, tmp_path):
-    """As the superuser too, who may read everything unless the capability is taken away."""
+    """The superuser may read everything, so its capability to do so is dropped first."""
     (text / "1.txt").chmod(0)
     command = [*COMMAND, "data", "prepare", text, "--tokenizer", tiny_data / "tokenizer.json", "--out", tmp_path / "d"]
     if os.geteuid() == 0:
@@ -185,7 +185,7 @@ def test_no_permission_to_read(tiny_data, text, tmp_path):
 
 
 def test_disk_full_while_preparing(tiny_data, text, tmp_path):
-    """A limit on the size of files stands in for the full disk; the system refuses the write all the same."""
+    """A limit on the size of files stands in for the full disk: the system refuses the write in the same way."""
     (text / "big.txt").write_text("the cat sat on a mat " * 20_000)
     result = run_process(
         "data", "prepare", text, "--tokenizer", tiny_data / "tokenizer.json", "--out", tmp_path / "data",
@@ -212,7 +212,7 @@ def test_a_truncated_shard(data):
     assert "train-00000.tok" in result.error
 
 
-def test_a_flipped_bit_is_found_by_verify(data):
+def test_verify_detects_a_flipped_bit(data):
     shard = data / "validation-00000.tok"
     content = bytearray(shard.read_bytes())
     content[100] ^= 1
@@ -236,8 +236,8 @@ def test_unknown_split(data):
     assert "train, validation" in result.error
 
 
-def test_rate_and_time_left_are_those_of_encoding(monkeypatch, capsys):
-    """Learning the tokenizer took 100 s before the first text; then 2 MB of 12 were read in 10 s."""
+def test_rate_and_time_left_do_not_count_the_training_of_the_tokenizer(monkeypatch, capsys):
+    """Training the tokenizer took 100 s before the first text; then 2 MB of 12 were read in 10 s."""
     clock = iter([0.0, 100.0, 110.0])
     monkeypatch.setattr("tttkit_cli.views.data.time.monotonic", lambda: next(clock))
     view = PrepareView(json_events=False)

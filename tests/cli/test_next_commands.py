@@ -49,7 +49,7 @@ def test_a_run_in_use_and_one_without_an_evaluation(run, tmp_path):
 
 def test_the_last_screen():
     result = {"step": 6, "total_checkpoints_evaluated": 1, "best_selection_ppl": 3.0, "best_checkpoint_idx": 0}
-    rows = dict(last_screen({}, result, "runs/my run", 1.0))
+    rows = dict(last_screen(None, result, "runs/my run", 1.0))
     assert [shlex.split(line)[1:] for line in rows["next"].splitlines()] == [
         ["status", "runs/my run"],
         ["plot", "runs/my run"],

@@ -9,8 +9,11 @@ import signal
 import pytest
 
 from tests.cli.conftest import start, train_options, tttkit, wait_until
+from tttkit.config.run import build_config
 from tttkit.run.directory import RunDirectory, exclusive
-from tttkit.train.resume.checkpoint import states
+from tttkit.run.saved import training_checkpoints
+from tttkit.train.logs.metadata import Metadata
+from tttkit.train.logs.metrics import RunLog
 
 
 @pytest.fixture
@@ -25,12 +28,12 @@ def stopped(tiny_data, tmp_path):
 
 
 def test_resume_goes_on_with_the_options_of_the_run(stopped):
-    newest, _ = states(stopped)[0]
+    newest, _ = training_checkpoints(stopped)[0]
     lost = stopped.read_metrics()[-1]["step"] - newest
     result = tttkit("resume", stopped.path)
     assert result.code == 0, result.err
     assert f"verified step_{newest} (" in result.err
-    assert f"0 damaged skipped, {lost} logged steps to do again" in result.err
+    assert f"0 damaged skipped, {lost} logged steps to compute again" in result.err
     metadata = stopped.read_metadata()
     assert metadata["result"]["reason"] == "finished"
     assert [segment["reason"] for segment in metadata["segments"]] == ["crashed", "finished"]
@@ -42,7 +45,7 @@ def test_resume_goes_on_with_the_options_of_the_run(stopped):
 
 
 def test_resume_names_what_it_skips(stopped):
-    _, newest = states(stopped)[0]
+    _, newest = training_checkpoints(stopped)[0]
     (newest / "state.json").write_text("{}")
     result = tttkit("resume", stopped.path, "--json")
     assert result.code == 0
@@ -58,6 +61,16 @@ def test_resume_of_what_is_no_run(tmp_path):
     assert "no such run directory" in result.error
     (tmp_path / "all_summaries.json").write_text("[]")
     assert tttkit("resume", tmp_path).code in (2, 65)
+
+
+def test_resume_of_a_run_that_was_killed_before_it_knew_its_data(tiny_values, tmp_path):
+    """The vocabulary is still taken from the data, not from the default of the configuration."""
+    run = RunDirectory(tmp_path / "run")
+    run.path.mkdir()
+    Metadata.new(run, build_config(tiny_values(train={"max_steps": 1})), ["tttkit"], RunLog(run).writes)
+    result = tttkit("resume", run.path, "--quiet")
+    assert result.code == 0, result.err
+    assert run.read_metadata()["config"]["model"]["vocab_size"] == 300
 
 
 def test_another_value_is_refused_unless_its_key_is_named(tiny_data, stopped):
@@ -91,7 +104,10 @@ def test_doctor_finds_and_mends(finished, tmp_path):
     run.summaries.write_text(json.dumps([summary.to_dict() for summary in summaries[:-1]]))
     found = tttkit("doctor", run.path)
     assert found.code == 65
-    for shown in ("step_6/tensors.safetensors has 6 bytes", ".tmp-x-1-2: left by", "ends in a torn line", "steps [6]"):
+    shown_parts = (
+        "step_6/tensors.safetensors has 6 bytes", ".tmp-x-1-2: left by", "ends in an incomplete line", "steps [6]",
+    )  # fmt: skip
+    for shown in shown_parts:
         assert shown.replace(" ", "") in "".join(found.out.split()), "whole, wherever it is folded"
     mended = tttkit("doctor", run.path, "--fix")
     assert mended.code == 0, mended.out

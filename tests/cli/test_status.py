@@ -111,7 +111,7 @@ def test_running_then_preempted_then_killed(tiny_data, tmp_path):
         _, err = process.communicate(timeout=120)
     assert process.returncode == 75
     assert "error: stopped by SIGTERM at step" in err
-    assert f"hint: go on with `tttkit resume {run}`" in err
+    assert f"hint: resume with `tttkit resume {run}`" in err
     stopped = look(run)
     assert stopped["state"] == "preempted"
     assert stopped["next_command"].startswith("tttkit train --data")
@@ -136,31 +136,19 @@ def test_loop_ends_when_nobody_reads(finished):
         assert process.wait(timeout=30) == 0
 
 
-def test_what_changed_since_the_last_look(run):
-    assert "since then" not in tttkit("status", run).out
-    assert "ago: nothing has changed" in tttkit("status", run).out
+def test_status_writes_nothing_and_shows_skipped_updates(run, tmp_path, monkeypatch):
     record = {"step": 9, "loss": 1.25, "ppl": 3.5, "tokens_seen": 576, "tokens_per_second": 100.0, "num_skipped": 2}
     with (run / "metrics.jsonl").open("a") as file:
         file.write(json.dumps(record) + "\n")
     forget_result(run)
-    assert json.loads(tttkit("status", run, "--json").out)["step"] == 9, "a script's look is not remembered"
-    result = tttkit("status", run)
-    assert "finished to crashed, +3 steps, loss" in result.out
-    assert " to 1.250" in result.out
-    assert "2 updates that were not finite" in result.out
-    assert "nothing has changed" in tttkit("status", run).out
-
-
-def test_another_run_at_the_same_path_is_not_compared(run):
-    tttkit("status", run)
-    metadata = json.loads((run / "metadata.json").read_text())
-    (run / "metadata.json").write_text(json.dumps({**metadata, "run_id": "another"}))
-    assert "since then" not in tttkit("status", run).out
-
-
-def test_a_state_folder_that_cannot_be_written(run, monkeypatch):
-    monkeypatch.setenv("XDG_STATE_HOME", "/dev/null")
-    assert tttkit("status", run).code == 0
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    assert "2 updates that were not finite" in tttkit("status", run).out
+    assert look(run)["step"] == 9
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+    assert list(home.rglob("*")) == []
 
 
 def test_all_vital_figures(run):
@@ -214,20 +202,26 @@ def test_every_end_has_a_reason_a_next_command_and_a_code(finished, run, state):
     code, command = ENDS[state]
     values, alone = look(run), tttkit("status", run, "--check")
     assert values["state"] == state
-    assert values["reason"]
-    assert (alone.code, f"{state}: {values['reason']}" in " ".join(alone.out.split())) == (code, True)
+    reason = without_seconds(values["reason"])
+    assert reason
+    assert (alone.code, f"{state}: {reason}" in without_seconds(" ".join(alone.out.split()))) == (code, True)
     assert f"next: {command}" in alone.err
     several = tttkit("status", finished, run, "--check")
     assert several.code == code
     assert f"next: {run}: {command}" in several.err
     if state not in ("finished", "early-stopped"):
-        assert f"{run}: {state}: {values['reason']}" in several.out
+        assert f"{run}: {state}: {reason}" in without_seconds(several.out)
+
+
+def without_seconds(text: str) -> str:
+    """Replace the seconds since a crash, which may differ between two looks."""
+    return re.sub(r"\d+ s ago", "N s ago", text)
 
 
 def test_the_command_after_nan_takes_half_the_rate_in_another_run(run):
     end_as(run, "nan-stopped")
     command = shlex.split(look(run)["next_command"])
-    assert command[-4:] == ["--learning-rate", "0.0015", "--out", f"{run}-lower-rate"]
+    assert command[-4:] == ["--learning-rate", "0.0015", "--out", f"{run}-lower-learning-rate"]
     assert tttkit(*command[1:], "--dry-run").code == 0
 
 
@@ -269,7 +263,7 @@ def test_loop_on_a_terminal_uses_the_alternate_screen(finished):
         set_size(ours, 100)
         shown = read_until(ours, "Ctrl-C ends")
         assert "\x1b[?1049h" in shown
-        assert "again in" in shown
+        assert "next in" in shown
         set_size(ours, 50)
         narrow = read_until(ours, "SW/full ┃")  # the table without the interval, which needs 80 columns
         assert "Traceback" not in narrow

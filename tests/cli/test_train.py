@@ -8,29 +8,32 @@ import os
 import re
 import shutil
 import signal
+from dataclasses import replace
 
 import pytest
 
 from tests.cli.conftest import SMALL, run_process, start, train_options, tttkit, wait_until
 from tests.cli.test_console import on_terminal
+from tttkit.config.fields import describe_fields
+from tttkit.config.flags import FLAGS, option_name
 from tttkit.storage.files import json_safe
+from tttkit.train.events import Plan, StepLogged
+from tttkit_cli.verbs import load
 from tttkit_cli.views.train import TrainView
 from tttkit_cli.views.train_live import LiveRows
 from tttkit_cli.views.train_screens import first_screen, last_screen
 
-PLAN = {
-    "event": "plan", "run": "runs/[bold]x", "model": "ttt-linear", "num_parameters": 1_000_000, "train_tokens": 10_000,
-    "validation_tokens": 1000, "vocab_size": 300, "window": 64, "stages": [], "step": 0,
-    "max_steps": 100, "tokens_per_step": 1024,
-    "evaluation_steps": [0, 50, 100], "num_evaluations_ahead": 3, "eval_max_length": 1280, "eval_num_sequences": 16,
-    "device": "cpu", "precision": "fp32", "num_threads": 2, "seed": 42, "resumed": False, "state_bytes": 12_000_000,
-    "version": "0.1.0", "git_commit": "0123abcd-dirty",
-    "planned_bytes": 48_000_000, "free_bytes": 412_000_000_000,
-}  # fmt: skip
-STEP = {
-    "event": "step", "step": 10, "loss": 3.25, "ppl": math.exp(3.25), "lr": 2.1e-4, "grad_norm": 0.81,
-    "tokens_seen": 10_240, "tokens_per_second": 41_200.0, "num_skipped": 0, "eta_seconds": 18_720.0,
-}  # fmt: skip
+PLAN = Plan(
+    run="runs/[bold]x", model="ttt-linear", num_parameters=1_000_000, train_tokens=10_000, validation_tokens=1000,
+    vocab_size=300, window=64, stages=[], step=0, max_steps=100, tokens_per_step=1024, evaluation_steps=[0, 50, 100],
+    num_evaluations_ahead=3, eval_max_length=1280, eval_num_sequences=16, device="cpu", precision="fp32", num_threads=2,
+    seed=42, version="0.1.0", git_commit="0123abcd-dirty", resumed=False, state_bytes=12_000_000,
+    planned_bytes=48_000_000, free_bytes=412_000_000_000,
+)  # fmt: skip
+STEP = StepLogged(
+    step=10, loss=3.25, ppl=math.exp(3.25), learning_rate=2.1e-4, grad_norm=0.81, tokens_seen=10_240,
+    tokens_per_second=41_200.0, num_skipped=0, eta_seconds=18_720.0,
+)  # fmt: skip
 
 
 def resolved(*arguments, **environment) -> dict:
@@ -72,6 +75,46 @@ def test_the_earlier_systems_flags():
     assert values["model"]["hidden_size"] == 768
 
 
+@pytest.mark.parametrize("words", [("none", "zero"), ("lanes", "contiguous")])
+def test_the_flag_of_version_0_1_0_for_initial_states(words):
+    old, new = words
+    assert resolved("--carry", old)["train"]["initial_state"] == new
+    assert resolved("--initial-state", new) == resolved("--carry", old)
+    assert "--carry" not in tttkit("train", "--help").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "is_explained"),
+    [
+        (["--state_passing"], True), (["--state-passing", "true"], True), (["--state_passing=True"], True),
+        (["--state_passing", "1"], True), (["--no_state_passing", "false"], True),
+        (["--state_passing", "False"], False), (["--no_state_passing"], False), ([], False),
+    ],
+)  # fmt: skip
+def test_state_passing_of_the_earlier_system_is_explained(tmp_path, arguments, is_explained):
+    """With or without a value, before a positional argument too; it changes nothing."""
+    file = tmp_path / "config.toml"
+    file.write_text("[train]\nseed = 5\n")
+    result = tttkit("train", "--dry-run", "--json", *arguments, file)
+    assert result.code == 0, result.err
+    assert json.loads(result.out) == resolved(file)
+    assert result.err.startswith("warning: --state_passing is ignored.") is is_explained
+    assert ("use --initial-state contiguous" in result.err) is is_explained
+    assert "state-passing" not in tttkit("train", "--help").out
+
+
+def test_flags_are_made_from_the_fields(monkeypatch):
+    """Help, type and choices come from the configuration; the flag is the only thing written by hand."""
+    parameters = {parameter.name: parameter for parameter in load("train").params}
+    for flag, key in FLAGS.items():
+        field, parameter = describe_fields()[key], parameters[flag]
+        assert option_name(flag) in parameter.opts
+        assert parameter.help.startswith(field.help)
+        assert all(choice in parameter.help for choice in field.choices)
+        assert parameter.type_descriptor.annotation is field.type
+    assert "--no-early-stop" in parameters["early_stop"].secondary_opts
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -98,7 +141,7 @@ def test_what_is_wrong_is_said_and_leaves_nothing(tmp_path, arguments, message):
 def test_the_first_and_the_last_screen(trained):
     run, result = trained
     for said in (
-        "ttt-linear, ", "steps 0 to 6 of 64 tokens", "3 to come, each on 4 sequences", "planned", " free",
+        "ttt-linear, ", "steps 0 to 6 of 64 tokens", "3 to come, each on 4 sequences", "at most ", " free",
         str(run), "Ctrl-C or SIGTERM saves and stops", "no terminal; safe anyway",
     ):  # fmt: skip
         assert said in result.err
@@ -129,7 +172,7 @@ def test_piped_lines_are_keys_and_values(trained):
     assert list(fields)[:3] == ["time", "step", "loss"]
     assert fields["step"] == "1/6"
     assert math.exp(float(fields["loss"])) == pytest.approx(float(fields["ppl"]), rel=1e-3)
-    assert float(fields["eta_seconds"]) >= 0
+    assert 0 <= float(fields["eta_seconds"]) < 600, "seconds that are left, of a run of seconds"
 
 
 def test_quiet_says_the_result_alone(tiny_data, tmp_path):
@@ -177,7 +220,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tiny_data, tmp_path):
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 75
-    stopped = int(re.search(r"stopped by SIGINT at step (\d+) of 400; state saved", err)[1])
+    stopped = int(re.search(r"stopped by SIGINT at step (\d+) of 400; training checkpoint of step \1 saved", err)[1])
     result = tttkit(*options)
     assert result.code == 0
     assert f"resuming {run}" in result.err
@@ -189,7 +232,7 @@ def test_on_a_terminal_two_rows_and_the_vital_figures(tiny_data, tmp_path):
     options = train_options(tiny_data, tmp_path / "run", "--max-steps", 60)
     code, text = on_terminal(options, {"TERM": "xterm", "NO_COLOR": "", "COLUMNS": "120"})
     assert code == 0
-    for shown in ("total", "next checkpoint", "smoothed", "tok/s", "gnorm", "ETA", "60/60"):
+    for shown in ("total", "next evaluation", "smoothed", "tok/s", "gnorm", "ETA", "60/60"):
         assert shown in text
     assert "time=" not in text, "lines between the rows"
     assert "evaluation 0 at step 0: selection_ppl " in text
@@ -226,7 +269,7 @@ def test_rows_fit_the_terminal(monkeypatch, width):
     monkeypatch.setattr(train_live.err, "width", width)
     rows = LiveRows()
     rows.begin(PLAN)
-    rows.show({**STEP, "num_skipped": 2})
+    rows.show(replace(STEP, num_skipped=2))
     lines = []
     for part in rows.get_renderables():
         lines += ["".join(piece.text for piece in line) for line in train_live.err.render_lines(part)]
@@ -242,14 +285,14 @@ def test_the_second_row_says_what_else_is_done():
     rows.busy("evaluating step 50", 0.25)
     assert (rows.tasks[1].description, rows.tasks[1].percentage) == ("evaluating step 50", 25)
     rows.at_step(50)
-    assert (rows.tasks[1].description, rows.tasks[1].fields["count"]) == ("next checkpoint", "0/50")
+    assert (rows.tasks[1].description, rows.tasks[1].fields["count"]) == ("next evaluation", "0/50")
 
 
 def test_a_loss_that_is_not_finite_is_shown_and_not_averaged():
     rows = LiveRows()
     rows.begin(PLAN)
     for loss in (3.0, math.nan, 3.0):
-        rows.show({**STEP, "loss": loss})
+        rows.show(replace(STEP, loss=loss))
     assert "loss 3.000 (3.000 smoothed)" in str(list(rows.get_renderables())[1])
 
 
@@ -257,12 +300,12 @@ def test_lines_come_after_ten_seconds_and_a_hundredth_of_the_run(monkeypatch, ca
     clock = [100.0]
     monkeypatch.setattr("tttkit_cli.views.train.time.monotonic", lambda: clock[0])
     view = TrainView(plain=True, quiet=False, json_events=False)
-    view.event({**PLAN, "max_steps": 1000})
+    view.event(replace(PLAN, max_steps=1000))
 
     def lines_after(step, seconds):
         clock[0] += seconds
         capsys.readouterr()
-        view.event({**STEP, "step": step})
+        view.event(replace(STEP, step=step))
         return capsys.readouterr().err.count("time=")
 
     assert lines_after(1, 0) == 1, "the first is said at once"
@@ -273,11 +316,11 @@ def test_lines_come_after_ten_seconds_and_a_hundredth_of_the_run(monkeypatch, ca
 
 
 def test_the_plan_in_words():
-    rows = dict(first_screen({**PLAN, "step": 50, "num_evaluations_ahead": 2}, {}))
-    assert rows["plan"] == "steps 50 to 100 of 1,024 tokens: 51,200 tokens to go, 10.24 times the training split in all"
+    rows = dict(first_screen(replace(PLAN, step=50, num_evaluations_ahead=2), {}))
+    assert rows["plan"] == "steps 50 to 100 of 1,024 tokens: 51,200 tokens to go, 10.24 epochs in total"
     assert rows["evaluations"].startswith("2 to come (1 done), each on 16 sequences of 1,280 tokens = 20 x W")
-    assert rows["disk"] == "up to 48.0 MB planned (a resumable state is 12.0 MB), 412 GB free"
-    assert "too little" in dict(first_screen({**PLAN, "free_bytes": 1000}, {}))["disk"]
+    assert rows["disk"] == "at most 48.0 MB (a training checkpoint is 12.0 MB), 412 GB free"
+    assert "not enough" in dict(first_screen(replace(PLAN, free_bytes=1000), {}))["disk"]
     assert dict(first_screen(PLAN, {"TMUX": "x"}))["terminal"] == "in tmux; safe to detach"
     assert "job 7" in dict(first_screen(PLAN, {"SLURM_JOB_ID": "7"}))["terminal"]
     assert rows["writes to"] == r"[path]runs/\[bold]x[/]", "text, not markup"
@@ -292,7 +335,7 @@ def test_the_last_screen_without_an_evaluation():
 def test_infinite_figures_are_shown_as_they_are(capsys):
     view = TrainView(plain=True, quiet=False, json_events=True)
     view.event(PLAN)
-    view.event({**STEP, "ppl": math.inf, "eta_seconds": None})
+    view.event(replace(STEP, ppl=math.inf, eta_seconds=None))
     printed = capsys.readouterr()
     assert "ppl=inf" in printed.err
     assert json.loads(printed.out.splitlines()[-1])["ppl"] == json_safe(math.inf)

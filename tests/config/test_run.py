@@ -5,7 +5,7 @@ import tomllib
 
 import pytest
 
-from tttkit.config.layers import difference, load_toml, merge, parse_assignment, to_toml
+from tttkit.config.layers import load_toml, merge, parse_assignment, to_toml
 from tttkit.config.model import ModelConfig, name_to_fields
 from tttkit.config.presets import PRESET_NAMES, preset_values
 from tttkit.config.run import Config, build_config
@@ -36,6 +36,7 @@ def test_reference_run_is_the_one_of_the_design():
         ({"train": {"max_steps": -1}}, "train.max_steps: input should be greater than or equal to 0, got -1", None),
         ({"train": {"precision": "fp8"}}, "got 'fp8'", None),
         ({"train": {"window": 60}}, "multiple of model.mini_batch_size, got 60 and 16", None),
+        ({"model": {"vocab_size": -1}}, "model.vocab_size must be at least 0, got -1", None),
         ({"early_stopping": {"min_delta": "soon"}}, "got `soon`", None),
         ({"model": {"hidden_size": 100, "num_attention_heads": 3}}, "got 100 and 3", None),
         ({"evaluation": {"max_length": 32}}, "at least train.window, got 32 and 64", None),
@@ -93,11 +94,6 @@ def test_bad_toml_names_file_and_place(tmp_path):
         load_toml(file)
     with pytest.raises(UsageError, match="no such configuration file"):
         load_toml(tmp_path / "absent.toml")
-
-
-def test_difference_names_every_changed_value():
-    left, right = {"a": 1, "b": {"c": 2, "d": 3}}, {"a": 1, "b": {"c": 5, "d": 3}, "e": 0}
-    assert difference(left, right) == ["b.c: 2 -> 5", "e: None -> 0"]
 
 
 def test_attention_models_have_no_inner_mini_batch():

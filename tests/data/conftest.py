@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from tttkit.data.reading import Reading
+from tttkit.data.sources import parse_source
+from tttkit.data.text import Utf8Decoder
 from tttkit.data.tokenizer import load_tokenizer
 
 TEXTS = [
@@ -11,6 +14,13 @@ TEXTS = [
     "Café, naïve, 東京, Ωmega – “quotes” and tabs\there.\r\n\r\nDon't stop: 1,234.5 metres!\n",
     "def window(step):\n    return step * 64  # tokens\n",
 ]
+
+
+def read(*sources, bad_utf8="strict", split="train", **reading) -> list[str]:
+    """Return the documents of all sources."""
+    decoder = Utf8Decoder(bad_utf8=bad_utf8)
+    parsed = [parse_source(str(source)) for source in sources]
+    return [text for source in parsed for text in source.documents(Reading(**reading), decoder, split)]
 
 
 @pytest.fixture(scope="session")

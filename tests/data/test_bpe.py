@@ -1,6 +1,6 @@
 """Byte-level BPE in Rust against the `tokenizers` library.
 
-`TTTKIT_SLOW_TESTS=1` reads whole corpora, every code point and a million random strings.
+`TTTKIT_SLOW_TESTS=1` encodes whole corpora, every code point and a million random strings.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ BATCH_STRINGS = 5_000
 
 @pytest.fixture(scope="module")
 def gpt2(shared):
-    """Both encoders for GPT-2's vocabulary."""
+    """Our encoder and that of the library, with the vocabulary of GPT-2."""
     path = shared / "data" / "gpt2" / "tokenizer.json"
     return Encoder(path.read_text()), Tokenizer.from_file(str(path))
 
@@ -59,7 +59,7 @@ def test_any_text(gpt2, texts):
 
 
 def kinds_of_pieces():
-    """What random strings are made of, by its name: all characters of the kind, or words of it."""
+    """Return the pieces that random strings are made of by their kind: all characters of the kind, or words."""
     by_category = {}
     for char in map(chr, itertools.chain(range(0xD800), range(0xE000, 0x110000))):
         by_category.setdefault(unicodedata.category(char), []).append(char)
@@ -88,7 +88,7 @@ def kinds_of_pieces():
 
 
 def random_strings(count, seed=0):
-    """Strings of one to twelve pieces, each of any kind; every fourth is of one kind throughout."""
+    """Yield strings of one to twelve pieces of any kinds. Every fourth string has pieces of a single kind."""
     generator = random.Random(seed)
     kinds = kinds_of_pieces()
     names = [name for name in kinds if name != "long words"]
@@ -103,8 +103,8 @@ def random_strings(count, seed=0):
         yield "".join(map(generator.choice, chosen))
 
 
-def test_so_many_random_strings(gpt2):
-    """1,000,000 in the slow mode, and no fewer; 50,000 otherwise."""
+def test_random_strings(gpt2):
+    """Compares exactly 1,000,000 strings in the slow mode, 50,000 otherwise."""
     ours, library = gpt2
     strings, num_compared = random_strings(NUM_STRINGS), 0
     while batch := list(itertools.islice(strings, BATCH_STRINGS)):
@@ -117,7 +117,7 @@ def test_so_many_random_strings(gpt2):
 
 
 def test_every_code_point_between_letters_numbers_and_white_space(gpt2):
-    """The tables follow the same Unicode as the library's: unassigned code points, marks, digits of all scripts."""
+    """The tables follow the library's version of Unicode: unassigned code points, marks, digits of all scripts."""
     codes = [code for code in range(0, 0x110000, 1 if SLOW else 53) if not 0xD800 <= code < 0xE000]
     codes += [] if SLOW else [*range(0x3100), *range(0xFE00, 0x10000)]
     around = [f"a{char}b 1{char}2 {char}  {char}{char}'s" for char in map(chr, codes)]
@@ -193,7 +193,7 @@ def test_added_tokens_are_found_as_the_library_finds_them(tokenizer_json, tokens
         ("model", {"unk_token": END}, False),
     ],
 )
-def test_only_the_gpt2_kind_is_taken_and_every_other_is_encoded_all_the_same(tokenizer_json, section, values, fast):
+def test_only_gpt2_tokenizers_are_encoded_in_rust_and_all_others_by_the_library(tokenizer_json, section, values, fast):
     content = json.loads(tokenizer_json.read_text())
     if section:
         content[section].update(values)
@@ -202,7 +202,7 @@ def test_only_the_gpt2_kind_is_taken_and_every_other_is_encoded_all_the_same(tok
     assert_equal(encoders, ["The cat sat, didn't it? 1,234\n\n", "", f"x{END}y"])
 
 
-def test_threads_cut_a_long_document_and_change_nothing(shared):
+def test_threads_that_share_a_long_document_give_the_same_ids(shared):
     text = next((shared / "data" / "novels" / "validation").glob("*.txt")).read_text()
     path = shared / "data" / "gpt2" / "tokenizer.json"
     one, two = (encode_documents([text * 3, "short"], path, threads=threads) for threads in (1, 2))

@@ -14,7 +14,7 @@ def cut(text, rule="file", pattern=None):
     return list(cut_lines(text.splitlines(keepends=True), rule, pattern))
 
 
-def test_rules():
+def test_rules_cut_files_lines_and_blocks():
     text = "one\ntwo\n\n \nthree\r\n"
     assert cut(text) == [text]
     assert cut(text, "line") == ["one", "two", "three"]
@@ -29,14 +29,14 @@ def test_wikitext_articles_start_at_headings_of_level_one():
     ]
 
 
-def test_pattern_overrides_the_rule_and_keeps_what_comes_first():
+def test_a_pattern_overrides_the_rule_and_keeps_the_text_before_its_first_match():
     assert cut("preface\nCHAPTER I\na\nCHAPTER II\nb\n", "line", "^CHAPTER") == [
         "preface\n", "CHAPTER I\na\n", "CHAPTER II\nb\n",
     ]  # fmt: skip
 
 
 @given(LINES)
-def test_blocks_and_articles_lose_no_word(lines):
+def test_no_rule_loses_a_word(lines):
     words = [word for line in lines for word in line.split()]
     for rule in ("blank-line", "wikitext", "line"):
         assert [word for document in cut_lines(lines, rule) for word in document.split()] == words

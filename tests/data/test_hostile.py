@@ -1,6 +1,6 @@
-"""Data sets from hostile hands: the documented error each time. `rust/tests/hostile.rs` does the same in Rust.
+"""Hostile data sets raise the documented errors. `rust/tests/hostile.rs` has the same tests in Rust.
 
-`TTTKIT_SLOW_TESTS=1` reads 20,000 spoiled manifests, 2,000 otherwise.
+`TTTKIT_SLOW_TESTS=1` reads 20,000 spoiled manifests instead of 2,000.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SHIFTED = [_shifted(byte) for byte in range(256)]
 
 
 def crc32c(data: bytes) -> int:
-    """Castagnoli's, by a table of bytes."""
+    """Return the CRC-32C (Castagnoli) of `data`, by a table."""
     crc = 0xFFFFFFFF
     for byte in data:
         crc = crc >> 8 ^ SHIFTED[crc & 0xFF ^ byte]
@@ -46,7 +46,7 @@ def crc32c(data: bytes) -> int:
 
 
 def hostile_header(generator: random.Random) -> bytes:
-    """Fields of a sound header, a few of them spoiled, mostly with a right checksum; sometimes mere bytes."""
+    """Return a valid header with up to two spoiled fields, usually with a right checksum; sometimes random bytes."""
     if generator.random() < 0.1:
         return generator.randbytes(64)
     documents = generator.randrange(40)
@@ -82,7 +82,7 @@ def test_twenty_thousand_hostile_headers(tmp_path):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory, tokenizer_json):
-    """A data set of two shards, and its manifest as it was."""
+    """A data set of several shards, and its unspoiled manifest."""
     root = tmp_path_factory.mktemp("hostile")
     (root / "text.txt").write_text("the cat sat on the mat\n" * 50)
     prepare_dataset(
@@ -99,7 +99,7 @@ VALUES = st.recursive(
 
 
 def places(value, before=()):
-    """The way to every value inside a JSON value."""
+    """Yield the path to every value inside a JSON value."""
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in pairs:
         yield (*before, key)
@@ -108,7 +108,7 @@ def places(value, before=()):
 
 @given(st.data())
 @settings(max_examples=150)
-def test_a_changed_manifest_is_refused_or_the_same(data, draw):
+def test_a_changed_manifest_is_refused_or_has_the_same_fingerprint(data, draw):
     path, manifest = data
     changed = copy.deepcopy(manifest)
     *way, last = draw.draw(st.sampled_from([place for place in places(manifest) if place[0] != "request"]))
@@ -126,7 +126,7 @@ def test_a_changed_manifest_is_refused_or_the_same(data, draw):
 
 @given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode) | VALUES.map(json.dumps).map(str.encode))
 @settings(max_examples=100)
-def test_any_bytes_are_no_manifest(data, content):
+def test_random_bytes_are_not_a_manifest(data, content):
     path, _ = data
     (path / "manifest.json").write_bytes(content)
     with pytest.raises(DataError):
@@ -142,7 +142,7 @@ HOSTILE_VALUES = [
 
 
 def spoil_bytes(generator, content):
-    """Flips of bits, cuts, bytes that are put in or left out, another encoding."""
+    """Flip a bit, cut, insert or drop bytes, or change the encoding."""
     kind, place = generator.randrange(6), generator.randrange(len(content))
     if kind == 0:
         return content[:place]
@@ -158,7 +158,7 @@ def spoil_bytes(generator, content):
 
 
 def spoil_values(generator, manifest):
-    """Values of another kind or another size, or of another place; keys that are missing, unknown or there twice."""
+    """Change a value to another type, size or value of the manifest; drop, add or duplicate a key."""
     changed = copy.deepcopy(manifest)
     ways = list(places(changed))
     *way, last = generator.choice(ways)
@@ -184,8 +184,8 @@ def spoil_values(generator, manifest):
     return json.dumps(changed).encode().replace(json.dumps(marker).encode(), generator.choice(HOSTILE_VALUES))
 
 
-def test_so_many_spoiled_manifests_are_refused_or_say_the_same(data):
-    """20,000 in the slow mode, and no fewer; 2,000 otherwise. Each is read as a data set is opened."""
+def test_spoiled_manifests_are_refused_or_equal(data):
+    """Reads exactly 20,000 manifests in the slow mode, 2,000 otherwise. Each is read as when a data set is opened."""
     directory, manifest = data
     path = directory / "manifest.json"
     sound = json.dumps(manifest, indent=2).encode()

@@ -1,4 +1,4 @@
-"""Reading, cutting, encoding and packing in Rust, against the same rules in Python; going on after a kill."""
+"""Reading, cutting, encoding and packing in Rust against the same rules in Python; resuming after an interruption."""
 
 from __future__ import annotations
 
@@ -19,13 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tttkit.data import encode_documents, ingest, open_split
-from tttkit.data.claim import MARKER_NAME
+from tttkit.data.output import MARKER_NAME
 from tttkit.data.prepare import prepare_dataset
-from tttkit.data.sources import Reading, iter_documents
-from tttkit.data.text import Decoder
 from tttkit.errors import DataError
 
-from .conftest import TEXTS
+from .conftest import TEXTS, read
 
 LINES = [
     "", " ", "\t", "\x1c", "\u3000", "word", " two words", " = Title = ", " = = Part = = ", " = = ", " = = = ",
@@ -57,7 +55,7 @@ def test_rust_cuts_documents_as_python_does(tmp_path_factory, tokenizer_json, fi
         text = "".join(line + end for line, end in lines)
         paths.append(str(root / f"{index}.txt"))
         Path(paths[-1]).write_bytes(text[: len(text) - cut].encode())
-    documents = list(iter_documents(paths, Reading(documents=rule), Decoder()))
+    documents = read(*paths, documents=rule)
     if not documents:
         with pytest.raises(DataError, match="no text in"):
             prepare_dataset(paths, root / "out", str(tokenizer_json), validation_fraction=0, documents=rule)
@@ -90,7 +88,7 @@ def awkward_text(num_bytes, seed=0):
 
 
 @pytest.mark.parametrize("end", ["\n", "\u3000"])
-def test_a_document_of_many_blocks_has_the_ids_of_the_whole(tmp_path, tokenizer_json, end):
+def test_a_document_of_many_blocks_has_the_ids_of_the_whole_text(tmp_path, tokenizer_json, end):
     text = awkward_text(900_000) + end
     (tmp_path / "long.txt").write_bytes(text.encode())
     for threads in (1, 2):
@@ -110,11 +108,11 @@ def digests(directory):
 
 
 class _Interrupted(BaseException):
-    """As Ctrl-C and SIGTERM do."""
+    """Raised in place of the exceptions of Ctrl-C and SIGTERM."""
 
 
 @pytest.mark.parametrize(("damage", "fraction"), [(False, 0.3), (True, 0)])
-def test_an_interrupted_preparation_goes_on_from_its_whole_shards(
+def test_an_interrupted_preparation_resumes_from_its_finished_shards(
     tmp_path, tokenizer_json, monkeypatch, damage, fraction
 ):
     monkeypatch.setattr(ingest, "RUN_BYTES", 1 << 18)
@@ -168,7 +166,7 @@ def test_another_request_starts_clean(tmp_path, tokenizer_json, monkeypatch):
 
 
 @pytest.mark.parametrize("suffix", ["gz", "xz", "zst"])
-def test_compressed_sources_are_read_as_what_they_hold(tmp_path, tokenizer_json, suffix):
+def test_compressed_sources_are_read_like_their_content(tmp_path, tokenizer_json, suffix):
     def compress(data):
         if suffix == "zst":
             return pyarrow.compress(data, codec="zstd", asbytes=True)
@@ -177,7 +175,7 @@ def test_compressed_sources_are_read_as_what_they_hold(tmp_path, tokenizer_json,
     text, records = "\n".join(TEXTS), "\n".join(json.dumps({"text": text}) for text in TEXTS)
     (tmp_path / f"a.txt.{suffix}").write_bytes(compress(text.encode()))
     (tmp_path / f"b.jsonl.{suffix}").write_bytes(compress(records.encode()))
-    assert list(iter_documents([str(tmp_path)], Reading(), Decoder())) == [text, *TEXTS]
+    assert read(tmp_path) == [text, *TEXTS]
     whole = (tmp_path / f"a.txt.{suffix}").read_bytes()
     (tmp_path / f"a.txt.{suffix}").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=rf"a\.txt\.{suffix} is damaged"):
@@ -185,7 +183,7 @@ def test_compressed_sources_are_read_as_what_they_hold(tmp_path, tokenizer_json,
 
 
 @pytest.mark.parametrize("rule", ["file", "line", "blank-line", "wikitext"])
-def test_text_that_comes_in_pieces_is_cut_as_a_file_is(tmp_path, tokenizer_json, monkeypatch, rule):
+def test_text_in_pieces_is_cut_like_a_file(tmp_path, tokenizer_json, monkeypatch, rule):
     monkeypatch.setattr("tttkit.data.text.PIECE_BYTES", 5)
     generator = random.Random(0)
     content = "\ufeff" + "".join(generator.choice(LINES) + generator.choice(ENDS) for _ in range(400))
@@ -201,7 +199,7 @@ def test_text_that_comes_in_pieces_is_cut_as_a_file_is(tmp_path, tokenizer_json,
     assert splits[0] == splits[1] == splits[2]
 
 
-def test_a_long_document_of_a_record_has_the_ids_of_the_whole(tmp_path, tokenizer_json):
+def test_a_long_document_of_a_record_has_the_ids_of_the_whole_text(tmp_path, tokenizer_json):
     text = awkward_text(700_000)
     (tmp_path / "a.jsonl").write_text(json.dumps({"text": text}) + "\n" + json.dumps({"text": "short"}) + "\n")
     manifest = prepare_dataset(

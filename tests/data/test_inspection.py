@@ -1,4 +1,4 @@
-"""Figures of a split against plain counting, whatever the pieces that it is read in."""
+"""Figures of a split against plain counting, for pieces of any size."""
 
 from __future__ import annotations
 
@@ -41,31 +41,31 @@ def test_figures_equal_plain_counting(tmp_path_factory, tokenizer_json, texts, v
     train, other = make(tmp_path_factory.mktemp("made"), tokenizer_json, texts, validation)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inspection, "PIECE_TOKENS", piece)
-        found = inspect_split(train, {"validation": other})
+        result = inspect_split(train, {"validation": other})
     documents = list(documents_of(train))
     assert len(documents) == len(texts)
     copies, lengths = Counter(documents), sorted(map(len, documents))
-    assert found.num_documents == len(texts)
-    assert found.mean_length == sum(lengths) / len(lengths)
-    assert found.num_repeated == len(texts) - len(copies)
-    assert found.most_copies == max(copies.values())
-    assert found.num_also_in == {"validation": sum(text in validation for text in texts)}
-    assert found.num_eos_inside == 0
-    assert found.eos_share == len(texts) / sum(lengths)
-    quantiles = found.document_tokens
+    assert result.num_documents == len(texts)
+    assert result.mean_length == sum(lengths) / len(lengths)
+    assert result.num_repeated == len(texts) - len(copies)
+    assert result.most_copies == max(copies.values())
+    assert result.num_also_in == {"validation": sum(text in validation for text in texts)}
+    assert result.num_eos_inside == 0
+    assert result.eos_share == len(texts) / sum(lengths)
+    quantiles = result.document_tokens
     assert (quantiles["min"], quantiles["max"]) == (lengths[0], lengths[-1])
     assert quantiles["p50"] == lengths[(len(lengths) - 1) // 2]
-    rows = found.histogram
+    rows = result.histogram
     assert sum(count for _, _, count in rows) == len(lengths)
     assert all(count == sum(low <= length <= high for length in lengths) for low, high, count in rows)
     assert rows[0][2] > 0
     assert rows[-1][2] > 0
 
 
-def test_end_of_text_inside_a_document_is_told(tmp_path, tokenizer_json):
+def test_end_of_text_inside_a_document_is_counted(tmp_path, tokenizer_json):
     train, _ = make(tmp_path, tokenizer_json, ["one<|endoftext|>two", "three"])
-    found = inspect_split(train)
-    assert (found.num_documents, found.num_eos_inside) == (2, 1)
+    result = inspect_split(train)
+    assert (result.num_documents, result.num_eos_inside) == (2, 1)
 
 
 def test_progress_reaches_the_end(tiny_data):
@@ -74,7 +74,7 @@ def test_progress_reaches_the_end(tiny_data):
     assert seen[-1] == split.num_tokens
 
 
-def test_windows_are_spread_over_the_split_and_whole(tiny_data):
+def test_sample_windows_are_spread_over_the_split_and_complete(tiny_data):
     split = open_split(tiny_data, "train")
     starts = window_starts(split, 64, 5)
     assert (starts[0], len(starts)) == (0, 5)

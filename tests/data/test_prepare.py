@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from tttkit.data import load_manifest, open_split, prepare_dataset
-from tttkit.data.claim import MARKER_NAME
 from tttkit.data.job import is_validation
+from tttkit.data.output import MARKER_NAME
 from tttkit.errors import DataError, DiskFullError, UsageError
 
 from .conftest import TEXTS
 
 
 def digests(directory: Path) -> dict[str, str]:
-    """SHA-256 of every file but the manifest, which names the sources."""
+    """Return the SHA-256 of every file except the manifest, which names the sources."""
     files = (path for path in directory.iterdir() if path.name != "manifest.json")
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
@@ -33,7 +33,7 @@ def digests(directory: Path) -> dict[str, str]:
     threads=st.integers(1, 3),
 )
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_stream_is_every_document_and_one_end_of_text_after_each(
+def test_the_stream_is_every_document_followed_by_one_end_of_text_token(
     tmp_path_factory, tokenizer_json, documents, shard_tokens, threads
 ):
     root = tmp_path_factory.mktemp("pack")
@@ -64,7 +64,7 @@ def test_bytes_do_not_depend_on_threads(tmp_path, tokenizer_json, text_files):
     assert digests(tmp_path / "1") == digests(tmp_path / "2") == digests(tmp_path / "3")
 
 
-def test_second_call_keeps_what_is_there_and_another_request_is_refused(tmp_path, tokenizer_json, text_files):
+def test_a_second_call_keeps_the_data_set_and_another_request_is_refused(tmp_path, tokenizer_json, text_files):
     sources, out = [str(path) for path in text_files] * 4, tmp_path / "out"
     first = prepare_dataset(sources, out, str(tokenizer_json))
     times = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
@@ -75,12 +75,14 @@ def test_second_call_keeps_what_is_there_and_another_request_is_refused(tmp_path
 
 
 @given(num_documents=st.integers(1, 400), fraction=st.floats(0.001, 0.9))
-def test_validation_rule_takes_the_rounded_share(num_documents, fraction):
+def test_the_validation_split_has_the_rounded_share_of_documents(num_documents, fraction):
     chosen = sum(is_validation(index, fraction) for index in range(num_documents))
     assert chosen == int(np.floor(num_documents * fraction + 0.5))
 
 
-def test_a_fraction_that_chooses_none_names_the_smallest_that_does(tmp_path, tokenizer_json, text_files):
+def test_a_fraction_that_chooses_no_document_is_answered_with_the_smallest_that_does(
+    tmp_path, tokenizer_json, text_files
+):
     sources = [str(path) for path in text_files]
     with pytest.raises(DataError, match="chooses none of 3 documents") as caught:
         prepare_dataset(sources, tmp_path / "out", str(tokenizer_json), validation_fraction=0.01)
@@ -90,7 +92,7 @@ def test_a_fraction_that_chooses_none_names_the_smallest_that_does(tmp_path, tok
     assert manifest.splits["validation"].num_documents == 1
 
 
-def test_own_validation_sources(tmp_path, tokenizer_json, text_files):
+def test_validation_sources_replace_the_fraction(tmp_path, tokenizer_json, text_files):
     manifest = prepare_dataset(
         [str(text_files[0])], tmp_path / "out", str(tokenizer_json), validation=[str(path) for path in text_files[1:]]
     )
@@ -99,7 +101,7 @@ def test_own_validation_sources(tmp_path, tokenizer_json, text_files):
     assert manifest.splits["validation"].num_words == sum(len(text.split()) for text in TEXTS[1:])
 
 
-def test_killed_preparation_is_no_data_set_and_the_next_call_is_whole(tmp_path, tokenizer_json):
+def test_a_killed_preparation_is_not_a_data_set_and_the_next_call_completes_it(tmp_path, tokenizer_json):
     source = tmp_path / "big.txt"
     source.write_text("".join(TEXTS) * 30_000)
     arguments = [str(source)], str(tmp_path / "killed"), str(tokenizer_json)
@@ -110,7 +112,7 @@ def test_killed_preparation_is_no_data_set_and_the_next_call_is_whole(tmp_path, 
     while not list(tmp_path.glob("killed/train-*.tok")) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
+    assert process.wait() == -signal.SIGKILL, "the process ended before it could be killed"
     with pytest.raises(DataError, match="holds no whole data set"):
         load_manifest(tmp_path / "killed")
     prepare_dataset(*arguments, **options)
@@ -119,8 +121,8 @@ def test_killed_preparation_is_no_data_set_and_the_next_call_is_whole(tmp_path, 
     assert not (tmp_path / "killed" / MARKER_NAME).exists()
 
 
-def test_a_directory_of_others_is_never_touched(tmp_path, tokenizer_json, text_files):
-    """The tokenizer's own directory as --out once lost its tokenizer.json."""
+def test_a_directory_with_other_files_is_never_touched(tmp_path, tokenizer_json, text_files):
+    """With the tokenizer's directory as --out, its tokenizer.json must survive."""
     home = tmp_path / "home"
     home.mkdir()
     (home / "tokenizer.json").write_bytes(tokenizer_json.read_bytes())
@@ -135,7 +137,7 @@ def test_a_directory_of_others_is_never_touched(tmp_path, tokenizer_json, text_f
 
 
 def test_full_disk_leaves_nothing_half_written(tmp_path, tokenizer_json):
-    """The real limit of the operating system: no file may grow beyond 64 KiB."""
+    """A limit of the operating system stands in for the full disk: no file may grow beyond 64 KiB."""
     source = tmp_path / "big.txt"
     source.write_text("".join(TEXTS) * 3_000)
     script = (

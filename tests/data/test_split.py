@@ -26,7 +26,7 @@ def change_manifest(data, **values):
 
 
 @pytest.mark.parametrize("io", ["mmap", "pread"])
-def test_any_range_of_tokens(data, io):
+def test_every_range_of_tokens_is_read(data, io):
     split = open_split(data, "train", io=io)
     everything = split.tokens(0, split.num_tokens).tolist()
     assert split.tokens(5, 5).tolist() == []
@@ -75,7 +75,7 @@ def test_damaged_shards_are_named(data, damage, io):
         open_split(data, "train", io=io)
 
 
-def test_any_damaged_byte_is_found(data):
+def test_verify_detects_every_damaged_byte(data):
     whole = shard_of(data).read_bytes()
     generator = random.Random(0)
     for position in [*range(64), *generator.sample(range(64, len(whole)), 60)]:
@@ -103,7 +103,7 @@ def test_unusable_manifests_are_refused(data, values, message):
 
 
 @pytest.mark.parametrize("name", ["../train-00000.tok", "/etc/passwd", "a/b", "..", "", "a\nb", "x" * 200])
-def test_names_that_lead_out_of_the_directory_are_refused(data, name):
+def test_shard_names_that_lead_out_of_the_directory_are_refused(data, name):
     manifest = json.loads((data / "manifest.json").read_text())
     manifest["splits"]["train"]["shards"][0]["name"] = name
     (data / "manifest.json").write_text(json.dumps(manifest))
@@ -111,7 +111,7 @@ def test_names_that_lead_out_of_the_directory_are_refused(data, name):
         load_manifest(data)
 
 
-def test_paths_that_are_no_data_set(data, tmp_path):
+def test_paths_that_are_not_a_data_set_are_refused(data, tmp_path):
     with pytest.raises(UsageError, match="does not exist"):
         open_split(tmp_path / "nowhere", "train")
     with pytest.raises(UsageError, match="is a file"):

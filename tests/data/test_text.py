@@ -1,4 +1,4 @@
-"""Bytes at the edges of the blocks that files are read in: characters, line ends and marks cut in two, and bad ones."""
+"""Characters, line ends, byte order marks and invalid bytes at the edges of the blocks in which files are read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tttkit.data import open_split, prepare_dataset
-from tttkit.data.text import Decoder, read_pieces
+from tttkit.data.text import Utf8Decoder, read_pieces
 from tttkit.data.tokenizer import load_decoder
 from tttkit.errors import DataError
 
@@ -18,7 +18,7 @@ FACE = "😀".encode()
 
 
 def prepared(tmp_path, tokenizer_json, content, **options):
-    """Text of all documents that come out, end-of-text tokens left out."""
+    """Prepare `content` and return the decoded text of every document, without end-of-text tokens."""
     (tmp_path / "text.txt").write_bytes(content)
     source, out = str(tmp_path / "text.txt"), tmp_path / "data"
     prepare_dataset([source], out, str(tokenizer_json), validation_fraction=0, **options)
@@ -36,14 +36,16 @@ def filler(num_bytes):
 
 @pytest.mark.parametrize("before", [1, 2, 3, 4])
 @pytest.mark.parametrize("blocks", [1, 2])
-def test_a_character_across_two_blocks_comes_back_whole(tmp_path, tokenizer_json, blocks, before):
+def test_a_character_across_two_blocks_stays_whole(tmp_path, tokenizer_json, blocks, before):
     content = filler(blocks * BLOCK - before) + FACE + filler(1000)
     assert prepared(tmp_path, tokenizer_json, content) == [content.decode()]
 
 
 @pytest.mark.parametrize("before", range(5))
 @pytest.mark.parametrize("kept", [1, 2, 3])
-def test_a_torn_character_at_the_edge_of_a_block_is_named_with_line_and_byte(tmp_path, tokenizer_json, kept, before):
+def test_a_truncated_character_at_the_edge_of_a_block_is_named_with_line_and_byte(
+    tmp_path, tokenizer_json, kept, before
+):
     start = filler(BLOCK - before)
     content = start + FACE[:kept] + filler(1000)
     line, byte = 1 + start.count(b"\n"), len(start) - start.rfind(b"\n")
@@ -55,7 +57,7 @@ def test_a_torn_character_at_the_edge_of_a_block_is_named_with_line_and_byte(tmp
 
 
 @pytest.mark.parametrize("kept", [1, 2, 3])
-def test_a_file_may_not_end_within_a_character(tmp_path, tokenizer_json, kept):
+def test_a_file_that_ends_within_a_character_is_refused(tmp_path, tokenizer_json, kept):
     for length in (10, BLOCK - kept, BLOCK):
         with pytest.raises(DataError, match=r"text\.txt: invalid UTF-8 in line \d+, byte \d+ \(0xf0\)"):
             prepared(tmp_path, tokenizer_json, filler(length) + FACE[:kept])
@@ -63,7 +65,7 @@ def test_a_file_may_not_end_within_a_character(tmp_path, tokenizer_json, kept):
 
 @pytest.mark.parametrize("rule", ["line", "blank-line"])
 @pytest.mark.parametrize("before", [0, 1, 2, 3])
-def test_a_line_end_across_two_blocks_cuts_where_it_stands(tmp_path, tokenizer_json, rule, before):
+def test_a_line_end_across_two_blocks_is_one_line_end(tmp_path, tokenizer_json, rule, before):
     end = b"\r\n\r\n"
     start = filler(BLOCK - before).rstrip(b"\n") + b"x" * filler(BLOCK - before).endswith(b"\n")
     content = start + end + b"after\r\n"
@@ -92,7 +94,7 @@ def text_or_error(read):
 
 @given(content=BYTES.map(b"".join), piece_bytes=st.integers(3, 12))
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_pieces_are_the_whole_text_or_name_the_same_place(monkeypatch, content, piece_bytes):
+def test_pieces_give_the_whole_text_or_the_same_error(monkeypatch, content, piece_bytes):
     monkeypatch.setattr("tttkit.data.text.PIECE_BYTES", piece_bytes)
     pieces = text_or_error(lambda: "".join(read_pieces(io.BytesIO(content), "name")))
-    assert pieces == text_or_error(lambda: Decoder().decode(content.removeprefix(b"\xef\xbb\xbf"), "name"))
+    assert pieces == text_or_error(lambda: Utf8Decoder().decode(content.removeprefix(b"\xef\xbb\xbf"), "name"))

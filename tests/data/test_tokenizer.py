@@ -59,8 +59,8 @@ def as_the_library_writes_it(path):
 
 
 @pytest.mark.parametrize("name", ["trained", "gpt2"])
-def test_tokenizer_json_is_kept_as_the_library_would_write_it(request, tmp_path, tokenizer_json, name):
-    """Read and described without the library, so that the digest of a tokenizer does not depend on who wrote it."""
+def test_the_stored_tokenizer_json_is_the_one_that_the_library_writes(request, tmp_path, tokenizer_json, name):
+    """Tokenizers are loaded without the library, and their digest does not depend on the formatting of the file."""
     source = tokenizer_json
     if name == "gpt2":
         source = request.getfixturevalue("shared") / "data" / "gpt2" / "tokenizer.json"
@@ -80,7 +80,7 @@ def test_tokenizer_json_is_kept_as_the_library_would_write_it(request, tmp_path,
         assert load_tokenizer(str(tmp_path)) == loaded
 
 
-def test_limits_of_length_are_left_out(tmp_path, tokenizer_json):
+def test_truncation_and_padding_are_removed(tmp_path, tokenizer_json):
     limited = Tokenizer.from_file(str(tokenizer_json))
     limited.enable_truncation(5)
     limited.enable_padding(length=7)
@@ -90,7 +90,7 @@ def test_limits_of_length_are_left_out(tmp_path, tokenizer_json):
     assert encode_documents(TEXTS, tmp_path / "limited.json")[0].size > 7 * len(TEXTS)
 
 
-def test_any_other_kind_is_read_by_the_library(tmp_path):
+def test_other_kinds_of_tokenizers_are_loaded_by_the_library(tmp_path):
     content = {"version": "1.0", "model": {"type": "WordLevel", "vocab": {"a": 0, "</s>": 9}, "unk_token": "a"}}
     (tmp_path / "words.json").write_text(json.dumps(content))
     loaded = load_tokenizer(str(tmp_path / "words.json"))
@@ -116,7 +116,7 @@ def test_damaged_vocab_and_merges_are_named(tmp_path, vocab, merges):
         load_tokenizer(str(tmp_path))
 
 
-def test_instructions_are_chosen_by_name(tokenizer_json, monkeypatch):
+def test_vector_instructions_are_chosen_by_name(tokenizer_json, monkeypatch):
     expected, _ = encode_documents(TEXTS, tokenizer=tokenizer_json)
     monkeypatch.setenv("TTTKIT_SIMD", "sse9")
     with pytest.raises(ValueError, match="TTTKIT_SIMD is `sse9`, this processor has .*scalar") as caught:
@@ -129,19 +129,19 @@ def test_instructions_are_chosen_by_name(tokenizer_json, monkeypatch):
         assert np.array_equal(encoder.encode(TEXTS)[0], expected)
 
 
-def test_threads_change_nothing(tokenizer_json):
+def test_the_number_of_threads_does_not_change_the_ids(tokenizer_json):
     texts = standard_library(10)
     one, two = (encode_documents(texts, tokenizer=tokenizer_json, threads=count)[0] for count in (1, 2))
     assert np.array_equal(one, two)
 
 
-def test_decoder_gives_the_text_back(tokenizer_json):
+def test_the_decoder_returns_the_text(tokenizer_json):
     decode = load_decoder(tokenizer_json)
     for text in TEXTS:
         assert decode(encode_documents([text], tokenizer=tokenizer_json)[0].tolist()) == text
 
 
-def test_trained_tokenizer_is_the_same_every_time():
+def test_training_a_tokenizer_is_deterministic():
     first, second = (load_tokenizer("bpe:300", lambda: iter(TEXTS)) for _ in range(2))
     assert first == second
     assert first.vocab_size == 300
@@ -167,6 +167,6 @@ def test_unusable_tokenizers_are_refused(tmp_path, spec, error, message):
         load_tokenizer(spec.format(tmp=tmp_path), lambda: iter(TEXTS))
 
 
-def test_one_string_is_not_a_list_of_texts(tokenizer_json):
+def test_one_string_in_place_of_a_list_is_refused(tokenizer_json):
     with pytest.raises(TypeError, match="texts must be a sequence of strings"):
         encode_documents("text", tokenizer=tokenizer_json)

@@ -23,7 +23,7 @@ def split(tmp_path_factory, tokenizer_json):
 
 
 def draw(split, num_windows, *, world_size=1, start=0, **options):
-    """First tokens' identity of `num_windows` windows: step by step, all ranks, in order."""
+    """Return the tokens of `num_windows` windows in the order of steps and ranks."""
     samplers = [WindowSampler(split, rank=rank, world_size=world_size, **options) for rank in range(world_size)]
     per_step = options["batch_size"] * world_size
     steps = range(start, start + -(-num_windows // per_step))
@@ -38,7 +38,7 @@ def draw(split, num_windows, *, world_size=1, start=0, **options):
     batch_size=st.integers(1, 9),
 )
 @settings(max_examples=150)
-def test_every_window_of_an_epoch_comes_exactly_once_over_all_ranks(split, window, seed, world_size, batch_size):
+def test_the_ranks_read_every_window_of_an_epoch_exactly_once(split, window, seed, world_size, batch_size):
     options = {"window": window, "seed": seed, "world_size": world_size, "batch_size": batch_size}
     num_windows = (split.num_tokens - 1) // window
     assert WindowSampler(split, window=window, batch_size=1).windows_per_epoch == num_windows
@@ -49,7 +49,7 @@ def test_every_window_of_an_epoch_comes_exactly_once_over_all_ranks(split, windo
     assert sorted(two_epochs[num_windows:]) == expected
 
 
-def test_epochs_and_seeds_have_their_own_order(split):
+def test_every_epoch_and_seed_has_its_own_order(split):
     options = {"window": 16, "batch_size": 8}
     num_windows = (split.num_tokens - 1) // 16
     orders = [draw(split, num_windows, seed=seed, **options) for seed in range(5)]
@@ -59,7 +59,7 @@ def test_epochs_and_seeds_have_their_own_order(split):
 
 @given(step=st.integers(0, 2**40), seed=st.integers(0, 1000))
 @settings(max_examples=50)
-def test_a_batch_depends_on_seed_and_step_alone(split, step, seed):
+def test_a_batch_depends_only_on_seed_and_step(split, step, seed):
     options = {"window": 32, "batch_size": 4, "seed": seed}
     sampler = WindowSampler(split, **options)
     sampler.batch(0)
@@ -70,7 +70,7 @@ def test_a_batch_depends_on_seed_and_step_alone(split, step, seed):
 
 
 def test_order_is_unrelated_to_position(split):
-    """A keyed permutation, not a rotation: neighbours in the stream are rarely neighbours in the order."""
+    """The order is a permutation, not a rotation: neighbors in the stream are rarely neighbors in the order."""
     sampler = WindowSampler(split, window=8, batch_size=(split.num_tokens - 1) // 8, seed=3)
     tokens = split.tokens(0, split.num_tokens)
     position = {tuple(tokens[k * 8 : k * 8 + 9].tolist()): k for k in range((split.num_tokens - 1) // 8)}

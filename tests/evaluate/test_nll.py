@@ -1,4 +1,4 @@
-"""Every context against a direct loop over positions, and what bad arguments get."""
+"""Every context against a direct loop over positions, a foreign model, and errors for bad arguments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ W = 8
 
 
 def first_token_of_context(context: str, position: int, window: int, mini_batch: int) -> int:
-    """Where the tokens that position sees begin, straight from the table of the evaluation protocol."""
+    """Return where the context of a position begins, straight from the table of docs/protocol.md."""
     if context == "full":
         return 0
     if context == "reset":
@@ -50,7 +50,7 @@ def test_each_context_is_the_loop_over_positions(tiny_model, context, num_positi
 
 
 def test_the_contexts_differ_beyond_the_window():
-    """Else the comparison with the loop would prove little."""
+    """Otherwise the comparison with the loop would prove little."""
     model, tokens = small_model(), random_ids(2, 33)
     found = [token_nll(model, tokens, context, window=W)[:, W:] for context in CONTEXTS]
     for index, one in enumerate(found):
@@ -59,7 +59,7 @@ def test_the_contexts_differ_beyond_the_window():
 
 
 def test_all_contexts_agree_before_the_window_when_each_is_computed_by_itself(tiny_model):
-    """Rows that begin elsewhere in the text take every context's own path to the positions that `full` starts with."""
+    """`full` from a later start of the text must agree with what the other contexts compute there in their own way."""
     tokens = random_ids(2, 4 * W + 1)
     for start in (W, 2 * W):
         full = token_nll(tiny_model, tokens[:, start : start + W + 1], "full", window=W)
@@ -79,7 +79,7 @@ def test_aligned_windows_of_attention_are_plain_windows():
 
 
 @pytest.mark.parametrize("context", CONTEXTS)
-def test_only_the_positions_asked_for_are_known(context):
+def test_only_the_requested_positions_are_computed(context):
     model, tokens = small_model(), random_ids(2, 41)
     positions = np.array([0, 7, 8, 21, 39])
     everything = token_nll(model, tokens, context, window=W)
@@ -117,7 +117,7 @@ def test_the_last_attention_is_asked_at_the_scored_positions_only(architecture):
 
 
 def lengths_seen(model, part, call):
-    """Lengths that a part of each layer was given during a call."""
+    """Return the lengths that a part of each layer received during a call."""
     lengths: list[set[int]] = [set() for _ in model.model.layers]
     for layer, seen in zip(model.model.layers, lengths, strict=True):
         layer.get_submodule(part).register_forward_pre_hook(lambda _, x, seen=seen: seen.add(x[0].shape[1]))
@@ -129,13 +129,13 @@ def test_batches_do_not_change_the_result(monkeypatch):
     model, tokens = small_model(), random_ids(5, 30)
     whole = {context: token_nll(model, tokens, context, window=W) for context in CONTEXTS}
     monkeypatch.setattr("tttkit.evaluate.nll.batch_tokens", lambda *_: 3 * W)
-    monkeypatch.setattr("tttkit.evaluate.nll.batch_logits", lambda *_: 2)
+    monkeypatch.setattr("tttkit.evaluate.nll.head_positions", lambda *_: 2)
     for context, expected in whole.items():
         np.testing.assert_allclose(token_nll(model, tokens, context, window=W), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_models_mode_is_put_back_even_after_a_stop(training):
+def test_the_mode_of_the_model_is_restored_even_after_a_stop(training):
     class Stop(Exception):
         pass
 
@@ -168,6 +168,98 @@ def test_any_integer_type_is_taken(dtype):
     np.testing.assert_array_equal(token_nll(model, given), token_nll(model, tokens))
 
 
+class Bigram(torch.nn.Module):
+    """A foreign model, with nothing of ours: the logits of the next token are a row of a table.
+
+    Its state, the number of tokens read, shifts them, so that contexts differ and a lost state shows.
+    """
+
+    vocab_size = VOCAB_SIZE
+    mini_batch_size = 2
+    can_carry = True
+
+    def __init__(self, max_positions=None):
+        super().__init__()
+        self.table = torch.nn.Parameter(torch.randn(VOCAB_SIZE, VOCAB_SIZE, generator=torch.Generator().manual_seed(0)))
+        self.max_positions = max_positions
+        self.calls = []
+
+    @property
+    def device(self):
+        return self.table.device
+
+    def bytes_per_token(self):
+        return 4 * VOCAB_SIZE
+
+    def score(self, windows, num_scored, *, head_positions=None):
+        return self.carry(windows, None, head_positions=head_positions)[0][:, -num_scored:]
+
+    def carry(self, windows, state, *, head_positions=None):
+        assert not self.training
+        assert windows.dtype == torch.int64
+        assert head_positions >= 1
+        self.calls.append(tuple(windows.shape))
+        read = state or 0
+        length = windows.shape[1] - 1
+        strength = (1 + torch.arange(read, read + length)) ** -0.5
+        log_probabilities = (self.table[windows[:, :-1]] * strength[:, None]).log_softmax(-1)
+        return -log_probabilities.gather(-1, windows[:, 1:, None])[..., 0], read + length
+
+
+def bigram_nll_by_loop(model, tokens, context, window):
+    nll = np.empty((tokens.shape[0], tokens.shape[1] - 1), dtype=np.float32)
+    for position in range(nll.shape[1]):
+        start = first_token_of_context(context, position, window, model.mini_batch_size)
+        logits = model.table[tokens[:, position]] * (position - start + 1) ** -0.5
+        nll[:, position] = torch.nn.functional.cross_entropy(
+            logits, tokens[:, position + 1], reduction="none"
+        ).detach().numpy()  # fmt: skip
+    return nll
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_a_foreign_model_is_scored_through_the_protocol_alone(context):
+    model, tokens = Bigram(), random_ids(3, 28)
+    nll = token_nll(model, tokens, context, window=W)
+    np.testing.assert_allclose(nll, bigram_nll_by_loop(model, tokens, context, W), atol=1e-5)
+    assert model.training, "its mode is restored"
+
+
+@pytest.mark.parametrize("segment", [1, 5, 9, 27, 100])
+def test_a_long_text_can_be_read_in_segments(segment):
+    tokens = random_ids(3, 28)
+    for model in (Bigram(), small_model(), small_model(architecture="transformer"), small_model(share_qk=True)):
+        nll = token_nll(model, tokens, "full", window=W, segment=segment)
+        np.testing.assert_allclose(nll, token_nll(model, tokens, "full", window=W), atol=1e-4)
+    foreign = Bigram()
+    token_nll(foreign, tokens, "full", window=W, segment=segment)
+    assert max(length - 1 for _, length in foreign.calls) == min(segment, 27)
+    assert sum(length - 1 for _, length in foreign.calls) == 27
+
+
+def test_segments_bound_the_batch_in_place_of_the_length(monkeypatch):
+    monkeypatch.setattr("tttkit.evaluate.nll.batch_tokens", lambda *_: 12)
+    model = Bigram()
+    token_nll(model, random_ids(3, 28), "full", window=W, segment=4)
+    assert {rows for rows, _ in model.calls} == {3}
+
+
+def test_a_model_that_cannot_carry_its_state_reads_no_segments():
+    model = Bigram()
+    model.can_carry = False
+    with pytest.raises(ValueError, match="^segment must be None for a model that cannot carry its state, got 4"):
+        token_nll(model, random_ids(2, 12), segment=4)
+    assert token_nll(model, random_ids(2, 12)).shape == (2, 11)
+
+
+def test_no_window_is_longer_than_the_positions_of_the_model():
+    tokens = random_ids(2, 28)
+    with pytest.raises(ValueError, match="must fit the model's 20 positions in every window, got 27 tokens"):
+        token_nll(Bigram(max_positions=20), tokens, "full", window=W)
+    for context in CONTEXTS[1:]:
+        assert not np.isnan(token_nll(Bigram(max_positions=W), tokens, context, window=W)).any()
+
+
 GOOD = random_ids(2, 12)
 
 
@@ -188,6 +280,8 @@ GOOD = random_ids(2, 12)
         (ValueError, "window", {"window": 0}),
         (TypeError, "window", {"window": 8.0}),
         (ValueError, "window", {"window": 3, "context": "sw_aligned"}),
+        (ValueError, "segment", {"segment": 0}),
+        (TypeError, "segment", {"segment": 2.5}),
         (TypeError, "positions", {"positions": np.array([0.5])}),
         (TypeError, "positions", {"positions": np.array([[1]])}),
         (TypeError, "positions", {"positions": np.ones(11, dtype=bool)}),

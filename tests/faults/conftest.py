@@ -1,4 +1,4 @@
-"""What the fault tests compare with: a run that nothing ever interrupted."""
+"""Fixtures of the fault tests: a folder in memory, and a run that was never interrupted to compare with."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tests.faults import trials
 from tttkit.run.directory import RunDirectory
 
 LONGEST = 200
-"""Seconds that a trial may take on a machine that is busy with other things; one takes less than a second."""
+"""Seconds that a trial may take on a busy machine; usually it takes less than one."""
 _MEMORY = Path("/dev/shm")
 
 
 @pytest.fixture
 def tmp_path(tmp_path_factory) -> Iterator[Path]:
-    """A folder in memory: thousands of syncs cost nothing there, and a killed process leaves the same files behind.
+    """A folder in memory, where thousands of syncs cost nothing; a killed process leaves the same files there.
 
-    What a sync is good for is proved by simulated power failures; `disk_path` is on a disk.
+    Simulated power failures prove the effect of a sync. `disk_path` is on a disk.
     """
     if not os.access(_MEMORY, os.W_OK):
         yield tmp_path_factory.mktemp("memory")
@@ -35,19 +35,19 @@ def tmp_path(tmp_path_factory) -> Iterator[Path]:
 
 @pytest.fixture
 def disk_path(tmp_path_factory) -> Path:
-    """A folder on a disk, for what shall be tested there as well."""
+    """A folder on a disk, for tests that need one."""
     return tmp_path_factory.mktemp("disk")
 
 
 @pytest.fixture
 def values(tiny_values):
-    """Configuration of the run that is interrupted: a state after every step, four evaluations."""
+    """Configuration of the run that is interrupted: a training checkpoint after every step, four evaluations."""
     return tiny_values(train={"save_every": 1})
 
 
 @pytest.fixture(scope="session")
 def reference_of(tmp_path_factory):
-    """Train a configuration to its end, uninterrupted, once per session."""
+    """Return the run of a configuration that was trained to its end once per session."""
     known: dict[str, RunDirectory] = {}
 
     def get(values) -> RunDirectory:
@@ -67,18 +67,18 @@ def reference(reference_of, values) -> RunDirectory:
 
 
 def run_trial(target, *arguments, **options) -> int:
-    """Run a function of `trials` in a forked process; returns its exit code, negative for a signal."""
+    """Run a function of `trials` in a forked process, and return its exit code, negative for a signal."""
     process = trials.context.Process(target=target, args=arguments, kwargs=options)
     process.start()
     process.join(LONGEST)
     if process.exitcode is None:
         process.kill()
-        raise AssertionError("it hangs")
+        raise AssertionError("the trial hangs")
     return process.exitcode
 
 
 def assert_equal_runs(run: RunDirectory, reference: RunDirectory) -> None:
-    """Losses, final state with optimizer and random numbers, models and results: the same bits. No leftovers."""
+    """Compare the bits of losses, last training checkpoint, models, and results; check that nothing is left over."""
     losses = [[(record["step"], record["loss"].hex()) for record in r.read_metrics()] for r in (run, reference)]
     assert losses[0] == losses[1]
     last = max(int(entry.name[5:]) for entry in reference.states.iterdir())
@@ -91,7 +91,7 @@ def assert_equal_runs(run: RunDirectory, reference: RunDirectory) -> None:
     states = [json.loads((r.states / f"step_{last}" / "state.json").read_text()) for r in (run, reference)]
     assert {**states[0], "run_id": ""} == {**states[1], "run_id": ""}
     for left, right in zip(run.read_summaries(), reference.read_summaries(), strict=True):
-        assert left.replace(eval_seconds=0) == right.replace(eval_seconds=0)
+        assert left.with_values(eval_seconds=0) == right.with_values(eval_seconds=0)
     assert_no_leftovers(run.path)
 
 

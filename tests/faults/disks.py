@@ -1,4 +1,4 @@
-"""File systems put in place of the real one: killed at a call, failing at a call, or recorded for a power failure."""
+"""File systems that replace the real one: killed at a call, failing at a call, or recorded for a power failure."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ CALLS = (
     "create", "open_append", "open_existing", "write", "sync", "truncate", "rename", "exchange", "unlink", "mkdir",
     "rmdir", "sync_directory",
 )  # fmt: skip
-"""The calls that can fail or be the last one; `close` loses nothing."""
-
+"""The calls that can fail or be the last one. `close` is not among them, since it loses nothing."""
 
 Matches = Callable[[str, tuple], bool]
-"""Whether a call of this name with these arguments is meant."""
+"""Return whether a call, given by name and arguments, is one of those meant."""
 
 
 class Counted(FileSystem):
-    """Calls `at(n, name, arguments)` before the n-th call (from 1)."""
+    """Call `at(n, name, arguments)` before the n-th call, counted from 1."""
 
     def __init__(self, at: Callable[[int, str, tuple], None]) -> None:
         self.num_calls = 0
@@ -49,7 +48,7 @@ def everything(_name: str, _arguments: tuple) -> bool:
 
 
 class KilledAt:
-    """A signal before the n-th call of those that match. Made into a disk in the process that it is for."""
+    """Send this process a signal before the n-th matching call. Calling it returns the file system."""
 
     def __init__(self, number: int, matches: Matches = everything, by: signal.Signals = signal.SIGKILL) -> None:
         self.number = number
@@ -69,7 +68,7 @@ class KilledAt:
 
 
 class Touching:
-    """Calls with a path in which a text occurs; with `removing` those that take something away."""
+    """Match calls with a path that contains a text; with `removing`, only those that remove something."""
 
     def __init__(self, text: str, *, removing: bool = False) -> None:
         self.text = text
@@ -81,7 +80,7 @@ class Touching:
 
 
 def failing_at(number: int, error: int, *, persistent: bool, only: str | None = None) -> Counted:
-    """The n-th call (of kind `only`) fails with `error`; with `persistent` all later ones do too."""
+    """Return a file system whose n-th call (of kind `only`) fails with `error`; with `persistent`, later ones too."""
     seen = [0]
 
     def at(_count: int, name: str, _arguments: tuple) -> None:
@@ -95,18 +94,18 @@ def failing_at(number: int, error: int, *, persistent: bool, only: str | None = 
 
 
 class Inode:
-    """A file: `durable` after its last sync, then the writes and cuts that nothing has made durable yet."""
+    """A file: its content after the last sync, `durable`, and the writes and truncations since then, `pending`."""
 
     def __init__(self) -> None:
         self.durable = b""
-        self.pending: list[tuple[int, bytes]] = []  # (offset, data); a cut is (size, None)
+        self.pending: list[tuple[int, bytes]] = []  # (offset, data); a truncation is (size, None)
 
     def content(self) -> bytes:
         return _apply(self.durable, self.pending)
 
 
 class Directory:
-    """Names: `durable` after the last sync, and every value that each name has had since."""
+    """Names: those after the last sync, `durable`, and every value that each name has had since, `history`."""
 
     def __init__(self) -> None:
         self.durable: dict[str, Inode | Directory] = {}
@@ -125,9 +124,9 @@ class Directory:
 
 
 class Recorded(FileSystem):
-    """Writes nothing but a record, from which `crash` makes what the disk may hold if the power fails after any call.
+    """Record every call, so that `crash` can make what the disk may hold if the power fails after any of them.
 
-    Reading goes to the real directory, so every call is made there too.
+    Every call is also made in the real directory, which serves the readers.
     """
 
     def __init__(self, root: Path) -> None:
@@ -139,7 +138,7 @@ class Recorded(FileSystem):
         self.calls.append(call)
 
     def note(self, text: str) -> None:
-        """Put a mark between the calls: what was durable from here on."""
+        """Record between two calls what is durable from here on."""
         self._log("note", text)
 
     def create(self, path):
@@ -200,7 +199,7 @@ class Recorded(FileSystem):
         self._log("sync_directory", path)
 
     def crash(self, num_calls: int, target: Path, generator: random.Random) -> None:
-        """Make in `target` what the disk may hold when the power fails after `num_calls` calls."""
+        """Make in `target` one of the things that the disk may hold when the power fails after `num_calls` calls."""
         root = Directory()
         for call in self.calls[:num_calls]:
             if call[0] != "note":
@@ -239,16 +238,16 @@ def _replay(root: Directory, base: Path, call: tuple) -> None:
 
 
 def _find(root: Directory, base: Path, path: Path) -> Directory:
-    found = root
+    directory = root
     for part in path.relative_to(base).parts:
-        found = found.current[part]
-    return found
+        directory = directory.current[part]
+    return directory
 
 
 def _materialize(directory: Directory, target: Path, generator: random.Random) -> None:
     target.mkdir(exist_ok=True)
     names = dict(directory.durable)
-    for name, values in directory.history.items():  # each name that is not durable: old, new or anything between
+    for name, values in directory.history.items():  # a name that is not durable is old, new, or anything between
         names[name] = generator.choice(values)
     for name, value in names.items():
         if isinstance(value, Directory):
@@ -258,7 +257,7 @@ def _materialize(directory: Directory, target: Path, generator: random.Random) -
 
 
 def _outcome(inode: Inode, generator: random.Random) -> bytes:
-    """Each write that was not synced is kept, dropped or garbage."""
+    """Keep, drop, or garble each write that was not synced, and return the content."""
     kept = []
     for offset, data in inode.pending:
         fate = generator.choice(("kept", "dropped", "garbage"))

@@ -1,4 +1,7 @@
-"""D1 for `tttkit eval` and `tttkit data prepare`: they stop where nothing is half-written, and go on from there."""
+"""Promise: `tttkit eval` and `tttkit data prepare` stop on a signal without unfinished results, and continue later.
+
+`tttkit doctor --fix` removes what killed commands leave. See docs/reliability.md.
+"""
 
 from __future__ import annotations
 
@@ -27,28 +30,28 @@ STOPPING = [signal.SIGTERM, signal.SIGINT]
 
 
 @pytest.mark.parametrize("number", STOPPING)
-def test_d1_an_evaluation_stops_and_goes_on(reference, tmp_path, number):
-    """At its third block of results: those before are kept, and the whole is equal to an uninterrupted one's."""
+def test_a_stopped_evaluation_continues_with_the_same_results(reference, tmp_path, number):
+    """A signal at its third block keeps the blocks before, and the results are those of an undisturbed evaluation."""
     command = ["eval", "checkpoint", str(reference.best_model), "--max-length", "64", "--num-sequences", "70", "--out"]
     out = tmp_path / "out"
     stopped = KilledAt(3, Touching("out/.nll-"), number)
     assert run_trial(trials.command, [*command, str(out)], disk=stopped, log=str(tmp_path / "log")) == 75
     said = (tmp_path / "log").read_text().splitlines()
     assert said[-2:] == [
-        f"error: stopped by {signal.Signals(number).name}; what is finished is kept",
-        "hint: run the same command again: it goes on from what is finished",
+        f"error: stopped by {signal.Signals(number).name}; finished parts are kept",
+        "hint: run the same command again: finished parts are not repeated",
     ]
     assert not (out / "summary.json").exists()
     blocks = sorted(out.glob(".nll-*/*"))
     assert blocks
-    blocks[0].write_bytes(_with_a_bit_turned(blocks[0].read_bytes()))  # it is computed again
+    blocks[0].write_bytes(_with_a_flipped_bit(blocks[0].read_bytes()))  # a damaged block is computed again
     assert_no_leftovers(out)
     assert run_trial(trials.command, [*command, str(out)]) == 0
     assert run_trial(trials.command, [*command, str(tmp_path / "whole")]) == 0
     assert results_of(out) == results_of(tmp_path / "whole")
 
 
-def _with_a_bit_turned(data: bytes) -> bytes:
+def _with_a_flipped_bit(data: bytes) -> bytes:
     return data[:-100] + bytes([data[-100] ^ 1]) + data[-99:]
 
 
@@ -68,8 +71,8 @@ def _prepare(texts, out) -> list[str]:
 
 @pytest.mark.faults
 @pytest.mark.parametrize("number", STOPPING)
-def test_d1_a_preparation_stops_and_goes_on(texts, tmp_path, number):
-    """At any moment: exit 75 with the way to go on, nothing that could be taken for a data set, then equal bytes."""
+def test_a_stopped_preparation_continues_with_the_same_bytes(texts, tmp_path, number):
+    """A signal at a random time exits with 75 and says how to continue; nothing that looks like a data set is left."""
     whole, out = tmp_path / "whole", tmp_path / "out"
     began = time.monotonic()
     assert tttkit(*_prepare(texts, whole)).code == 0
@@ -85,7 +88,7 @@ def test_d1_a_preparation_stops_and_goes_on(texts, tmp_path, number):
         if process.returncode == 75:
             assert f"stopped by {signal.Signals(number).name}" in err
             assert "run the same command again" in err
-        if (out / "manifest.json").exists():  # it was done before the signal came
+        if (out / "manifest.json").exists():  # the preparation ended before the signal came
             assert _digests(out) == _digests(whole)
             shutil.rmtree(out)
         else:
@@ -99,7 +102,7 @@ def _digests(directory) -> dict[str, str]:
     return {path.name: sha256_of(path) for path in directory.iterdir()}
 
 
-def test_d1_finished_shards_of_a_stopped_preparation_are_kept(texts, tiny_data, tmp_path):
+def test_finished_shards_of_a_stopped_preparation_are_kept(texts, tiny_data, tmp_path):
     def prepare(out, progress=None):
         tokenizer = str(tiny_data / "tokenizer.json")
         return prepare_dataset([str(texts)], out, tokenizer, shard_tokens=1 << 19, progress=progress)
@@ -123,10 +126,10 @@ LEAVING = {
     "report": (["report", "RUN"], (1, 2)),
     "convert": (["convert", "RUN/best_model", "RUN/official"], (1, 2, 3, 4)),
 }
-"""Commands that write into a run, and before which of their renames they are killed."""
+"""Commands that write into a run, and the renames before which they are killed."""
 
 
-def _gives_a_name(name: str, _arguments: tuple) -> bool:
+def _is_rename(name: str, _arguments: tuple) -> bool:
     return name == "rename"
 
 
@@ -134,18 +137,18 @@ def _gives_a_name(name: str, _arguments: tuple) -> bool:
     "command",
     [name if name == "convert" else pytest.param(name, marks=pytest.mark.faults) for name in LEAVING],
 )
-def test_a4_doctor_sweeps_what_killed_commands_left(reference, tmp_path, command):
+def test_doctor_removes_what_killed_commands_left(reference, tmp_path, command):
     run = RunDirectory(shutil.copytree(reference.path, tmp_path / "run"))
     arguments, numbers = LEAVING[command]
     arguments = [argument.replace("RUN", str(run.path)) for argument in arguments]
     for number in numbers:
-        assert run_trial(trials.command, arguments, disk=KilledAt(number, _gives_a_name)) == -signal.SIGKILL
+        assert run_trial(trials.command, arguments, disk=KilledAt(number, _is_rename)) == -signal.SIGKILL
     left = {path for path in run.path.rglob(".tmp-*") if path.parent.name[:5] != ".tmp-"}
     assert left
-    found = json.loads(tttkit("doctor", run.path, "--fix", "--json").out)
-    mended = {item["message"].partition(": removed")[0] for item in found if item["level"] == "mended"}
+    examinations = json.loads(tttkit("doctor", run.path, "--fix", "--json").out)
+    mended = {item["message"].partition(": removed")[0] for item in examinations if item["level"] == "mended"}
     assert mended >= {str(path) for path in left}
     assert_no_leftovers(run.path)
-    assert run_trial(trials.command, arguments) == 0, "it is none the worse for it"
+    assert run_trial(trials.command, arguments) == 0, "the command still works afterwards"
     levels = {item["level"] for item in json.loads(tttkit("doctor", run.path, "--json").out)}
     assert levels == {"ok"}

@@ -1,4 +1,8 @@
-"""D3: no state of the terminal ends a run."""
+"""Promise: nothing that happens to the terminal ends a run.
+
+Streams are closed, full, or ASCII only; the terminal is dumb, narrow, resized, or closed; Ctrl-C ends the reader of a
+pipe as well. See docs/reliability.md.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ from tttkit.run.directory import RunDirectory
 
 
 def shell(script: str, options, **environment) -> int:
-    """Run `script` in a shell that knows the command as "$@"; returns its exit code."""
+    """Run `script` in a shell in which "$@" is the command, and return its exit code."""
     command = ["sh", "-c", script, "sh", *COMMAND, *(str(option) for option in options)]
     done = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": os.pathsep.join(os.sys.path), **environment}, timeout=120,
@@ -47,7 +51,7 @@ def shell(script: str, options, **environment) -> int:
         ('nohup "$@"', {}),
     ],
 )
-def test_d3_training_reaches_its_end(tiny_data, tmp_path, monkeypatch, script, environment):
+def test_training_reaches_its_end_with_any_stream(tiny_data, tmp_path, monkeypatch, script, environment):
     monkeypatch.chdir(tmp_path)
     assert shell(script, train_options(tiny_data, tmp_path / "run"), **environment) == 0
     assert RunDirectory(tmp_path / "run").read_metadata()["result"]["reason"] == "finished"
@@ -55,7 +59,7 @@ def test_d3_training_reaches_its_end(tiny_data, tmp_path, monkeypatch, script, e
 
 @pytest.fixture
 def terminal():
-    """Both ends of a terminal; what is still open is closed afterwards."""
+    """Both ends of a terminal; those that are still open are closed afterwards."""
     ends = list(pty.openpty())
     yield ends
     for end in ends:
@@ -63,7 +67,7 @@ def terminal():
 
 
 def _attach() -> None:
-    """The terminal on stdin becomes the one that controls the process."""
+    """Make the terminal on stdin the controlling terminal of the process."""
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
@@ -76,7 +80,7 @@ def _on(terminal, options):
 
 
 @pytest.mark.faults
-def test_d3_a_terminal_that_is_resized_all_the_time(tiny_data, tmp_path, terminal):
+def test_a_terminal_that_is_resized_all_the_time(tiny_data, tmp_path, terminal):
     shown, width = b"", 1
     with _on(terminal, train_options(tiny_data, tmp_path / "run", "--max-steps", 60)) as process:
         os.close(terminal.pop())
@@ -89,13 +93,13 @@ def test_d3_a_terminal_that_is_resized_all_the_time(tiny_data, tmp_path, termina
                 except OSError:  # the other end is closed
                     break
         assert process.wait(LONGEST) == 0, shown[-2000:]
-    assert b"\x1b[?25l" in shown, "the rows that are drawn again were on"
+    assert b"\x1b[?25l" in shown, "the live rows were drawn"
     assert RunDirectory(tmp_path / "run").read_metadata()["result"]["reason"] == "finished"
 
 
 @pytest.mark.faults
-def test_d3_a_terminal_that_goes_away(tiny_data, tmp_path, terminal):
-    """As when the line to another machine breaks: SIGHUP, then errors of every write."""
+def test_a_terminal_that_is_closed(tiny_data, tmp_path, terminal):
+    """As when an ssh connection breaks: SIGHUP, then every write fails."""
     run = RunDirectory(tmp_path / "run")
     with _on(terminal, train_options(tiny_data, run.path, "--max-steps", 400)) as process:
         os.close(terminal.pop())
@@ -108,8 +112,8 @@ def test_d3_a_terminal_that_goes_away(tiny_data, tmp_path, terminal):
 
 
 @pytest.mark.faults
-def test_d3_ctrl_c_that_ends_the_reader_too(tiny_data, tmp_path, terminal):
-    """As in `tttkit train 2>&1 | tee log`: who is left to be told that it is saved, and how to go on?"""
+def test_ctrl_c_that_ends_the_reader_of_a_pipe_too(tiny_data, tmp_path, terminal):
+    """As in `tttkit train 2>&1 | tee log`: the terminal and the log still say how to resume."""
     run, (outer, inner), shown = RunDirectory(tmp_path / "run"), terminal, b""
     script = 'trap : INT; { trap : INT; "$@" 2>&1; echo $? >"$0"; } | cat'
     command = ["sh", "-c", script, tmp_path / "code", *COMMAND, *train_options(tiny_data, run.path)]
@@ -124,7 +128,7 @@ def test_d3_ctrl_c_that_ends_the_reader_too(tiny_data, tmp_path, terminal):
             shown += _shown(outer)
         shown += _shown(outer)
     assert (tmp_path / "code").read_text() == "75\n", shown.decode()
-    told = f"go on with `tttkit resume {run.path}`"
+    told = f"resume with `tttkit resume {run.path}`"
     assert f"hint: {told}".encode() in shown
     assert told in run.training_log.read_text()
 

@@ -1,4 +1,9 @@
-"""B1 to B3, H2: damage is found, named and passed over; nothing starts again in silence; nothing is executed."""
+"""Promise: damaged files are detected and named, the run resumes from an older training checkpoint or stops with an
+error, and nothing in a file is ever executed.
+
+Bits are flipped, files are truncated, extended, deleted, exchanged, and replaced by pipes, links, and pickles. If every
+training checkpoint is damaged, the run does not silently start again. See docs/reliability.md.
+"""
 
 from __future__ import annotations
 
@@ -25,18 +30,18 @@ def run(tmp_path) -> RunDirectory:
     run = RunDirectory(tmp_path / "run")
     model, optimizer = trials.small_model()
     for step in (1, 2):
-        checkpoint.save_state(run, step, model, optimizer, {"run_id": "ours"})
+        checkpoint.save_checkpoint(run, step, model, optimizer, {"run_id": "ours"})
     return run
 
 
 def corrupt(run: RunDirectory, generator: random.Random, count: int) -> None:
-    """Damage a random file of the newest state; each time the one before must be loaded and the damaged one named."""
+    """Damage a random file of the newest checkpoint; each time the older one must load and the damaged one be named."""
     newest = run.states / "step_2"
     whole = {path: path.read_bytes() for path in newest.iterdir()}
     for _ in range(count):
         path = generator.choice(sorted(whole))
         path.write_bytes(_damaged(whole[path], generator))
-        state = checkpoint.load_newest_state(run)
+        state = checkpoint.load_newest_checkpoint(run)
         assert state.step == 1
         assert state.skipped[0].startswith("step_2.corrupt-0: ")
         (run.states / "step_2.corrupt-0").rename(newest)
@@ -53,16 +58,16 @@ def _damaged(data: bytes, generator: random.Random) -> bytes:
     return data + generator.randbytes(generator.randrange(1, 100))
 
 
-def test_b1_corruptions(run):
+def test_200_corruptions_are_detected(run):
     corrupt(run, random.Random(1), 200)
 
 
 @pytest.mark.faults
-def test_b1_2000_corruptions(run):
+def test_2000_corruptions_are_detected(run):
     corrupt(run, random.Random(2), 2000)
 
 
-def test_mutant_without_verification_is_caught(run, monkeypatch):
+def test_a_mutant_without_verification_is_caught(run, monkeypatch):
     monkeypatch.setattr(commits, "verify_directory", lambda path: {"": 0})
     with pytest.raises(AssertionError):
         corrupt(run, random.Random(1), 200)
@@ -93,7 +98,7 @@ def _renamed_old(states):
 
 def _of_another_run(states):
     model, optimizer = trials.small_model()
-    checkpoint.save_state(RunDirectory(states.parent), 2, model, optimizer, {"run_id": "theirs"})
+    checkpoint.save_checkpoint(RunDirectory(states.parent), 2, model, optimizer, {"run_id": "theirs"})
 
 
 def _emptied(states):
@@ -121,20 +126,20 @@ def _link(states):
         _swap_files, _manifest_of_another, _permute, _renamed_old, _of_another_run, _emptied, _newer_version, _link,
     ],
 )  # fmt: skip
-def test_b2_missing_and_exchanged_files(run, damage):
+def test_missing_and_exchanged_files_are_detected(run, damage):
     damage(run.states)
-    state = checkpoint.load_newest_state(run, run_id="ours")
+    state = checkpoint.load_newest_checkpoint(run, run_id="ours")
     assert state.step == 1
     assert state.skipped[0].startswith("step_2.corrupt-0: ")
     assert (run.states / "step_2.corrupt-0").is_dir()
 
 
-def test_b2_nothing_but_the_oldest_left_ends_equal(values, reference, tmp_path):
+def test_a_run_resumed_from_an_older_checkpoint_ends_with_the_same_bits(values, reference, tmp_path):
     run = RunDirectory(shutil.copytree(reference.path, tmp_path / "run"))
     _reopen(run)
     (run.states / "step_12" / "tensors.safetensors").write_bytes(b"")
     assert run_trial(trials.train, values, str(run.path), log=str(tmp_path / "log")) == 0
-    assert "skipped damaged state step_12.corrupt-0" in (tmp_path / "log").read_text()
+    assert "skipped damaged training checkpoint step_12.corrupt-0" in (tmp_path / "log").read_text()
     assert_equal_runs(run, reference)
 
 
@@ -147,7 +152,7 @@ def _reopen(run: RunDirectory) -> None:
 FILES = [
     "MANIFEST.json", "state.json", "tensors.safetensors",
 ]  # fmt: skip
-HARMS = {
+DAMAGES = {
     "deleted": lambda path: path.unlink(),
     "emptied": lambda path: path.write_bytes(b""),
     "cut": lambda path: path.write_bytes(path.read_bytes()[:-3]),
@@ -160,24 +165,24 @@ HARMS = {
 
 
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("harm", HARMS)
-def test_b2_every_harm_to_every_file(run, name, harm):
-    HARMS[harm](run.states / "step_2" / name)
-    state = checkpoint.load_newest_state(run, run_id="ours")
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_every_damage_to_every_file_is_detected(run, name, damage):
+    DAMAGES[damage](run.states / "step_2" / name)
+    state = checkpoint.load_newest_checkpoint(run, run_id="ours")
     assert state.step == 1
     assert state.skipped[0].startswith("step_2.corrupt-0: ")
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("harm", HARMS)
+@pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize(
     "name", ["metadata.json", "metrics.jsonl", "all_summaries.json", "checkpoint_001/summary.json", "heartbeat.json"]
 )
-def test_b2_no_harm_to_other_files_is_a_bug(values, reference, tmp_path, name, harm):
-    """Going on, or an error that says what is wrong; neither a traceback nor a start from zero."""
+def test_no_damage_to_other_files_is_reported_as_a_bug(values, reference, tmp_path, name, damage):
+    """The run resumes, or an error says what is wrong: no traceback, and no start from step 0."""
     run = RunDirectory(shutil.copytree(reference.path, tmp_path / "run"))
     _reopen(run)
-    HARMS[harm](run.path / name)
+    DAMAGES[damage](run.path / name)
     code = run_trial(trials.command, ["resume", str(run.path)], log=str(tmp_path / "log"))
     said = (tmp_path / "log").read_text()
     assert code in (0, 2, 65), said
@@ -187,11 +192,11 @@ def test_b2_no_harm_to_other_files_is_a_bug(values, reference, tmp_path, name, h
 
 
 def _cut(name):
-    def harm(states):
+    def damage(states):
         for path in states.glob(f"step_*/{name}"):
             path.write_bytes(path.read_bytes()[:-3])
 
-    return harm
+    return damage
 
 
 def _each_in_its_own_way(states):
@@ -201,9 +206,9 @@ def _each_in_its_own_way(states):
 
 
 def _rewritten(**changes):
-    """Whole, with a manifest that fits: only what state.json says is not as it must be."""
+    """Complete and with a valid manifest; only the content of state.json is wrong."""
 
-    def harm(states):
+    def damage(states):
         for path in list(states.iterdir()):
             values = files.read_json(path / "state.json")
             tensors = (path / "tensors.safetensors").read_bytes()
@@ -211,21 +216,21 @@ def _rewritten(**changes):
                 files.write_new(directory / "tensors.safetensors", [tensors])
                 files.write_json(directory / "state.json", {**values, **changes})
 
-    return harm
+    return damage
 
 
 @pytest.mark.parametrize(
-    "harm", [*map(_cut, FILES), _each_in_its_own_way, _rewritten(run_id="theirs"), _rewritten(schema_version=99)]
+    "damage", [*map(_cut, FILES), _each_in_its_own_way, _rewritten(run_id="theirs"), _rewritten(schema_version=99)]
 )
-def test_b3_all_corrupt_is_never_a_restart(reference, tmp_path, harm):
+def test_a_run_without_a_valid_checkpoint_does_not_start_again(reference, tmp_path, damage):
     run = RunDirectory(shutil.copytree(reference.path, tmp_path / "run"))
     _reopen(run)
-    harm(run.states)
+    damage(run.states)
     before = run.metrics.read_bytes()
     assert before
     for _ in range(2):
         result = tttkit("resume", run.path)
-        assert (result.code, "no valid training state" in result.error) == (4, True)
+        assert (result.code, "no valid training checkpoint" in result.error) == (4, True)
     assert sorted(path.name for path in run.states.iterdir()) == ["step_11.corrupt-0", "step_12.corrupt-0"]
     assert run.metrics.read_bytes() == before
 
@@ -241,34 +246,34 @@ class Evil:
 
 
 def _pickle(canary) -> bytes:
-    """The oldest protocol: whoever reads a pickle at all executes it."""
+    """Return a pickle of the oldest protocol, which every reader of pickles executes."""
     return b"cos\nsystem\n(S'touch %s'\ntR." % str(canary).encode()
 
 
 def _zipped(canary) -> bytes:
-    """What torch.save writes."""
+    """Return what torch.save writes."""
     buffer = io.BytesIO()
     trials.torch.save({"model.norm.weight": Evil(canary)}, buffer)
     return buffer.getvalue()
 
 
 @pytest.mark.parametrize("make", [_pickle, _zipped])
-def test_h2_the_canary_sings(tmp_path, make):
-    """What is used below would show: read without care, it is executed."""
+def test_the_pickles_below_are_harmful(tmp_path, make):
+    """A careless reader executes them, so the tests below can fail."""
     (tmp_path / "file").write_bytes(make(tmp_path / "canary"))
-    with contextlib.suppress(Exception):  # the old form is read as a torch file of the same age
+    with contextlib.suppress(Exception):  # torch reads the old format in its own old way
         trials.torch.load(tmp_path / "file", weights_only=False)
     assert (tmp_path / "canary").exists()
 
 
 @pytest.mark.parametrize("name", ["state.json", "tensors.safetensors", "MANIFEST.json"])
 @pytest.mark.parametrize("make", [_pickle, _zipped])
-def test_h2_a_pickle_in_any_place_of_a_state_is_never_executed(run, tmp_path, name, make):
+def test_a_pickle_in_a_training_checkpoint_is_never_executed(run, tmp_path, name, make):
     canary = tmp_path / "canary"
     for state in run.states.iterdir():
         (state / name).write_bytes(make(canary))
     with pytest.raises(CheckpointError):
-        checkpoint.load_newest_state(run)
+        checkpoint.load_newest_checkpoint(run)
     assert not canary.exists()
 
 
@@ -287,12 +292,12 @@ SLOTS = {
     "DATA/tokenizer.json": (["data", "inspect", "DATA"], 65),
     "DATA/train-00000.tok": (["data", "verify", "DATA"], 65),
 }
-"""Every other file that is read, the command that reads it, and how that ends."""
+"""Every other file that is read, the command that reads it, and its exit code."""
 
 
 @pytest.mark.parametrize("slot", SLOTS)
 @pytest.mark.parametrize("make", [_pickle, _zipped])
-def test_h2_a_pickle_in_any_file_is_never_executed(reference, tiny_data, tmp_path, slot, make):
+def test_a_pickle_in_any_other_file_is_never_executed(reference, tiny_data, tmp_path, slot, make):
     places = {"RUN": tmp_path / "run", "DATA": tmp_path / "data", "OUT": tmp_path / "out"}
     shutil.copytree(reference.path, places["RUN"])
     shutil.copytree(tiny_data, places["DATA"])
@@ -309,8 +314,8 @@ def test_h2_a_pickle_in_any_file_is_never_executed(reference, tiny_data, tmp_pat
     assert code == 0 or Path(slot).name in result.error
 
 
-def test_h2_a_sealed_pickle_is_no_state(run, tmp_path):
-    """Even with a manifest that fits: only safetensors and JSON are read."""
+def test_a_pickle_with_a_valid_manifest_is_not_a_training_checkpoint(run, tmp_path):
+    """Only safetensors and JSON are read, even if the manifest matches."""
     canary = tmp_path / "canary"
     for step, name in ((3, "state.json"), (4, "tensors.safetensors")):
         with commits.commit_directory(run.states / f"step_{step}") as directory:
@@ -319,12 +324,12 @@ def test_h2_a_sealed_pickle_is_no_state(run, tmp_path):
             if name != "state.json":
                 (directory / "state.json").unlink()
                 files.write_json(directory / "state.json", {"schema_version": 1, "step": step})
-    assert checkpoint.load_newest_state(run).step == 2
+    assert checkpoint.load_newest_checkpoint(run).step == 2
     assert not canary.exists()
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "model.pth", "model.ckpt"])
-def test_h2_a_pickle_beside_a_model_is_not_even_opened(reference, tmp_path, name):
+def test_a_pickle_beside_a_model_is_not_opened(reference, tmp_path, name):
     from tttkit.models import load_model
 
     model = shutil.copytree(reference.best_model, tmp_path / "model")

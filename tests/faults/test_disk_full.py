@@ -1,4 +1,7 @@
-"""C1 to C3: a disk that fills up or fails costs time, never the last good state."""
+"""Promise: a disk that fills up or fails costs time, but never the last valid training checkpoint.
+
+Runs train on small disks, under file size limits, and on a file system whose n-th call fails. See docs/reliability.md.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +12,22 @@ import random
 import resource
 import shutil
 import signal
-import subprocess
-import tempfile
 import threading
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
 from tests.faults import trials
 from tests.faults.conftest import assert_equal_runs, run_trial
 from tests.faults.disks import CALLS, KilledAt, failing_at
+from tests.faults.small_disks import KINDS, SmallDisk, UnavailableError, make_disk
 from tttkit.health.status import read_status
 from tttkit.run.directory import RunDirectory
+from tttkit.run.saved import training_checkpoints
 from tttkit.storage import commits, files, filesystem
-from tttkit.train.logs.metrics import PendingWrites, RunLog
+from tttkit.train.logs.metrics import RunLog
+from tttkit.train.logs.pending_writes import PendingWrites
 from tttkit.train.resume import checkpoint
 
 ERRORS = [errno.EIO, errno.EDQUOT, errno.EROFS, errno.EINTR, errno.ENOSPC]
@@ -32,72 +35,83 @@ ERRORS = [errno.EIO, errno.EDQUOT, errno.EROFS, errno.EINTR, errno.ENOSPC]
 
 @pytest.fixture
 def small_disk():
-    """Mounts a tmpfs of a given size; gone afterwards, whoever still has a file open on it.
+    """Make a disk of a size, and of a kind or the best one available; it is removed at the end."""
+    disks: list[SmallDisk] = []
 
-    It lies outside of pytest's own directories, whose removal a mount that an interrupted session left would break.
-    """
-    place = Path(tempfile.mkdtemp(prefix="tttkit-disk-"))
+    def make(size: int, kind: str | None = None) -> SmallDisk:
+        try:
+            disks.append(make_disk(size) if kind is None else KINDS[kind](size))
+        except UnavailableError as error:
+            pytest.skip(str(error))
+        return disks[-1]
 
-    def mount(size: int) -> Path:
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
-        if subprocess.run(command, capture_output=True).returncode:
-            pytest.skip("mounting is not permitted here")
-        return place
-
-    yield mount
-    subprocess.run(["umount", "-l", str(place)], capture_output=True)
-    place.rmdir()
+    yield make
+    for disk in disks:
+        disk.remove()
 
 
-def fill_disk(values, reference, place, size, tmp_path) -> int:
-    """Train on a disk of `size` bytes, then on the same with room; returns the first exit code."""
-    run = RunDirectory(place / "run")
-    code = run_trial(trials.train, values, str(run.path), log=str(tmp_path / "log"))
-    assert code in (0, 6), (tmp_path / "log").read_text()[-2000:]
-    for step, path in checkpoint.states(run):
-        checkpoint.verify_state(path, step)
+def fill_disk(values, reference, disk, size, tmp_path) -> int:
+    """Train on a disk of `size` bytes, then on the same disk with more space; return the first exit code."""
+    run, log = RunDirectory(disk.path / "run"), tmp_path / "log"
+    log.write_text("")
+    code = run_trial(trials.train, values, str(run.path), log=str(log), **disk.trial_options())
+    assert code in (0, 6), log.read_text()[-2000:]
+    assert_named_by_final_paths(log.read_text())
+    if run.metadata.exists():
+        assert_named_by_final_paths(read_status(run).reason)
+    for step, path in training_checkpoints(run):
+        checkpoint.verify_checkpoint(path, step)
     for path in (run.best_model, run.final_model):
         if path.exists():
             commits.verify_directory(path)
-    subprocess.run(["mount", "-o", "remount,size=100m", str(place)], check=True)
-    assert run_trial(trials.train, values, str(run.path), log=str(tmp_path / "log")) == 0
+    disk.resize(100 << 20)
+    assert run_trial(trials.train, values, str(run.path), log=str(log), **disk.trial_options()) == 0
     assert_equal_runs(run, reference)
     shutil.rmtree(run.path)
-    subprocess.run(["mount", "-o", f"remount,size={size}", str(place)], check=True)
+    disk.resize(size)
     return code
 
 
+def assert_named_by_final_paths(text: str) -> None:
+    """Check that messages name files by the names that a user knows, not by temporary ones."""
+    assert ".tmp-" not in text, text[-2000:]
+
+
 @pytest.mark.parametrize("size", [300_000, 700_000])
-def test_c1_full_disk(values, reference, small_disk, tmp_path, size):
-    fill_disk(values, reference, small_disk(size), size, tmp_path)
+@pytest.mark.parametrize("kind", KINDS)
+def test_2_small_disks(values, reference, small_disk, tmp_path, kind, size):
+    """The run ends with code 0 or 6 and is completed once there is space, whatever makes the disk small."""
+    fill_disk(values, reference, small_disk(size, kind), size, tmp_path)
 
 
 @pytest.mark.faults
-def test_c1_24_sizes(values, reference, small_disk, tmp_path):
-    place, codes = small_disk(100_000), set()
+def test_24_sizes_of_disk(values, reference, small_disk, tmp_path):
+    disk, codes = small_disk(100_000), set()
     for index in range(24):
         size = 100_000 + index * 100_000
-        subprocess.run(["mount", "-o", f"remount,size={size}", str(place)], check=True)
-        codes.add(fill_disk(values, reference, place, size, tmp_path))
-    assert codes == {0, 6}, "some are too small and some large enough"
+        disk.resize(size)
+        codes.add(fill_disk(values, reference, disk, size, tmp_path))
+    assert codes == {0, 6}, "some disks are too small and some large enough"
 
 
-def test_c1_training_waits_for_room_and_status_says_so(tiny_values, reference_of, small_disk, tmp_path):
-    """Another file takes the disk while the run trains, and goes away again: nothing is missing at the end."""
+def test_training_waits_for_space_and_status_says_so(tiny_values, reference_of, small_disk, tmp_path):
+    """Another file fills the disk while the run trains, and is removed again: nothing is missing at the end."""
     values = tiny_values(train={"save_every": 1, "max_steps": 100}, evaluation={"num_checkpoints": 4})
-    run = RunDirectory(small_disk(3_000_000) / "run")
+    disk = small_disk(3_000_000)
+    run = RunDirectory(disk.path / "run")
     ballast = run.path.parent / "ballast"
-    process = trials.context.Process(
-        target=trials.train, args=(values, str(run.path)), kwargs={"log": str(tmp_path / "log")}
-    )
+    options = {"log": str(tmp_path / "log"), **disk.trial_options()}
+    process = trials.context.Process(target=trials.train, args=(values, str(run.path)), kwargs=options)
     process.start()
     seen = set()
     try:
         while process.is_alive():
             if not ballast.exists() and "disk-full" not in seen and len(run.read_metrics()) >= 10:
-                _fill(ballast)
+                disk.fill(ballast)
             if run.metadata.exists():
-                seen.add(read_status(run).state)
+                status = read_status(run)
+                seen.add(status.state)
+                assert_named_by_final_paths(status.reason)
             if "disk-full" in seen:
                 ballast.unlink(missing_ok=True)
             time.sleep(0.01)
@@ -106,18 +120,12 @@ def test_c1_training_waits_for_room_and_status_says_so(tiny_values, reference_of
         process.join()
     assert process.exitcode == 0, (tmp_path / "log").read_text()[-2000:]
     assert "disk-full" in seen
+    assert_named_by_final_paths((tmp_path / "log").read_text())
     assert_equal_runs(run, reference_of(values))
 
 
-def _fill(path: Path) -> None:
-    """Write until there is no room left."""
-    with path.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
-        while True:
-            file.write(b"x" * 10_000)
-
-
 class _Limited:
-    """A real file system in a process whose files may not grow beyond a size: the system says EFBIG, not ENOSPC."""
+    """The real file system with a limit on the size of files: the system reports EFBIG, not ENOSPC."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -131,16 +139,17 @@ class _Limited:
     "size",
     [1_000, 20_000, 60_000, *(pytest.param(size, marks=pytest.mark.faults) for size in range(2_000, 70_000, 9_000))],
 )
-def test_c2_file_size_limit(values, tmp_path, size):
+def test_a_file_size_limit_is_a_full_disk(values, tmp_path, size):
     run = RunDirectory(tmp_path / "run")
     assert run_trial(trials.train, values, str(run.path), disk=_Limited(size), log=str(tmp_path / "log")) == 6
     assert "disk full while writing" in (tmp_path / "log").read_text()
-    for step, path in checkpoint.states(run):
-        checkpoint.verify_state(path, step)
+    assert_named_by_final_paths((tmp_path / "log").read_text())
+    for step, path in training_checkpoints(run):
+        checkpoint.verify_checkpoint(path, step)
 
 
-def test_c2_log_that_cannot_be_written(values, reference, tmp_path):
-    """training.log is for people; a run does not end for it."""
+def test_a_log_that_cannot_be_written_does_not_end_the_run(values, reference, tmp_path):
+    """training.log is only for people."""
     run = RunDirectory(tmp_path / "run")
     run.path.mkdir()
     (run.path / "data").mkdir()
@@ -160,8 +169,8 @@ class _FullLog:
         return Disk()
 
 
-def test_c2_a_log_that_is_a_full_device(values, reference, tmp_path):
-    """The kernel's own error, of a file that cannot be cut either."""
+def test_a_log_on_a_full_device_does_not_end_the_run(values, reference, tmp_path):
+    """/dev/full gives the error of the kernel, and cannot be truncated either."""
     run = RunDirectory(tmp_path / "run")
     run.path.mkdir()
     assert run_trial(trials.train, values, str(run.path), disk=KilledAt(60)) == -signal.SIGKILL
@@ -172,7 +181,7 @@ def test_c2_a_log_that_is_a_full_device(values, reference, tmp_path):
 
 
 def session(root, done: list[str]) -> None:
-    """What a run writes in two steps, as the trainer does it; `done` gets what was reported as done."""
+    """Write what a run writes in two steps, as the trainer does; `done` receives what was reported as done."""
     run, (model, optimizer) = RunDirectory(root / "run"), trials.small_model()
     files.make_directory(run.path)
     log = RunLog(run)
@@ -183,7 +192,7 @@ def session(root, done: list[str]) -> None:
         if log.writes.attempt("metadata", lambda step=step: files.write_json(run.metadata, {"step": step})):
             done.append(f"metadata {step}")
         if log.writes.retry() and log.sync():
-            checkpoint.save_state(run, step, model, optimizer, {"note": step})
+            checkpoint.save_checkpoint(run, step, model, optimizer, {"note": step})
             done.append(f"state {step}")
     with commits.commit_directory(run.best_model) as directory:
         files.write_new(directory / "model", [b"weights"])
@@ -191,14 +200,14 @@ def session(root, done: list[str]) -> None:
 
 
 def fail_session(root, disk, monkeypatch) -> None:
-    """A session on a failing disk: no success that is none, the last good state stays, and it goes on afterwards."""
+    """Run a session on a failing disk: what was reported as done is there, and the next session succeeds."""
     done: list[str] = []
     monkeypatch.setattr(filesystem, "current", disk)
     with suppress(OSError):
         session(root, done)
     monkeypatch.undo()
     run = RunDirectory(root / "run")
-    valid = [step for step, path in checkpoint.states(run) if checkpoint.verify_state(path, step)]
+    valid = [step for step, path in training_checkpoints(run) if checkpoint.verify_checkpoint(path, step)]
     reported = {
         name: [int(item.split()[1]) for item in done if item.startswith(name)] for name in ("state", "metadata")
     }
@@ -213,15 +222,15 @@ def fail_session(root, disk, monkeypatch) -> None:
     if run.best_model.exists():
         commits.verify_directory(run.best_model)
     for line in run.metrics.read_text().splitlines() if run.metrics.exists() else ():
-        assert line.startswith("{"), "half a line"
-        assert line.endswith("}"), "half a line"
+        assert line.startswith("{"), "an incomplete line"
+        assert line.endswith("}"), "an incomplete line"
     done = []
     session(root, done)
     assert done[-1] == "model"
     shutil.rmtree(root)
 
 
-def test_c3_failing_calls(tmp_path, monkeypatch):
+def test_40_failing_calls(tmp_path, monkeypatch):
     generator = random.Random(0)
     for _ in range(40):
         disk = failing_at(generator.randrange(1, 90), generator.choice(ERRORS), persistent=generator.random() < 0.5)
@@ -229,7 +238,7 @@ def test_c3_failing_calls(tmp_path, monkeypatch):
 
 
 @pytest.mark.faults
-def test_c3_250_failing_calls(tmp_path, monkeypatch):
+def test_250_failing_calls(tmp_path, monkeypatch):
     count = 0
     for call in CALLS:
         for error in ERRORS:
@@ -241,19 +250,19 @@ def test_c3_250_failing_calls(tmp_path, monkeypatch):
 
 
 class _Half(filesystem.FileSystem):
-    """The first write fits by half, as on a disk that fills up in the middle; then there is no room."""
+    """Half of the first write fits, as on a disk that is filling up; then no space is left."""
 
     def __init__(self) -> None:
-        self.has_room = True
+        self.has_space = True
 
     def write(self, descriptor, data):
-        if not self.has_room:
+        if not self.has_space:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self.has_room = False
+        self.has_space = False
         return super().write(descriptor, bytes(data)[: len(data) // 2])
 
 
-def test_c3_half_a_line_is_taken_back(tmp_path, monkeypatch):
+def test_an_incomplete_line_is_removed(tmp_path, monkeypatch):
     run = RunDirectory(tmp_path)
     log = RunLog(run)
     log.metrics({"step": 1, "loss": 1.0})
@@ -267,21 +276,21 @@ def test_c3_half_a_line_is_taken_back(tmp_path, monkeypatch):
     assert [line["step"] for line in map(json.loads, run.metrics.read_text().splitlines())] == [1, 2, 3]
 
 
-def test_retention_never_comes_before_the_commit(tmp_path, monkeypatch):
-    """On a disk that fills up in the save, both earlier states stay."""
+def test_old_checkpoints_are_removed_only_after_the_commit(tmp_path, monkeypatch):
+    """On a disk that fills up during a save, both earlier checkpoints stay."""
     run, (model, optimizer) = RunDirectory(tmp_path), trials.small_model()
     for step in (1, 2):
-        checkpoint.save_state(run, step, model, optimizer, {})
+        checkpoint.save_checkpoint(run, step, model, optimizer, {})
     for number in range(1, 12):
         monkeypatch.setattr(filesystem, "current", failing_at(number, errno.ENOSPC, persistent=False))
         with pytest.raises(OSError, match="disk full"):
-            checkpoint.save_state(run, 3, model, optimizer, {})
+            checkpoint.save_checkpoint(run, 3, model, optimizer, {})
         monkeypatch.undo()
-        assert [step for step, _ in checkpoint.states(run)] == [2, 1]
+        assert [step for step, _ in training_checkpoints(run)] == [2, 1]
 
 
-def test_waiting_writes_keep_their_order_and_the_newest(tmp_path):
-    """A write that waits is replaced by a newer one of its name."""
+def test_a_waiting_write_is_replaced_by_a_newer_one_of_its_name(tmp_path):
+    """Of two waiting writes of the same name, only the newer one is done."""
     writes, written, room = PendingWrites(), [], threading.Event()
 
     def write(value):

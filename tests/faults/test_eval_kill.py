@@ -1,4 +1,7 @@
-"""A4 for the long passes of `tttkit eval checkpoint`: killed within one, it goes on from what is finished."""
+"""Promise: a killed `tttkit eval checkpoint` continues from its finished blocks, with the same results.
+
+The command is killed by SIGKILL within its long passes over the validation split. See docs/reliability.md.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,13 @@ from tests.faults.test_phases import results_of
 from tttkit.data import open_split, prepare_dataset
 
 LEAST_TOKENS = 4 << 16
-"""Four blocks of the pass over the whole split, and of that over 4,096 windows."""
+"""At least four blocks in the pass over the whole split and in the pass over 4,096 windows."""
 KILLS = [("selection", 3), ("whole", 3), ("whole", 2)]
-"""Before which block that is still to be kept, in turn."""
+"""The pass and the block before whose write the command is killed, in turn."""
 
 
 class Keeping:
-    """Calls that give a block its name: any block of a pass, or those of a set."""
+    """Match the calls that rename a block into place: any block whose name starts with a text, or those of a set."""
 
     def __init__(self, names: str | set[str]) -> None:
         self.names = names
@@ -33,7 +36,7 @@ class Keeping:
 
 @pytest.fixture
 def command(reference, tmp_path):
-    """The command but for the place of its results: a text of some hundred thousand tokens, two short sequences."""
+    """The command without the path of its results, for a text of several 100,000 tokens and two short sequences."""
     generator = random.Random(0)
     text, data = tmp_path / "text.txt", tmp_path / "data"
     text.write_text(" ".join(generator.choice(WORDS) for _ in range(200_000)))
@@ -43,23 +46,24 @@ def command(reference, tmp_path):
     return ["eval", "checkpoint", str(reference.best_model), *options, "--out"]
 
 
-def kept(out, passed: str) -> set[str]:
+def blocks_of(out, passed: str) -> set[str]:
+    """Return the names of the finished blocks of a pass."""
     return {path.name for path in out.glob(f".nll-*/{passed}-*")}
 
 
-def test_a4_killed_within_its_passes(command, tmp_path):
-    """No finished block is computed a second time, and the results are an uninterrupted evaluation's, bit for bit."""
+def test_kills_within_a_pass_recompute_no_finished_block(command, tmp_path):
+    """The results are those of an evaluation that was never killed, bit for bit."""
     out, whole = tmp_path / "out", tmp_path / "uninterrupted"
     for passed, number in KILLS:
-        before = kept(out, passed)
+        before = blocks_of(out, passed)
         killed = KilledAt(number, Keeping(f"{passed}-"))
         assert run_trial(trials.command, [*command, str(out)], disk=killed) == -signal.SIGKILL
-        assert len(kept(out, passed) - before) == number - 1
+        assert len(blocks_of(out, passed) - before) == number - 1
         assert not (out / "summary.json").exists()
-    finished = kept(out, "selection") | kept(out, "whole")
+    finished = blocks_of(out, "selection") | blocks_of(out, "whole")
     assert len(finished) > 6
     again = KilledAt(1, Keeping(finished))
-    assert run_trial(trials.command, [*command, str(out)], disk=again) == 0, "a finished block was made again"
+    assert run_trial(trials.command, [*command, str(out)], disk=again) == 0, "a finished block was computed again"
     assert run_trial(trials.command, [*command, str(whole)]) == 0
     assert results_of(out) == results_of(whole)
     assert_no_leftovers(out)

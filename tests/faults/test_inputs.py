@@ -1,4 +1,8 @@
-"""F2, F4, F5: hostile shards and names are refused; a shard that changes under a reader harms nobody."""
+"""Promise: hostile shards and names are refused, and nothing outside a data set or model directory is opened.
+
+Shard headers are fuzzed; shards are replaced, deleted, and truncated under a reader; names in manifests lead elsewhere.
+See docs/reliability.md.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,7 @@ def shard(tiny_data):
 
 
 def fuzz_shards(shard, tmp_path, count: int) -> int:
-    """Open damaged shards; returns how many opened all the same. Whatever comes is an error of ours, never a crash."""
+    """Open damaged shards and return how many could be opened. Each error is one of ours, and nothing crashes."""
     generator, whole = random.Random(0), shard.read_bytes()
     path, num_opened = tmp_path / "x.tok", 0
     for _ in range(count):
@@ -35,7 +39,7 @@ def fuzz_shards(shard, tmp_path, count: int) -> int:
         for _ in range(generator.randrange(1, 4)):
             if generator.random() < 0.5:
                 data[generator.randrange(min(64, len(data)))] = generator.randrange(256)
-            else:  # a whole field of the header, with a hostile value
+            else:  # a complete field of the header gets a hostile value
                 offset, width = generator.choice(
                     ((8, "<H"), (12, "<I"), (16, "<Q"), (24, "<Q"), (32, "<Q"), (40, "<I"))
                 )
@@ -51,16 +55,16 @@ def fuzz_shards(shard, tmp_path, count: int) -> int:
     return num_opened
 
 
-def test_f2_fuzzed_shards(shard, tmp_path):
+def test_1000_fuzzed_shards_are_refused(shard, tmp_path):
     assert fuzz_shards(shard, tmp_path, 1000) == 0
 
 
 @pytest.mark.faults
-def test_f2_20000_fuzzed_shards(shard, tmp_path):
+def test_20000_fuzzed_shards_are_refused(shard, tmp_path):
     assert fuzz_shards(shard, tmp_path, 20_000) == 0
 
 
-def test_f4_a_replaced_or_deleted_shard_stays_what_it_was(tiny_data, tmp_path):
+def test_a_replaced_or_deleted_shard_still_reads_as_before(tiny_data, tmp_path):
     data = shutil.copytree(tiny_data, tmp_path / "data")
     split = open_split(data, "train")
     before = split.tokens(0, 1000).copy()
@@ -77,8 +81,8 @@ def test_f4_a_replaced_or_deleted_shard_stays_what_it_was(tiny_data, tmp_path):
 
 
 @pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 66, 100, 500, 1000, 2000, 2049, 4096, 8192, 16_384])
-def test_f4_a_truncated_shard_is_an_error_with_pread(tiny_data, tmp_path, size):
-    """What lies before the cut reads as before, what does not is an error; half an id is none."""
+def test_a_truncated_shard_is_an_error_with_pread(tiny_data, tmp_path, size):
+    """Tokens before the cut read as before; all others, also half a token id, are an error."""
     data = shutil.copytree(tiny_data, tmp_path / "data")
     split = open_split(data, "train", io="pread")
     before = split.tokens(0, split.num_tokens).copy()
@@ -99,27 +103,27 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_f5_names_that_lead_anywhere_are_no_names(name):
+def test_unsafe_names_are_refused(name):
     assert not files.is_safe_name(name)
 
 
 @pytest.mark.parametrize("name", [*NAMES, "pipe", "directory", "absent.safetensors"])
-def test_f5_an_index_opens_nothing_but_plain_files_beside_it(tmp_path, name):
+def test_an_index_opens_only_plain_files_in_its_directory(tmp_path, name):
     from tttkit.models import ModelConfig, build_model, save_model
 
     save_model(build_model(ModelConfig(vocab_size=9, hidden_size=8, num_attention_heads=2)), tmp_path)
     (tmp_path / "model.safetensors").unlink()
     os.mkfifo(tmp_path / "pipe")
-    writer = os.open(tmp_path / "pipe", os.O_RDWR)  # else who opens the pipe waits, and no limit ends that
+    writer = os.open(tmp_path / "pipe", os.O_RDWR)  # without a writer, opening the pipe would block forever
     (tmp_path / "directory").mkdir()
     files.write_json(tmp_path / "model.safetensors.index.json", {"weight_map": {"x": name}})
     with pytest.raises(DataError) as error:
         load_model(tmp_path)
     os.close(writer)
-    assert ("is no plain file" in str(error.value)) == (name in ("pipe", "directory"))
+    assert ("is not a regular file" in str(error.value)) == (name in ("pipe", "directory"))
 
 
-def test_f5_pipes_and_devices_are_not_waited_for(tmp_path):
+def test_pipes_and_devices_are_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "config.json")
     with pytest.raises(DataError, match="no plain file"):
         load_model(tmp_path)
@@ -128,8 +132,8 @@ def test_f5_pipes_and_devices_are_not_waited_for(tmp_path):
 
 
 @pytest.mark.parametrize("size", [0, 64, 4096, 8192, 12_288])
-def test_f4_a_truncated_shard_ends_a_reader_that_maps_it(tiny_data, tmp_path, size):
-    """Documented, not prevented: whoever cuts a file that another process maps ends that process."""
+def test_a_truncated_shard_kills_a_reader_that_maps_it(tiny_data, tmp_path, size):
+    """A documented limit: truncating a file kills the processes that have mapped it."""
     data = shutil.copytree(tiny_data, tmp_path / "data")
     assert run_trial(trials.read_cut_shard, str(data), size) == -signal.SIGBUS
     with pytest.raises(DataError):
@@ -137,7 +141,7 @@ def test_f4_a_truncated_shard_ends_a_reader_that_maps_it(tiny_data, tmp_path, si
 
 
 @pytest.mark.parametrize("name", [*NAMES, "train-00000.tok/", "./train-00000.tok", "pipe", "device"])
-def test_f5_a_manifest_of_data_opens_nothing_but_shards_beside_it(tiny_data, tmp_path, name):
+def test_a_data_manifest_opens_only_shards_in_its_directory(tiny_data, tmp_path, name):
     data = shutil.copytree(tiny_data, tmp_path / "data")
     os.mkfifo(data / "pipe")
     (data / "device").symlink_to("/dev/zero")
@@ -152,7 +156,7 @@ def test_f5_a_manifest_of_data_opens_nothing_but_shards_beside_it(tiny_data, tmp
 
 @pytest.mark.parametrize("name", ["train-00000.tok", "validation-00000.tok", "manifest.json", "tokenizer.json"])
 @pytest.mark.parametrize("where", ["outside", "inside", "nowhere"])
-def test_f5_no_file_of_data_is_a_link(tiny_data, tmp_path, name, where):
+def test_no_file_of_a_data_set_may_be_a_link(tiny_data, tmp_path, name, where):
     data = shutil.copytree(tiny_data, tmp_path / "data")
     target = data / "other" if where == "inside" else tmp_path / "elsewhere"
     (data / name).rename(target)
@@ -168,7 +172,7 @@ def test_f5_no_file_of_data_is_a_link(tiny_data, tmp_path, name, where):
             TokenSplit([data / name], True)
 
 
-def test_f5_a_shard_that_becomes_a_link_is_not_verified(tiny_data, tmp_path):
+def test_a_shard_that_becomes_a_link_fails_verification(tiny_data, tmp_path):
     data = shutil.copytree(tiny_data, tmp_path / "data")
     split = open_split(data, "train")
     (data / "train-00000.tok").rename(tmp_path / "elsewhere")
@@ -177,7 +181,7 @@ def test_f5_a_shard_that_becomes_a_link_is_not_verified(tiny_data, tmp_path):
         split.verify()
 
 
-def test_f5_a_directory_of_data_may_be_a_link(tiny_data, tmp_path):
+def test_the_directory_of_a_data_set_may_be_a_link(tiny_data, tmp_path):
     (tmp_path / "link").symlink_to(tiny_data)
     split = open_split(tmp_path / "link", "train")
     split.verify()
@@ -185,7 +189,7 @@ def test_f5_a_directory_of_data_may_be_a_link(tiny_data, tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_f5_a_manifest_of_files_names_nothing_outside(tmp_path, name):
+def test_a_manifest_of_files_names_nothing_outside_its_directory(tmp_path, name):
     with commits.commit_directory(tmp_path / "model") as directory:
         files.write_new(directory / "a", [b"a"])
     entries = {name: {"size": 1, "sha256": files.sha256_of(tmp_path / "model" / "a")}}
@@ -194,8 +198,8 @@ def test_f5_a_manifest_of_files_names_nothing_outside(tmp_path, name):
         commits.verify_directory(tmp_path / "model")
 
 
-def test_f5_a_manifest_that_lists_a_file_twice_is_not_ours(tmp_path):
-    """Readers of JSON take one of the two, and not all of them the same."""
+def test_a_manifest_that_lists_a_file_twice_is_refused(tmp_path):
+    """JSON parsers take one of the two entries, and not all of them the same one."""
     with commits.commit_directory(tmp_path / "model") as directory:
         files.write_new(directory / "a", [b"a"])
     manifest = tmp_path / "model" / commits.MANIFEST_NAME
@@ -209,7 +213,7 @@ def test_f5_a_manifest_that_lists_a_file_twice_is_not_ours(tmp_path):
 @pytest.mark.parametrize(
     "text", ['{"files": {}, "files": {"a": 1}}', '{"files": {"a": 1, "a": 2}}', "[" * 10_000, "1e999"]
 )
-def test_f5_odd_json_is_no_manifest(tmp_path, text):
+def test_odd_json_is_not_a_manifest(tmp_path, text):
     (tmp_path / commits.MANIFEST_NAME).write_text(text)
     with pytest.raises(DataError):
         commits.verify_directory(tmp_path)

@@ -1,4 +1,9 @@
-"""A1, A2, A5, E2: SIGKILL at random times and at every call of one save; equal bits afterwards."""
+"""Promise: a run that is killed at any time resumes, and ends with the same bits as one that was never killed.
+
+Runs are killed by SIGKILL at random times and at every call of a save, in forked trials and as real commands, while
+other threads read their status. Mutants show that the comparison notices what a training checkpoint omits. See
+docs/reliability.md.
+"""
 
 from __future__ import annotations
 
@@ -24,22 +29,22 @@ from tttkit.train.resume import checkpoint
 
 
 class Watcher:
-    """Four readers that look at a run all the time (E2): they must never fail and never see half a file."""
+    """Four threads that read the status of a run all the time: they must never fail and never see half a file."""
 
     def __init__(self, run: RunDirectory) -> None:
         self.run = run
-        self.num_looks = 0
+        self.num_reads = 0
         self.errors: list[BaseException] = []
         self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._look) for _ in range(4)]
+        self._threads = [threading.Thread(target=self._read) for _ in range(4)]
 
-    def _look(self) -> None:
+    def _read(self) -> None:
         while not self._over.wait(0.01):
             if not self.run.path.is_dir():
                 continue
             try:
                 read_status(self.run)
-                self.num_looks += 1
+                self.num_reads += 1
             except BaseException as error:  # noqa: BLE001 - a thread's error must reach the test
                 self.errors.append(error)
 
@@ -55,9 +60,9 @@ class Watcher:
 
 
 def kill_until_finished(values, path, generator, duration: float, *, share_at_call: float = 0.5) -> tuple[int, int]:
-    """Start, kill, start again, until the run ends by itself; returns the number of kills and of those inside a save.
+    """Start and kill a run until it ends by itself, and return the number of kills and of those during a save.
 
-    Half of the kills come at a random time, half before a random call that changes the disk, which is where it hurts.
+    Half of the kills come at a random time, half before a random call that changes the disk, where they do most harm.
     """
     num_saving = 0
     for num_kills in range(200):
@@ -70,14 +75,14 @@ def kill_until_finished(values, path, generator, duration: float, *, share_at_ca
         process.start()
         process.join(LONGEST if number is not None else generator.uniform(0, duration))
         if process.exitcode is None:
-            assert number is None, "it hangs"
+            assert number is None, "the run hangs"
             process.kill()
         process.join(LONGEST)
         if process.exitcode == 0:
             return num_kills, num_saving
         assert process.exitcode == -signal.SIGKILL, Path(f"{path}.log").read_text()[-2000:]
         num_saving += saving.value
-    raise AssertionError("the run never came to its end")
+    raise AssertionError("the run never ended")
 
 
 def _kills(values, reference, tmp_path, *, at_least: int, seed: int) -> tuple[int, int]:
@@ -100,36 +105,36 @@ def _kills(values, reference, tmp_path, *, at_least: int, seed: int) -> tuple[in
     return num_kills, num_saving
 
 
-def test_a1_killed_runs_end_with_equal_bits(values, reference, tmp_path):
+def test_8_random_kills_leave_the_same_bits(values, reference, tmp_path):
     _kills(values, reference, tmp_path, at_least=8, seed=5)
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("seed", range(5))
-def test_a1_200_kills(values, reference, tmp_path, seed):
-    """Forty of them each, at least eight inside a save: whoever kills only where it is easy proves nothing."""
+def test_200_random_kills_leave_the_same_bits(values, reference, tmp_path, seed):
+    """40 kills for each of 5 seeds, at least 8 of them during a save: kills in safe places would prove nothing."""
     _, num_saving = _kills(values, reference, tmp_path, at_least=40, seed=seed)
     assert num_saving >= 8
 
 
-def test_a2_killed_at_every_call_of_a_save(tmp_path):
-    """Before each call of the second save in turn: the first or the second state is there, whole, and nothing else."""
-    number, found = 0, set()
+def test_a_kill_at_every_call_of_a_save_leaves_the_old_or_the_new_checkpoint(tmp_path):
+    """Kill before each call of the second save in turn: exactly the first or the second checkpoint must load."""
+    number, steps = 0, set()
     while True:
         number += 1
         path = tmp_path / str(number)
         code = run_trial(trials.save_twice, str(path), KilledAt(number))
         assert code in (0, -signal.SIGKILL)
-        state = checkpoint.load_newest_state(RunDirectory(path))
+        state = checkpoint.load_newest_checkpoint(RunDirectory(path))
         assert state.skipped == []
         assert state.values["note"] == state.step
-        found.add(state.step)
+        steps.add(state.step)
         commits.sweep_temporaries(path / "state")
         assert_no_leftovers(path)
         if code == 0:
             break
-    assert found == {1, 2}
-    assert number > 15, "a save makes at least that many calls"
+    assert steps == {1, 2}
+    assert number > 15, "a save makes more calls than that"
 
 
 _COMMIT = """
@@ -146,8 +151,8 @@ for content in (b"old", b"new"):
 @pytest.mark.faults
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 @pytest.mark.parametrize("call", ["fsync", "rename", "renameat2", "write", "openat", "unlink"])
-def test_a2_killed_by_the_kernel_at_its_calls(tmp_path, call):
-    """The same from outside of Python: the kernel kills at the n-th system call."""
+def test_a_kill_at_a_system_call_leaves_the_old_or_the_new_directory(tmp_path, call):
+    """The same without the help of our own code: strace kills the process at the n-th system call."""
     num_killed = 0
     for number in range(1, 60, 1 if call in ("fsync", "rename", "renameat2", "unlink") else 7):
         path = tmp_path / f"{number}" / "model"
@@ -168,8 +173,8 @@ def test_a2_killed_by_the_kernel_at_its_calls(tmp_path, call):
 
 @pytest.mark.faults
 @pytest.mark.timeout(900)
-def test_a5_real_processes(tiny_data, disk_path):
-    """The command itself, killed ten times: it goes on each time, and its lock is free at once."""
+def test_10_kills_of_the_real_command_leave_the_same_bits(tiny_data, disk_path):
+    """The real command is killed ten times: it resumes each time, and its lock is free at once."""
     options = train_options(tiny_data, disk_path / "whole", "--max-steps", 40)
     with start(*options, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         assert process.wait(120) == 0
@@ -177,8 +182,8 @@ def test_a5_real_processes(tiny_data, disk_path):
     options = train_options(tiny_data, run.path, "--max-steps", 40)
     for _ in range(10):
         with start(*options, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            with_lock = time.monotonic() + 60
-            while not is_locked(run) and process.poll() is None and time.monotonic() < with_lock:
+            deadline = time.monotonic() + 60
+            while not is_locked(run) and process.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.02)
             time.sleep(generator.uniform(0, 1.5))
             process.kill()
@@ -190,8 +195,8 @@ def test_a5_real_processes(tiny_data, disk_path):
 
 
 @pytest.mark.parametrize("mutant", ["rng not saved", "position off by one"])
-def test_mutants_do_not_survive_a_kill(values, reference, tmp_path, mutant):
-    """The suite has teeth: what the state leaves out or gets wrong shows in the bits."""
+def test_mutants_are_caught_after_a_kill(values, reference, tmp_path, mutant):
+    """What a training checkpoint omits or gets wrong shows in the bits."""
     path = str(tmp_path / "run")
     assert run_trial(trials.train, values, path, disk=KilledAt(250), mutant=mutant) == -signal.SIGKILL
     run_trial(trials.train, values, path, mutant=mutant)
@@ -199,7 +204,7 @@ def test_mutants_do_not_survive_a_kill(values, reference, tmp_path, mutant):
         assert_equal_runs(RunDirectory(tmp_path / "run"), reference)
 
 
-def test_the_same_kill_without_a_mutant_is_survived(values, reference, tmp_path):
+def test_the_same_kill_without_a_mutant_leaves_the_same_bits(values, reference, tmp_path):
     path = str(tmp_path / "run")
     assert run_trial(trials.train, values, path, disk=KilledAt(250)) == -signal.SIGKILL
     assert run_trial(trials.train, values, path) == 0

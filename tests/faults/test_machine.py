@@ -1,4 +1,8 @@
-"""I1, I2, J1, J2: the machine around a run: other threads, other versions, other users, little memory, long lives."""
+"""Promise: a run says when equal bits cannot be promised, reads older files and refuses newer ones, and turns missing
+permissions, packages, and memory into one-line errors; long runs leak nothing.
+
+See docs/reliability.md.
+"""
 
 from __future__ import annotations
 
@@ -16,29 +20,29 @@ import pytest
 from tests.cli.conftest import COMMAND, run_process, train_options
 from tests.faults import trials
 from tests.faults.conftest import assert_equal_runs, run_trial
+from tests.training import train
 from tttkit.errors import CheckpointError, DeviceMemoryError
 from tttkit.health.status import read_status
 from tttkit.run.directory import RunDirectory
 from tttkit.storage import commits, files
 from tttkit.train import update
 from tttkit.train.resume import checkpoint
-from tttkit.train.start import train
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("num_threads", [1, 2])
-def test_i1_fresh_interpreters_give_equal_bits(tiny_data, tmp_path, num_threads):
+def test_two_fresh_interpreters_give_the_same_bits(tiny_data, tmp_path, num_threads):
     for name in ("a", "b"):
         options = train_options(tiny_data, tmp_path / name, f"--set=train.num_threads={num_threads}")
         assert run_process(*options).code == 0
     assert_equal_runs(RunDirectory(tmp_path / "a"), RunDirectory(tmp_path / "b"))
 
 
-def test_i1_another_number_of_threads_is_said(tiny_values, tmp_path):
+def test_another_number_of_threads_is_reported(tiny_values, tmp_path):
     values = tiny_values(train={"max_steps": 4})
-    train(values, tmp_path / "run", report=lambda event: None)
+    train(values, tmp_path / "run")
     run = RunDirectory(tmp_path / "run")
     metadata = run.read_metadata()
     del metadata["result"]
@@ -50,34 +54,38 @@ def test_i1_another_number_of_threads_is_said(tiny_values, tmp_path):
     assert messages == ["environment changed, equal bits are not promised: num_threads: 1 -> 2"]
 
 
-def test_i2_a_state_of_this_version_loads_and_one_of_a_newer_is_refused(tmp_path):
+def test_a_checkpoint_of_this_version_loads_and_one_of_a_newer_is_refused(tmp_path):
     run = RunDirectory(tmp_path)
     run.states.mkdir()
     shutil.copytree(GOLDEN / "state_1", run.states / "step_2")
     model, optimizer = trials.small_model()
-    state = checkpoint.load_newest_state(run)
-    checkpoint.restore(state, model, optimizer)
+    state = checkpoint.load_newest_checkpoint(run)
+    checkpoint.restore_checkpoint(state, model, optimizer)
     assert state.values["note"] == 2
     with commits.commit_directory(run.states / "step_3") as directory:
-        files.write_json(directory / "state.json", {"schema_version": 2, "step": 3})
-    state = checkpoint.load_newest_state(run)
+        files.write_json(directory / "state.json", {"schema_version": 3, "step": 3})
+    state = checkpoint.load_newest_checkpoint(run)
     assert state.step == 2
-    assert "schema version 2, expected 1" in state.skipped[0]
+    assert "schema version 3, this tttkit reads up to 2" in state.skipped[0]
 
 
-def test_a_state_of_another_shape_is_refused(tmp_path):
+def test_a_checkpoint_of_another_shape_is_refused(tmp_path):
     run, (model, optimizer) = RunDirectory(tmp_path), trials.small_model()
-    checkpoint.save_state(run, 1, model, optimizer, {})
+    checkpoint.save_checkpoint(run, 1, model, optimizer, {})
     other = trials.torch.nn.Linear(4, 4)
     with pytest.raises(CheckpointError, match="other parameters"):
-        checkpoint.restore(checkpoint.load_newest_state(run), other, trials.torch.optim.AdamW(other.parameters()))
+        checkpoint.restore_checkpoint(
+            checkpoint.load_newest_checkpoint(run), other, trials.torch.optim.AdamW(other.parameters())
+        )
 
 
 @pytest.mark.faults
-@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root, to become someone else")
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("setpriv") is None, reason="only root can become an ordinary user"
+)
 @pytest.mark.parametrize("command", ["train", "resume", "data", "eval", "plot", "convert"])
-def test_j1_a_directory_that_may_not_be_written(tiny_data, reference, command):
-    """As an ordinary user: for root every check of permissions passes."""
+def test_a_directory_without_write_permission_is_an_error(tiny_data, reference, command):
+    """The command runs as an ordinary user, because root passes every check of permissions."""
     closed = Path("/tmp") / f"tttkit-closed-{os.getpid()}"
     closed.mkdir(mode=0o755)
     try:
@@ -92,7 +100,7 @@ def test_j1_a_directory_that_may_not_be_written(tiny_data, reference, command):
             "convert": ["convert", run / "best_model", closed / "converted", "--to", "official"],
         }[command]
         user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "HOME": "/nonexistent"}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "HOME": str(closed / "no-home")}
         done = subprocess.run(
             [*user, *COMMAND, *(str(argument) for argument in arguments)], env=environment, capture_output=True,
             text=True, timeout=60, cwd="/",
@@ -109,7 +117,7 @@ def test_j1_a_directory_that_may_not_be_written(tiny_data, reference, command):
     "package", ["torch", "matplotlib", "tttkit._rust", *(pytest.param(name, marks=pytest.mark.faults) for name in (
         "numpy", "tokenizers", "safetensors", "pydantic"))]
 )  # fmt: skip
-def test_j1_a_missing_package_is_one_line(tiny_data, tmp_path, finished_run, package):
+def test_a_missing_package_is_a_one_line_error(tiny_data, tmp_path, finished_run, package):
     block = f"import sys; sys.modules[{package!r}] = None; from tttkit_cli.app import main; main()"
     arguments = ["plot", str(finished_run)] if package == "matplotlib" else ["train", "--out", str(tmp_path / "run")]
     done = subprocess.run(
@@ -127,7 +135,7 @@ def finished_run(reference):
 
 
 class _LittleMemory:
-    """An address space of so many bytes more than there are already."""
+    """A limit on the address space: `more` bytes beyond what the process uses already."""
 
     def __init__(self, more: int) -> None:
         self.more = more
@@ -140,7 +148,7 @@ class _LittleMemory:
         return FileSystem()
 
 
-def test_j1_out_of_memory_names_what_helps(tiny_values, tmp_path):
+def test_out_of_memory_names_what_helps(tiny_values, tmp_path):
     values = tiny_values(train={"batch_size": 20_000}, evaluation={"num_checkpoints": 0})
     log = tmp_path / "log"
     code = run_trial(trials.train, values, str(tmp_path / "run"), disk=_LittleMemory(256 << 20), log=str(log))
@@ -149,7 +157,7 @@ def test_j1_out_of_memory_names_what_helps(tiny_values, tmp_path):
 
 
 class _InGroup:
-    """In a control group, whose limit counts what is allocated from now on."""
+    """Enter a control group, whose memory limit counts everything allocated from then on."""
 
     def __init__(self, group: Path) -> None:
         self.group = group
@@ -163,7 +171,7 @@ class _InGroup:
 
 @pytest.fixture
 def memory_group():
-    """A control group of 100 MB, of either version; gone afterwards."""
+    """A control group of version 1 or 2 with 100 MB of memory, removed afterwards."""
     for root, limit in (("/sys/fs/cgroup", "memory.max"), ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")):
         group = Path(root) / f"tttkit-test-{os.getpid()}"
         try:
@@ -177,11 +185,11 @@ def memory_group():
         yield group
         group.rmdir()
         return
-    pytest.skip("control groups may not be made here")
+    pytest.skip("this user may not create control groups")
 
 
 @pytest.mark.faults
-def test_j1_a_kill_for_want_of_memory_is_told_from_others(tiny_values, tmp_path, memory_group):
+def test_an_oom_kill_is_told_from_other_kills(tiny_values, tmp_path, memory_group):
     values = tiny_values(train={"batch_size": 20_000}, evaluation={"num_checkpoints": 0})
     run, log = RunDirectory(tmp_path / "run"), tmp_path / "log"
     code = run_trial(trials.train, values, str(run.path), disk=_InGroup(memory_group), log=str(log))
@@ -190,8 +198,8 @@ def test_j1_a_kill_for_want_of_memory_is_told_from_others(tiny_values, tmp_path,
     assert "probably OOM-killed" in read_status(run).reason
 
 
-def test_j1_halved_micro_batches_are_the_same_update(tiny_values, tmp_path, monkeypatch):
-    whole = train(tiny_values(), tmp_path / "whole", report=lambda event: None).run
+def test_halved_micro_batches_give_the_same_update(tiny_values, tmp_path, monkeypatch):
+    whole = train(tiny_values(), tmp_path / "whole").run
     backward = update.Updater._backward
 
     def limited(updater, batch, share):
@@ -201,7 +209,7 @@ def test_j1_halved_micro_batches_are_the_same_update(tiny_values, tmp_path, monk
 
     monkeypatch.setattr(update.Updater, "_backward", limited)
     with pytest.raises(DeviceMemoryError) as error:
-        train(tiny_values(), tmp_path / "refused", report=lambda event: None)
+        train(tiny_values(), tmp_path / "refused")
     assert error.value.exit_code == 7
     for option in ("--batch-size 2 --grad-accumulation 2", "--precision bf16", "--auto-microbatch"):
         assert option in error.value.hint
@@ -217,8 +225,8 @@ def test_j1_halved_micro_batches_are_the_same_update(tiny_values, tmp_path, monk
 
 @pytest.mark.faults
 @pytest.mark.timeout(900)
-def test_j2_nothing_leaks(tiny_values, tmp_path):
-    """20,000 steps and fifty states: as many open files at the end, and memory that does not grow."""
+def test_20000_steps_leak_neither_files_nor_memory(tiny_values, tmp_path):
+    """After 20,000 steps and 50 training checkpoints, as many files are open as before, and memory has not grown."""
     train_values = {"max_steps": 20_000, "save_every": 400, "batch_size": 1, "log_every": 10}
     values = tiny_values(train=train_values, evaluation={"num_checkpoints": 0})
     seen = []

@@ -1,4 +1,9 @@
-"""H1: non-finite numbers are skipped, then rolled back once, then end the run; nothing non-finite is ever saved."""
+"""Promise: updates that are not finite are skipped and counted, then the run is rolled back once, then it ends.
+
+Tensors that are not finite are never saved.
+
+Losses, gradients, fast weights, and weights are made NaN or infinite in chosen updates. See docs/reliability.md.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.training import train
 from tttkit.errors import NumericalError
 from tttkit.run.directory import RunDirectory
 from tttkit.train import start, update
-from tttkit.train.batches.initial_state import Lanes
-from tttkit.train.resume.progress import Progress
-from tttkit.train.start import train
+from tttkit.train.batches.initial_state import ContiguousStates
+from tttkit.train.resume.progress import TrainingProgress
 
 
 class Poison:
@@ -43,7 +48,7 @@ class Poison:
 
 
 def _finite(run: RunDirectory) -> bool:
-    """Whether all weights and states are; in chunk_nll.safetensors a NaN stands for what was not computed."""
+    """Return whether all saved tensors are finite; in chunk_nll.safetensors a NaN marks what was not computed."""
     files = [file for file in run.path.rglob("*.safetensors") if file.name != "chunk_nll.safetensors"]
     assert files
     return all(torch.isfinite(tensor.float()).all() for file in files for tensor in load_file(file).values())
@@ -51,41 +56,45 @@ def _finite(run: RunDirectory) -> bool:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("where", ["loss", "gradient"])
-def test_h1_one_bad_update_is_skipped_and_counted(tiny_values, tmp_path, monkeypatch, where, value):
+def test_one_bad_update_is_skipped_and_counted(tiny_values, tmp_path, monkeypatch, where, value):
     Poison(monkeypatch, where, value, {5})
-    outcome = train(tiny_values(), tmp_path / "run", report=lambda event: None)
+    outcome = train(tiny_values(), tmp_path / "run")
     assert outcome.reason == "finished"
     records = outcome.run.read_metrics()
     assert [record["num_skipped"] for record in records] == [0] * 4 + [1] * 8
     shown = records[4]["loss" if where == "loss" else "grad_norm"]
-    assert shown in ("NaN", "Infinity", "-Infinity"), "what is logged is the true value"
+    assert shown in ("NaN", "Infinity", "-Infinity"), "the true value is logged"
     assert _finite(outcome.run)
     assert "update 5 skipped" in outcome.run.training_log.read_text()
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("where", ["loss", "gradient", "fast weights"])
-def test_h1_repeated_is_rolled_back_once_at_half_the_rate(tiny_values, tmp_path, monkeypatch, where, value):
+def test_three_bad_updates_are_rolled_back_once_with_half_the_learning_rate(
+    tiny_values, tmp_path, monkeypatch, where, value
+):
     Poison(monkeypatch, where, value, {6, 7, 8})
     events = []
     outcome = train(tiny_values(), tmp_path / "run", report=events.append)
     assert outcome.reason == "finished"
     (rollback,) = outcome.run.read_metadata()["rollbacks"]
     assert (rollback["to_step"], rollback["lr_scale"]) == (4, 0.5)
-    rates = {event["step"]: event["lr"] for event in events if event["event"] == "step"}
+    learning_rates = {event["step"]: event["lr"] for event in events if event["event"] == "step"}
     plain = {event["step"]: event["lr"] for event in reversed(events) if event["event"] == "step"}
-    assert rates[5] == pytest.approx(plain[5] / 2)
+    assert learning_rates[5] == pytest.approx(plain[5] / 2)
     assert any("half the learning rate" in event.get("message", "") for event in events)
-    assert outcome.run.read_metrics()[-1]["num_skipped"] == (2 if where == "fast weights" else 3), "none is forgotten"
+    assert outcome.run.read_metrics()[-1]["num_skipped"] == (2 if where == "fast weights" else 3), (
+        "every skipped update is counted"
+    )
     assert _finite(outcome.run)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("where", ["loss", "gradient", "fast weights"])
-def test_h1_again_after_the_rollback_ends_the_run(tiny_values, tmp_path, monkeypatch, where, value):
+def test_bad_updates_after_a_rollback_end_the_run(tiny_values, tmp_path, monkeypatch, where, value):
     Poison(monkeypatch, where, value, set(range(6, 1000)))
     with pytest.raises(NumericalError, match="after a rollback") as error:
-        train(tiny_values(), tmp_path / "run", report=lambda event: None)
+        train(tiny_values(), tmp_path / "run")
     assert error.value.exit_code == 5
     run = RunDirectory(tmp_path / "run")
     assert run.read_metadata()["result"]["reason"] == "nan-stopped"
@@ -93,26 +102,25 @@ def test_h1_again_after_the_rollback_ends_the_run(tiny_values, tmp_path, monkeyp
     assert not run.final_model.exists()
 
 
-def poison_lanes(monkeypatch, value: float, bad: set[int]) -> None:
-    """Let fast weights that a lane carries to its next window blow up, where the loss does not show it."""
-    hidden, num_updates = Lanes.hidden, 0
+def poison_initial_states(monkeypatch, value: float, bad: set[int]) -> None:
+    """Make the fast weights that a row starts its next window from infinite or NaN, which the loss does not show."""
+    add, num_updates = ContiguousStates.add, 0
 
-    def poisoned(lanes, inputs):
+    def poisoned(states, after):
         nonlocal num_updates
-        found = hidden(lanes, inputs)
+        add(states, after)
         num_updates += 1
         if num_updates in bad:
-            layer = lanes._after[-1].layers[0]
+            layer = states._after[-1].layers[0]
             next(tensor for name, tensor in layer.items() if name.startswith("delta")).view(-1)[0] = value
-        return found
 
-    monkeypatch.setattr(Lanes, "hidden", poisoned)
+    monkeypatch.setattr(ContiguousStates, "add", poisoned)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_h1_carried_fast_weights_are_checked_too(tiny_values, tmp_path, monkeypatch, value):
+def test_initial_fast_weights_are_checked_too(tiny_values, tmp_path, monkeypatch, value):
     values = tiny_values(train={"initial_state": "contiguous", "save_every": 1})
-    poison_lanes(monkeypatch, value, {5})
+    poison_initial_states(monkeypatch, value, {5})
     outcome = train(values, tmp_path / "run", report=lambda event: None)
     assert [record["num_skipped"] for record in outcome.run.read_metrics()] == [0] * 4 + [1] * 8
     assert "update 5 skipped" in outcome.run.training_log.read_text()
@@ -120,24 +128,24 @@ def test_h1_carried_fast_weights_are_checked_too(tiny_values, tmp_path, monkeypa
     assert _finite(outcome.run)
 
 
-def test_h1_carried_fast_weights_that_stay_bad_end_the_run(tiny_values, tmp_path, monkeypatch):
+def test_initial_fast_weights_that_stay_bad_end_the_run(tiny_values, tmp_path, monkeypatch):
     values = tiny_values(train={"initial_state": "contiguous", "save_every": 1})
-    poison_lanes(monkeypatch, math.nan, set(range(6, 1000)))
+    poison_initial_states(monkeypatch, math.nan, set(range(6, 1000)))
     with pytest.raises(NumericalError, match="after a rollback"):
-        train(values, tmp_path / "run", report=lambda event: None)
+        train(values, tmp_path / "run")
     assert _finite(RunDirectory(tmp_path / "run"))
 
 
-def test_h1_a_stopped_run_that_is_resumed_is_rolled_back_no_more(tiny_values, tmp_path, monkeypatch):
+def test_a_run_that_was_rolled_back_and_resumed_is_not_rolled_back_again(tiny_values, tmp_path, monkeypatch):
     Poison(monkeypatch, "loss", math.nan, set(range(6, 1000)))
     for _ in range(2):
         with pytest.raises(NumericalError):
-            train(tiny_values(), tmp_path / "run", report=lambda event: None)
+            train(tiny_values(), tmp_path / "run")
     assert len(RunDirectory(tmp_path / "run").read_metadata()["rollbacks"]) == 1
 
 
-def test_h1_weights_that_overflow_are_not_saved(tiny_values, tmp_path, monkeypatch):
-    """A finite update can still leave infinite weights behind."""
+def test_weights_that_overflow_are_not_saved(tiny_values, tmp_path, monkeypatch):
+    """An update with finite loss and gradient can still leave infinite weights."""
     build = start.build_model
 
     def overflowing(config):
@@ -153,15 +161,15 @@ def test_h1_weights_that_overflow_are_not_saved(tiny_values, tmp_path, monkeypat
         return model
 
     monkeypatch.setattr(start, "build_model", overflowing)
-    outcome = train(tiny_values(), tmp_path / "run", report=lambda event: None)
+    outcome = train(tiny_values(), tmp_path / "run")
     assert outcome.reason == "finished"
     assert len(outcome.run.read_metadata()["rollbacks"]) == 1
     assert _finite(outcome.run)
 
 
-def test_h1_more_than_one_percent_of_a_thousand_diverges():
-    """Ten of the last thousand may be skipped, not eleven; those before count no more."""
-    progress = Progress()
+def test_more_than_10_skipped_updates_in_1000_are_a_divergence():
+    """10 of the last 1,000 updates may be skipped, but not 11; older ones no longer count."""
+    progress = TrainingProgress()
     for step in range(1, 2001):
         progress.count(step, 1.0, applied=step % 100 != 0)
         assert progress.divergence() is None

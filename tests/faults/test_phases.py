@@ -1,4 +1,8 @@
-"""A4: SIGKILL while resuming, evaluating, replacing the best model, dropping old states, evaluating and plotting."""
+"""Promise: a kill in any phase of a run leaves models complete, and the run resumes with the same bits.
+
+Runs are killed by SIGKILL while they resume, evaluate, replace the best model, remove old training checkpoints, and
+write the final model; `tttkit eval checkpoint` and `tttkit plot` are killed at their calls. See docs/reliability.md.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +22,10 @@ PHASES = {
     "resuming": (everything, 1),
     "evaluating": (Touching("checkpoint_0"), 1),
     "replacing the best model": (Touching("best_model"), 5),
-    "dropping old states": (Touching("state/.tmp-step_", removing=True), 1),
+    "removing old training checkpoints": (Touching("state/.tmp-step_", removing=True), 1),
     "writing the final model": (Touching("final_model"), 3),
 }
-"""Which calls of a run are meant, and how many are passed over from one kill to the next."""
+"""The calls that belong to a phase, and how many more of them are let through from one kill to the next."""
 
 
 def assert_models_whole(run: RunDirectory) -> None:
@@ -36,7 +40,7 @@ def kill_in_phase(values, reference, tmp_path, phase: str, num_kills: int) -> No
     while done < num_kills:
         code = run_trial(trials.train, values, str(run.path), disk=KilledAt(number, matches), log=str(tmp_path / "log"))
         assert_models_whole(run)
-        if code == 0:  # fewer calls were left than passed over: the next run from its start
+        if code == 0:  # no matching call was left: continue with a new run
             assert_equal_runs(run, reference)
             run, number = RunDirectory(tmp_path / f"run_{done}"), 1
             continue
@@ -47,26 +51,28 @@ def kill_in_phase(values, reference, tmp_path, phase: str, num_kills: int) -> No
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_a4_killed_in_a_phase(values, reference, tmp_path, phase):
+def test_2_kills_in_a_phase_leave_the_same_bits(values, reference, tmp_path, phase):
     kill_in_phase(values, reference, tmp_path, phase, 2)
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("phase", PHASES)
-def test_a4_killed_ten_times_in_a_phase(values, reference, tmp_path, phase):
+def test_10_kills_in_a_phase_leave_the_same_bits(values, reference, tmp_path, phase):
     kill_in_phase(values, reference, tmp_path, phase, 10)
 
 
 def results_of(directory) -> dict[str, object]:
-    """What an evaluation wrote, without what no two have in common."""
-    found = {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file() and path.name != "run.lock"}
-    found["summary.json"] = {**read_json(directory / "summary.json"), "eval_seconds": 0, "path": ""}
-    return found
+    """Return what an evaluation wrote, without the values in which any two evaluations differ."""
+    results = {
+        path.name: path.read_bytes() for path in directory.iterdir() if path.is_file() and path.name != "run.lock"
+    }
+    results["summary.json"] = {**read_json(directory / "summary.json"), "eval_seconds": 0, "path": ""}
+    return results
 
 
 @pytest.mark.faults
-def test_a4_killed_while_evaluating_a_model(reference, tmp_path):
-    """`tttkit eval checkpoint`, killed at its calls: results come whole, and equal to an uninterrupted one's."""
+def test_kills_of_eval_checkpoint_leave_complete_results(reference, tmp_path):
+    """Results are complete and equal to those of an evaluation that was never killed."""
     command = ["eval", "checkpoint", str(reference.best_model), "--max-length", "64", "--num-sequences", "70", "--out"]
     assert run_trial(trials.command, [*command, str(tmp_path / "whole")]) == 0
     whole, out, number = results_of(tmp_path / "whole"), tmp_path / "out", 0
@@ -76,7 +82,7 @@ def test_a4_killed_while_evaluating_a_model(reference, tmp_path):
             break
         assert code == -signal.SIGKILL
         if (out / "summary.json").exists():
-            assert results_of(out) == whole, "it comes last"
+            assert results_of(out) == whole, "summary.json is written last"
     assert number > 14
     assert run_trial(trials.command, [*command, str(out)]) == 0
     assert results_of(out) == whole
@@ -84,8 +90,8 @@ def test_a4_killed_while_evaluating_a_model(reference, tmp_path):
 
 
 @pytest.mark.faults
-def test_a4_killed_while_plotting(reference, tmp_path):
-    """The figures of a run are the old ones or the new ones."""
+def test_kills_of_plot_leave_the_old_or_the_new_figures(reference, tmp_path):
+    """Each figure of the run is complete, the old one or the new one."""
     run = RunDirectory(shutil.copytree(reference.path, tmp_path / "run"))
     assert run_trial(trials.command, ["plot", str(run.path)]) == 0
     before = {path: path.read_bytes() for path in run.path.rglob("*.png")}

@@ -1,4 +1,9 @@
-"""A3: whatever a power failure leaves of unsynced writes and names, the old or the new is there, whole."""
+"""Promise: after a power failure, everything that was saved is there, and the old or the new version is complete.
+
+The calls of 40 steps are recorded. For each simulated power failure, every write that was not synced is kept, dropped,
+or replaced by garbage, and every name that was not synced is old or new. Mutants without one of the three precautions
+must fail. See docs/reliability.md.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +17,7 @@ from tests.faults import trials
 from tests.faults.disks import Recorded
 from tttkit.errors import DataError
 from tttkit.run.directory import RunDirectory
+from tttkit.run.saved import training_checkpoints
 from tttkit.storage import commits, files, filesystem
 from tttkit.train.logs.metrics import RunLog
 from tttkit.train.resume import checkpoint
@@ -20,7 +26,7 @@ NUM_STEPS = 40
 
 
 def record(root, monkeypatch) -> Recorded:
-    """What a run writes in 40 steps: logs, metadata, a state every 4 steps, a better model every 8."""
+    """Record the calls of 40 steps: logs, metadata, a training checkpoint every 4 steps, a better model every 8."""
     root.mkdir()
     disk = Recorded(root)
     monkeypatch.setattr(filesystem, "current", disk)
@@ -31,7 +37,7 @@ def record(root, monkeypatch) -> Recorded:
         log.metrics({"step": step, "loss": 1.0})
         if step % 4 == 0:
             log.sync()
-            checkpoint.save_state(run, step, model, optimizer, {"note": step})
+            checkpoint.save_checkpoint(run, step, model, optimizer, {"note": step})
             disk.note(f"state {step}")
         if step % 8 == 0:
             with commits.commit_directory(run.best_model) as directory:
@@ -44,7 +50,7 @@ def record(root, monkeypatch) -> Recorded:
 
 
 def check(disk: Recorded, root, target, generator) -> None:
-    """One power failure at a random call, and what must hold after it."""
+    """Simulate one power failure after a random call, and check what must hold afterwards."""
     num_calls = generator.randrange(1, len(disk.calls) + 1)
     promised = {"state": -1, "model": -1, "metadata": -1}
     for kind, *rest in disk.calls[:num_calls]:
@@ -54,9 +60,11 @@ def check(disk: Recorded, root, target, generator) -> None:
     disk.crash(num_calls, target, generator)
     run = RunDirectory(target / "run")
     newest = _newest_valid_state(run)
-    assert newest >= promised["state"], "a state that was saved is gone"
+    assert newest >= promised["state"], "a training checkpoint that was saved is lost"
     if newest >= 0:
-        assert [line["step"] for line in run.read_metrics()][: newest + 1] == list(range(newest + 1)), "lost lines"
+        assert [line["step"] for line in run.read_metrics()][: newest + 1] == list(range(newest + 1)), (
+            "lines of the metrics are lost"
+        )
     if promised["model"] >= 0 or run.best_model.exists():
         commits.verify_directory(run.best_model)
         assert (run.best_model / "model").read_bytes()[0] >= promised["model"]
@@ -65,9 +73,9 @@ def check(disk: Recorded, root, target, generator) -> None:
 
 
 def _newest_valid_state(run: RunDirectory) -> int:
-    """Every state that has its name must be whole: names are given last."""
-    for step, path in checkpoint.states(run):
-        checkpoint.verify_state(path, step)
+    """Return the step of the newest training checkpoint, which must be valid: it gets its name last."""
+    for step, path in training_checkpoints(run):
+        checkpoint.verify_checkpoint(path, step)
         assert json.loads((path / "state.json").read_text())["note"] == step
         return step
     return -1
@@ -81,12 +89,12 @@ def power_failures(tmp_path, monkeypatch, count: int) -> None:
         shutil.rmtree(tmp_path / "after")
 
 
-def test_a3_power_failures(tmp_path, monkeypatch):
+def test_150_power_failures_lose_nothing_that_was_saved(tmp_path, monkeypatch):
     power_failures(tmp_path, monkeypatch, 150)
 
 
 @pytest.mark.faults
-def test_a3_2000_power_failures(tmp_path, monkeypatch):
+def test_2000_power_failures_lose_nothing_that_was_saved(tmp_path, monkeypatch):
     power_failures(tmp_path, monkeypatch, 2000)
 
 
@@ -110,8 +118,8 @@ def _rename_before_manifest(monkeypatch):
 
 
 @pytest.mark.parametrize("mutate", [_no_sync, _no_directory_sync, _rename_before_manifest])
-def test_mutants_do_not_survive_power_failures(tmp_path, mutate):
-    """The suite has teeth: without one of its three precautions the commit fails the test above."""
+def test_mutants_are_caught_by_power_failures(tmp_path, mutate):
+    """Without any one of its three precautions, a commit fails the test above."""
     with pytest.MonkeyPatch.context() as monkeypatch, pytest.MonkeyPatch.context() as mutation:
         mutate(mutation)
         with pytest.raises((AssertionError, DataError, FileNotFoundError)):

@@ -1,4 +1,8 @@
-"""G1 to G3: text of every kind comes back or is refused by name; ids fit the vocabulary; the order is a permutation."""
+"""Promise: text is read back or refused by file, line, and byte; token ids fit; every window of an epoch comes once.
+
+Texts are invalid UTF-8, huge, empty, or full of odd characters; token ids are too large; the order of windows is
+compared with a permutation. See docs/reliability.md.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +38,7 @@ def _prepare(tmp_path, content: bytes, **options):
 
 @pytest.mark.parametrize("missing", [1, 2, 3])
 @pytest.mark.parametrize("where", ["start", "middle", "end"])
-def test_g1_bad_utf8_names_the_file(tmp_path, missing, where):
+def test_invalid_utf8_is_reported_with_file_line_and_byte(tmp_path, missing, where):
     torn = "😀".encode()[:-missing]
     content = {"start": torn + b" text", "middle": b"text\n " + torn + b" text", "end": b"text " + torn}[where]
     place = {"start": "line 1, byte 1", "middle": "line 2, byte 2", "end": "line 1, byte 6"}[where]
@@ -43,7 +47,7 @@ def test_g1_bad_utf8_names_the_file(tmp_path, missing, where):
 
 
 @pytest.mark.parametrize("content", [b"\xff", b"\xed\xa0\x80", b"\xc0\x80", b"\xf8\x88\x80\x80\x80"])
-def test_g1_surrogates_and_long_forms_are_bad_utf8(tmp_path, content):
+def test_surrogates_and_overlong_forms_are_invalid_utf8(tmp_path, content):
     with pytest.raises(DataError, match=rf"b\.txt: invalid UTF-8 in line 1, byte 1 \(0x{content[0]:02x}\)"):
         _prepare(tmp_path, content)
 
@@ -52,14 +56,14 @@ def test_g1_surrogates_and_long_forms_are_bad_utf8(tmp_path, content):
     "content",
     [b"\0 nul \0", "\ufeffmark".encode(), b"a\r\nb\r\n", b"no newline", "\u2028\u0085 x".encode(), b"\t\v\f x"],
 )
-def test_g1_odd_text_comes_back(tmp_path, content):
+def test_odd_text_is_read_back(tmp_path, content):
     _prepare(tmp_path, content)
     text = content.decode()
     assert any(item in (text, text.removeprefix("\ufeff")) for item in _texts(tmp_path / "data"))
 
 
 def _texts(data) -> list[str]:
-    """The one document of each split."""
+    """Return the one document of each split."""
     decoder = Tokenizer.from_file(str(data / "tokenizer.json"))
     splits = [open_split(data, name) for name in ("train", "validation")]
     return [
@@ -70,8 +74,8 @@ def _texts(data) -> list[str]:
 @pytest.mark.parametrize("place", [0, 1, 2, 3])
 @pytest.mark.parametrize("bad", [b"\xff", b"\xc0", b" "])
 @pytest.mark.parametrize("how", ["replace", "skip"])
-def test_g1_bad_utf8_can_be_mended(tmp_path, place, bad, how):
-    """At each byte of a character of four: replaced or left out and counted, the text around it untouched."""
+def test_invalid_utf8_can_be_replaced_or_skipped(tmp_path, place, bad, how):
+    """At each byte of a 4-byte character: it is replaced or skipped, and counted; the text around it stays."""
     character = "😀".encode()
     content = b"before " + character[:place] + bad + character[place + 1 :] + b" after"
     manifest = _prepare(tmp_path, content, bad_utf8=how)
@@ -82,7 +86,7 @@ def test_g1_bad_utf8_can_be_mended(tmp_path, place, bad, how):
 
 @pytest.mark.faults
 @pytest.mark.parametrize("kind", ["file", "line", "record", "packed"])
-def test_g1_a_document_of_64_mb_takes_little_memory(tiny_data, tmp_path, kind):
+def test_a_document_of_64_mb_takes_little_memory(tiny_data, tmp_path, kind):
     text, options = "".join(f"some words of number {index} without an end " * 13 for index in range(64 << 11)), []
     large = tmp_path / {"record": "large.jsonl", "packed": "large.txt.gz"}.get(kind, "large.txt")
     if kind == "record":
@@ -103,7 +107,7 @@ def test_g1_a_document_of_64_mb_takes_little_memory(tiny_data, tmp_path, kind):
 
 @pytest.mark.faults
 @pytest.mark.parametrize(("name", "empty"), [("many.txt", "\n"), ("many.jsonl", '{"text": ""}\n')])
-def test_g1_a_million_empty_documents_are_none(tiny_data, tmp_path, name, empty):
+def test_a_million_empty_documents_are_ignored(tiny_data, tmp_path, name, empty):
     full = "some words\n" if name.endswith(".txt") else '{"text": "some words"}\n'
     (tmp_path / name).write_text(full * 20 + empty * 1_000_000 + full * 20)
     options = ["--documents", "line"] if name.endswith(".txt") else []
@@ -123,7 +127,7 @@ sys.exit(code)
 
 
 def _peak_of_preparing(tiny_data, out, *arguments) -> int:
-    """Bytes that `tttkit data prepare` held at most; what its parent held before it was replaced does not count."""
+    """Return the most bytes that `tttkit data prepare` held, measured in a process of its own."""
     command = ["data", "prepare", *arguments, "--tokenizer", tiny_data / "tokenizer.json", "--out", out]
     done = subprocess.run(
         [sys.executable, "-c", _MEASURED, *(str(part) for part in command)], capture_output=True, text=True,
@@ -135,8 +139,8 @@ def _peak_of_preparing(tiny_data, out, *arguments) -> int:
 
 @pytest.mark.parametrize("half", ["d800", "dbff", "dc00", "DFFF"])
 @pytest.mark.parametrize("how", ["strict", "replace", "skip"])
-def test_g1_half_of_a_surrogate_pair_in_json_is_no_character(tmp_path, half, how):
-    """JSON can spell it. Whole pairs around it come back as the characters that they are."""
+def test_half_of_a_surrogate_pair_in_json_is_invalid(tmp_path, half, how):
+    """JSON can spell it. Complete pairs around it are read back as the characters that they stand for."""
     (tmp_path / "a.jsonl").write_text(f'{{"text": "plain words"}}\n{{"text": "\\ud83d\\ude00 a\\u{half}b"}}\n')
 
     def prepare():
@@ -155,13 +159,13 @@ def test_g1_half_of_a_surrogate_pair_in_json_is_no_character(tmp_path, half, how
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "1" * 5000, '"a', "NaN", "null"])
-def test_g1_json_that_is_no_text_is_refused_by_its_line(tmp_path, text):
+def test_json_without_text_is_reported_with_its_line(tmp_path, text):
     (tmp_path / "a.jsonl").write_text(f'{{"text": "plain words"}}\n{{"text": {text}}}\n')
     with pytest.raises(DataError, match=r"a\.jsonl: line 2"):
         prepare_dataset([str(tmp_path / "a.jsonl")], tmp_path / "data", "bpe:280", validation_fraction=0.5)
 
 
-def test_g1_bad_utf8_in_a_compressed_file_is_named_too(tmp_path):
+def test_invalid_utf8_in_a_compressed_file_is_reported_too(tmp_path):
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"one\ntwo\xff\n"))
     with pytest.raises(DataError, match=r"a\.txt\.gz: invalid UTF-8 in line 2, byte 4 \(0xff\)"):
         prepare_dataset([str(tmp_path / "a.txt.gz")], tmp_path / "data", "bpe:280", validation_fraction=0.5)
@@ -170,7 +174,7 @@ def test_g1_bad_utf8_in_a_compressed_file_is_named_too(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"\n\n\n", b" \t\n", b"\xef\xbb\xbf", b"\r\n\r\n"])
 @pytest.mark.parametrize("documents", ["line", "blank-line"])
 @pytest.mark.parametrize("held_out", [False, True])
-def test_g1_nothing_to_read_is_said(tiny_data, tmp_path, content, documents, held_out):
+def test_a_source_without_text_is_an_error(tiny_data, tmp_path, content, documents, held_out):
     (tmp_path / "a.txt").write_bytes(content)
     (tmp_path / "held_out.txt").write_text("a few words")
     validation = [str(tmp_path / "held_out.txt")] if held_out else None
@@ -183,14 +187,14 @@ def test_g1_nothing_to_read_is_said(tiny_data, tmp_path, content, documents, hel
     assert not (tmp_path / "data").exists()
 
 
-def test_g2_a_tokenizer_that_is_not_the_models_is_refused_before_the_first_step(tiny_values, tmp_path):
+def test_another_tokenizer_than_that_of_the_model_is_refused_before_the_first_step(tiny_values, tmp_path):
     values = tiny_values(model={"vocab_size": 299})
     assert run_trial(trials.train, values, str(tmp_path / "run"), log=str(tmp_path / "log")) == 2
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("token", [300, 301, 65_535])
-def test_g2_an_id_beyond_the_vocabulary_is_found(tiny_data, tmp_path, token):
+def test_a_token_id_beyond_the_vocabulary_is_detected(tiny_data, tmp_path, token):
     data = shutil.copytree(tiny_data, tmp_path / "data")
     _put_token(data, "<H", token)
     with pytest.raises(DataError):
@@ -205,7 +209,7 @@ def _put_token(data, width: str, token: int) -> None:
 
 
 def _with_vocabulary(tmp_path, size: int):
-    """DATA of a tokenizer with that many tokens, most of which no text has."""
+    """Prepare data with a tokenizer of that many tokens, most of which occur in no text."""
     words = {f"w{index}": index for index in range(size - 1)} | {"<|endoftext|>": size - 1}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="w0"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -219,7 +223,7 @@ def _with_vocabulary(tmp_path, size: int):
 
 
 @pytest.mark.parametrize(("size", "dtype"), [(65_535, "uint16"), (65_536, "uint16"), (65_537, "uint32")])
-def test_g2_the_last_id_fits_its_width(tmp_path, size, dtype):
+def test_the_largest_token_id_fits_its_dtype(tmp_path, size, dtype):
     assert _with_vocabulary(tmp_path, size).dtype == dtype
     split = open_split(tmp_path / "data", "train")
     assert split.tokens(0, 4).tolist() == [size - 2, 1, 2, size - 1]
@@ -227,7 +231,7 @@ def test_g2_the_last_id_fits_its_width(tmp_path, size, dtype):
 
 
 @pytest.mark.parametrize("token", [70_000, 2**31, 2**32 - 1])
-def test_g2_no_wide_id_is_cut_to_one_that_fits(tmp_path, token):
+def test_no_token_id_is_truncated_to_one_that_fits(tmp_path, token):
     _with_vocabulary(tmp_path, 70_000)
     _put_token(tmp_path / "data", "<I", token)
     with pytest.raises(DataError):
@@ -235,7 +239,7 @@ def test_g2_no_wide_id_is_cut_to_one_that_fits(tmp_path, token):
 
 
 @pytest.mark.parametrize("known", [299, 301])
-def test_g2_a_vocabulary_that_the_header_denies_ends_before_the_first_step(tiny_data, tiny_values, tmp_path, known):
+def test_a_vocabulary_that_contradicts_the_shards_ends_before_the_first_step(tiny_data, tiny_values, tmp_path, known):
     data = shutil.copytree(tiny_data, tmp_path / "data")
     manifest = files.read_json(data / "manifest.json")
     files.write_json(data / "manifest.json", {**manifest, "vocab_size": known, "eos_id": 0})
@@ -245,7 +249,7 @@ def test_g2_a_vocabulary_that_the_header_denies_ends_before_the_first_step(tiny_
 
 
 def _orders(split, count: int) -> None:
-    """Every window of an epoch comes once, whatever the number of windows, seed and epoch; from any step on too."""
+    """Check for random windows, seeds, and epochs that each window comes once, also after resuming at any step."""
     generator = random.Random(count)
     tokens = split.tokens(0, split.num_tokens).astype(np.int64)
     for _ in range(count):
@@ -258,20 +262,20 @@ def _orders(split, count: int) -> None:
         rows = [sampler.batch(epoch * number + at) for at in range(number)]
         assert all(torch.equal(left, right) for left, right in zip(rows[first:], resumed, strict=True))
         expected = np.stack([tokens[at * window : at * window + window + 1] for at in range(number)])
-        found = torch.cat(rows).numpy()
-        assert np.array_equal(found[np.lexsort(found.T)], expected[np.lexsort(expected.T)])
+        windows = torch.cat(rows).numpy()
+        assert np.array_equal(windows[np.lexsort(windows.T)], expected[np.lexsort(expected.T)])
 
 
-def test_g3_the_order_is_a_permutation_that_resumes_anywhere(tiny_data):
+def test_20_orders_are_permutations_that_resume_anywhere(tiny_data):
     _orders(open_split(tiny_data, "train"), 20)
 
 
 @pytest.mark.faults
-def test_g3_1000_orders(tiny_data):
+def test_1000_orders_are_permutations_that_resume_anywhere(tiny_data):
     _orders(open_split(tiny_data, "train"), 1000)
 
 
-def test_g3_a_resumed_order_is_the_same_at_every_step(tiny_data):
+def test_a_resumed_order_is_the_same_at_every_step(tiny_data):
     split = open_split(tiny_data, "train")
     whole = WindowSampler(split, window=16, batch_size=4, seed=3)
     steps = [whole.batch(step) for step in range(500)]
@@ -280,6 +284,6 @@ def test_g3_a_resumed_order_is_the_same_at_every_step(tiny_data):
         assert torch.equal(again.batch(start), steps[start])
 
 
-def test_g3_an_unknown_path_is_a_usage_error(tmp_path):
+def test_an_unknown_path_is_a_usage_error(tmp_path):
     with pytest.raises(UsageError):
         open_split(tmp_path / "absent", "train")

@@ -1,4 +1,8 @@
-"""E1, E3: one writer at a time, and whoever asks knows who it is and whether it lives."""
+"""Promise: one process at a time writes to a run, and `status` tells who it is and whether it is alive.
+
+Processes race for the lock; trainers are killed, suspended, and copied; pids, boots, hosts, and clocks are changed. See
+docs/reliability.md.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ import pytest
 from tests.faults import trials
 from tests.faults.test_signals import start_run, wait_for
 from tttkit.errors import RunLockedError
-from tttkit.health.run_state import STALLED_SECONDS
+from tttkit.health.lifecycle import STALLED_SECONDS
 from tttkit.health.status import read_status
 from tttkit.run.directory import RunDirectory, exclusive, is_locked
 from tttkit.storage import files
@@ -38,25 +42,25 @@ def race(path, num_processes: int) -> None:
         process.join(60)
         assert process.exitcode == 0
     winner = winners.get()
-    assert winners.empty(), "exactly one wins"
+    assert winners.empty(), "exactly one process wins"
     for _ in range(num_processes - 1):
         code, message = refusals.get()
         assert code == 73
         assert message == f"{path} is in use by host {socket.gethostname()}, pid {winner}"
 
 
-def test_e1_a_race_has_one_winner(tmp_path):
+def test_a_race_of_8_processes_has_one_winner(tmp_path):
     race(tmp_path, 8)
 
 
 @pytest.mark.faults
-def test_e1_20_races(tmp_path):
+def test_20_races_of_8_processes_have_one_winner_each(tmp_path):
     for index in range(20):
         (tmp_path / str(index)).mkdir()
         race(tmp_path / str(index), 8)
 
 
-def test_e1_a_holder_that_has_not_said_its_name_yet_is_waited_for(tmp_path):
+def test_a_lock_that_does_not_name_its_holder_yet_is_read_again(tmp_path):
     run = RunDirectory(tmp_path)
     with exclusive(run):
         name = run.lock.read_text()
@@ -78,7 +82,7 @@ def endless(tiny_values, tmp_path):
     process.join()
 
 
-def test_e3_a_killed_trainer_is_known_within_a_second(endless):
+def test_a_killed_trainer_is_crashed_within_a_second(endless):
     run, process = endless
     assert read_status(run).state == "running"
     os.kill(process.pid, signal.SIGKILL)
@@ -88,14 +92,14 @@ def test_e3_a_killed_trainer_is_known_within_a_second(endless):
     assert not is_locked(run)
 
 
-def test_e3_a_copy_of_a_living_run_is_not_alive(endless, tmp_path):
+def test_a_copy_of_a_live_run_is_not_alive(endless, tmp_path):
     run, _ = endless
     copied = RunDirectory(shutil.copytree(run.path, tmp_path / "copy", ignore=shutil.ignore_patterns(".tmp-*")))
     assert read_status(copied).state == "crashed"
     assert read_status(run).state == "running"
 
 
-def test_e3_a_stopped_trainer_is_stalled_until_it_goes_on(endless):
+def test_a_suspended_trainer_is_stalled_until_it_continues(endless):
     run, process = endless
     os.kill(process.pid, signal.SIGSTOP)
     _wait_for_state(run, "stalled")
@@ -104,7 +108,7 @@ def test_e3_a_stopped_trainer_is_stalled_until_it_goes_on(endless):
     _wait_for_state(run, "running")
 
 
-def test_e3_a_stopped_trainer_that_is_killed_has_crashed(endless):
+def test_a_suspended_trainer_that_is_killed_has_crashed(endless):
     run, process = endless
     os.kill(process.pid, signal.SIGSTOP)
     _wait_for_state(run, "stalled")
@@ -120,8 +124,8 @@ def _wait_for_state(run: RunDirectory, state: str) -> None:
 
 
 @pytest.fixture
-def broken_off(reference, tmp_path) -> RunDirectory:
-    """A run of this machine that did not come to its end, and whose process is gone."""
+def unfinished(reference, tmp_path) -> RunDirectory:
+    """A run of this machine that did not end, and whose process is gone."""
     run = RunDirectory(shutil.copytree(reference.path, tmp_path / "run"))
     metadata = run.read_metadata()
     del metadata["result"]
@@ -135,44 +139,44 @@ def alter_heartbeat(run: RunDirectory, **values) -> None:
 
 
 @pytest.mark.parametrize("days", [-1, 1])
-def test_e3_no_wall_clock_decides(broken_off, days):
-    """Set by a day, it makes a living run neither silent nor a silent one lively."""
+def test_the_wall_clock_decides_nothing(unfinished, days):
+    """A clock that is wrong by a day makes no live run stalled and no stalled run live."""
     wrong = (datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)).isoformat()
-    with exclusive(broken_off):
-        RunLog(broken_off).heartbeat("training", 5)
-        alter_heartbeat(broken_off, time=wrong)
-        assert read_status(broken_off).state == "running"
-        alter_heartbeat(broken_off, monotonic=time.monotonic() - STALLED_SECONDS - 1)
-        assert read_status(broken_off).state == "stalled"
-    assert read_status(broken_off).state == "crashed"
-    assert re.search(r", 1\d\d s ago", read_status(broken_off).reason)
+    with exclusive(unfinished):
+        RunLog(unfinished).heartbeat("training", 5)
+        alter_heartbeat(unfinished, time=wrong)
+        assert read_status(unfinished).state == "running"
+        alter_heartbeat(unfinished, monotonic=time.monotonic() - STALLED_SECONDS - 1)
+        assert read_status(unfinished).state == "stalled"
+    assert read_status(unfinished).state == "crashed"
+    assert re.search(r"at most 1\d\d s ago", read_status(unfinished).reason)
 
 
-def test_e3_a_pid_that_came_again_is_another_process(broken_off):
-    alter_heartbeat(broken_off, pid=os.getpid())  # it lives, but it is not the trainer
-    assert read_status(broken_off).state == "crashed"
-    with exclusive(broken_off):  # the next trainer, in a container of the same pid, before its first sign of life
-        assert read_status(broken_off).state == "starting"
+def test_a_reused_pid_is_another_process(unfinished):
+    alter_heartbeat(unfinished, pid=os.getpid())  # this process is alive, but it is not the trainer
+    assert read_status(unfinished).state == "crashed"
+    with exclusive(unfinished):  # the next trainer has the same pid, in a container, and no heartbeat yet
+        assert read_status(unfinished).state == "starting"
 
 
-def test_e3_of_another_host_nothing_is_known(broken_off, reference, tmp_path):
-    alter_heartbeat(broken_off, host="elsewhere", boot_id="other")
-    found = read_status(broken_off)
-    assert (found.state, found.reason.partition(":")[0]) == ("unknown", "host elsewhere")
+def test_a_run_on_another_host_is_unknown(unfinished, reference, tmp_path):
+    alter_heartbeat(unfinished, host="elsewhere", boot_id="other")
+    status = read_status(unfinished)
+    assert (status.state, status.reason.partition(":")[0]) == ("unknown", "host elsewhere")
     finished = RunDirectory(shutil.copytree(reference.path, tmp_path / "finished"))
     alter_heartbeat(finished, host="elsewhere", boot_id="other")
     assert read_status(finished).state == "finished"
 
 
-def test_e3_a_machine_that_started_again_has_no_old_trainer(broken_off):
-    alter_heartbeat(broken_off, boot_id="an earlier one")
-    assert read_status(broken_off).state == "crashed"
+def test_a_reboot_ends_every_trainer(unfinished):
+    alter_heartbeat(unfinished, boot_id="an earlier one")
+    assert read_status(unfinished).state == "crashed"
 
 
 @pytest.mark.parametrize("content", [b"", b'{"sequence": 7, "pha', b"[1]", bytes(4096)])
-def test_e3_half_a_heartbeat_is_none(broken_off, content):
-    """As it is read while it is written over on a full disk, or after a power failure."""
-    broken_off.heartbeat.write_bytes(content)
-    assert read_status(broken_off).state == "crashed"
-    with exclusive(broken_off):
-        assert read_status(broken_off).state == "starting"
+def test_a_damaged_heartbeat_is_ignored(unfinished, content):
+    """It is overwritten in place on a full disk, and a power failure may leave anything."""
+    unfinished.heartbeat.write_bytes(content)
+    assert read_status(unfinished).state == "crashed"
+    with exclusive(unfinished):
+        assert read_status(unfinished).state == "starting"

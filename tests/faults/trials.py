@@ -1,4 +1,7 @@
-"""Runs in processes forked from one that has loaded torch: a trial costs little, and may be killed at any time."""
+"""Training runs and commands in forked processes, which are cheap and may be killed at any time.
+
+The fork server has loaded torch already, so that a trial takes less than a second.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
+from tests import training
 from tttkit.data import open_split
 from tttkit.errors import TttkitError
 from tttkit.run.directory import RunDirectory, exclusive
@@ -22,16 +26,17 @@ from tttkit.train import start, trainer
 from tttkit.train.resume import checkpoint
 
 torch.set_num_threads(1)
-torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])  # loads what the first optimizer loads, once for all forks
+# The first optimizer loads further modules: once here instead of once in every fork.
+torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
 
 LONG = 1000.0
-"""Seconds that no test waits."""
+"""Seconds, longer than any test waits."""
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(["tests.faults.trials"])
 
 
 def add_dropout() -> None:
-    """Let training draw random numbers: our models have none of their own, and their state must be proved too."""
+    """Make training draw random numbers, which our models do not: the state of the generator must be saved too."""
     build = start.build_model
 
     def build_with_dropout(config):
@@ -45,7 +50,7 @@ def add_dropout() -> None:
 
 
 def break_code(mutant: str | None) -> None:
-    """The mutants that only a whole run can show."""
+    """Break the code in one of the ways that only a whole run can show."""
     if mutant == "rng not saved":
         checkpoint.torch.set_rng_state = lambda _state: None
     elif mutant == "position off by one":
@@ -59,32 +64,35 @@ def break_code(mutant: str | None) -> None:
 
 
 def train(values: dict, out: str, *, disk=None, saving=None, mutant=None, log=None, grace: float = 10.0) -> None:
-    """Train; exits with the code that the command line would give. `saving` is a shared flag: a save is under way."""
-    say_into(log)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what the signals restore at the end, when there is nothing to stop
+    """Train, and exit with the code that the command line would give. `saving` is a shared flag, set during a save."""
+    redirect_output(log)
+    # StopSignals restores this at the end, when a signal has nothing left to stop.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     add_dropout()
     break_code(mutant)
     if disk is not None:
         filesystem.current = disk()
     if saving is not None:
-        save = checkpoint.save_state
+        save = checkpoint.save_checkpoint
 
         def flagged(*arguments):
             saving.value = 1
             save(*arguments)
             saving.value = 0
 
-        checkpoint.save_state = flagged
+        checkpoint.save_checkpoint = flagged
     try:
         with StopSignals(grace_seconds=grace) as signals:
-            start.train(values, Path(out), report=lambda event: print(json.dumps(event), flush=True), signals=signals)
+            training.train(
+                values, Path(out), report=lambda event: print(json.dumps(event), flush=True), signals=signals
+            )
     except TttkitError as error:
         print(f"error: {error}", flush=True)
         sys.exit(error.exit_code)
 
 
-def say_into(log: str | None) -> None:
-    """Both streams of this process go to the end of a file."""
+def redirect_output(log: str | None) -> None:
+    """Append both output streams of this process to a file."""
     if log is not None:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(descriptor, 1)
@@ -92,17 +100,17 @@ def say_into(log: str | None) -> None:
 
 
 def command(arguments: list[str], *, disk=None, log=None) -> None:
-    """A command other than training; exits with its code."""
+    """Run a command other than training, and exit with its code."""
     from tttkit_cli.app import _run
 
-    say_into(log)
+    redirect_output(log)
     if disk is not None:
         filesystem.current = disk()
     sys.exit(_run(arguments))
 
 
 def race(path: str, begin, everyone_tried, winners, refusals) -> None:
-    """Try to hold the lock of a run until all others have tried."""
+    """Take the lock of a run if possible, and hold it until all other processes have tried."""
     begin.wait()
     try:
         with exclusive(RunDirectory(Path(path))):
@@ -114,17 +122,17 @@ def race(path: str, begin, everyone_tried, winners, refusals) -> None:
 
 
 def save_twice(path: str, disk) -> None:
-    """Commit a state with the real file system, then another with a file system that does not survive it."""
+    """Save a training checkpoint with the real file system, then another with one that kills this process."""
     run = RunDirectory(Path(path))
     model, optimizer = small_model()
-    checkpoint.save_state(run, 1, model, optimizer, {"note": 1})
+    checkpoint.save_checkpoint(run, 1, model, optimizer, {"note": 1})
     filesystem.current = disk()
-    checkpoint.save_state(run, 2, model, optimizer, {"note": 2})
+    checkpoint.save_checkpoint(run, 2, model, optimizer, {"note": 2})
     print(filesystem.current.num_calls)
 
 
 def small_model():
-    """A linear layer and AdamW with moments."""
+    """Return a linear layer and an AdamW with moments."""
     torch.manual_seed(0)
     model = torch.nn.Linear(4, 3)
     optimizer = torch.optim.AdamW(model.parameters())
@@ -134,22 +142,22 @@ def small_model():
 
 
 def stuck(grace: float, ready: str) -> None:
-    """A main thread that never comes to a safe point, a disk and a terminal that hold up who leaves."""
+    """Never reach a safe point in the main thread, with a disk and a terminal that block the exit."""
 
-    def hold_up(name: str) -> None:
+    def block(name: str) -> None:
         Path(f"{ready}.{name}").touch()
         time.sleep(LONG)
 
     with StopSignals(grace_seconds=grace) as signals:
-        signals.before_leaving = lambda: hold_up("disk")
-        signals.last_words = lambda: hold_up("terminal")
+        signals.before_leaving = lambda: block("disk")
+        signals.last_words = lambda: block("terminal")
         Path(ready).touch()
         while True:
             time.sleep(0.01)
 
 
 def read_cut_shard(data: str, size: int) -> None:
-    """Map a split, then read what was cut off behind its back."""
+    """Map a split, truncate its shard, then read the tokens that were cut off."""
     split = open_split(Path(data), "train")
     os.truncate(Path(data) / "train-00000.tok", size)
     split.tokens(split.num_tokens - 100, split.num_tokens)

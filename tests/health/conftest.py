@@ -1,6 +1,9 @@
+"""A training process whose run is watched from outside."""
+
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -9,11 +12,10 @@ import pytest
 
 _TRAINER = """
 import json, sys
-from pathlib import Path
+from tests.training import train
 from tttkit.errors import TttkitError
-from tttkit.train.start import train
 try:
-    train(json.loads(sys.argv[1]), Path(sys.argv[2]), report=lambda event: print(event["event"], flush=True))
+    train(json.loads(sys.argv[1]), sys.argv[2], report=lambda event: print(event["event"], flush=True))
 except TttkitError as error:
     sys.exit(error.exit_code)
 """
@@ -21,12 +23,13 @@ except TttkitError as error:
 
 @pytest.fixture
 def trainer():
-    """`with trainer(values, out) as process`: a real training process, stopped at the end if it still runs."""
+    """`with trainer(values, out) as process`: train in a process of its own, which is killed at the end."""
 
     @contextmanager
     def start(values, out):
         command = [sys.executable, "-c", _TRAINER, json.dumps(values), str(out)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
             try:
                 yield process
             finally:

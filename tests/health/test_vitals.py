@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +49,14 @@ def test_kills_are_counted_from_a_mark(tmp_path, monkeypatch):
     assert [memory_events.kills_since(value) for value in (None, {}, {"file": None}, 3)] == [0, 0, 0, 0]
 
 
-def test_the_kernel_of_this_machine_keeps_a_counter():
+def test_the_counter_of_this_machine_is_the_kernels():
+    """`mark` names a file of the kernel that holds the number it gives, or there is no such file."""
     marked = memory_events.mark()
-    assert marked is None or marked["oom_kill"] >= 0
+    candidates = [memory_events.own_cgroup() / "memory.events", Path("/proc/vmstat")]
+    if marked is None:
+        assert not any("oom_kill " in path.read_text() for path in candidates if path.is_file())
+        return
+    lines = Path(marked["file"]).read_text().splitlines()
+    assert Path(marked["file"]) in candidates
+    assert int(next(line.split()[1] for line in lines if line.startswith("oom_kill "))) >= marked["oom_kill"]
+    assert memory_events.kills_since({**marked, "oom_kill": marked["oom_kill"] - 3}) >= 3

@@ -167,12 +167,12 @@ def test_existing_directories_and_unknown_files_are_refused(tmp_path):
     with pytest.raises(UsageError, match="already exists"):
         convert_model(tmp_path / "m", tmp_path / "m")
     (tmp_path / "m" / "weights.h5").touch()
-    with pytest.raises(UsageError, match="weights.h5 is no weights file"):
+    with pytest.raises(UsageError, match="weights.h5 is not a weights file"):
         convert_model(tmp_path / "m" / "weights.h5", tmp_path / "out")
     (tmp_path / "m" / "model.safetensors").unlink()
     for name in ("a.pt", "b.bin"):
         torch.save({}, tmp_path / name)
-    with pytest.raises(DataError, match="must hold one of a.pt, b.bin") as error:
+    with pytest.raises(DataError, match="holds several weights files: a.pt, b.bin") as error:
         read_foreign_weights(tmp_path)
     assert error.value.hint == "name the weights file itself"
     for name in ("a.pt", "b.bin"):

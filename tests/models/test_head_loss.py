@@ -13,18 +13,18 @@ from .small import random_ids, small_model
 
 def draw(rows=6, width=8, vocab=131, dtype=torch.float64, scale=1.0):
     generator = torch.Generator().manual_seed(vocab)
-    hidden = (scale * torch.randn(2, rows // 2, width, generator=generator, dtype=dtype)).requires_grad_()
+    hidden_states = (scale * torch.randn(2, rows // 2, width, generator=generator, dtype=dtype)).requires_grad_()
     weight = torch.randn(vocab, width, generator=generator, dtype=dtype, requires_grad=True)
-    return hidden, weight, torch.randint(0, vocab, (2, rows // 2), generator=generator)
+    return hidden_states, weight, torch.randint(0, vocab, (2, rows // 2), generator=generator)
 
 
-def plain(hidden, weight, targets):
-    return functional.cross_entropy(functional.linear(hidden, weight).flatten(0, 1).float(), targets.flatten())
+def plain(hidden_states, weight, targets):
+    return functional.cross_entropy(functional.linear(hidden_states, weight).flatten(0, 1).float(), targets.flatten())
 
 
-def results(function, hidden, weight, targets):
-    loss = function(hidden, weight, targets)
-    return [loss, *torch.autograd.grad(3 * loss, [hidden, weight])]
+def results(function, hidden_states, weight, targets):
+    loss = function(hidden_states, weight, targets)
+    return [loss, *torch.autograd.grad(3 * loss, [hidden_states, weight])]
 
 
 @pytest.mark.parametrize("vocab", [1, 2, 63, 64, 65, 131])
@@ -35,8 +35,8 @@ def test_loss_and_gradients_equal_the_cross_entropy(vocab):
 
 
 def test_gradient_equals_finite_differences():
-    hidden, weight, targets = draw(vocab=11)
-    assert torch.autograd.gradcheck(lambda h, w: head_loss(h, w, targets), (hidden, weight))
+    hidden_states, weight, targets = draw(vocab=11)
+    assert torch.autograd.gradcheck(lambda h, w: head_loss(h, w, targets), (hidden_states, weight))
 
 
 def test_a_token_of_no_probability_has_a_finite_loss():
@@ -49,10 +49,10 @@ def test_a_token_of_no_probability_has_a_finite_loss():
 
 
 def test_numbers_that_are_not_finite_stay_so():
-    hidden, weight, targets = draw(dtype=torch.float32)
+    hidden_states, weight, targets = draw(dtype=torch.float32)
     with torch.no_grad():
-        hidden[0, 0, 0] = torch.nan
-    loss, *gradients = results(head_loss, hidden, weight, targets)
+        hidden_states[0, 0, 0] = torch.nan
+    loss, *gradients = results(head_loss, hidden_states, weight, targets)
     assert loss.isnan()
     assert all(gradient.isnan().any() for gradient in gradients)
 
@@ -71,6 +71,6 @@ def test_autocast_rounds_products_only():
 @pytest.mark.parametrize("tied", [True, False])
 def test_loss_of_a_model(tied):
     model, ids = small_model(tie_word_embeddings=tied), random_ids(2, 9)
-    hidden = model.hidden(ids[:, :-1])
-    expected = functional.cross_entropy(model.head(hidden).flatten(0, 1), ids[:, 1:].flatten())
-    torch.testing.assert_close(model.loss(hidden, ids[:, 1:]), expected)
+    hidden_states = model.hidden_states(ids[:, :-1])
+    expected = functional.cross_entropy(model.head(hidden_states).flatten(0, 1), ids[:, 1:].flatten())
+    torch.testing.assert_close(model.loss(hidden_states, ids[:, 1:]), expected)

@@ -1,8 +1,6 @@
-"""What holds for every architecture: causality, independence of rows, segments, errors, initial values."""
+"""Properties of every architecture: causality, independence of rows, segments, the forward, errors, initial values."""
 
 from __future__ import annotations
-
-import shutil
 
 import pytest
 import torch
@@ -10,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load, save
 
-from tttkit.models import ModelState, build_model, compiled
+from tttkit.models import ModelState, build_model
 
 from .small import ARCHITECTURES, VARIANTS, random_ids, small_config, small_model
 
@@ -109,11 +107,36 @@ def test_sliding_window_sees_the_last_tokens_only_and_keeps_a_short_cache():
     assert state.layers[0]["keys"].shape[2] == 5
 
 
-def test_hidden_and_head_are_the_whole_model():
+def test_hidden_states_and_head_are_the_whole_model():
     model = small_model(tie_word_embeddings=False)
     ids = random_ids(2, 9)
-    assert torch.equal(model.head(model.hidden(ids)), model(ids))
-    torch.testing.assert_close(model.head(model.hidden(ids)[:, -1]), model(ids)[:, -1])
+    assert torch.equal(model.head(model.hidden_states(ids)), model(ids))
+    torch.testing.assert_close(model.head(model.hidden_states(ids)[:, -1]), model(ids)[:, -1])
+
+
+@all_architectures
+def test_the_forward_returns_logits_or_loss_with_or_without_a_state(fields):
+    model, ids = small_model(**fields), random_ids(2, 12)
+    inputs, targets = ids[:, :-1], ids[:, 1:]
+    logits = model(inputs)
+    assert (logits.shape, logits.dtype) == ((2, 11, 61), torch.float32)
+    loss = model(inputs, targets)
+    assert (loss.shape, loss.dtype) == ((), torch.float32)
+    torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten()))
+    first, state = model(inputs[:, :5], state=model.initial_state(2))
+    second, after = model(inputs[:, 5:], targets[:, 5:], state)
+    expected, last = model.step(inputs[:, 5:], state)
+    torch.testing.assert_close(torch.cat((first, expected), dim=1), logits, rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        second, torch.nn.functional.cross_entropy(expected.flatten(0, 1), targets[:, 5:].flatten())
+    )
+    assert after.position == last.position == 11
+    assert all(torch.equal(after.layers[0][name], tensor) for name, tensor in last.layers[0].items())
+
+
+def test_targets_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match=r"targets must have the shape of input_ids, got \(2, 4\) and \(2, 3\)"):
+        small_model()(random_ids(2, 3), random_ids(2, 4))
 
 
 @pytest.mark.parametrize(
@@ -211,24 +234,3 @@ def test_initial_values_have_the_official_distribution():
             assert (parameter == 1).all(), name
         else:
             assert (parameter == 0).all(), name
-
-
-def test_compiled_on_a_cpu_runs_eagerly_and_says_why():
-    model = small_model()
-    run = compiled(model)
-    assert run.reason == "eager: on a CPU by default"
-    assert torch.equal(run(random_ids(2, 9)), model(random_ids(2, 9)))
-    assert len(list(run.parameters())) == len(list(model.parameters()))
-
-
-@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
-@pytest.mark.filterwarnings("default")  # torch.compile warns about its own internals
-def test_compiled_blocks_compute_the_same():
-    model = small_model(num_hidden_layers=1)
-    run = compiled(model, enabled=True)
-    assert run.reason == "blocks compiled for cpu"
-    ids = random_ids(1, 4)
-    expected = torch.autograd.grad(model(ids).square().sum(), list(model.parameters()))
-    found = torch.autograd.grad(run(ids).square().sum(), list(model.parameters()))
-    for ours, wanted in zip(found, expected, strict=True):
-        torch.testing.assert_close(ours, wanted, rtol=1e-3, atol=1e-4)

@@ -80,7 +80,7 @@ def test_a_share_of_one_is_the_plain_model():
     ("fields", "message"),
     [
         ({"state_decay": 1.5}, "state_decay must be in 0 … 1, got 1.5"),
-        ({"state_decay": 1.0, "learn_state_decay": True}, "must lie between 0 and 1 where it is learned"),
+        ({"state_decay": 1.0, "learn_state_decay": True}, "must lie between 0 and 1 if it is learned"),
         (
             {"state_decay": 0.5, "decay_window": 6},
             "decay_window must be a multiple of model.mini_batch_size, got 6 and 4",

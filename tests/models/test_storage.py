@@ -112,7 +112,7 @@ def damage_config_list(directory):
 def damage_config_value(directory):
     fields = json.loads((directory / "config.json").read_text())
     (directory / "config.json").write_text(json.dumps({**fields, "hidden_size": 15}))
-    return directory, "config.json describes no model: .*hidden_size must be a multiple"
+    return directory, "config.json does not describe a model: .*hidden_size must be a multiple"
 
 
 def damage_config_contradicts(directory):

@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 
-from tttkit.models.language_model import Block
+from tttkit.models.block import Block
 from tttkit.models.ttt_inner import Chunks, scan_linear
 
 from .small import random_ids, small_model
@@ -18,7 +18,19 @@ pytestmark = pytest.mark.skipif(
     DEVICE == "cpu" and not INTERPRETED,
     reason="torch sees no GPU; test_ttt_triton.py runs these tests through Triton's interpreter",
 )
-NAMES = ("output", "after", "queries", "keys", "values", "rates", "factors", "scale", "shift", "weight", "pending")
+NAMES = (
+    "output",
+    "after",
+    "queries",
+    "keys",
+    "values",
+    "learning_rates",
+    "factors",
+    "scale",
+    "shift",
+    "weight",
+    "pending",
+)
 CASES = {
     "whole": {"N": 3, "M": 1, "C": 16, "d": 16},
     "padded": {"N": 2, "M": 2, "C": 5, "d": 24},
@@ -37,7 +49,7 @@ def interpreted_bf16(monkeypatch):
     import triton.language as tl
     from triton.runtime import interpreter
 
-    def widen(handle):
+    def upcast(handle):
         if handle.dtype.scalar != tl.bfloat16:
             return handle
         return interpreter.TensorHandle((handle.data.astype(np.uint32) << 16).view(np.float32), tl.float32)
@@ -46,7 +58,7 @@ def interpreted_bf16(monkeypatch):
     monkeypatch.setattr(
         interpreter.InterpreterBuilder,
         "create_dot",
-        lambda self, a, b, *rest: plain(self, widen(a), widen(b), *rest),
+        lambda self, a, b, *rest: plain(self, upcast(a), upcast(b), *rest),
     )
 
 
@@ -72,7 +84,7 @@ def draw(N, M, C, d, closes=True, waits=False):
 def results(scan, tensors, closes, bf16=False):
     """Everything a scan gives: outputs, what comes after, the gradient of each input."""
     inputs = [tensor.clone().requires_grad_() for tensor in tensors]
-    names = ("queries", "keys", "values", "rates", "factors", "scale", "shift")
+    names = ("queries", "keys", "values", "learning_rates", "factors", "scale", "shift")
     chunks = Chunks(**dict(zip(names, inputs, strict=False)), eps=1e-6, closes=closes, bf16=bf16)
     output, weights, pending = scan(chunks, (inputs[7],), tuple(inputs[8:]) or None)
     assert (pending is None) == closes

@@ -84,4 +84,4 @@ def test_how_a_model_runs_on_a_gpu(gpu, fields, lacking, reason):
     gpu.update(lacking)
     run = compiled(small_model(**fields))
     assert run.reason == reason
-    assert (run.blocks is None) == reason.startswith("eager")
+    assert (run._function is None) == reason.startswith("eager")

@@ -178,3 +178,51 @@ def test_a_temporary_name_leads_back_to_the_final_one(name):
     assert files.final_name(str(files.temporary_name(Path(name)))) == name
     assert files.final_name(name) == name
     assert files.final_name(f"{name}/.tmp-x") == f"{name}/.tmp-x"
+    inside = files.temporary_name(files.temporary_name(Path(name)) / "MANIFEST.json")
+    assert files.final_name(str(inside)) == f"{name}/MANIFEST.json"
+
+
+CALLS = ("create", "open_append", "open_existing", "write", "sync", "rename", "exchange", "mkdir", "sync_directory")
+"""Calls for which a file system may have no space left."""
+
+
+def _write_everything(root: Path) -> None:
+    """Write in every way that `storage` offers."""
+    files.make_directory(root / "new" / "state")
+    for content in (b"old", b"new"):
+        with commits.commit_directory(root / "new" / "state" / "step_100") as directory:
+            files.write_new(directory / "tensors.safetensors", [content])
+            files.write_json(directory / "state.json", {"step": 100})
+    files.write_bytes(root / "plot.png", b"png")
+    files.append_lines(root / "metrics.jsonl", ["{}"], sync=True)
+    files.overwrite(root / "plot.png", b"x")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+@pytest.mark.parametrize("call", CALLS)
+def test_a_full_disk_is_reported_with_final_names_and_what_to_do(tmp_path, monkeypatch, call, number):
+    """Every call in turn fails, until all of them came through: no message has a temporary name in it."""
+    real, messages, hints = getattr(filesystem.current, call), [], []
+    for fatal in range(1, 40):
+        count = iter(range(1, 1000))
+
+        def fail(*arguments, fatal=fatal, count=count):
+            if next(count) == fatal:
+                path = next((str(item) for item in arguments if isinstance(item, Path)), None)
+                raise OSError(number, os.strerror(number), path)
+            return real(*arguments)
+
+        monkeypatch.setattr(filesystem.current, call, fail)
+        root = tmp_path / str(fatal)
+        root.mkdir()
+        try:
+            _write_everything(root)
+            break
+        except DiskFullError as error:
+            messages.append(str(error).replace(f"{root}/", ""))
+            hints.append(error.hint)
+    names = {"new", "new/state", "new/state/step_100", "plot.png", "metrics.jsonl"}
+    names |= {f"new/state/step_100/{name}" for name in ("tensors.safetensors", "state.json", "MANIFEST.json")}
+    assert messages
+    assert all(hint.endswith("then run the command again") for hint in hints)
+    assert {message.removeprefix("disk full while writing ") for message in messages} <= names

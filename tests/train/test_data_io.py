@@ -10,9 +10,9 @@ import signal
 import pytest
 
 from tests.train.batches.test_feed import results, run_training
+from tests.training import train
 from tttkit.data import open_split
 from tttkit.errors import ShardError
-from tttkit.train.start import train
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
+"""The two parameter groups of the optimizer."""
+
 from __future__ import annotations
 
 import pytest
 
 from tttkit.config.run import OptimizerConfig
 from tttkit.models import ModelConfig, build_model
-from tttkit.train.optim import build_optimizer, is_decayed, set_learning_rate
+from tttkit.train.optim import build_optimizer, set_learning_rate
 
 TINY = {"vocab_size": 61, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
 
@@ -22,16 +24,16 @@ def test_decay_touches_projections_only(options):
     assert optimizer.param_groups[1]["weight_decay"] == 0.0
 
 
-def test_no_norm_embedding_or_fast_weight_decays():
-    for name in (
-        "model.embed_tokens.weight",
-        "a.W1",
-        "a.b1",
-        "a.q_norm.weight",
-        "a.learnable_ttt_lr_weight",
-        "a.conv_q.weight",
-    ):
-        assert not is_decayed(name)
+def test_both_groups_are_in_the_order_of_the_parameters():
+    """A saved optimizer state refers to parameters by their place in the groups."""
+    model = build_model(ModelConfig(**TINY, use_gate=True))
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups = build_optimizer(model, OptimizerConfig()).param_groups
+    ordered = [[names[id(parameter)] for parameter in group["params"]] for group in groups]
+    assert ordered[0] == [name for name in names.values() if "_proj." in name]
+    assert ordered[1] == [name for name in names.values() if "_proj." not in name]
+    for name in ("embed_tokens.weight", "W1", "b1", "seq_norm.weight", "learnable_ttt_lr_weight", "post_norm.bias"):
+        assert any(other.endswith(name) for other in ordered[1]), name
 
 
 def test_learning_rate_is_set_for_all_groups():

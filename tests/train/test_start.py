@@ -10,19 +10,21 @@ import time
 import pytest
 import torch
 
+from tests.training import train
 from tttkit.errors import DataError, UsageError
 from tttkit.models import load_model
 from tttkit.run.directory import RunDirectory
 from tttkit.storage import commits
-from tttkit.train.start import train
 
 _PROCESS = """
 import json, sys
 from pathlib import Path
+from tttkit.config.run import build_config
 from tttkit.errors import TttkitError
 from tttkit.train.start import train
 try:
-    train(json.loads(sys.argv[1]), Path(sys.argv[2]), report=lambda event: print(json.dumps(event), flush=True))
+    config = build_config(json.loads(sys.argv[1]))
+    train(config, Path(sys.argv[2]), report=lambda event: print(json.dumps(event.to_dict()), flush=True))
 except TttkitError as error:
     sys.exit(error.exit_code)
 """
@@ -131,7 +133,7 @@ def test_killed_and_preempted_run_equals_one_that_never_stopped(whole_run, tiny_
     assert _weights(run) == _weights(reference)
     assert _weights(run, "best_model") == _weights(reference, "best_model")
     for left, right in zip(run.read_summaries(), reference.read_summaries(), strict=True):
-        assert left.replace(eval_seconds=0) == right.replace(eval_seconds=0)
+        assert left.with_values(eval_seconds=0) == right.with_values(eval_seconds=0)
     segments = run.read_metadata()["segments"]
     assert [segment["reason"] for segment in segments] == ["crashed", "preempted", "finished"]
     assert segments[1]["resume_verified"] is True
@@ -196,7 +198,7 @@ def test_other_data_is_refused(whole_run, tiny_values, tmp_path):
         ({"evaluation": {"max_length": 10**6}}, DataError, "one sequence of T=1000000 needs 1000001"),
         ({"train": {"window": 10**6}, "evaluation": {"num_checkpoints": 0}}, DataError, "one window of W=1000000"),
         ({"train": {"device": "tpu9"}}, UsageError, "unknown device"),
-        ({"data": {"path": "/nonexistent"}}, UsageError, "/nonexistent"),
+        ({"data": {"path": "no-such-folder/data"}}, UsageError, "no-such-folder/data"),
     ],
 )
 def test_bad_requests_are_refused_before_anything_is_written(tiny_values, tmp_path, sections, error, message):

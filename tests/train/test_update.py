@@ -1,4 +1,4 @@
-"""Updates that are read late, in one large batch, or as a CUDA graph are the updates of the plain loop."""
+"""Updates that are read late, in one large batch, or replayed as a CUDA graph equal those of the plain loop."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import math
 import pytest
 import torch
 
+from tests.training import train
 from tttkit.config.run import build_config
 from tttkit.data import open_split
 from tttkit.models import build_model
 from tttkit.train import update
 from tttkit.train.optim import build_optimizer
-from tttkit.train.start import train
 
 GRADIENT = {"max_steps": 20, "batch_size": 2, "grad_accumulation": 3, "log_every": 5, "save_every": 7}
 
@@ -25,8 +25,8 @@ def numbers(run):
 
 @pytest.fixture
 def late(monkeypatch):
-    """A CPU is read as late as a GPU; how many updates each reading found."""
-    found = []
+    """Read a CPU as late as a GPU; the result lists how many updates each reading returned."""
+    counts = []
     plain_init, plain_read = update.Updater.__init__, update.Updater.read
 
     def init(self, *arguments, **options):
@@ -35,12 +35,12 @@ def late(monkeypatch):
 
     def read(self):
         updates = plain_read(self)
-        found.append(len(updates))
+        counts.append(len(updates))
         return updates
 
     monkeypatch.setattr(update.Updater, "__init__", init)
     monkeypatch.setattr(update.Updater, "read", read)
-    return found
+    return counts
 
 
 def poison(monkeypatch, bad_updates):
@@ -81,7 +81,7 @@ def test_divergence_is_seen_late_too(tiny_values, tmp_path, monkeypatch, late):
 
 
 def make_updater(tiny_data, tiny_values, device="cpu", *, auto_microbatch=False, **options):
-    config = build_config(tiny_values(train={**GRADIENT, **options}))
+    config = build_config(tiny_values(model={"vocab_size": 300}, train={**GRADIENT, **options}))
     split = open_split(tiny_data, "train")
     model = build_model(config.model, seed=0).to(device)
     optimizer = build_optimizer(model, config.optimizer)
@@ -91,14 +91,15 @@ def make_updater(tiny_data, tiny_values, device="cpu", *, auto_microbatch=False,
 def test_one_large_batch_has_the_gradients_of_accumulation(tiny_data, tiny_values):
     updater, model = make_updater(tiny_data, tiny_values, batch_size=3, grad_accumulation=2)
     assert updater.micro_batch == 3
-    windows, found = updater.feed.windows(1), []
-    for micro_batch in (3, 6, 1, 2):  # by two a batch falls into unequal parts
+    windows, gradients = updater.feed.windows(1), []
+    # two windows at once cut a batch of three into unequal parts
+    for micro_batch in (3, 6, 1, 2):
         updater.restart(micro_batch)
         loss = updater._accumulate(windows, lambda: None)
-        found.append([loss, *(parameter.grad.clone() for parameter in model.parameters())])
+        gradients.append([loss, *(parameter.grad.clone() for parameter in model.parameters())])
         model.zero_grad()
-    for other in found[1:]:
-        for expected, value in zip(found[0], other, strict=True):
+    for other in gradients[1:]:
+        for expected, value in zip(gradients[0], other, strict=True):
             torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-6)
 
 
@@ -119,7 +120,7 @@ def test_memory_for_a_batch_but_not_for_all_goes_back_to_batches(tiny_data, tiny
     assert updater.micro_batch == 2
 
 
-def test_lanes_begin_the_update_again_where_memory_ran_out(tiny_data, tiny_values, monkeypatch):
+def test_contiguous_windows_begin_the_update_again_if_memory_ran_out(tiny_data, tiny_values, monkeypatch):
     options = {"batch_size": 4, "grad_accumulation": 1, "initial_state": "contiguous", "auto_microbatch": True}
     roomy, tight = (make_updater(tiny_data, tiny_values, **options)[0] for _ in range(2))
     roomy.restart(2)
@@ -129,12 +130,56 @@ def test_lanes_begin_the_update_again_where_memory_ran_out(tiny_data, tiny_value
     def limited(self, batch, share):
         loss = plain(self, batch, share)
         if len(batch) > 2:
-            raise MemoryError  # at the end: the lanes have read on
+            # at the end, when the states after these windows are kept already
+            raise MemoryError
         return loss
 
     monkeypatch.setattr(update.Updater, "_backward", limited)
     assert [tight.run(step, 1e-2, lambda: None)[0].loss for step in (1, 2, 3)] == expected
     assert tight.micro_batch == 2
+
+
+def windows_per_call(updater):
+    """Return a list that grows by the number of windows of each call of the model, and that of its targets."""
+    counts = []
+    updater._run.register_forward_pre_hook(
+        lambda _, inputs, options: counts.append((len(inputs[0]), len(options["targets"]))), with_kwargs=True
+    )
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("micro_batch", "expected"), [(None, [2, 2, 2]), (1, [1] * 6), (2, [2, 2, 2]), (4, [4, 2]), (6, [6]), (99, [6])]
+)
+def test_a_micro_batch_says_how_many_windows_go_through_the_model_at_once(
+    tiny_data, tiny_values, micro_batch, expected
+):
+    """Two windows a batch, three batches an update; the update is the same."""
+    updater, _ = make_updater(tiny_data, tiny_values, micro_batch=micro_batch)
+    counts = windows_per_call(updater)
+    (result,) = updater.run(1, 1e-3, lambda: None)
+    assert counts == [(count, count) for count in expected]
+    (plain,) = make_updater(tiny_data, tiny_values)[0].run(1, 1e-3, lambda: None)
+    assert (result.loss, result.grad_norm) == pytest.approx((plain.loss, plain.grad_norm), rel=1e-4)
+
+
+@pytest.mark.parametrize(("micro_batch", "expected"), [(None, [6]), (2, [2, 2, 2]), (3, [3, 3])])
+def test_on_a_gpu_all_windows_of_an_update_go_at_once_by_default(tiny_data, tiny_values, micro_batch, expected):
+    """Seen on a CPU: the updater takes its default from the device that it is told."""
+    updater, _ = make_updater(tiny_data, tiny_values, micro_batch=micro_batch)
+    updater._device = torch.device("cuda")
+    updater.restart(None)
+    updater._device = torch.device("cpu")
+    counts = windows_per_call(updater)
+    updater.run(1, 1e-3, lambda: None)
+    assert [count for count, _ in counts] == expected
+    updater.restart(1)
+    assert updater.micro_batch == 1, "what a run had to lower stays lower"
+
+
+def test_the_micro_batch_is_recorded_and_the_run_resumes(tiny_values, tmp_path):
+    run = train(tiny_values(train={"max_steps": 2, "micro_batch": 1}), tmp_path / "run", report=lambda event: None).run
+    assert run.read_metadata()["config"]["train"]["micro_batch"] == 1
 
 
 def test_an_update_that_is_not_finite_leaves_weights_and_moments_alone(tiny_data, tiny_values):
@@ -181,7 +226,9 @@ def test_a_micro_batch_holds_as_many_tokens_in_longer_windows(tiny_data, tiny_va
 def test_a_limit_of_zero_clips_nothing(tiny_data, tiny_values):
     found = []
     for limit in (0.0, 1e9):
-        config = build_config(tiny_values(train=GRADIENT, optimizer={"max_grad_norm": limit}))
+        config = build_config(
+            tiny_values(model={"vocab_size": 300}, train=GRADIENT, optimizer={"max_grad_norm": limit})
+        )
         model = build_model(config.model, seed=0)
         split, optimizer = open_split(tiny_data, "train"), build_optimizer(model, config.optimizer)
         updater = update.Updater(model, optimizer, split, config, torch.device("cpu"), auto_microbatch=False)
@@ -191,22 +238,22 @@ def test_a_limit_of_zero_clips_nothing(tiny_data, tiny_values):
     assert torch.equal(*found)
 
 
-def test_lanes_start_afresh_after_an_update_that_is_not_finite(tiny_data, tiny_values, monkeypatch):
+def test_contiguous_rows_start_from_zero_after_an_update_that_is_not_finite(tiny_data, tiny_values, monkeypatch):
     updater, _ = make_updater(tiny_data, tiny_values, initial_state="contiguous")
     poison(monkeypatch, {2})
     sizes = []
     for step in (1, 2, 3):
-        (found,) = updater.run(step, 1e-3, lambda: None)
-        before = updater.feed._lanes._before.layers[0]["delta1"]
+        (result,) = updater.run(step, 1e-3, lambda: None)
+        before = updater.feed._states.first_states(2).layers[0]["delta1"]
         sizes.append(float(before.abs().sum()))
-        assert found.applied == (step != 2)
+        assert result.applied == (step != 2)
     assert sizes[0] == 0
     assert sizes[1] > 0
     assert sizes[2] == 0
 
 
 class Graph:
-    """Stands in for `StepGraph`: ready after one update, and computes what it would have recorded."""
+    """A substitute for `StepGraph`: it is ready after one update, and computes what it would have recorded."""
 
     def __init__(self, function):
         self.function, self.calls = function, []
@@ -238,17 +285,17 @@ def test_updates_warm_the_graph_up_and_come_from_it_then(tiny_data, tiny_values)
     assert found[0] == found[1]
 
 
-def test_lanes_that_begin_late_leave_the_graph_then(tiny_data, tiny_values):
+def test_contiguous_windows_that_begin_late_leave_the_graph_then(tiny_data, tiny_values):
     updater, _ = make_updater(tiny_data, tiny_values, initial_state="contiguous", initial_state_from=0.2)
     graph = updater._graph = Graph(updater._compute)
     updater._reads_at_once = False
-    found = [len(updater.run(step, 1e-2, lambda: None, read=False)) for step in range(1, 7)]
+    counts = [len(updater.run(step, 1e-2, lambda: None, read=False)) for step in range(1, 7)]
     assert graph.calls == ["warm up", "done", "replay", "replay", "replay", "forget", "forget"]
-    assert found == [0, 0, 0, 0, 5, 1]
+    assert counts == [0, 0, 0, 0, 5, 1]
 
 
-def test_lanes_that_begin_late_change_nothing_but_when(tiny_values, tmp_path, monkeypatch, request):
-    """The last update before them and one of theirs are left out."""
+def test_contiguous_windows_that_begin_late_are_read_when_they_must(tiny_values, tmp_path, monkeypatch, request):
+    """The last update before them and one of their own are skipped."""
     values = tiny_values(
         train={**GRADIENT, "initial_state": "contiguous", "initial_state_from": 0.45}, evaluation={"num_checkpoints": 2}
     )
@@ -261,7 +308,9 @@ def test_lanes_that_begin_late_change_nothing_but_when(tiny_values, tmp_path, mo
     weights = [(run.path / "final_model" / "model.safetensors").read_bytes() for run in runs]
     assert weights[0] == weights[1]
     assert max(reads) >= 3, "several updates were read together"
-    assert [count for count in reads if count][-11:] == [3, *[1] * 10], "with the first of the lanes those before"
+    assert [count for count in reads if count][-11:] == [3, *[1] * 10], (
+        "the first contiguous update is read with those before it"
+    )
 
 
 @pytest.mark.gpu
@@ -278,3 +327,20 @@ def test_a_graph_is_the_update_it_recorded(tiny_data, tiny_values):
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-4)
     for left, right in zip(found[0][1], found[1][1], strict=True):
         torch.testing.assert_close(left, right, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("train_values", "expected"),
+    [
+        ({}, "eager: as configured"),
+        ({"max_steps": 10**9}, "blocks compiled for cpu"),
+        ({"max_steps": 10**9, "compile": False}, "eager: as configured"),
+        ({"compile": True}, "blocks compiled for cpu"),
+    ],
+)
+def test_blocks_are_compiled_if_the_run_is_long_enough(tiny_data, tiny_values, train_values, expected, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    assert make_updater(tiny_data, tiny_values, **train_values)[0].how == expected
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    without = "eager: no C++ compiler found" if "compiled" in expected else expected
+    assert make_updater(tiny_data, tiny_values, **train_values)[0].how == without

@@ -1,8 +1,9 @@
-"""Result files of the earlier system, read as ours are; what they leave open is said, never guessed.
+"""The only reader of the earlier system's result files (docs/earlier-system.md), as Summary and Curves.
 
-Five variants of results: `all_summaries.json` with labels (R1, R2, R4) or with means only (R3), `summary.json` per
-checkpoint, and the curve of one evaluation, `chunk_eval_*.json` (R5); settings in `metadata.json` or `args.json`.
-Perplexities of 0 and null were never measured and become None; a training loss of exactly 0 was logged and stays.
+There are five variants of results: `all_summaries.json` with labels (R1, R2, R4) or with means only (R3), a
+`summary.json` per evaluation, and the curve of one evaluation, `chunk_eval_*.json` (R5). Settings are in
+`metadata.json` or `args.json`. Perplexities of 0 and null were never measured and become None; a training loss of
+exactly 0 was logged and stays. What the files do not record is said, never guessed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tttkit.run.directory import RunDirectory
 from tttkit.storage import files
 
 _PERPLEXITIES = ("ttt_ppl_", "sw_ppl_")
-"""How the keys of its perplexities begin."""
+"""Beginnings of the keys of its perplexities."""
 _WHOLE = ("checkpoint_idx", "step", "training_window", "eval_max_length", "chunk_size", "chunk_stride", "num_sequences")
 """Keys whose values are whole numbers, though some files hold them as floats."""
 _EVALUATION = re.compile(r"ckpt(\d+)")
@@ -31,11 +32,11 @@ _SETTINGS = {
     "batch_size": "per_device_train_batch_size", "grad_accum_steps": "gradient_accumulation_steps",
     "lr": "learning_rate",
 }  # fmt: skip
-"""Names in args.json and what the same setting is called in metadata.json."""
+"""Names in args.json, and the names of the same settings in metadata.json."""
 
 
 def is_legacy(run: RunDirectory) -> bool:
-    """Whether the earlier system wrote it: it kept neither a configuration in metadata.json nor schema versions."""
+    """Whether the earlier system wrote a run: it recorded neither a config in metadata.json nor schema versions."""
     if run.metadata.exists() and "config" in run.read_metadata():
         return False
     if not run.summaries.exists():
@@ -46,9 +47,9 @@ def is_legacy(run: RunDirectory) -> bool:
 
 
 def read_metadata(run: RunDirectory) -> dict[str, Any]:
-    """metadata.json; for the earlier system with the settings of args.json under the same names, and a model's name.
+    """Read metadata.json; for the earlier system with the settings of args.json and the name of the model.
 
-    Empty where neither file is there. Raises DataError when one is damaged.
+    The result is empty where neither file exists. Raises DataError when one is damaged.
     """
     metadata = run.read_metadata() if run.metadata.exists() else {}
     if "config" in metadata:
@@ -64,7 +65,7 @@ def read_metadata(run: RunDirectory) -> dict[str, Any]:
 
 
 def read_summaries(run: RunDirectory) -> list[Summary]:
-    """All evaluations of a run in order of step, under the keys of `Summary`; all_summaries.json of a run of ours.
+    """Read all evaluations of a run in order of step; for a run of tttkit all_summaries.json.
 
     Raises DataError when a file is damaged or holds no evaluation.
     """
@@ -82,7 +83,7 @@ def read_summaries(run: RunDirectory) -> list[Summary]:
 
 
 def read_curves(run: RunDirectory) -> list[Curves]:
-    """Curves of the R5 files of a run, chunk_eval_*.json; empty for a run of ours and for every other variant.
+    """Read the curves of the R5 files of a run, chunk_eval_*.json; empty for a run of tttkit and other variants.
 
     Raises DataError as `read_summaries` does.
     """
@@ -96,39 +97,41 @@ def read_curves(run: RunDirectory) -> list[Curves]:
 
 
 def unknowns(run: RunDirectory, summaries: list[Summary]) -> list[str]:
-    """What the files of an earlier run cannot tell, a sentence each; nothing for a run of ours."""
+    """What the files of an earlier run do not record, a sentence each; nothing for a run of tttkit."""
     if not is_legacy(run):
         return []
     metadata = read_metadata(run)
     missing = [
-        "No interval: NLL by sequence was not kept, and one chunk rests on 16 positions of each sequence.",
-        "Perplexities are exp of the lower median over sequences, not the corpus perplexity: biased low.",
+        "No interval can be given: NLL by sequence was not kept, and one chunk has only 16 positions of each sequence.",
+        "Perplexities are exp of the lower median over sequences, not the corpus perplexity, so they are biased low.",
         "At 1 x W the sliding window was overwritten by the full context, so the two are equal by construction.",
         "The contexts sw_aligned and reset were not measured, so no win of the full context can be claimed.",
-        "Neither text nor tokenizer is named by a fingerprint: equal text cannot be shown.",
+        "No fingerprint of text or tokenizer was recorded, so it cannot be shown that two runs used the same text.",
     ]
     if tokens_per_step(metadata) is None:
-        missing.append("Tokens: batch or accumulation is not recorded, so tokens are unknown.")
+        missing.append("The batch size or the accumulation was not recorded, so tokens are unknown.")
     else:
-        missing.append("Tokens: counted as if a step were an update and every window full, so an upper bound.")
+        missing.append(
+            "Tokens are an upper bound: they are counted as if every step were an update and every window full."
+        )
     if not run.metadata.exists():
-        missing.append("No metadata.json: versions, times and the end of the run are unknown.")
+        missing.append("There is no metadata.json, so versions, times and the end of the run are unknown.")
     elif "end_time" not in metadata:
-        missing.append("metadata.json was written at the start only: the run never recorded an end.")
+        missing.append("metadata.json was written at the start only, so the run never recorded an end.")
     if not summaries:
         missing.append("No evaluation was kept.")
     elif summaries[-1].value("training_loss") is None:
-        missing.append("Training loss: null or absent at the last evaluation.")
+        missing.append("The training loss is null or absent at the last evaluation.")
     return missing
 
 
 def tokens_per_step(metadata: dict[str, Any]) -> int | None:
-    """Tokens of a step by the earlier system's settings, if a step was an update and every window full."""
+    """Tokens per step by the earlier system's settings, if a step was an update and every window full."""
     names = ("per_device_train_batch_size", "gradient_accumulation_steps", "training_window")
     values = [metadata.get(name) for name in names]
-    return (
-        math.prod(value for value in values if isinstance(value, int)) if all(_is_positive(v) for v in values) else None
-    )
+    if not all(_is_positive(value) for value in values):
+        return None
+    return math.prod(value for value in values if isinstance(value, int))
 
 
 def _result_files(run: RunDirectory) -> list[Path]:

@@ -1,20 +1,90 @@
 """How a configuration comes together: defaults < preset < TOML file < environment < flags and `--set`.
 
-Works on nested plain values; `config.build_config` validates what comes out.
+Layers are nested plain values; `config.run.build_config` validates the merged result.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from tttkit.config.flags import FLAGS, option_name
+from tttkit.config.model import ModelConfig, name_to_fields
+from tttkit.config.old_names import with_present_names
+from tttkit.config.presets import preset_values
 from tttkit.errors import UsageError
+
+MODEL_SIZES = ("125m", "350m", "760m", "1b")
+_VARIABLE_PREFIX = "TTTKIT_SET_"
+
+
+class Layer(NamedTuple):
+    """Nested values and the place where the user set them."""
+
+    origin: str
+    values: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What the user chose: None and empty where the user chose nothing."""
+
+    file: Path | None = None
+    """TOML file with sections of the configuration."""
+    preset: str | None = None
+    data: Path | None = None
+    """DATA directory."""
+    model: str | None = None
+    """One of `config.model.MODEL_NAMES`."""
+    model_size: str | None = None
+    """One of MODEL_SIZES."""
+    flags: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Values by the names in `config.flags.FLAGS`."""
+    assignments: tuple[str, ...] = ()
+    """`section.key=value`, in order."""
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Environment variables, of which those named TTTKIT_SET_SECTION__KEY count."""
+
+
+def collect_layers(choices: Choices) -> list[Layer]:
+    """Return the layers from the weakest to the strongest, keys under their present names. Raises UsageError."""
+    from_file = load_toml(choices.file) if choices.file else {}
+    preset = choices.preset or from_file.get("preset") or "quick"
+    layers = [Layer(f"preset {preset}", preset_values(preset))]
+    if choices.file:
+        layers.append(Layer(str(choices.file), from_file))
+    for variable in sorted(choices.environment):
+        if variable.startswith(_VARIABLE_PREFIX):  # TTTKIT_SET_TRAIN__MAX_STEPS=100
+            key = variable.removeprefix(_VARIABLE_PREFIX).lower().replace("__", ".")
+            layers.append(Layer(variable, parse_assignment(f"{key}={choices.environment[variable]}")))
+    if choices.model_size is not None:
+        layers.append(Layer("--model-size", {"model": _size_values(choices.model_size)}))
+    if choices.model is not None:
+        layers.append(Layer("--model", {"model": name_to_fields(choices.model)}))
+    if choices.data is not None:
+        layers.append(Layer("--data", {"data": {"path": str(choices.data)}}))
+    for flag, value in choices.flags.items():
+        section, _, name = FLAGS[flag].partition(".")
+        layers.append(Layer(option_name(flag), {section: {name: value}}))
+    layers += [Layer("--set", parse_assignment(assignment)) for assignment in choices.assignments]
+    return [Layer(layer.origin, with_present_names(layer.values)) for layer in layers]
+
+
+def merge_layers(layers: list[Layer]) -> dict[str, Any]:
+    """Return the values of all layers, where later layers override earlier ones."""
+    values: dict[str, Any] = {}
+    for layer in layers:
+        values = merge(values, layer.values)
+    return values
 
 
 def load_toml(path: Path) -> dict[str, Any]:
-    """Read a configuration file. Raises UsageError naming file and place."""
+    """Read a configuration file. Raises UsageError, which names the file and the place of the mistake."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -26,7 +96,7 @@ def load_toml(path: Path) -> dict[str, Any]:
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Nested dictionaries, values of `over` winning."""
+    """Return two nested dictionaries as one; values of `over` override those of `base`."""
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)
@@ -35,7 +105,7 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_assignment(text: str) -> dict[str, Any]:
-    """`section.key=value` as a nested dictionary; the value is read as TOML, else as a string. Raises UsageError."""
+    """Parse `section.key=value` into a nested dictionary; a value that is not TOML is a string. Raises UsageError."""
     name, equals, raw = text.partition("=")
     keys = [part.strip() for part in name.split(".")]
     if not equals or not all(keys):
@@ -52,7 +122,7 @@ def parse_assignment(text: str) -> dict[str, Any]:
 
 
 def difference(left: dict[str, Any], right: dict[str, Any], prefix: str = "") -> list[str]:
-    """Lines `key: left -> right` for every value that differs, nested keys joined by dots."""
+    """Return a line `key: left -> right` for every value that differs; nested keys are joined by dots."""
     lines: list[str] = []
     for key in sorted(left.keys() | right.keys()):
         before, after = left.get(key), right.get(key)
@@ -64,25 +134,25 @@ def difference(left: dict[str, Any], right: dict[str, Any], prefix: str = "") ->
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values by their dotted keys, in order."""
+    """Return nested values by their dotted keys, in order."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
 
 
-def origins(resolved: dict[str, Any], layers: list[tuple[str, dict[str, Any]]]) -> dict[str, str]:
-    """For every dotted key of `resolved` the name of the last of the (name, values) `layers` that set it; `default`."""
-    found = dict.fromkeys(flatten(resolved), "default")
-    for name, values in layers:
-        found |= {key: name for key in flatten(values) if key in found}
-    return found
+def origins(resolved: dict[str, Any], layers: list[Layer]) -> dict[str, str]:
+    """Return the origin of every dotted key of `resolved`: the last layer that sets it, else `default`."""
+    origin_of = dict.fromkeys(flatten(resolved), "default")
+    for origin, values in layers:
+        origin_of |= {key: origin for key in flatten(values) if key in origin_of}
+    return origin_of
 
 
 def to_toml(values: dict[str, Any], comments: dict[str, str] | None = None) -> str:
-    """Sections of plain values as TOML, with a comment behind each dotted key that has one.
+    """Write sections of plain values as TOML, each dotted key in `comments` followed by its comment.
 
-    What is None is left out, since TOML has no null; with comments it stands as a comment itself.
+    TOML has no null: a value of None is left out, or is a comment line itself if it has a comment.
     """
     sections = {"": {key: value for key, value in values.items() if not isinstance(value, dict)}}
     sections |= {key: value for key, value in values.items() if isinstance(value, dict)}
@@ -104,3 +174,13 @@ def _toml_value(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_toml_value, value))}]"
     return json.dumps(value)
+
+
+def _size_values(name: str) -> dict[str, Any]:
+    if name not in MODEL_SIZES:
+        near = difflib.get_close_matches(name, MODEL_SIZES, n=1)
+        guess = f"did you mean `{near[0]}`? " if near else ""
+        raise UsageError(f"unknown model size `{name}`", hint=f"{guess}sizes: {', '.join(MODEL_SIZES)}")
+    sizes = ModelConfig.preset(f"official-{name}").to_dict()
+    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+    return {name: sizes[name] for name in names}

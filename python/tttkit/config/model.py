@@ -1,4 +1,8 @@
-"""What a model is: one frozen value, under the official field names, and the named sizes. Imports no torch."""
+"""The configuration of a model: one frozen value under the official field names, and the named sizes. Imports no torch.
+
+The properties are what the rest of the program may ask of a model before it is built; `models/layers.py` lists what it
+may ask afterwards. No other module compares `architecture`.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +42,7 @@ class ModelConfig:
     architecture: Literal["ttt", "sw", "transformer"] = "ttt"
     """Which model: Test-Time Training, sliding-window attention, or full causal attention."""
     vocab_size: int = 50_257
-    """Rows of the embedding; every token id is below it."""
+    """Rows of the embedding; every token id is smaller. 0 in a run's configuration: taken from the data."""
     hidden_size: int = 768
     """Width D of the residual stream."""
     intermediate_size: int = 3072
@@ -70,9 +74,9 @@ class ModelConfig:
     initializer_range: float = 0.02
     """Standard deviation of initial weights."""
     sliding_window: int = 64
-    """Tokens each layer of the `sw` model sees, itself included."""
+    """Tokens that a token attends to in each layer of the `sw` model, itself included."""
     state_decay: float = 1.0
-    """Share of what a TTT state has learned that it keeps at every border of `decay_window` tokens; 1 keeps all."""
+    """Share of what it has learned that a TTT state keeps every `decay_window` tokens; 1 keeps all."""
     learn_state_decay: bool = False
     """Learn that share per head, starting from `state_decay`."""
     decay_window: int = 64
@@ -82,8 +86,10 @@ class ModelConfig:
         """Refuse sizes that do not fit together."""
         if self.architecture != "ttt":
             object.__setattr__(self, "mini_batch_size", 1)
+        if self.vocab_size < 0:
+            raise ValueError(f"model.vocab_size must be at least 0, got {self.vocab_size}")
         for name in (
-            "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+            "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
             "mini_batch_size", "conv_kernel", "sliding_window", "decay_window",
         ):  # fmt: skip
             if getattr(self, name) < 1:
@@ -98,11 +104,11 @@ class ModelConfig:
         self._check_decay()
 
     def _check_decay(self) -> None:
-        """Refuse a decay that no state could follow."""
+        """Refuse a decay that no state can have."""
         if not 0 <= self.state_decay <= 1:
             raise ValueError(f"model.state_decay must be in 0 … 1, got {self.state_decay}")
         if self.learn_state_decay and not 0 < self.state_decay < 1:
-            raise ValueError(f"model.state_decay must lie between 0 and 1 where it is learned, got {self.state_decay}")
+            raise ValueError(f"model.state_decay must lie between 0 and 1 if it is learned, got {self.state_decay}")
         if not self.decays:
             return
         if self.architecture != "ttt":
@@ -114,8 +120,18 @@ class ModelConfig:
             )
 
     @property
+    def has_state(self) -> bool:
+        """Whether the state after one window may be the initial state of the next; equal to that of the built model."""
+        return self.architecture == "ttt"
+
+    @property
+    def attends_to_window(self) -> bool:
+        """Whether `sliding_window` bounds the tokens that a layer attends to."""
+        return self.architecture == "sw"
+
+    @property
     def decays(self) -> bool:
-        """Whether the state of a TTT layer decays as the text goes on."""
+        """Whether the state of a TTT layer decays every `decay_window` tokens."""
         return self.learn_state_decay or self.state_decay != 1.0
 
     @property
@@ -125,11 +141,11 @@ class ModelConfig:
 
     @property
     def name(self) -> str:
-        """The name of `--model`: ttt-linear, ttt-mlp, sw or transformer."""
+        """The value of `--model` for this model: ttt-linear, ttt-mlp, sw or transformer."""
         return f"ttt-{self.ttt_layer_type}" if self.architecture == "ttt" else self.architecture
 
     def as_transformer(self) -> ModelConfig:
-        """The full-attention baseline of the same sizes; its parameter count differs by the sequence layers alone."""
+        """Return the full-attention baseline of the same sizes: only the sequence layers differ."""
         return dataclasses.replace(
             self,
             architecture="transformer",
@@ -149,10 +165,10 @@ class ModelConfig:
 
     @classmethod
     def from_official(cls, config: dict[str, Any]) -> ModelConfig:
-        """Build from an official config.json, or from ours, whose further keys (model_type, …) do not matter here.
+        """Build from an official config.json, or from ours; unknown keys (model_type, …) are ignored.
 
-        A key that an official one leaves out has the official default. Raises ValueError for an activation or grouped
-        heads that no model here has.
+        Keys that an official config.json leaves out have the official defaults. Raises ValueError for another
+        activation than silu and for grouped heads, which no model here has.
         """
         if config.get("hidden_act", "silu") != "silu":
             raise ValueError(f"hidden_act must be silu, got {config['hidden_act']}")
@@ -164,12 +180,12 @@ class ModelConfig:
         return cls(**{**defaults, **{key: value for key, value in config.items() if key in known}})
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields, ready for JSON."""
+        """Return all fields as plain values."""
         return dataclasses.asdict(self)
 
 
 def name_to_fields(name: str) -> dict[str, str]:
-    """Fields that `--model name` sets. Raises UsageError."""
+    """Return the fields that `--model name` sets. Raises UsageError."""
     if name not in MODEL_NAMES:
         raise UsageError(f"unknown model `{name}`", hint=f"models: {', '.join(MODEL_NAMES)}")
     if name.startswith("ttt-"):

@@ -1,13 +1,14 @@
-"""Named experiments. Each is a complete set of values that a TOML file, flags and `--set` may override."""
+"""Named experiments. Each is a set of values that a TOML file, flags and `--set` can override."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from tttkit.config.model import ModelConfig
+from tttkit.config.old_names import present_preset
 from tttkit.errors import UsageError
 
 _REFERENCE_MODEL = {
@@ -21,7 +22,7 @@ _WIKITEXT_103 = {
 
 
 def _quick() -> dict[str, Any]:
-    """Minutes on two cores, on text that every machine has."""
+    """A few minutes on two cores, on text that every machine has: the source of Python's own library."""
     return {
         "model": {
             "hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 384,
@@ -35,7 +36,7 @@ def _quick() -> dict[str, Any]:
 
 
 def _curriculum_100k() -> dict[str, Any]:
-    """The reference run: 152.6M parameters, 204.8M tokens, 50 evaluations (design.md 4)."""
+    """The reference run: 152.6M parameters, 204.8M tokens, 50 evaluations."""
     return {
         "model": _REFERENCE_MODEL,
         "data": _WIKITEXT_103,
@@ -44,12 +45,12 @@ def _curriculum_100k() -> dict[str, Any]:
 
 
 def _curriculum_15k() -> dict[str, Any]:
-    """The earlier system's 15k run, with its steps counted as updates."""
+    """The 15,000-step run of the earlier system; here a step is an optimizer update, not a micro-batch."""
     return {**_curriculum_100k(), "train": {**_curriculum_100k()["train"], "max_steps": 15_000}}
 
 
 def _contiguous(base: dict[str, Any]) -> dict[str, Any]:
-    """The same run; in its last fifth each window starts from the decayed state of the window before it."""
+    """The run of `base`, whose windows start from the decayed state of the preceding window in the last fifth."""
     return {
         **base,
         "train": {
@@ -62,7 +63,7 @@ def _contiguous(base: dict[str, Any]) -> dict[str, Any]:
 
 
 def _window_128() -> dict[str, Any]:
-    """The reference run at W=128, with as many tokens in a step."""
+    """The reference run at W=128, with the same number of tokens per step."""
     return {
         **_curriculum_100k(),
         "train": {"max_steps": 100_000, "window": 128, "batch_size": 4, "grad_accumulation": 4},
@@ -71,32 +72,56 @@ def _window_128() -> dict[str, Any]:
 
 
 def _baseline(architecture: str) -> dict[str, Any]:
-    """The reference recipe for an attention baseline of the same size."""
+    """The reference recipe with an attention baseline of the same size."""
     model = ModelConfig.preset(f"{architecture}-125m").to_dict()
-    del model["vocab_size"]  # comes from DATA
+    del model["vocab_size"]  # taken from the data
     return {**_curriculum_100k(), "model": model}
 
 
-_BUILDERS: dict[str, Callable[[], dict[str, Any]]] = {
-    "quick": _quick,
-    "quick-contiguous": lambda: _contiguous(_quick()),
-    "curriculum-100k": _curriculum_100k,
-    "curriculum-100k-contiguous": lambda: _contiguous(_curriculum_100k()),
-    "curriculum-15k": _curriculum_15k,
-    "window-128": _window_128,
-    "sw-125m": partial(_baseline, "sw"),
-    "transformer-125m": partial(_baseline, "transformer"),
+class Preset(NamedTuple):
+    """A named experiment."""
+
+    summary: str
+    """What it is, in one sentence."""
+    build: Callable[[], dict[str, Any]]
+    """Make its values."""
+
+
+_PRESETS = {
+    "quick": Preset("A few minutes on two cores, on text that every machine has.", _quick),
+    "quick-contiguous": Preset(
+        "`quick`, whose windows start from the decayed state of the preceding window in the last fifth of the run.",
+        lambda: _contiguous(_quick()),
+    ),
+    "curriculum-100k": Preset(
+        "The reference run: 152.6M parameters, 204.8M tokens of WikiText-103, 50 evaluations.", _curriculum_100k
+    ),
+    "curriculum-100k-contiguous": Preset(
+        "`curriculum-100k` with initial states as in `quick-contiguous`.", lambda: _contiguous(_curriculum_100k())
+    ),
+    "curriculum-15k": Preset("The reference run with 15,000 steps instead of 100,000.", _curriculum_15k),
+    "window-128": Preset("The reference run at W=128, with the same number of tokens per step.", _window_128),
+    "sw-125m": Preset(
+        "The recipe of the reference run for sliding-window attention of the same size.", partial(_baseline, "sw")
+    ),
+    "transformer-125m": Preset(
+        "The recipe of the reference run for full causal attention of the same size.",
+        partial(_baseline, "transformer"),
+    ),
 }
-PRESET_NAMES = tuple(_BUILDERS)
-_OLD_NAMES = {"quick-lanes": "quick-contiguous", "curriculum-100k-lanes": "curriculum-100k-contiguous"}
-"""Names of version 0.1.0."""
+PRESET_NAMES = tuple(_PRESETS)
 
 
 def preset_values(name: str) -> dict[str, Any]:
-    """Values of a named experiment, for `config.build_config`. Raises UsageError for an unknown name."""
-    name = _OLD_NAMES.get(name, name)
-    if name not in _BUILDERS:
+    """Return the values of a named experiment, for `build_config`. Raises UsageError for an unknown name."""
+    name = present_preset(name)
+    if name not in _PRESETS:
         near = difflib.get_close_matches(name, PRESET_NAMES, n=1)
         guess = f"did you mean `{near[0]}`? " if near else ""
         raise UsageError(f"unknown preset `{name}`", hint=f"{guess}presets: {', '.join(PRESET_NAMES)}")
-    return {"preset": name, **_BUILDERS[name]()}
+    return {"preset": name, **_PRESETS[name].build()}
+
+
+def preset_summary(name: str) -> str:
+    """Return one sentence about a preset of PRESET_NAMES."""
+    return _PRESETS[name].summary

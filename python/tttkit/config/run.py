@@ -1,6 +1,7 @@
-"""The configuration of a run: frozen, validated once, complete. Unknown keys are errors. Imports no torch.
+"""The configuration of a run: a frozen value, validated once at construction, complete. Unknown keys are errors.
 
-`config_layers` says how the values come together.
+The docstring of a field is its help text: `train --help` and docs/configuration.md are generated from it.
+`config.layers` says where values come from, `config.resolve` fills in what data and machine decide. Imports no torch.
 """
 
 from __future__ import annotations
@@ -13,114 +14,109 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from tttkit.config.model import ModelConfig as ModelConfig
+from tttkit.config.old_names import with_present_names
 from tttkit.errors import UsageError
 
 _SHARE_TOLERANCE = 1e-6
-_OLD_TRAIN_KEYS = {
-    "carry": "initial_state",
-    "carry_from": "initial_state_from",
-    "carry_decay": "initial_state_decay",
-    "carry_reset": "initial_state_reset",
-    "carry_fresh_share": "initial_state_zero_share",
-}
-_OLD_INITIAL_STATES = {"none": "zero", "lanes": "contiguous"}
 _STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class DataConfig:
-    """What the run reads."""
+    """The text that the run trains and evaluates on."""
 
     path: str | None = None
-    """A DATA directory; without one the preset prepares `source` into the run's own `data/`."""
+    """DATA directory of `tttkit data prepare`. Without it, `data.source` is prepared into the run's own `data/`."""
     source: str = "stdlib"
-    """SOURCE of `tttkit data prepare`, used when `path` is not given."""
+    """Text to prepare if `data.path` is not set: a SOURCE of `tttkit data prepare`."""
     tokenizer: str = "bpe:2048"
-    """Tokenizer of `tttkit data prepare`, used when `path` is not given."""
+    """Tokenizer to prepare with if `data.path` is not set: as `--tokenizer` of `tttkit data prepare`."""
     validation: str | None = None
-    """Source of the validation split, used when `path` is not given; for `hf:` its own validation split."""
+    """Source of the validation split if `data.path` is not set; for an `hf:` source, the data set's own split."""
     io: Literal["mmap", "pread"] = "mmap"
-    """How shards are read: mapped, or by position for network file systems, where a file that shrinks is an error."""
+    """How shards are read. `pread` suits network file systems: a shard that shrinks is an error, not a crash."""
     documents: str = "file"
-    """Document rule of `tttkit data prepare`, used when `path` is not given."""
+    """Rule that splits the text into documents if `data.path` is not set: as `--documents` of `tttkit data prepare`."""
     validation_fraction: float = Field(default=0.05, gt=0, lt=1)
-    """Share of documents held out, used when neither `path` nor `validation` is given."""
+    """Share of documents held out for validation if neither `data.path` nor `data.validation` is set."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class OptimizerConfig:
-    """AdamW and its schedule: linear warm-up to the peak, then cosine to `min_lr_ratio` of it."""
+    """AdamW and its schedule: linear warm-up to the peak, then cosine decay to `min_lr_ratio` of the peak."""
 
     learning_rate: float = Field(default=3e-4, gt=0)
     """Peak learning rate."""
     warmup_ratio: float = Field(default=0.02, ge=0, le=1)
     """Share of all steps spent on the linear warm-up."""
     min_lr_ratio: float = Field(default=0.1, ge=0, le=1)
-    """Last learning rate as a share of the peak."""
+    """Final learning rate as a share of the peak."""
     weight_decay: float = Field(default=0.1, ge=0)
-    """Decoupled decay, on projection matrices only."""
+    """Decoupled weight decay, applied to projection matrices only."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
     """Decay of the first moment."""
     beta2: float = Field(default=0.95, ge=0, lt=1)
     """Decay of the second moment."""
     eps: float = Field(default=1e-8, gt=0)
-    """Added to the root of the second moment."""
+    """Added to the square root of the second moment."""
     max_grad_norm: float = Field(default=1.0, ge=0)
-    """Global gradient norm to clip to, once per step; 0 switches clipping off."""
+    """Global gradient norm to clip to, once per step; 0 turns clipping off."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class StageConfig:
-    """A stretch of the run that trains on windows of its own length."""
+    """A part of the run with its own training window."""
 
     share: float = Field(gt=0, le=1)
-    """Share of the run's tokens; the shares of all stages come to 1."""
+    """Share of the run's tokens; the shares of all stages must sum to 1."""
     window: int = Field(ge=1)
-    """Training window in tokens. An update keeps its tokens: it holds fewer windows where they are longer."""
+    """Training window of the stage in tokens. Every update has the same number of tokens in all stages."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class TrainConfig:
-    """The loop. A step is one optimizer update of batch_size x grad_accumulation windows."""
+    """The training loop. A step is one optimizer update of batch_size x grad_accumulation windows."""
 
     max_steps: int = Field(default=100_000, ge=0)
-    """Optimizer updates."""
+    """Number of optimizer updates."""
     window: int = Field(default=64, ge=1)
     """Training window W in tokens."""
     batch_size: int = Field(default=32, ge=1)
-    """Windows per micro-batch and rank."""
+    """Windows per batch. An update averages over batch_size x grad_accumulation windows."""
     grad_accumulation: int = Field(default=1, ge=1)
-    """Micro-batches per step."""
+    """Batches per update. On a GPU all windows of an update run at once; `train.micro_batch` limits their memory."""
+    micro_batch: int | None = Field(default=None, ge=1)
+    """Windows that run through the model at once. Default: one batch on a CPU, all windows of an update on a GPU."""
     seed: int = Field(default=42, ge=0)
     """Seed of the initial weights and of the order of windows."""
     precision: Literal["fp32", "bf16"] | None = None
-    """Products in fp32, or under bf16 autocast (and tf32 beside it); default fp32 on CPU, bf16 on GPU."""
+    """Precision of matrix products: fp32, or bf16 autocast (with tf32). Default: bf16 on a GPU, fp32 on a CPU."""
     device: str | None = None
-    """cpu, cuda or cuda:N; default the GPU where there is one."""
+    """cpu, cuda or cuda:N. Default: the GPU if there is one."""
     compile: bool | None = None
-    """Run blocks through torch.compile; default on a GPU, and on a CPU for runs of more than some five minutes."""
+    """Compile the blocks with torch.compile. Default: on a GPU, and on a CPU for runs longer than about 5 minutes."""
     num_threads: int | None = Field(default=None, ge=1)
-    """CPU threads; default OMP_NUM_THREADS, else all cores. Bits depend on it, so it is recorded."""
+    """CPU threads. Default: OMP_NUM_THREADS, else all cores. Bits of the result depend on it, so it is recorded."""
     save_every: int | None = Field(default=None, ge=1)
-    """Steps between resumable states; default a hundredth of the run, at least 50 steps."""
+    """Steps between training checkpoints. Default: 1 % of the run, at least 50 steps."""
     log_every: int = Field(default=10, ge=1)
     """Steps between records in metrics.jsonl."""
     inner_loss_every: int = Field(default=100, ge=1)
-    """Steps between records of the inner loss and of the fast weights' norm, at logged steps (TTT models)."""
+    """Steps between records of the inner loss and the fast-weight norms of TTT models, at logged steps."""
     keep_weights: bool = False
-    """Keep the weights of every evaluated checkpoint."""
+    """Keep the model weights of every evaluation."""
     initial_state: Literal["zero", "contiguous"] = "zero"
-    """State that a window starts from: zero, or that of the window before it in contiguous text (truncated BPTT)."""
+    """Recurrent state at the start of a window: zero, or the final state of the preceding window (truncated BPTT)."""
     initial_state_from: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the run after which `initial_state` applies; every window before it starts from zero."""
+    """Share of the run before `initial_state` takes effect; until then every window starts from zero."""
     initial_state_decay: Annotated[float, Field(ge=0, le=1)] | Literal["learned"] = 1.0
-    """Share of the state that is kept at each window border; part of the model. `learned`: one share per head."""
+    """Share of the recurrent state kept at each window boundary, a part of the model. `learned`: one share per head."""
     initial_state_reset: float = Field(default=0.0, ge=0, le=1)
     """Probability that a row starts a window from zero."""
     initial_state_zero_share: float = Field(default=0.0, ge=0, le=1)
     """Share of the rows that start every window from zero."""
     stages: list[StageConfig] = dataclasses.field(default_factory=list)
-    """Length curriculum: stages in order; none: `window` throughout. Evaluations always go by `window`."""
+    """Length curriculum: stages in order; without stages, `window` applies throughout. Evaluations use `window`."""
 
     @property
     def tokens_per_step(self) -> int:
@@ -130,41 +126,41 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class EvaluationConfig:
-    """The protocol of the evaluations along a run."""
+    """The protocol of the evaluations during a run."""
 
     num_checkpoints: int = Field(default=50, ge=0)
-    """Evaluations along the run, the first at step 0 and the last at the end."""
+    """Number of evaluations during the run, the first at step 0 and the last at the end."""
     max_length: int = Field(default=1280, ge=2)
     """Length T of an evaluation sequence, in predicted tokens."""
     num_sequences: int = Field(default=64, ge=1)
-    """Disjoint sequences of T+1 tokens, cut from the validation split in order."""
+    """Number of disjoint sequences of T+1 tokens, taken from the validation split in order."""
     chunk_size: int = Field(default=16, ge=1)
-    """Positions K of a chunk."""
+    """Positions per chunk, K."""
     chunk_stride: int = Field(default=16, ge=1)
-    """Positions S between the starts of chunks."""
+    """Positions between the starts of two chunks, S."""
     sw_mode: Literal["positions", "exact"] = "positions"
-    """Where the sliding window is computed: at the labelled chunks or everywhere; exact in both."""
+    """Where the sliding-window context is computed: at the labelled chunks or at every chunk. Both are exact."""
     selection_windows: int = Field(default=4096, ge=1)
-    """Most windows of the validation split that selection_ppl rests on."""
+    """Maximum number of validation windows used for selection_ppl."""
     num_resamples: int = Field(default=10_000, ge=100)
-    """Bootstrap resamples of every interval."""
+    """Bootstrap resamples per confidence interval."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class EarlyStoppingConfig:
-    """When a run may end before its last step; it goes by selection_ppl."""
+    """Early stopping, which watches selection_ppl."""
 
     enabled: bool = True
-    """Whether to stop early at all."""
+    """Enable early stopping."""
     patience: int = Field(default=10, ge=1)
     """Evaluations without improvement before the run stops."""
     min_delta: str = "0.5%"
-    """Least improvement that counts: relative (`0.5%`) or absolute (`50`)."""
+    """Smallest decrease of selection_ppl that counts as an improvement: relative (`0.5%`) or absolute (`50`)."""
     min_steps_ratio: float = Field(default=0.2, ge=0, le=1)
     """Share of the run before which it never stops."""
 
     def __post_init__(self) -> None:
-        """Refuse a delta that is no number."""
+        """Refuse a delta that is not a number."""
         try:
             valid = float(self.min_delta.removesuffix("%")) >= 0
         except ValueError:
@@ -175,13 +171,17 @@ class EarlyStoppingConfig:
             )
 
 
+def _model_of_the_data() -> ModelConfig:
+    return ModelConfig(vocab_size=0)
+
+
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Config:
-    """Everything that decides what a run computes."""
+    """Everything that decides what a run computes. A `model.vocab_size` of 0 is taken from the data."""
 
     preset: str = "quick"
     """The preset that the other values started from."""
-    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    model: ModelConfig = dataclasses.field(default_factory=_model_of_the_data)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
@@ -195,28 +195,33 @@ class Config:
             if length % self.model.mini_batch_size:
                 raise ValueError(
                     f"{name} must be a multiple of model.mini_batch_size, got {length} and "
-                    f"{self.model.mini_batch_size}: the inner model learns once per mini-batch, so every window must "
-                    f"hold whole ones"
+                    f"{self.model.mini_batch_size}: the inner model learns once per mini-batch, so a window must "
+                    f"consist of whole mini-batches"
                 )
-        if self.train.initial_state == "contiguous" and self.model.architecture != "ttt":
+        if self.train.initial_state == "contiguous" and not self.model.has_state:
             raise ValueError(
-                f"train.initial_state contiguous is for ttt models, got {self.model.name}: nothing else has a state"
+                f"train.initial_state contiguous needs a ttt model, got {self.model.name}, which has no recurrent state"
             )
         if self.train.initial_state == "zero" and self.train.initial_state_decay != 1.0:
             raise ValueError(
-                "train.initial_state_decay needs train.initial_state contiguous: within a window nothing decays"
+                "train.initial_state_decay needs train.initial_state contiguous: the state decays between windows only"
             )
         _check_stages(self.train)
         if self.evaluation.num_checkpoints:
             _check_evaluation(self.evaluation, window)
 
     def to_dict(self) -> dict[str, Any]:
-        """All sections as plain values, ready for JSON or TOML."""
-        return dataclasses.asdict(self)
+        """Return all sections as plain values for JSON or TOML; `build_config` reads them back.
+
+        `model.vocab_size` is None where it is taken from the data.
+        """
+        values = dataclasses.asdict(self)
+        values["model"]["vocab_size"] = self.model.vocab_size or None
+        return values
 
 
 def _check_evaluation(evaluation: EvaluationConfig, window: int) -> None:
-    """Refuse lengths of which no chunk would end at every multiple of the window, where the labels are."""
+    """Refuse lengths for which some labelled position (a multiple of the window) is not the end of a chunk."""
     size, stride, longest = evaluation.chunk_size, evaluation.chunk_stride, evaluation.max_length
     if longest < window:
         raise ValueError(f"evaluation.max_length must be at least train.window, got {longest} and {window}")
@@ -225,8 +230,8 @@ def _check_evaluation(evaluation: EvaluationConfig, window: int) -> None:
     for name, length in (("evaluation.chunk_size", size), ("train.window", window)):
         if length % stride:
             raise ValueError(
-                f"{name} must be a multiple of evaluation.chunk_stride, got {length} and {stride}: else no chunk ends "
-                f"at each multiple of the window, where the labels are"
+                f"{name} must be a multiple of evaluation.chunk_stride, got {length} and {stride}: otherwise no chunk "
+                f"ends at each multiple of the window, where perplexity is reported"
             )
 
 
@@ -235,10 +240,10 @@ def _stage_windows(train: TrainConfig) -> list[tuple[str, int]]:
 
 
 def _check_stages(train: TrainConfig) -> None:
-    """Refuse stages that do not fill the run, or whose windows do not fill a micro-batch."""
+    """Refuse stages that do not add up to the run, or whose windows do not fill a micro-batch."""
     shares = sum(stage.share for stage in train.stages)
     if train.stages and abs(shares - 1) > _SHARE_TOLERANCE:
-        raise ValueError(f"the shares of train.stages must come to 1, got {shares:.6g}")
+        raise ValueError(f"the shares of train.stages must sum to 1, got {shares:.6g}")
     num_tokens = train.batch_size * train.window
     for name, length in _stage_windows(train):
         if num_tokens % length:
@@ -254,25 +259,19 @@ def _check_stages(train: TrainConfig) -> None:
 
 
 def build_config(values: dict[str, Any]) -> Config:
-    """Validate nested plain values into a Config. Raises UsageError naming the key, with the nearest known one.
+    """Validate nested plain values and return them as a Config. Raises UsageError, which suggests a known key.
 
-    Keys of version 0.1.0 are read under their present names.
+    A missing `model.vocab_size`, or None, is taken from the data. Keys of version 0.1.0 are read under their present
+    names.
     """
+    values = with_present_names(values)
+    model = values.get("model", {})
+    if isinstance(model, dict) and model.get("vocab_size") is None:
+        values = {**values, "model": {**model, "vocab_size": 0}}
     try:
-        return TypeAdapter(Config).validate_python(with_present_names(values))
+        return TypeAdapter(Config).validate_python(values)
     except ValidationError as error:
         raise _usage_error(error.errors()[0]) from error
-
-
-def with_present_names(values: dict[str, Any]) -> dict[str, Any]:
-    """Values whose keys and words of version 0.1.0 (`train.carry = "lanes"`, …) have their present names."""
-    train = values.get("train")
-    if not isinstance(train, dict) or not train.keys() & _OLD_TRAIN_KEYS.keys():
-        return values
-    present = {_OLD_TRAIN_KEYS.get(key, key): value for key, value in train.items()}
-    if "carry" in train:
-        present["initial_state"] = _OLD_INITIAL_STATES.get(train["carry"], train["carry"])
-    return {**values, "train": present}
 
 
 def _usage_error(detail: Any) -> UsageError:

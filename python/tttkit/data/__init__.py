@@ -1,4 +1,4 @@
-"""Text to token shards to windows. Names are loaded on first use, so that importing this package costs little."""
+"""Text to token shards to windows. Names are loaded on first use, so that importing this package is cheap."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tttkit.data.contiguous_sampler import ContiguousSampler as ContiguousSampler
     from tttkit.data.encode import encode_documents as encode_documents
-    from tttkit.data.lane_sampler import LaneSampler as LaneSampler
     from tttkit.data.manifest import Manifest as Manifest
     from tttkit.data.manifest import load_manifest as load_manifest
     from tttkit.data.prepare import prepare_dataset as prepare_dataset
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tttkit.data.window_sampler import WindowSampler as WindowSampler
 
 _HOMES = {
-    "LaneSampler": "tttkit.data.lane_sampler",
+    "ContiguousSampler": "tttkit.data.contiguous_sampler",
     "Manifest": "tttkit.data.manifest",
     "Split": "tttkit.data.split",
     "WindowSampler": "tttkit.data.window_sampler",

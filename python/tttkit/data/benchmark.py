@@ -1,8 +1,8 @@
-"""How fast text becomes token shards here, beside whichever peers are installed, on the user's own files.
+"""Measure how fast text becomes token shards on this machine, beside the installed peers, on the user's own files.
 
-All engines run in turn, round after round, each from nothing: tokenizer loaded, caches cold. Figures are medians, and
-ratios the medians of those within a round. CPU time counts all threads, so it compares fairly on a machine that others
-use too.
+Every round runs all engines in turn; each loads its tokenizer and starts with cold caches. A figure is the median over
+rounds, and a ratio is the median of the ratios within each round. CPU time is that of all threads, so it is a fair
+comparison on a machine that other processes use too.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tttkit.data.file_tree import RECORD_SUFFIXES, is_compressed
 from tttkit.data.peers import PEERS
 from tttkit.data.prepare import prepare_dataset
-from tttkit.data.sources import COMPRESSIONS, RECORD_SUFFIXES, expand
+from tttkit.data.sources import Files, parse_source
 from tttkit.data.tokenizer import load_tokenizer
 from tttkit.errors import UsageError
 from tttkit.storage import files
 
 SAMPLE_BYTES = 2 << 20
-"""Peers that take minutes for what others do in a second are given this much."""
+"""Size of the sample for slow peers, which would take minutes for the text that others encode in a second."""
 _SIMD = ("avx512", "avx2", "scalar")
 _SIMD_VARIABLE = "TTTKIT_SIMD"
 _FEATURES = ("avx2", "avx512f", "avx512bw", "avx512_vbmi", "asimd")
@@ -45,13 +46,13 @@ class Measurement:
     cpu_seconds: float
     """CPU time of all threads, median."""
     first_is: float
-    """How many times as fast the first engine goes through the text, median over rounds."""
+    """Speed of the first engine over the speed of this one by wall time, median over rounds."""
     first_is_by_cpu: float
-    """The same in CPU time."""
+    """The same ratio by CPU time."""
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on: processor, its vector instructions, cores."""
+    """Return what the figures were measured on: the processor, its vector instructions, the number of cores."""
     lines: dict[str, str] = {}
     info = Path("/proc/cpuinfo")
     for line in info.read_text(encoding="utf-8").splitlines() if info.exists() else []:
@@ -66,18 +67,22 @@ def machine() -> dict[str, Any]:
 
 
 def text_files(sources: Iterable[str]) -> list[Path]:
-    """Files of the sources, which every engine can read as they are. Raises UsageError."""
-    paths = [path for source in sources for path in expand(source)]
+    """Return the files of the sources, all plain text that every engine can read. Raises UsageError."""
+    paths: list[Path] = []
+    for source in map(parse_source, sources):
+        if not isinstance(source, Files):
+            raise UsageError(f"`{source.text}` cannot be measured", hint="name files, directories, globs or stdlib")
+        paths += source.files()
     for path in paths:
-        if path.suffix.lower() in (*COMPRESSIONS, *RECORD_SUFFIXES):
-            raise UsageError(f"{path} is no plain text", hint="peers read plain text only: unpack it first")
+        if is_compressed(path) or path.suffix.lower() in RECORD_SUFFIXES:
+            raise UsageError(f"{path} is not plain text", hint="peers read plain text only: unpack it first")
     if sum(path.stat().st_size for path in paths) == 0:
         raise UsageError(f"no text in {', '.join(map(str, paths))}")
     return paths
 
 
 def missing_peers() -> list[str]:
-    """Packages that would be measured too, were they installed."""
+    """Return the packages of peers that are not installed."""
     return [peer.package for peer in PEERS if not peer.is_installed]
 
 
@@ -89,10 +94,10 @@ def measure_preparation(
     rounds: int = 3,
     every_simd: bool = False,
 ) -> list[Measurement]:
-    """Time `data prepare` on `paths` with each number of threads, and every peer that is installed, once per round.
+    """Time `data prepare` on `paths` with each number of threads, and every installed peer, once per round.
 
-    With `every_simd` also on one thread with each set of vector instructions by name. Raises UsageError, DataError for
-    a tokenizer or text that cannot be used.
+    With `every_simd` also time it on one thread with each set of vector instructions. Raises UsageError or DataError
+    for a tokenizer or text that cannot be used.
     """
     num_bytes = sum(path.stat().st_size for path in paths)
     with tempfile.TemporaryDirectory() as folder:
@@ -109,7 +114,7 @@ def measure_preparation(
                 num_bytes, partial(_prepare, paths, tokenizer, root, 1, simd)
             )  # fmt: skip
         for peer in PEERS:
-            if not (peer.is_installed and peer.may(tokenizer)):
+            if not (peer.is_installed and peer.supports(tokenizer)):
                 continue
             if peer.is_fast:
                 engines[peer.name] = num_bytes, partial(peer.engine, paths, tokenizer)
@@ -119,8 +124,8 @@ def measure_preparation(
 
 
 @contextmanager
-def _held_to(simd: str | None) -> Iterator[None]:
-    """Tokenizers that are loaded meanwhile use these instructions; None leaves the choice as it is."""
+def _simd_set(simd: str | None) -> Iterator[None]:
+    """Make tokenizers that are loaded in this context use these instructions. None leaves the choice as it is."""
     before = os.environ.get(_SIMD_VARIABLE)
     if simd is not None:
         os.environ[_SIMD_VARIABLE] = simd
@@ -134,10 +139,10 @@ def _held_to(simd: str | None) -> Iterator[None]:
 
 
 def _simd_names(tokenizer: Path) -> list[str]:
-    """The sets of instructions that this processor has, of those that make a difference for the tokenizer."""
+    """Return the sets of instructions that this processor has and the tokenizer can use."""
     names = []
     for name in _SIMD if load_tokenizer(str(tokenizer)).encoder.is_byte_level_bpe else ():
-        with _held_to(name), suppress(ValueError):
+        with _simd_set(name), suppress(ValueError):
             names.append(load_tokenizer(str(tokenizer)).encoder.simd)
     return names
 
@@ -181,7 +186,7 @@ def _sample(paths: Sequence[Path], target: Path) -> Path:
 
 
 def _prepare(paths: Sequence[Path], tokenizer: Path, root: Path, threads: int, simd: str | None = None) -> int:
-    with tempfile.TemporaryDirectory(dir=root) as out, _held_to(simd):
+    with tempfile.TemporaryDirectory(dir=root) as out, _simd_set(simd):
         manifest = prepare_dataset(
             [str(path) for path in paths], Path(out) / "data", str(tokenizer), validation_fraction=0, threads=threads
         )

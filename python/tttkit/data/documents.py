@@ -1,4 +1,4 @@
-"""What a document is: the rules that cut a source's lines into documents."""
+"""The rules that cut the lines of a text into documents."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ Lines = Iterable[str]
 
 
 def cut_lines(lines: Lines, rule: str, pattern: str | None = None) -> Iterator[str]:
-    """Documents of one source file, from its lines (with line ends).
+    """Return the documents of one text, given its lines with their line ends.
 
-    `file`: all of it. `line`: each line that is not blank, without its end. `blank-line`: blocks between blank lines.
-    `wikitext`: articles, each from a level-one heading ` = Title = ` on. A `pattern` overrides the rule: a document
-    starts at each line it matches. Raises UsageError for an unknown rule or a pattern that is no regular expression.
+    The rules: `file` makes the whole text one document. `line` makes each line that is not blank one, without its line
+    end. `blank-line` makes each block between blank lines one. `wikitext` makes each article one: it starts at a
+    level-one heading ` = Title = `. A `pattern` overrides the rule: a document starts at each line that it matches.
+    Raises UsageError for an unknown rule or an invalid regular expression.
     """
     if pattern is not None:
         return _cut_at(lines, compile_pattern(pattern))
@@ -34,7 +35,7 @@ def cut_lines(lines: Lines, rule: str, pattern: str | None = None) -> Iterator[s
 
 
 def compile_pattern(pattern: str) -> Callable[[str], object]:
-    """The search function of a --document-pattern. Raises UsageError."""
+    """Return the search function of a --document-pattern. Raises UsageError for an invalid regular expression."""
     try:
         return re.compile(pattern).search
     except re.error as error:
@@ -42,7 +43,7 @@ def compile_pattern(pattern: str) -> Callable[[str], object]:
 
 
 def _cut_at(lines: Lines, starts_document: Callable[[str], object]) -> Iterator[str]:
-    """A document from each starting line on; what comes before the first counts when it is not blank."""
+    """Start a document at each matching line. The text before the first match is a document unless it is blank."""
     current: list[str] = []
     for line in lines:
         if starts_document(line) and current:

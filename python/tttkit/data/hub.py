@@ -1,4 +1,4 @@
-"""The Hugging Face hub, when it cannot be reached: known at once instead of after half a minute of retries."""
+"""Detect at once that the Hugging Face hub cannot be reached, instead of after half a minute of retries."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from urllib.parse import urlparse
 
 
 def stay_offline_if_unreachable() -> None:
-    """Let `huggingface_hub` and `datasets` use their local caches only, when the hub's name does not resolve."""
+    """Make `huggingface_hub` and `datasets` use only their local caches if the hub's host name does not resolve."""
     from huggingface_hub import constants
 
     host = urlparse(constants.ENDPOINT).hostname
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
-        return  # a proxy resolves names that this machine does not know
+        return  # a proxy resolves host names that this machine cannot
     try:
         socket.getaddrinfo(host, None)
     except OSError:

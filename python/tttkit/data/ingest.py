@@ -1,32 +1,37 @@
-"""Hands the sources of a preparation to Rust, which reads, cuts, encodes and packs them; records each whole shard."""
+"""Hand the sources of a preparation to Rust, and record each finished shard.
+
+Rust reads, cuts, encodes and packs text; Python reads every other kind of source and hands its documents over.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import cast
 
 from tttkit._rust import Ingest
-from tttkit.data.claim import Claim
 from tttkit.data.job import Job, Prepared
 from tttkit.data.manifest import ShardEntry, SplitEntry
-from tttkit.data.sources import Documents, Pieces, file_documents, iter_inputs
+from tttkit.data.output import OutputDirectory
+from tttkit.data.reading import file_documents
+from tttkit.data.sources import Documents, Input, Pieces, Source
 from tttkit.data.tokenizer import LoadedTokenizer
 from tttkit.errors import DataError, UsageError
 
 BATCH_BYTES = 8 << 20
-"""Text from Python that is collected before it is handed over."""
+"""Bytes of text from Python in one call to Rust, about."""
 BATCH_PATHS = 1024
+"""Paths in one call to Rust."""
 RUN_BYTES = 16 << 20
-"""Text between two reports of progress."""
+"""Bytes of text between two reports of progress."""
 
 
 class Ingestion:
-    """Hands the sources to Rust in order, and records each shard that is whole."""
+    """One run of Rust over the sources of a job, in order."""
 
-    def __init__(self, job: Job, loaded: LoadedTokenizer, claim: Claim) -> None:
-        self._job, self._claim = job, claim
+    def __init__(self, job: Job, loaded: LoadedTokenizer, output: OutputDirectory) -> None:
+        self._job, self._output = job, output
         self._names = ("train", "validation")[: 1 + (job.validation is not None or job.validation_fraction > 0)]
         self._ingest = Ingest(
             loaded.encoder,
@@ -35,15 +40,15 @@ class Ingestion:
             shard_tokens=job.shard_tokens,
             documents=job.reading.documents,
             validation_fraction=0.0 if job.validation is not None else job.validation_fraction,
-            kept=[claim.kept("train"), claim.kept("validation")],
+            kept=[output.finished_shards("train"), output.finished_shards("validation")],
             num_threads=job.num_threads,
         )
         kept = [shard for shards in self._ingest.finished() for shard in shards]
         self._kept_tokens = sum(shard[1] for shard in kept)
-        claim.keep_only({shard[0] for shard in kept})
+        output.keep_only({shard[0] for shard in kept})
 
     def splits(self) -> dict[str, SplitEntry]:
-        """Read and write everything. Raises UsageError for a source, DataError for unusable text, DiskFullError."""
+        """Read and write everything. Raises UsageError for a bad source, DataError for unusable text, DiskFullError."""
         self._feed(self._job.sources, "train")
         self._ingest.hold_out_all()
         self._feed(self._job.validation or [], "validation")
@@ -64,14 +69,13 @@ class Ingestion:
             )
         }
 
-    def _feed(self, sources: list[str], split: str) -> None:
-        inputs = iter_inputs(sources, self._job.reading, self._job.decoder, split=split)
-        for kind, group in itertools.groupby(inputs, key=type):
+    def _feed(self, sources: Iterable[Source], split: str) -> None:
+        for kind, group in itertools.groupby(self._inputs(sources, split), key=type):
             if kind is Documents:
                 texts = (item.texts for item in cast("Iterator[Documents]", group))
                 for batch in _batches(itertools.chain.from_iterable(texts)):
                     self._ingest.add_documents(batch)
-                    batch.clear()  # Rust has them
+                    batch.clear()  # Rust has its own copies
                     self._work()
             elif kind is Pieces:
                 for item in cast("Iterator[Pieces]", group):
@@ -83,6 +87,10 @@ class Ingestion:
                 while paths := list(itertools.islice(cast("Iterator[Path]", group), BATCH_PATHS)):
                     self._ingest.add_paths(paths)
                     self._work()
+
+    def _inputs(self, sources: Iterable[Source], split: str) -> Iterator[Input]:
+        for source in sources:
+            yield from source.inputs(self._job.reading, self._job.decoder, split)
 
     def _work(self) -> None:
         try:
@@ -98,21 +106,21 @@ class Ingestion:
         self.report()
 
     def _explain(self, error: DataError) -> None:
-        """Rust says which file is not UTF-8; reading it again raises with line, byte and hint."""
+        """Raise a better error for invalid UTF-8: Rust names the file only, Python also line, byte and hint."""
         name = str(error).removesuffix(": invalid UTF-8")
         if name != str(error):
             for _ in file_documents(Path(name), self._job.reading, self._job.decoder):
                 pass
 
     def report(self, num_tokens: int | None = None) -> None:
-        """Record what is whole, and say how far it is; the number of tokens is given at the end."""
+        """Record the finished shards and report progress. `num_tokens` is the final count, given at the end."""
         for shards in self._ingest.finished():
             for name, _, _, _, digest in shards:
-                self._claim.record(name, digest)
+                self._output.record(name, digest)
         if self._job.progress:
             counts = self._ingest.counts()
             num_documents, num_new, num_bytes, _ = map(sum, zip(*counts, strict=True))
-            # what a kept shard holds of a document that goes on after it is counted twice until the end
+            # A document that continues after a kept shard has its tokens in that shard counted twice until the end.
             prepared = Prepared(
                 num_bytes=num_bytes,
                 total_bytes=self._job.survey.total_bytes if num_tokens is None else num_bytes,
@@ -123,7 +131,7 @@ class Ingestion:
 
 
 def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
-    """Lists of about BATCH_BYTES; nothing else holds a text, which may be a large part of memory."""
+    """Yield lists of about BATCH_BYTES. No reference to a text is kept: one text may take a large part of memory."""
     batch: list[str] = []
     num_bytes = 0
     for text in texts:

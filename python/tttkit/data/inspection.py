@@ -1,6 +1,6 @@
-"""What is in a split: lengths of its documents, its end-of-text tokens, documents that occur more than once.
+"""Inspect a split: the lengths of its documents, its end-of-text tokens, documents that occur more than once.
 
-Reads every token once, in pieces; what grows with the data is some 20 bytes per document.
+Every token is read once, in pieces. Memory grows with the number of documents, by some 20 bytes each.
 """
 
 from __future__ import annotations
@@ -17,41 +17,43 @@ from tttkit.data.split import Split
 
 PIECE_TOKENS = 1 << 20
 HASH_BYTES = 8
-"""Of BLAKE2b over a document's ids: two of a hundred million different documents are alike with probability 3e-4."""
+"""Length of the BLAKE2b hash of a document's ids: any two of 100 million documents collide with probability 3e-4."""
 _SHARES = (5, 25, 50, 75, 95)
 
-Progress = Callable[[int], None]
-"""Called with the number of tokens read."""
+ReadProgress = Callable[[int], None]
+"""Called with the number of tokens read so far."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """Figures of one split. Lengths are in tokens, the end-of-text token of a document included."""
+    """Figures of one split. A length is in tokens and includes the end-of-text token of the document."""
 
     num_documents: int
     mean_length: float
     document_tokens: dict[str, int]
-    """min, p5, p25, p50, p75, p95, max; a percentile is the length of a document (the lower one)."""
+    """Lengths at min, p5, p25, p50, p75, p95 and max. A percentile is the length of one document (the lower one)."""
     histogram: list[tuple[int, int, int]]
-    """(shortest, longest, documents) for lengths 1, 2, 3-4, 5-8 … from the shortest there is to the longest."""
+    """Rows (shortest, longest, documents) for lengths 1, 2, 3-4, 5-8 …, from the shortest document to the longest."""
     eos_share: float
-    """Share of the tokens that are end-of-text."""
+    """Share of tokens that are end-of-text tokens."""
     num_eos_inside: int
-    """End-of-text tokens that end no document: the text itself held them."""
+    """End-of-text tokens that end no document, because the text itself contains them."""
     num_repeated: int
     """Documents equal to an earlier one of the split."""
     most_copies: int
-    """How often the document that occurs most occurs; 1 where none is repeated."""
+    """Number of copies of the most frequent document; 1 if none is repeated."""
     num_also_in: dict[str, int]
-    """Documents of this split that occur in another one, by its name."""
+    """Documents of this split that also occur in another split, by the name of that split."""
 
     def to_dict(self) -> dict[str, Any]:
-        """All figures, for JSON."""
+        """Return all figures for JSON."""
         return dataclasses.asdict(self)
 
 
-def inspect_split(split: Split, others: dict[str, Split] | None = None, progress: Progress | None = None) -> Inspection:
-    """Read `split`, and `others` to see which of its documents they hold too. Raises ShardError."""
+def inspect_split(
+    split: Split, others: dict[str, Split] | None = None, progress: ReadProgress | None = None
+) -> Inspection:
+    """Read `split`, and `others` to count the documents that they share with it. Raises ShardError."""
     lengths = np.diff(split.document_ends, prepend=np.uint64(0))
     lengths.sort()
     quantiles, histogram = _quantiles(lengths), _histogram(lengths)
@@ -73,14 +75,14 @@ def inspect_split(split: Split, others: dict[str, Split] | None = None, progress
 
 
 def window_starts(split: Split, window: int, count: int) -> list[int]:
-    """Where up to `count` windows of `window` tokens begin, evenly spread over the split."""
+    """Return the first positions of up to `count` windows of `window` tokens, evenly spread over the split."""
     num_windows = max(1, (split.num_tokens - 1) // window)
     places = np.linspace(0, num_windows - 1, min(count, num_windows))
     return [int(place) * window for place in places]
 
 
-def _document_hashes(split: Split, progress: Progress) -> tuple[NDArray[np.uint64], int]:
-    """A hash per document, uint64 (num_documents,), and how many tokens are end-of-text."""
+def _document_hashes(split: Split, progress: ReadProgress) -> tuple[NDArray[np.uint64], int]:
+    """Return a hash per document, uint64 `(num_documents,)`, and the number of end-of-text tokens."""
     hashes = np.empty(split.num_documents, dtype=np.uint64)
     digest, number, num_eos, ends = _new_hash(), 0, 0, split.document_ends
     for start in range(0, split.num_tokens, PIECE_TOKENS):
@@ -106,7 +108,7 @@ def _num_in(hashes: NDArray[np.uint64], other: Split) -> int:
 
 
 def _longest_run(flags: NDArray[np.bool_]) -> int:
-    """Most true flags one after another."""
+    """Return the length of the longest run of true flags."""
     padded = np.concatenate(([False], flags, [False]))
     edges = np.flatnonzero(padded[1:] != padded[:-1])
     return int((edges[1::2] - edges[::2]).max(initial=0))
@@ -117,13 +119,13 @@ def _new_hash() -> Any:
 
 
 def _quantiles(lengths: NDArray[np.uint64]) -> dict[str, int]:
-    """Of sorted lengths."""
+    """Return the quantiles of sorted lengths."""
     places = {f"p{share}": (len(lengths) - 1) * share // 100 for share in _SHARES}
     return {name: int(lengths[at]) for name, at in {"min": 0, **places, "max": -1}.items()}
 
 
 def _histogram(lengths: NDArray[np.uint64]) -> list[tuple[int, int, int]]:
-    """Of sorted lengths."""
+    """Return the histogram of sorted lengths."""
     rows: list[tuple[int, int, int]] = []
     shortest, longest, below = 1, 1, 0
     while below < len(lengths):

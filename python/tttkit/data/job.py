@@ -7,54 +7,57 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tttkit.data.sources import Reading, Survey, iter_documents, survey
-from tttkit.data.text import Decoder
+from tttkit.data.reading import Reading
+from tttkit.data.sources import FORMS, Source, Survey, survey
+from tttkit.data.text import Utf8Decoder
 from tttkit.data.tokenizer import LoadedTokenizer
 from tttkit.errors import UsageError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """How far a preparation has come, both splits together."""
+    """How much of the text is prepared, both splits together."""
 
     num_bytes: int
     """UTF-8 bytes of text."""
     total_bytes: int | None
-    """Bytes in all, where that is known beforehand."""
+    """Bytes of all text, if that is known before it is read."""
     num_documents: int
     num_tokens: int
 
 
-Progress = Callable[[Prepared], None]
+PrepareProgress = Callable[[Prepared], None]
+"""Called about every 16 MB of text, and once at the end."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
     """One preparation."""
 
-    sources: list[str]
-    validation: list[str] | None
+    sources: Sequence[Source]
+    validation: Sequence[Source] | None
     out: Path
     tokenizer: str
     validation_fraction: float
     reading: Reading
-    decoder: Decoder
+    decoder: Utf8Decoder
     num_threads: int
     shard_tokens: int
-    progress: Progress | None
+    progress: PrepareProgress | None
 
     def __post_init__(self) -> None:
         if not 0 <= self.validation_fraction < 1:
             raise UsageError(f"validation_fraction must be at least 0 and below 1, got {self.validation_fraction}")
         if not self.sources:
-            raise UsageError("no source given", hint="a file, directory, glob, -, hf:NAME[:CONFIG] or stdlib")
-        if self.tokenizer.startswith("bpe:") and "-" in self.sources:
+            raise UsageError("no source given", hint=f"expected {FORMS}")
+        if self.tokenizer.startswith("bpe:") and not all(source.is_repeatable for source in self.sources):
             raise UsageError(
-                f"`{self.tokenizer}` reads its source twice, and stdin can be read once", hint="use a file"
+                f"`{self.tokenizer}` reads its source twice, and stdin can be read once",
+                hint="name a file, or another tokenizer",
             )
 
     @functools.cached_property
@@ -63,11 +66,11 @@ class Job:
         return survey([*self.sources, *(self.validation or [])])
 
     def request(self) -> dict[str, Any]:
-        """What the data set is made from, to tell whether one that is there is this one."""
+        """Return what the data set is made from. An existing data set with an equal request is this one."""
         reading = dataclasses.asdict(self.reading)
         return {
-            "sources": self.sources,
-            "validation": self.validation,
+            "sources": [source.text for source in self.sources],
+            "validation": None if self.validation is None else [source.text for source in self.validation],
             "tokenizer": self.tokenizer,
             "validation_fraction": self.validation_fraction if self.validation is None else None,
             **reading,
@@ -77,24 +80,27 @@ class Job:
         }
 
     def digest(self, loaded: LoadedTokenizer) -> str | None:
-        """What tells whether unfinished shards are of this request; None for stdin, which cannot be read twice."""
+        """Return what tells whether unfinished shards belong to this request. None with stdin, which is read once."""
         request = self.request()
         if request["signature"] is None:
             return None
         return hashlib.sha256(json.dumps([request, loaded.sha256], sort_keys=True).encode()).hexdigest()
 
     def texts(self) -> Iterator[tuple[str, str]]:
-        """(split, text) of every document in order."""
-        documents = iter_documents(self.sources, self.reading, self.decoder)
+        """Yield (split, text) of every document in order."""
         fraction = 0.0 if self.validation is not None else self.validation_fraction
-        for index, text in enumerate(documents):
+        for index, text in enumerate(self._documents(self.sources, "train")):
             yield ("validation" if is_validation(index, fraction) else "train"), text
-        for text in iter_documents(self.validation or [], self.reading, self.decoder, split="validation"):
+        for text in self._documents(self.validation or [], "validation"):
             yield "validation", text
 
     def training_texts(self) -> Iterator[str]:
-        """Text that a tokenizer is trained on: none of the validation split."""
+        """Return the texts that a tokenizer is trained on: those of the train split."""
         return (text for split, text in self.texts() if split == "train")
+
+    def _documents(self, sources: Sequence[Source], split: str) -> Iterator[str]:
+        for source in sources:
+            yield from source.documents(self.reading, self.decoder, split)
 
 
 def is_validation(index: int, fraction: float) -> bool:

@@ -1,4 +1,4 @@
-"""manifest.json of a DATA directory: what is in it, how it was made, how to know that it is whole."""
+"""manifest.json of a DATA directory: its contents, what it was made from, and the digests that prove it complete."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MANIFEST_NAME = "manifest.json"
 TOKENIZER_NAME = "tokenizer.json"
 MAX_MANIFEST_BYTES = 64 << 20
 _CHECKSUM = "checksum"
-"""Key of the SHA-256 over all other keys; data sets made before there was one have none."""
+"""Key of the SHA-256 over all other keys. Older data sets have none."""
 _STRICT = ConfigDict(extra="forbid")
 
 
@@ -34,7 +34,7 @@ class ShardEntry:
     sha256: str
 
     def __post_init__(self) -> None:
-        """Refuse a name that could lead out of the directory."""
+        """Raise ValueError for a name that could lead out of the directory."""
         if not files.is_safe_name(self.name):
             raise ValueError(f"unsafe shard name {self.name!r}")
 
@@ -45,41 +45,41 @@ class SplitEntry:
 
     shards: list[ShardEntry]
     num_tokens: int
-    """Ids, the end-of-text token of each document included."""
+    """Token ids, including the end-of-text token of each document."""
     num_documents: int
     num_bytes: int
     """UTF-8 bytes of the documents' text."""
     num_words: int
-    """Words of the documents' text, split at white space."""
+    """Words of the documents' text, separated by white space."""
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Manifest:
-    """The whole data set."""
+    """The contents of manifest.json. The names of the fields are its keys."""
 
     schema_version: int
     tokenizer_sha256: str
     vocab_size: int
-    """Every id is below it."""
+    """Every id is below this."""
     eos_id: int
     dtype: str
     """uint16 or uint32."""
     splits: dict[str, SplitEntry]
     num_mended: int = 0
-    """Files or lines whose invalid UTF-8 was replaced or left out, as asked."""
+    """Files or lines whose invalid UTF-8 was replaced or skipped, as `bad_utf8` asked."""
     fingerprint: str
-    """SHA-256 over tokenizer and shards: equal data, equal fingerprint."""
+    """SHA-256 over tokenizer and shards: equal data has an equal fingerprint."""
     request: dict[str, Any]
     """Sources, tokenizer and rules that the data was made from."""
 
     def __post_init__(self) -> None:
-        """Refuse an end-of-text id that is none of the vocabulary's."""
+        """Raise ValueError for an end-of-text id outside the vocabulary."""
         if not 0 <= self.eos_id < self.vocab_size:
             raise ValueError(f"eos_id {self.eos_id} is not below vocab_size {self.vocab_size}")
 
 
 def fingerprint(tokenizer_sha256: str, splits: dict[str, SplitEntry]) -> str:
-    """SHA-256 over the digests of tokenizer and shards, split by split."""
+    """Return the SHA-256 over the digests of tokenizer and shards, split by split."""
     digest = hashlib.sha256(tokenizer_sha256.encode(errors="surrogatepass"))
     for name in sorted(splits):
         digest.update(f"\n{name}".encode(errors="surrogatepass"))
@@ -91,8 +91,8 @@ def fingerprint(tokenizer_sha256: str, splits: dict[str, SplitEntry]) -> str:
 def load_manifest(path: str | Path) -> Manifest:
     """Read and check the manifest of a DATA directory.
 
-    Raises UsageError when the path is missing or no directory, DataError when the manifest is missing (a preparation
-    that did not end), damaged, or of a newer schema.
+    Raises UsageError if the path is not a directory, DataError if the manifest is missing (the preparation did not
+    finish), damaged, or of a newer schema.
     """
     path = Path(path)
     if not path.is_dir():
@@ -125,7 +125,7 @@ def load_manifest(path: str | Path) -> Manifest:
 
 
 def refuse_link(file: Path) -> None:
-    """Raises ShardError where a file of a DATA directory is a link: it could lead anywhere and change unnoticed."""
+    """Raise ShardError if a file of a DATA directory is a link: it could lead anywhere and change unnoticed."""
     if file.is_symlink():
         raise ShardError(
             f"{file} is a symbolic link, but the files of a data set must lie in its directory",
@@ -134,11 +134,11 @@ def refuse_link(file: Path) -> None:
 
 
 def save_manifest(path: Path, manifest: Manifest) -> None:
-    """Write the manifest of DATA directory `path`; from then on it counts as whole."""
+    """Write the manifest of DATA directory `path`, which makes the data set complete."""
     values = files.json_safe(dataclasses.asdict(manifest))
     files.write_json(path / MANIFEST_NAME, {**values, _CHECKSUM: _checksum(values)})
 
 
 def _checksum(values: Any) -> str:
-    """SHA-256 over everything in the manifest, however it is laid out."""
+    """Return the SHA-256 over the contents of the manifest, whatever its white space."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -1,6 +1,6 @@
-"""Other tokenizers and recipes, each from text files to ids, to be measured beside ours. Imported when they run.
+"""Other tokenizers and recipes that turn text files into ids, to be measured beside ours.
 
-A peer's engine encodes the text once, from nothing, and returns how many tokens it has.
+The engine of a peer imports its package, encodes the text once with cold caches, and returns the number of tokens.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from typing import Any
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 Engine = Callable[[Sequence[Path], Path], int]
-"""Takes text files and a tokenizer.json."""
+"""Takes text files and a tokenizer.json; returns the number of tokens."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Peer:
-    """Someone else's way from text to tokens."""
+    """Another implementation that turns text into tokens."""
 
     name: str
     package: str
     engine: Engine
     is_fast: bool
-    """Whether it takes the whole text in good time; a sample otherwise."""
-    may: Callable[[Path], bool] = lambda _: True
-    """Whether it can do what the tokenizer.json says."""
+    """Whether it is fast enough for the whole text; a slow one is given a sample."""
+    supports: Callable[[Path], bool] = lambda _: True
+    """Whether it can encode as the tokenizer.json says."""
 
     @property
     def is_installed(self) -> bool:
-        """Whether its package is there."""
+        """Whether its package is installed."""
         return importlib.util.find_spec(self.package) is not None
 
 
@@ -60,21 +60,21 @@ def _tiktoken(paths: Sequence[Path], tokenizer: Path) -> int:
 
 
 def _byte_characters() -> list[str]:
-    """The printable character that stands for each byte in a byte-level vocabulary."""
+    """Return the printable character that stands for each byte in a byte-level vocabulary."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = iter(range(0x100, 0x200))
     return [chr(byte) if byte in printable else chr(next(others)) for byte in range(0x100)]
 
 
 def is_byte_level(tokenizer: Path) -> bool:
-    """Whether a tokenizer.json is a byte-level BPE with the GPT-2 pattern and nothing before it."""
+    """Whether a tokenizer.json is a byte-level BPE with the GPT-2 pattern and no normalizer or prefix space."""
     specification = json.loads(tokenizer.read_text(encoding="utf-8"))
-    before = specification.get("pre_tokenizer") or {}
+    pre_tokenizer = specification.get("pre_tokenizer") or {}
     return (
         specification.get("model", {}).get("type") == "BPE"
         and specification.get("normalizer") is None
-        and before.get("type") == "ByteLevel"
-        and not before.get("add_prefix_space")
+        and pre_tokenizer.get("type") == "ByteLevel"
+        and not pre_tokenizer.get("add_prefix_space")
     )
 
 
@@ -87,7 +87,7 @@ def _tokenizers(paths: Sequence[Path], tokenizer: Path) -> int:
 
 
 def _usual_recipe(paths: Sequence[Path], tokenizer: Path) -> int:
-    """What training scripts commonly do: map a tokenizer, concatenate and cut into blocks, save to disk."""
+    """Do what training scripts commonly do: map a tokenizer, concatenate and cut into blocks, save to disk."""
     import datasets
     from tokenizers import Tokenizer
 
@@ -113,7 +113,7 @@ def _usual_recipe(paths: Sequence[Path], tokenizer: Path) -> int:
 
 PEERS = (
     Peer(name="gigatoken encode_files, 1 thread", package="gigatoken", engine=_gigatoken, is_fast=True),
-    Peer(name="tiktoken", package="tiktoken", engine=_tiktoken, is_fast=False, may=is_byte_level),
+    Peer(name="tiktoken", package="tiktoken", engine=_tiktoken, is_fast=False, supports=is_byte_level),
     Peer(name="tokenizers encode_batch", package="tokenizers", engine=_tokenizers, is_fast=False),
     Peer(name="datasets.map + group_texts", package="datasets", engine=_usual_recipe, is_fast=False),
 )

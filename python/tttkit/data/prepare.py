@@ -1,8 +1,8 @@
-"""Sources to a DATA directory: tokenizer.json, shards of both splits, and last of all the manifest.
+"""Prepare a DATA directory from sources: tokenizer.json, the shards of both splits, and last the manifest.
 
 Rust reads, cuts, encodes and packs text files; Python names them, and hands over the documents of every other source.
-A directory without a manifest is never taken for a data set; a preparation that was killed goes on from its finished
-shards to the same bytes.
+A directory without a manifest is not a data set. A preparation that was killed resumes from its finished shards and
+writes the same bytes.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tttkit.data.claim import MARKER_NAME, Claim, claimed, refuse_foreign
 from tttkit.data.encode import dtype_for
 from tttkit.data.ingest import Ingestion
-from tttkit.data.job import Job, Progress
+from tttkit.data.job import Job, PrepareProgress
 from tttkit.data.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
@@ -25,13 +24,16 @@ from tttkit.data.manifest import (
     load_manifest,
     save_manifest,
 )
-from tttkit.data.sources import Reading
-from tttkit.data.text import BadUtf8, Decoder
+from tttkit.data.output import MARKER_NAME, OutputDirectory, check_output, locked_output
+from tttkit.data.reading import Reading
+from tttkit.data.sources import Source, parse_source
+from tttkit.data.text import BadUtf8, Utf8Decoder
 from tttkit.data.tokenizer import LoadedTokenizer, load_tokenizer
 from tttkit.errors import DataError, UsageError
 from tttkit.storage import files
 
 SHARD_TOKENS = 1 << 26
+"""Tokens of a full shard."""
 
 
 def prepare_dataset(
@@ -47,22 +49,22 @@ def prepare_dataset(
     text_field: str = "text",
     bad_utf8: BadUtf8 = "strict",
     shard_tokens: int = SHARD_TOKENS,
-    progress: Progress | None = None,
+    progress: PrepareProgress | None = None,
 ) -> Manifest:
-    """Write DATA directory `out` from `sources` and return its manifest; keep it when it is there already.
+    """Write DATA directory `out` from `sources` and return its manifest. Keep `out` if it is that data set already.
 
-    Document d is validation where floor((d+1) f + 1/2) > floor(d f + 1/2), unless `validation` names sources of its
-    own. The bytes do not depend on `threads`. Raises UsageError for a wrong source, tokenizer, fraction or `out`,
-    DataError for unusable text, DiskFullError.
+    Document d (from 0) belongs to the validation split where floor((d+1) f + 1/2) > floor(d f + 1/2), unless
+    `validation` names sources for it. The bytes do not depend on `threads`; None means all cores. Raises UsageError for
+    a wrong source, tokenizer, fraction or `out`, DataError for unusable text, DiskFullError.
     """
     job = Job(
-        sources=[str(source) for source in sources],
-        validation=[str(source) for source in validation] if validation is not None else None,
+        sources=[parse_source(str(source)) for source in sources],
+        validation=None if validation is None else [parse_source(str(source)) for source in validation],
         out=Path(out),
         tokenizer=str(tokenizer),
         validation_fraction=validation_fraction,
         reading=Reading(documents=documents, document_pattern=document_pattern, text_field=text_field),
-        decoder=Decoder(bad_utf8=bad_utf8),
+        decoder=Utf8Decoder(bad_utf8=bad_utf8),
         num_threads=threads or 0,
         shard_tokens=shard_tokens,
         progress=progress,
@@ -70,19 +72,20 @@ def prepare_dataset(
     request = job.request()
     if (job.out / MANIFEST_NAME).exists():
         return _keep(job.out, request)
-    refuse_foreign(job.out, Path(job.tokenizer))
-    loaded = load_tokenizer(job.tokenizer, job.training_texts)  # whatever fails here leaves `out` alone
-    with files.disk_full_named(job.out), claimed(job.out, job.digest(loaded)) as claim:
-        manifest = _write(job, request, loaded, claim)
+    check_output(job.out, Path(job.tokenizer))
+    # The tokenizer is loaded before `out` is made, so that a failure leaves `out` alone.
+    loaded = load_tokenizer(job.tokenizer, job.training_texts)
+    with files.disk_full_named(job.out), locked_output(job.out, job.digest(loaded)) as output:
+        manifest = _write(job, request, loaded, output)
         save_manifest(job.out, manifest)
     return manifest
 
 
-def _write(job: Job, request: dict[str, Any], loaded: LoadedTokenizer, claim: Claim) -> Manifest:
-    """Write the tokenizer and both splits; the manifest is returned, not yet written."""
-    job.decoder.num_mended = 0  # a tokenizer trained here has read the text once already
+def _write(job: Job, request: dict[str, Any], loaded: LoadedTokenizer, output: OutputDirectory) -> Manifest:
+    """Write the tokenizer and both splits. Return the manifest, which is not written yet."""
+    job.decoder.num_repaired = 0  # training a tokenizer has read the text once already
     files.write_text(job.out / TOKENIZER_NAME, loaded.json)
-    ingestion = Ingestion(job, loaded, claim)
+    ingestion = Ingestion(job, loaded, output)
     splits = ingestion.splits()
     _refuse_empty(job, splits)
     ingestion.report(sum(split.num_tokens for split in splits.values()))
@@ -93,7 +96,7 @@ def _write(job: Job, request: dict[str, Any], loaded: LoadedTokenizer, claim: Cl
         eos_id=loaded.eos_id,
         dtype=dtype_for(loaded.vocab_size).__name__,
         splits=splits,
-        num_mended=job.decoder.num_mended,
+        num_mended=job.decoder.num_repaired,
         fingerprint=fingerprint(loaded.sha256, splits),
         request=request,
     )
@@ -102,28 +105,32 @@ def _write(job: Job, request: dict[str, Any], loaded: LoadedTokenizer, claim: Cl
 def _refuse_empty(job: Job, splits: dict[str, SplitEntry]) -> None:
     num_documents = sum(split.num_documents for split in splits.values())
     if num_documents == 0 or (job.validation is not None and splits["train"].num_documents == 0):
-        raise DataError(f"no text in {', '.join(job.sources)}", hint="empty files and blank documents do not count")
+        raise DataError(f"no text in {_names(job.sources)}", hint="empty files and blank documents do not count")
     if "validation" in splits and splits["validation"].num_documents == 0:
         if job.validation is not None:
-            raise DataError(f"no text in validation source {', '.join(job.validation)}")
+            raise DataError(f"no text in validation source {_names(job.validation)}")
         raise DataError(
             f"validation_fraction {job.validation_fraction} chooses none of {num_documents} documents",
-            hint=f"the smallest that does is {0.5 / num_documents:.6g}; or name --validation, or cut other --documents",
+            hint=f"the smallest that does is {0.5 / num_documents:.6g}; or name --validation, or change --documents",
         )
     if splits["train"].num_documents == 0:
         raise DataError(
-            f"all {num_documents} documents went to validation, none is left to train on",
+            f"all {num_documents} documents went to the validation split, none is left for training",
             hint="lower --validation-fraction, or name --validation",
         )
 
 
+def _names(sources: Iterable[Source]) -> str:
+    return ", ".join(source.text for source in sources)
+
+
 def _keep(out: Path, request: dict[str, Any]) -> Manifest:
-    """The data set that is there, when it was made from the same request."""
+    """Return the manifest of the existing data set if it was made from an equal request. Raises UsageError."""
     manifest = load_manifest(out)
     if manifest.request == request and request["signature"] is not None:
         (out / MARKER_NAME).unlink(missing_ok=True)
         return manifest
     raise UsageError(
         f"{out} already holds another data set, made from {', '.join(manifest.request.get('sources', []))}",
-        hint="choose another --out, or remove it first",
+        hint=f"choose another --out, or remove {out} first",
     )

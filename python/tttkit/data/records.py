@@ -1,6 +1,6 @@
-"""Texts out of records: one field of jsonl lines, of a parquet file, of a Hugging Face data set.
+"""Read texts from records: one field of jsonl lines, of a parquet file, or of a Hugging Face data set.
 
-A record without text there is an error that names it; an empty text is passed over.
+A record without text in the field is an error that names the record. An empty text is skipped.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from tttkit.data.hub import stay_offline_if_unreachable
-from tttkit.data.text import Decoder
+from tttkit.data.text import Utf8Decoder
 from tttkit.errors import DataError, UsageError
 
 _PARQUET_ROWS = 1024
-_NAME_FIELD = "name it with --text-field"
+_NAME_FIELD = "name the field that holds the text with --text-field"
 
 
-def jsonl_texts(lines: Iterable[tuple[int, str]], name: str, field: str, decoder: Decoder) -> Iterator[str]:
-    """From numbered lines of JSON; blank ones are passed over. Raises DataError."""
+def jsonl_texts(lines: Iterable[tuple[int, str]], name: str, field: str, decoder: Utf8Decoder) -> Iterator[str]:
+    """Return the texts of numbered JSON lines. Blank lines are skipped. Raises DataError naming the line."""
 
     def text_of(numbered: tuple[int, str]) -> str:
         number, line = numbered
@@ -30,15 +30,16 @@ def jsonl_texts(lines: Iterable[tuple[int, str]], name: str, field: str, decoder
         except (ValueError, RecursionError) as error:
             raise DataError(f"{name}: line {number} is not JSON that can be read: {error}") from error
         if not isinstance(record, dict):
-            raise DataError(f"{name}: line {number} is no JSON object", hint="each line must be one record")
+            raise DataError(f"{name}: line {number} is not a JSON object", hint="each line must be one record")
         text = _text(record, field, f"{name}: line {number}")
         return decoder.whole_characters(text, f"{name}: line {number}") if "\\u" in line else text
 
-    return filter(None, map(text_of, lines))  # holds no record while the next is waited for: one may be large
+    # `map` keeps no record while it waits for the next: one record may be large.
+    return filter(None, map(text_of, lines))
 
 
 def parquet_texts(file: IO[bytes], name: str, field: str) -> Iterator[str]:
-    """From one column, of which a few rows are in memory; the others are not read. Raises DataError."""
+    """Yield the texts of one column. Other columns are not read; a few rows are in memory. Raises DataError."""
     import pyarrow
     from pyarrow import parquet
 
@@ -55,11 +56,11 @@ def parquet_texts(file: IO[bytes], name: str, field: str) -> Iterator[str]:
         raise DataError(f"{name} is damaged: {_one_line(error)}") from error
 
 
-def data_set_texts(source: str, field: str, split: str) -> Iterator[str]:
-    """From the data set hf:NAME[:CONFIG], in a local folder or on the hub. Raises UsageError, DataError."""
-    name, _, config = source.removeprefix("hf:").partition(":")
-    if not name:
-        raise UsageError(f"`{source}` names no data set", hint="hf:NAME or hf:NAME:CONFIG")
+def data_set_texts(name: str, config: str | None, split: str, *, field: str, where: str) -> Iterator[str]:
+    """Yield the texts of a Hugging Face data set, in the local folder `name` or on the hub.
+
+    Error messages call the data set `where`. Raises UsageError if it cannot be loaded, DataError for a bad record.
+    """
     records = iter(_load_data_set(name, *([config] if config else []), split=split))
     number = 0
     while True:
@@ -67,10 +68,10 @@ def data_set_texts(source: str, field: str, split: str) -> Iterator[str]:
         try:
             record = next(records, None)
         except (OSError, ValueError, RuntimeError) as error:
-            raise DataError(f"{source}: record {number} cannot be read: {_one_line(error)}") from error
+            raise DataError(f"{where}: record {number} cannot be read: {_one_line(error)}") from error
         if record is None:
             return
-        text = _text(record, field, f"{source}: record {number}")
+        text = _text(record, field, f"{where}: record {number}")
         if text:
             yield text
 
@@ -79,7 +80,8 @@ def _load_data_set(name: str, *config: str, split: str) -> Iterable[dict[str, An
     import datasets
 
     datasets.disable_progress_bars()
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what it logs comes as an exception too
+    # Every error that `datasets` logs also comes as an exception.
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     if not Path(name).exists():
         stay_offline_if_unreachable()
     try:

@@ -1,11 +1,13 @@
-"""SOURCE to documents: text files, directories, globs, stdin, jsonl, parquet, Hugging Face data sets, `stdlib`.
+"""SOURCE: a file, directory or glob, `-` (stdin), `hf:NAME[:CONFIG]` or `stdlib`, parsed once.
 
-In come the words of the command line; out come documents in a fixed order: sources as given, paths within one sorted
-bytewise. Text is read as it is needed; only the documents of one batch are in memory.
+`parse_source` turns the text of a SOURCE into a `Source`. A source offers its documents, its inputs for Rust, and what
+identifies it: its files with their sizes and times. The order is fixed: sources as given, the files of one source
+sorted bytewise by path. Text is read when it is needed; memory holds only the documents of one batch.
 """
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import glob
 import hashlib
@@ -13,168 +15,179 @@ import itertools
 import os
 import sys
 import sysconfig
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
-from tttkit.data.documents import RULES, compile_pattern, cut_lines
-from tttkit.data.records import data_set_texts, jsonl_texts, parquet_texts
-from tttkit.data.text import Decoder, damage_named, open_binary, read_file, read_lines, read_pieces
+from tttkit.data.file_tree import COMPRESSIONS, RECORD_SUFFIXES, TEXT_SUFFIXES, inner_suffix, is_compressed, walk
+from tttkit.data.reading import Reading, file_documents, record_documents, stream_documents
+from tttkit.data.records import data_set_texts
+from tttkit.data.text import Utf8Decoder, damage_named, open_binary, read_pieces
 from tttkit.errors import UsageError
 
-TEXT_SUFFIXES = (".txt", ".text", ".md", ".raw", ".tokens")
-RECORD_SUFFIXES = (".jsonl", ".parquet")
-COMPRESSIONS = (".gz", ".xz", ".zst")
+FORMS = "a file, directory, glob, -, hf:NAME[:CONFIG] or stdlib"
 _NOT_STDLIB = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Reading:
-    """How documents are taken from sources."""
-
-    documents: str = "file"
-    """Rule that cuts text into documents: file, line, blank-line or wikitext."""
-    document_pattern: str | None = None
-    """A document starts at each line this regular expression matches; overrides the rule."""
-    text_field: str = "text"
-    """Field of jsonl, parquet and data set records that holds the text."""
-
-    def __post_init__(self) -> None:
-        """Refuse what could only fail later."""
-        if self.documents not in RULES:
-            raise UsageError(f"unknown document rule `{self.documents}`", hint=f"rules: {', '.join(RULES)}")
-        if self.document_pattern is not None:
-            compile_pattern(self.document_pattern)
-
-
-def iter_documents(
-    sources: Iterable[str], reading: Reading, decoder: Decoder, *, split: str = "train"
-) -> Iterator[str]:
-    """Documents of all sources in order. `split` is the one taken from a Hugging Face data set.
-
-    Raises UsageError for a source that is missing or unreadable, DataError for unusable text.
-    """
-    for source in sources:
-        if source == "-":
-            yield from _cut_file(sys.stdin.buffer, "stdin", reading, decoder)
-        elif source.startswith("hf:"):
-            yield from _data_set_documents(source, reading, split)
-        else:
-            for path in expand(source):
-                yield from file_documents(path, reading, decoder)
 
 
 @dataclasses.dataclass(frozen=True)
 class Documents:
-    """Documents that are whole in memory one by one."""
+    """Input for Rust: documents, each whole in memory."""
 
     texts: Iterator[str]
 
 
 @dataclasses.dataclass(frozen=True)
 class Pieces:
-    """A text in pieces, to be cut as a file is: of any length, and never in memory as a whole."""
+    """Input for Rust: one text of any length in pieces, which Rust cuts like a file. It is never whole in memory."""
 
     texts: Iterator[str]
 
 
-def iter_inputs(
-    sources: Iterable[str], reading: Reading, decoder: Decoder, *, split: str = "train"
-) -> Iterator[Path | Pieces | Documents]:
-    """As `iter_documents`, but text that Rust can cut by itself comes as a path, or in pieces."""
-    rust_cuts = reading.document_pattern is None and decoder.bad_utf8 == "strict"
-    for source in sources:
-        if source == "-" and rust_cuts:
+Input = Path | Pieces | Documents
+"""Input for Rust; a path is a text file that Rust reads and cuts itself."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source(abc.ABC):
+    """One SOURCE. `documents` and `inputs` raise UsageError when it is missing, DataError for unusable text."""
+
+    text: str
+    """The SOURCE as it was given."""
+    is_repeatable: ClassVar[bool] = True
+    """Whether the source can be read more than once."""
+
+    @abc.abstractmethod
+    def documents(self, reading: Reading, decoder: Utf8Decoder, split: str) -> Iterator[str]:
+        """Return the documents in order. Only data sets heed `split`: they have a train and a validation split."""
+
+    def inputs(self, reading: Reading, decoder: Utf8Decoder, split: str) -> Iterator[Input]:
+        """Yield the same documents as inputs for Rust. Text that Rust can cut comes as a path or in pieces."""
+        yield Documents(self.documents(reading, decoder, split))
+
+    def sign(self, update: Callable[[bytes], object]) -> int | None:
+        """Pass what identifies the source to `update` of a hash. Return its size in bytes, None if only reading tells.
+
+        Raises UsageError when the source is missing.
+        """
+        update(f"{self.text}\0".encode(errors="surrogateescape"))
+        return None
+
+
+@dataclasses.dataclass(frozen=True)
+class StandardInput(Source):
+    """`-`: text from stdin."""
+
+    is_repeatable: ClassVar[bool] = False
+
+    def documents(self, reading: Reading, decoder: Utf8Decoder, split: str) -> Iterator[str]:
+        """Yield the documents; see `Source`."""
+        del split
+        yield from stream_documents(sys.stdin.buffer, "stdin", reading, decoder)
+
+    def inputs(self, reading: Reading, decoder: Utf8Decoder, split: str) -> Iterator[Input]:
+        """Yield the inputs; see `Source`."""
+        if _rust_can_cut(reading, decoder):
             yield Pieces(read_pieces(sys.stdin.buffer, "stdin"))
-        elif source == "-" or source.startswith("hf:"):
-            yield Documents(iter_documents([source], reading, decoder, split=split))
         else:
-            for path in expand(source):
-                if not rust_cuts or inner_suffix(path) in RECORD_SUFFIXES:
-                    yield Documents(file_documents(path, reading, decoder))
-                elif path.suffix.lower() in COMPRESSIONS:
-                    yield Pieces(_unpacked(path))
-                else:
-                    yield path
+            yield from super().inputs(reading, decoder, split)
 
 
-def _unpacked(path: Path) -> Iterator[str]:
-    with open_binary(path) as file, damage_named(path):
-        yield from read_pieces(file, str(path))
+@dataclasses.dataclass(frozen=True)
+class DataSet(Source):
+    """`hf:NAME[:CONFIG]`: a Hugging Face data set, in a local folder or on the hub."""
+
+    name: str
+    config: str | None
+
+    @classmethod
+    def parse(cls, text: str) -> DataSet:
+        """Parse hf:NAME[:CONFIG]. Raises UsageError without a NAME."""
+        name, _, config = text.removeprefix("hf:").partition(":")
+        if not name:
+            raise UsageError(f"`{text}` names no data set", hint="hf:NAME or hf:NAME:CONFIG")
+        return cls(text, name, config or None)
+
+    def documents(self, reading: Reading, decoder: Utf8Decoder, split: str) -> Iterator[str]:
+        """Return the documents; see `Source`."""
+        del decoder
+        texts = data_set_texts(self.name, self.config, split, field=reading.text_field, where=self.text)
+        return record_documents(texts, reading)
 
 
-def expand(source: str) -> Iterator[Path]:
-    """Files of one source, sorted bytewise by path. Raises UsageError when there are none.
+@dataclasses.dataclass(frozen=True)
+class Files(Source):
+    """A file, the text files of a directory tree, or the files that match a glob."""
 
-    Of a directory tree no more than the names in one directory and in those above it are in memory.
-    """
-    if source == "stdlib":
-        return _standard_library()
-    path = Path(source)
-    if path.is_dir():
-        return _directory(path)
-    if path.exists():
-        return iter([path])
-    if not glob.has_magic(source):
-        raise UsageError(f"no such source: {source}", hint="a file, directory, glob, -, hf:NAME[:CONFIG] or stdlib")
-    found = sorted(filter(os.path.isfile, glob.iglob(source, recursive=True)), key=os.fsencode)  # noqa: PTH207
-    if not found:
-        raise UsageError(f"no file matches {source}")
-    return map(Path, found)
+    def files(self) -> Iterator[Path]:
+        """Return the files, sorted bytewise by path. Raises UsageError when there are none."""
+        path = Path(self.text)
+        if path.is_dir():
+            return _text_files(path)
+        if path.exists():
+            return iter([path])
+        if not glob.has_magic(self.text):
+            raise UsageError(f"no such source: {self.text}", hint=f"expected {FORMS}")
+        matches = filter(os.path.isfile, glob.iglob(self.text, recursive=True))  # noqa: PTH207
+        paths = sorted(matches, key=os.fsencode)
+        if not paths:
+            raise UsageError(f"no file matches {self.text}")
+        return map(Path, paths)
 
+    def documents(self, reading: Reading, decoder: Utf8Decoder, split: str) -> Iterator[str]:
+        """Yield the documents; see `Source`."""
+        del split
+        for path in self.files():
+            yield from file_documents(path, reading, decoder)
 
-def _directory(root: Path) -> Iterator[Path]:
-    suffixes = TEXT_SUFFIXES + RECORD_SUFFIXES
-    is_empty = True
-    for path in walk(root, lambda name: inner_suffix(Path(name)) in suffixes):
-        is_empty = False
-        yield path
-    if is_empty:
-        raise UsageError(
-            f"no text in directory {root}", hint=f"it is searched for {', '.join(suffixes)} (also .gz, .xz, .zst)"
-        )
+    def inputs(self, reading: Reading, decoder: Utf8Decoder, split: str) -> Iterator[Input]:
+        """Yield the inputs; see `Source`."""
+        del split
+        can_cut = _rust_can_cut(reading, decoder)
+        for path in self.files():
+            if not can_cut or inner_suffix(path) in RECORD_SUFFIXES:
+                yield Documents(file_documents(path, reading, decoder))
+            elif is_compressed(path):
+                yield Pieces(_decompressed(path))
+            else:
+                yield path
 
-
-def walk(root: Path, is_wanted: Callable[[str], bool], skipped: Container[str] = ()) -> Iterator[Path]:
-    """Files below `root` whose names are wanted, sorted bytewise by path, links to directories not followed.
-
-    A directory sorts by its name with a slash, as it stands in the paths of what it holds: `a-b` comes before `a/c`.
-    Directories whose names are in `skipped` are left out. Raises UsageError for one that cannot be read.
-    """
-    levels = [(root, _names(root, is_wanted, skipped))]
-    while levels:
-        folder, names = levels[-1]
-        if not names:
-            levels.pop()
-            continue
-        name = os.fsdecode(names.pop())
-        if name.endswith("/"):
-            below = folder / name
-            levels.append((below, _names(below, is_wanted, skipped)))
-        else:
-            yield folder / name
+    def sign(self, update: Callable[[bytes], object]) -> int | None:
+        """Pass on the text, and path, size and time of every file; see `Source`."""
+        super().sign(update)
+        total, is_known = 0, True
+        for path in self.files():
+            status = path.stat()
+            update(os.fsencode(path) + f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+            total += status.st_size
+            is_known = is_known and path.suffix.lower() not in (*COMPRESSIONS, ".parquet")
+        return total if is_known else None
 
 
-def _names(folder: Path, is_wanted: Callable[[str], bool], skipped: Container[str]) -> list[bytes]:
-    """What is wanted in a directory, the last by path first, directories with a slash."""
-    names = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    if entry.name not in skipped:
-                        names.append(os.fsencode(entry.name) + b"/")
-                elif is_wanted(entry.name) and entry.is_file():
-                    names.append(os.fsencode(entry.name))
-    except OSError as error:
-        raise UsageError(f"cannot read {folder}: {error.strerror}") from error
-    names.sort(reverse=True)
-    return names
+@dataclasses.dataclass(frozen=True)
+class StandardLibrary(Files):
+    """`stdlib`: the modules of this interpreter's library without its tests."""
+
+    def files(self) -> Iterator[Path]:
+        """Return the modules, sorted bytewise by path. Raises UsageError when their source is not installed."""
+        root = Path(sysconfig.get_path("stdlib"))
+        modules = walk(root, lambda name: name.endswith(".py"), skipped=_NOT_STDLIB)
+        first = next(modules, None)
+        if first is None:
+            raise UsageError(
+                f"the source of the Python library is not in {root}", hint="name a text file or directory instead"
+            )
+        return itertools.chain([first], modules)
 
 
-def inner_suffix(path: Path) -> str:
-    """Suffix of what is in the file, its compression left out: `.jsonl` of `a.jsonl.zst`."""
-    return Path(path.stem).suffix.lower() if path.suffix.lower() in COMPRESSIONS else path.suffix.lower()
+def parse_source(text: str) -> Source:
+    """Parse the text of one SOURCE. Raises UsageError for hf: without a name; files are looked up later."""
+    if text == "-":
+        return StandardInput(text)
+    if text == "stdlib":
+        return StandardLibrary(text)
+    if text.startswith("hf:"):
+        return DataSet.parse(text)
+    return Files(text)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -182,66 +195,43 @@ class Survey:
     """What is known of sources before they are read."""
 
     signature: str | None
-    """Digest of names, sizes and times of all files; None with stdin, which cannot be read twice."""
+    """Digest of the names, sizes and times of all files. None with stdin, which cannot be read twice.
+
+    Prepared data is made from the same sources if the signatures are equal.
+    """
     total_bytes: int | None
-    """Bytes of text, or None where only reading tells."""
+    """Bytes of text, or None if only reading tells."""
 
 
-def survey(sources: Iterable[str]) -> Survey:
-    """Look at every file of the sources once, without reading it. Raises UsageError for a source that is missing."""
-    digest, total = hashlib.sha256(), 0
-    is_known, is_repeatable = True, True
+def survey(sources: Iterable[Source]) -> Survey:
+    """Look at every file of the sources once without reading it. Raises UsageError for a source that is missing."""
+    digest, sizes, is_repeatable = hashlib.sha256(), [], True
     for source in sources:
-        digest.update(f"{source}\0".encode(errors="surrogateescape"))
-        if source == "-" or source.startswith("hf:"):
-            is_known, is_repeatable = False, is_repeatable and source != "-"
-            continue
-        for path in expand(source):
-            status = path.stat()
-            digest.update(os.fsencode(path) + f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
-            total += status.st_size
-            is_known = is_known and path.suffix.lower() not in (*COMPRESSIONS, ".parquet")
-    return Survey(signature=digest.hexdigest() if is_repeatable else None, total_bytes=total if is_known else None)
+        sizes.append(source.sign(digest.update))
+        is_repeatable = is_repeatable and source.is_repeatable
+    return Survey(
+        signature=digest.hexdigest() if is_repeatable else None,
+        total_bytes=None if None in sizes else sum(filter(None, sizes)),
+    )
 
 
-def _standard_library() -> Iterator[Path]:
-    """Every module of this interpreter's library, its tests left out."""
-    root = Path(sysconfig.get_path("stdlib"))
-    found = walk(root, lambda name: name.endswith(".py"), skipped=_NOT_STDLIB)
-    first = next(found, None)
-    if first is None:
-        raise UsageError(f"the source of the Python library is not in {root}", hint="name a text file or directory")
-    return itertools.chain([first], found)
+def _rust_can_cut(reading: Reading, decoder: Utf8Decoder) -> bool:
+    return reading.document_pattern is None and decoder.bad_utf8 == "strict"
 
 
-def file_documents(path: Path, reading: Reading, decoder: Decoder) -> Iterator[str]:
-    """Documents of one file, by its suffix. Raises UsageError, DataError."""
-    suffix = inner_suffix(path)
-    if suffix == ".parquet":
-        with open_binary(path) as file, damage_named(path):
-            yield from parquet_texts(file, str(path), reading.text_field)
-    elif suffix == ".jsonl":
-        with open_binary(path) as file, damage_named(path):
-            lines = read_lines(file, str(path), decoder)
-            yield from jsonl_texts(lines, str(path), reading.text_field, decoder)
-    elif reading.documents == "file" and reading.document_pattern is None:
-        text = read_file(path, decoder)
-        if text:
-            yield text
-    else:
-        with open_binary(path) as file, damage_named(path):
-            yield from _cut_file(file, str(path), reading, decoder)
+def _decompressed(path: Path) -> Iterator[str]:
+    with open_binary(path) as file, damage_named(path):
+        yield from read_pieces(file, str(path))
 
 
-def _cut_file(file: Any, name: str, reading: Reading, decoder: Decoder) -> Iterator[str]:
-    lines = (line for _, line in read_lines(file, name, decoder))
-    return (text for text in cut_lines(lines, reading.documents, reading.document_pattern) if text)
-
-
-def _data_set_documents(source: str, reading: Reading, split: str) -> Iterator[str]:
-    """Records of a data set; cut by the document rule when it is not `file`."""
-    texts = data_set_texts(source, reading.text_field, split)
-    if reading.documents == "file" and reading.document_pattern is None:
-        return texts
-    lines = (text if text.endswith("\n") else f"{text}\n" for text in texts)
-    return cut_lines(lines, reading.documents, reading.document_pattern)
+def _text_files(root: Path) -> Iterator[Path]:
+    suffixes = TEXT_SUFFIXES + RECORD_SUFFIXES
+    is_empty = True
+    for path in walk(root, lambda name: inner_suffix(Path(name)) in suffixes):
+        is_empty = False
+        yield path
+    if is_empty:
+        raise UsageError(
+            f"no text in directory {root}",
+            hint=f"expected files with suffix {', '.join(suffixes)} (also .gz, .xz, .zst)",
+        )

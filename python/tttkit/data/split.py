@@ -1,4 +1,4 @@
-"""A split opened for reading: one stream of tokens across its shards."""
+"""Open a split for reading: one stream of tokens across its shards."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Io = Literal["mmap", "pread"]
 
 
 class Split:
-    """Tokens and documents of one split. Opened by `open_split`."""
+    """Tokens and documents of one split. `open_split` opens it."""
 
     def __init__(self, path: Path, manifest: Manifest, entry: SplitEntry, *, io: Io) -> None:
-        """Open the shards and check each header against the manifest. Raises ShardError."""
+        """Open the shards and compare each header with the manifest. Raises ShardError."""
         self._path = path
         self._manifest = manifest
         self._entry = entry
@@ -35,11 +35,14 @@ class Split:
         for file, shard, header in zip(paths, entry.shards, self.rust.headers, strict=True):
             expected = (shard.num_tokens, shard.num_documents, manifest.vocab_size, shard.max_token)
             if header != expected:
-                raise ShardError(f"{file} is not the shard that the manifest lists: it has {header}, not {expected}")
+                raise ShardError(
+                    f"{file} is not the shard that the manifest lists: expected {expected}, got {header} "
+                    "(tokens, documents, vocabulary size, largest id)"
+                )
 
     @property
     def num_tokens(self) -> int:
-        """Ids in the split, end-of-text tokens included."""
+        """Token ids in the split, including end-of-text tokens."""
         return self.rust.num_tokens
 
     @property
@@ -54,12 +57,12 @@ class Split:
 
     @property
     def num_words(self) -> int:
-        """Words of the documents' text, split at white space."""
+        """Words of the documents' text, separated by white space."""
         return self._entry.num_words
 
     @property
     def vocab_size(self) -> int:
-        """Every id is below it."""
+        """Every id is below this."""
         return self._manifest.vocab_size
 
     @property
@@ -83,7 +86,7 @@ class Split:
         return self._path / TOKENIZER_NAME
 
     def tokens(self, start: int, stop: int) -> NDArray[np.uint16] | NDArray[np.uint32]:
-        """Ids `start … stop-1` of the stream, uint16 or uint32 `(stop - start,)`. Raises ValueError outside of it."""
+        """Return ids `start … stop-1`, uint16 or uint32 `(stop - start,)`. Raises ValueError outside the stream."""
         if not 0 <= start <= stop <= self.num_tokens:
             raise ValueError(f"tokens {start}..{stop} are not in a split of {self.num_tokens}")
         return narrow(self.rust.tokens(start, stop), self.vocab_size)
@@ -94,18 +97,19 @@ class Split:
         return self.rust.document_ends()
 
     def verify(self) -> None:
-        """Read everything: checksums, every id, the index of documents. Raises ShardError for the first fault."""
+        """Check everything: checksums, every id, the index of documents. Raises ShardError for the first fault."""
         self.rust.verify([shard.sha256 for shard in self._entry.shards])
 
 
 def open_split(path: str | Path, name: str, *, io: Io = "mmap") -> Split:
     """Open split `name` of a DATA directory.
 
-    A shard that another process shortens while it is mapped ends this one by SIGBUS at the next read: no check at
-    opening can prevent that. We only ever replace shards by rename, which leaves a mapped one whole. `io="pread"` is
-    for file systems on which others may cut files: every read asks the system, and a short one is a ShardError.
+    `io="mmap"` maps the shards into memory. If another process truncates a mapped shard, SIGBUS ends this process at
+    the next read; no check at opening can prevent that. tttkit only replaces shards by rename, which leaves a mapped
+    shard intact. `io="pread"` is for file systems on which others may truncate files: every read is a system call, and
+    a short read is a ShardError.
 
-    Raises UsageError for a path that is no directory, DataError for a damaged data set or an unknown split.
+    Raises UsageError if the path is not a directory, DataError for a damaged data set or an unknown split.
     """
     path = Path(path)
     manifest = load_manifest(path)

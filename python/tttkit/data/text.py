@@ -1,4 +1,4 @@
-"""Bytes to text: strict UTF-8 by default, with the place of what is wrong."""
+"""Decode bytes into text: strict UTF-8 by default, with errors that name line and byte."""
 
 from __future__ import annotations
 
@@ -18,40 +18,43 @@ from tttkit.errors import DataError, UsageError
 
 BadUtf8 = Literal["strict", "replace", "skip"]
 PIECE_BYTES = 1 << 18
+"""Bytes of a piece of text that `read_pieces` yields, about."""
 _BOM = b"\xef\xbb\xbf"
 _BAD_UTF8_HINT = "--bad-utf8 replace or --bad-utf8 skip"
 
 
 @dataclasses.dataclass(kw_only=True)
-class Decoder:
-    """Decodes UTF-8 and counts what it had to mend: `replace` puts U+FFFD, `skip` leaves the bad bytes out."""
+class Utf8Decoder:
+    """Decodes UTF-8 and counts the texts that it repaired."""
 
     bad_utf8: BadUtf8 = "strict"
-    num_mended: int = 0
+    """What to do about invalid bytes: `strict` raises, `replace` puts U+FFFD in their place, `skip` drops them."""
+    num_repaired: int = 0
+    """Texts in which invalid bytes were replaced or skipped."""
 
     def decode(self, data: bytes, name: str, *, first_line: int = 1) -> str:
-        """Text of `data`, whose first line is line `first_line` of `name`. Raises DataError naming line and byte."""
+        """Decode `data`, whose first line is line `first_line` of `name`. Raises DataError naming line and byte."""
         try:
             return data.decode("utf-8")
         except UnicodeDecodeError as error:
             if self.bad_utf8 == "strict":
                 raise _invalid(error, name, first_line) from error
-        self.num_mended += 1
+        self.num_repaired += 1
         return data.decode("utf-8", errors=self._errors)
 
     def whole_characters(self, text: str, where: str) -> str:
-        """`text` without halves of surrogate pairs, which JSON can spell and UTF-8 cannot. Raises DataError."""
+        """Return `text` without halves of surrogate pairs, which JSON can spell and UTF-8 cannot. Raises DataError."""
         try:
             text.encode()
         except UnicodeEncodeError as error:
             if self.bad_utf8 == "strict":
                 raise DataError(
-                    f"{where}: \\u{ord(text[error.start]):04x} is half of a surrogate pair and no character",
+                    f"{where}: \\u{ord(text[error.start]):04x} is half of a surrogate pair, not a character",
                     hint=_BAD_UTF8_HINT,
                 ) from error
         else:
             return text
-        self.num_mended += 1
+        self.num_repaired += 1
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", self._errors)
 
     @property
@@ -59,26 +62,27 @@ class Decoder:
         return "replace" if self.bad_utf8 == "replace" else "ignore"
 
 
-def read_file(path: Path, decoder: Decoder) -> str:
-    """A whole file as text, without a byte order mark. Raises DataError, UsageError."""
+def read_file(path: Path, decoder: Utf8Decoder) -> str:
+    """Return a whole file as text, without a byte order mark. Raises DataError, UsageError."""
     with open_binary(path) as file, damage_named(path):
         return decoder.decode(file.read().removeprefix(_BOM), str(path))
 
 
-def read_lines(file: IO[bytes], name: str, decoder: Decoder) -> Iterator[tuple[int, str]]:
-    """Lines with their number from 1 and their line end, without a byte order mark. Raises DataError."""
+def read_lines(file: IO[bytes], name: str, decoder: Utf8Decoder) -> Iterator[tuple[int, str]]:
+    """Return (number from 1, line with its line end) of each line, without a byte order mark. Raises DataError."""
 
     def decoded(number: int, line: bytes) -> tuple[int, str]:
         data = line.removeprefix(_BOM) if number == 1 else line
         return number, decoder.decode(data, name, first_line=number)
 
-    return map(decoded, itertools.count(1), file)  # holds no line while the next is waited for: one may be large
+    # `map` keeps no line while it waits for the next: one line may be large.
+    return map(decoded, itertools.count(1), file)
 
 
 def read_pieces(file: IO[bytes], name: str) -> Iterator[str]:
-    """A text of any length piece by piece, without a byte order mark. Raises DataError naming line and byte."""
+    """Yield a text of any length in pieces, without a byte order mark. Raises DataError naming line and byte."""
     rest, at_end = file.read(len(_BOM)).removeprefix(_BOM), False
-    line, before = 1, 0  # of the first byte of `rest`: its line, and how many bytes of that have come before
+    line, before = 1, 0  # the line of the first byte of `rest`, and the bytes of that line before it
     while not at_end:
         more = file.read(PIECE_BYTES)
         rest, at_end = rest + more, not more
@@ -93,7 +97,7 @@ def read_pieces(file: IO[bytes], name: str) -> Iterator[str]:
 
 
 def _invalid(error: UnicodeDecodeError, name: str, first_line: int, before: int = 0) -> DataError:
-    """Says where: the data begins in line `first_line`, `before` bytes into it."""
+    """Make the error. The data begins `before` bytes into line `first_line`."""
     data = error.object
     line = first_line + data.count(b"\n", 0, error.start)
     byte = error.start - data.rfind(b"\n", 0, error.start) + (before if line == first_line else 0)
@@ -104,7 +108,7 @@ def _invalid(error: UnicodeDecodeError, name: str, first_line: int, before: int 
 
 
 def open_binary(path: Path) -> IO[bytes]:
-    """Open for reading, decompressed by the suffix. Raises UsageError for a path that may not be read or is missing."""
+    """Open a file for reading, decompressing by its suffix. Raises UsageError if it is missing or unreadable."""
     try:
         opener = _OPENERS.get(path.suffix.lower())
         return opener(path) if opener else path.open("rb")
@@ -115,7 +119,7 @@ def open_binary(path: Path) -> IO[bytes]:
 def _open_zstd(path: Path) -> IO[bytes]:
     import pyarrow
 
-    path.stat()  # a missing file is named as every other is
+    path.stat()  # raises for a missing file as `open` does
     return cast("IO[bytes]", io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd")))
 
 
@@ -128,7 +132,7 @@ _OPENERS: dict[str, Callable[[Path], IO[bytes]]] = {
 
 @contextmanager
 def damage_named(path: Path) -> Iterator[None]:
-    """Turn what a decompressor says about a damaged file into a DataError."""
+    """Turn a decompressor's error about a damaged file into a DataError."""
     try:
         yield
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:

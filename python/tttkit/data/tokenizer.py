@@ -1,4 +1,4 @@
-"""T to a tokenizer: a tokenizer.json, a directory with vocab.json and merges.txt, `gpt2`, or `bpe:N` trained here."""
+"""Load a tokenizer: a tokenizer.json, a directory with vocab.json and merges.txt, `gpt2`, or `bpe:N` trained here."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from tttkit.errors import DataError, UsageError
 END_OF_TEXT = "<|endoftext|>"
 EOS_NAMES = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "[EOS]")
 MIN_BPE_VOCAB = 257
+"""256 bytes and the end-of-text token."""
 _HUB_NAMES = ("gpt2",)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoadedTokenizer:
-    """A tokenizer as text and as an encoder, and the two numbers the rest needs to know."""
+    """A tokenizer as JSON and as an encoder, with its vocabulary size and end-of-text id."""
 
     json: str
-    """tokenizer.json in its shortest form, without limits of length."""
+    """tokenizer.json in its shortest form, without truncation or padding."""
     encoder: Encoder = dataclasses.field(compare=False, repr=False)
     vocab_size: int
     eos_id: int
@@ -36,10 +37,10 @@ class LoadedTokenizer:
 
 
 def load_tokenizer(spec: str, training_texts: Callable[[], Iterator[str]] | None = None) -> LoadedTokenizer:
-    """Load, or train for `bpe:N`, the tokenizer that `spec` names.
+    """Load the tokenizer that `spec` names; `bpe:N` trains one of N tokens on `training_texts`.
 
     Raises UsageError for an unknown name, DataError for a damaged file or a tokenizer without an end-of-text token,
-    ValueError for a TTTKIT_SIMD that this processor lacks.
+    ValueError if TTTKIT_SIMD names instructions that this processor lacks.
     """
     path = Path(spec)
     if spec.startswith("bpe:"):
@@ -52,7 +53,7 @@ def load_tokenizer(spec: str, training_texts: Callable[[], Iterator[str]] | None
         return _describe(_read_file(_from_hub(spec)), spec)
     raise UsageError(
         f"unknown tokenizer `{spec}`",
-        hint="a tokenizer.json, a directory with vocab.json and merges.txt, gpt2, or bpe:N",
+        hint="expected a tokenizer.json, a directory with vocab.json and merges.txt, gpt2, or bpe:N",
     )
 
 
@@ -72,7 +73,7 @@ def _read_file(path: Path) -> Encoder:
 
 
 def _from_directory(path: Path) -> Encoder:
-    """vocab.json and merges.txt as GPT-2 has them; a tokenizer.json beside them is preferred."""
+    """Read vocab.json and merges.txt in the format of GPT-2, or a tokenizer.json if there is one beside them."""
     if (path / "tokenizer.json").is_file():
         return _read_file(path / "tokenizer.json")
     files = path / "vocab.json", path / "merges.txt"
@@ -87,9 +88,9 @@ def _from_directory(path: Path) -> Encoder:
 
 
 def _byte_level_json(vocab: Any, lines: list[str]) -> str:
-    """tokenizer.json, with the parts and in the order that the `tokenizers` library gives it."""
+    """Return a tokenizer.json with the parts, and in the order, that the `tokenizers` library writes."""
     if not isinstance(vocab, dict):
-        raise DataError("the vocabulary is no object")
+        raise DataError("the vocabulary is not a JSON object")
     merges = [line.split(" ") for line in lines if not line.startswith("#version")]
     if any(len(merge) != 2 for merge in merges):
         raise DataError("a line of merges.txt is not two tokens")
@@ -133,7 +134,7 @@ def _train_bpe(spec: str, training_texts: Callable[[], Iterator[str]] | None) ->
     if not size.isdecimal() or int(size) < MIN_BPE_VOCAB:
         raise UsageError(f"expected bpe:N with N of at least {MIN_BPE_VOCAB}, got `{spec}`")
     if training_texts is None:
-        raise UsageError(f"`{spec}` needs a source to be trained on", hint="name a tokenizer.json")
+        raise UsageError(f"`{spec}` needs a source to train on", hint="name a tokenizer.json")
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -151,7 +152,7 @@ def _train_bpe(spec: str, training_texts: Callable[[], Iterator[str]] | None) ->
 
 def _describe(encoder: Encoder, spec: str) -> LoadedTokenizer:
     ids = (encoder.token_id(name) for name in EOS_NAMES)
-    eos_id = next((found for found in ids if found is not None), None)
+    eos_id = next((id_ for id_ in ids if id_ is not None), None)
     if eos_id is None:
         raise DataError(
             f"tokenizer {spec} has no end-of-text token", hint=f"add one of {', '.join(EOS_NAMES)} to its vocabulary"
@@ -160,7 +161,7 @@ def _describe(encoder: Encoder, spec: str) -> LoadedTokenizer:
 
 
 def load_decoder(path: Path) -> Callable[[list[int]], str]:
-    """Function from ids to text, special tokens shown, for the tokenizer.json at `path`. Raises DataError."""
+    """Return a function that turns ids into text, including special tokens, for a tokenizer.json. Raises DataError."""
     from tokenizers import Tokenizer
 
     try:

@@ -1,7 +1,7 @@
-"""Step to batch of windows: a pure function, so that a run resumes with one integer.
+"""Batches of shuffled windows: a batch is a pure function of the step, so a run resumes from one integer.
 
-The windows of an epoch come in the order of a keyed permutation that is computed, not stored: any step is found in
-constant time, on a corpus of any size, without state, worker processes or history.
+The windows of an epoch come in the order of a keyed permutation. It is computed, not stored: any step takes constant
+time on a corpus of any size, without worker processes and without memory of earlier steps.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def check_sampling(split: Split, window: int, batch_size: int, seed: int, rank: int, world_size: int) -> int:
-    """Number of full windows in the split. Raises ValueError for a wrong argument, DataError when there are none."""
+    """Return the number of full windows. Raises ValueError for a wrong argument, DataError if there is no window."""
     for name, value in (("window", window), ("batch_size", batch_size), ("world_size", world_size)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
@@ -31,12 +31,12 @@ def check_sampling(split: Split, window: int, batch_size: int, seed: int, rank: 
         raise ValueError(f"seed must be in 0 … 2**64 - 1, got {seed}")
     num_windows = max(0, split.num_tokens - 1) // window
     if num_windows == 0:
-        raise DataError(f"the split has {split.num_tokens} tokens, one window of W={window} needs {window + 1}")
+        raise DataError(f"the split has {split.num_tokens} tokens, but one window of W={window} needs {window + 1}")
     return num_windows
 
 
 def batch_maker(batch_size: int, window: int) -> Callable[[], Tensor]:
-    """Makes tensors int64 `(batch_size, window + 1)`, in pinned memory where there is a GPU to copy them to."""
+    """Return a function that makes empty int64 tensors `(batch_size, window + 1)`, pinned if there is a GPU."""
     import torch
 
     return functools.partial(
@@ -47,14 +47,14 @@ def batch_maker(batch_size: int, window: int) -> Callable[[], Tensor]:
 class WindowSampler:
     """Batches of `batch_size` windows of W+1 tokens for one rank among `world_size`.
 
-    Window k is tokens k W … k W + W, both included, across documents and shards. Over all ranks every window of an
-    epoch comes exactly once; then the next epoch begins, in another order, in mid-batch if need be.
+    Window k is tokens k W … k W + W, both included, across documents and shards. The ranks together read every window
+    of an epoch exactly once. Then the next epoch begins in another order, in the middle of a batch if need be.
     """
 
     def __init__(
         self, split: Split, *, window: int, batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1
     ) -> None:
-        """Raises ValueError for a size below 1 or a rank outside the world, DataError for a split without a window."""
+        """Raise ValueError for a size below 1 or a rank outside the world, DataError for a split without a window."""
         self.num_windows = check_sampling(split, window, batch_size, seed, rank, world_size)
         """Full windows in the split."""
         self._sampler = Sampler(
@@ -66,25 +66,25 @@ class WindowSampler:
 
     @property
     def windows_per_epoch(self) -> int:
-        """Windows that all ranks together draw in one epoch: all of them."""
+        """Windows that all ranks together read in one epoch: all windows of the split."""
         return self.num_windows
 
     def batch(self, step: int) -> Tensor:
-        """Windows of this rank at `step` (from 0), int64 `(batch_size, W + 1)`. Raises ValueError below 0."""
+        """Return this rank's windows at `step` (from 0), int64 `(batch_size, W + 1)`. Raises ValueError below 0."""
         if self._pinned is not None:
             return self._pinned(step)
         return self._from_numpy(self._batch(step))
 
 
 def _from_numpy() -> Callable[[NDArray[np.int64]], Tensor]:
-    """A tensor of an array that Rust makes costs less than a tensor that is made to be filled."""
+    """Return `torch.from_numpy`: a tensor over an array that Rust makes is cheaper than an empty tensor to fill."""
     from torch import from_numpy
 
     return from_numpy
 
 
 def _pinned_batch(sampler: Sampler, batch_size: int, window: int) -> Callable[[int], Tensor] | None:
-    """Draws a step into pinned memory; None where there is no GPU to copy it to."""
+    """Return a function that reads the windows of a step into pinned memory; None without a GPU."""
     import torch
 
     if not torch.cuda.is_available():

@@ -22,7 +22,8 @@ from tttkit.evaluate.chunks import ChunkPerplexity, chunk_perplexity
 from tttkit.evaluate.sequences import SEQUENCE_CHOICE
 from tttkit.results.contexts import CONTEXTS, labels_within
 from tttkit.results.curves import CURVES_NAME, Curves
-from tttkit.results.summary import SUMMARY_NAME, Figures, Ratio, Summary
+from tttkit.results.figures import Figures, Ratio
+from tttkit.results.summary import SUMMARY_NAME, Summary
 from tttkit.results.values import SEQUENCES_NAME
 from tttkit.storage import files
 
@@ -161,7 +162,7 @@ def write_evaluation(
     before. Raises DiskFullError.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    summary = evaluation.summary().replace(**facts)
+    summary = evaluation.summary().with_values(**facts)
     files.write_bytes(directory / SEQUENCES_NAME, save(evaluation.sequence_nll()))
     curves = evaluation.curves()
     curves.write(directory / CURVES_NAME)

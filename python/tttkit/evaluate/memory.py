@@ -1,4 +1,4 @@
-"""How much goes through a model at once: what memory holds, but no more than is fast."""
+"""How many tokens and logits an evaluation holds at once: what fits in memory, but not more than is fast."""
 
 from __future__ import annotations
 
@@ -7,42 +7,35 @@ from pathlib import Path
 
 import torch
 
-from tttkit.config.model import ModelConfig
 from tttkit.run.memory_events import own_cgroup
 
 _FASTEST_TOKENS = {"cpu": 16_384, "cuda": 131_072}
-"""More tokens at once are no faster."""
+"""Tokens from which a larger batch is no faster."""
 _MOST_LOGITS = 1 << 26
-"""Most logits at once: 256 MB in float32, and as much again for their softmax."""
+"""Largest number of logits at once: 256 MB in float32, and as much again for their softmax."""
 _SHARE = 0.25
-"""Of the memory that is free now: others may want some, and the figures below are estimates."""
+"""Share of the free memory to use: other processes may need some, and the sizes are estimates."""
 _FLOAT = 4
 
 
-def batch_tokens(config: ModelConfig, device: torch.device) -> int:
-    """Tokens that one forward pass without gradients may hold: a power of two, at least one.
+def batch_tokens(bytes_per_token: int, device: torch.device) -> int:
+    """Return how many tokens one forward pass without gradients may hold: a power of two, at least one.
 
-    In powers of two and with a bound, so that the same machine nearly always cuts the same batches: a product of other
-    rows may round differently in its last bit.
+    `bytes_per_token` is that of the model (`ScoringModel`). The number is a bounded power of two, so that the same
+    machine nearly always forms the same batches: a product over other rows may differ in its last bit.
     """
-    fitting = int(_SHARE * available_bytes(device)) // bytes_per_token(config)
+    fitting = int(_SHARE * available_bytes(device)) // bytes_per_token
     return min(_FASTEST_TOKENS[device.type], 1 << max(0, fitting.bit_length() - 1))
 
 
-def batch_logits(config: ModelConfig, device: torch.device) -> int:
-    """Positions whose logits may be held at once, at least one."""
+def head_positions(vocab_size: int, device: torch.device) -> int:
+    """Return for how many positions logits may exist at once, at least one."""
     fitting = int(_SHARE * available_bytes(device)) // (3 * _FLOAT)
-    return max(1, min(_MOST_LOGITS, fitting) // config.vocab_size)
-
-
-def bytes_per_token(config: ModelConfig) -> int:
-    """Memory that the widest layer takes at its peak, measured at 125M: 30 D floats with I = 4 D, MLP states 70 D."""
-    mixing = 58 if config.ttt_layer_type == "mlp" and config.architecture == "ttt" else 22
-    return _FLOAT * (mixing * config.hidden_size + 3 * config.intermediate_size)
+    return max(1, min(_MOST_LOGITS, fitting) // vocab_size)
 
 
 def available_bytes(device: torch.device) -> int:
-    """Memory that is free on a device; on a CPU what the system and the control group leave, whichever is less."""
+    """Return the free memory of a device; on a CPU the smaller of what the system and the control group have left."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return min(_system_bytes(Path("/proc/meminfo")), _group_bytes(own_cgroup()))
@@ -51,16 +44,18 @@ def available_bytes(device: torch.device) -> int:
 def _system_bytes(file: Path) -> int:
     try:
         lines = file.read_text().splitlines()
-    except OSError:  # another system than Linux: nothing is known
+    # only Linux has the file: elsewhere nothing is known
+    except OSError:
         return sys.maxsize
     return next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), sys.maxsize)
 
 
 def _group_bytes(group: Path) -> int:
-    """What the limit leaves; cached files that the kernel would give up do not count as used."""
+    """Return what the limit of a control group leaves; cached files that the kernel would drop do not count as used."""
     try:
         limit, used, stat = ((group / f"memory.{name}").read_text() for name in ("max", "current", "stat"))
-    except OSError:  # no control group, or one of the first version
+    # no control group, or one of version 1
+    except OSError:
         return sys.maxsize
     if limit.strip() == "max":
         return sys.maxsize

@@ -1,11 +1,11 @@
-"""Per-token NLL in the four contexts of evaluation.md.
+"""Per-token NLL of any `ScoringModel` in the contexts of docs/protocol.md.
 
-Legend: B sequences, T positions, W window, C inner mini-batch, V vocabulary. `nll[b, i] = -log p(tokens[b, i+1])`.
+Legend: B sequences, T positions, N windows, W window, C inner mini-batch. `nll[b, i] = -log p(tokens[b, i+1])`.
 
-`full` is one pass with the state carried. The other contexts are passes over windows of at most W tokens with a fresh
-state, of which the last positions are scored: `sw` the last one, `sw_aligned` the last C, `reset` all. Cost in tokens:
-T; T x W; T x W / C; T. Only the scored positions go through the head and, in the last layer, through what
-follows keys, values and inner loop.
+`full` is one pass over the text, or one pass over segments that carry the state. The other contexts are passes over
+windows of at most W tokens that start from the initial state, and the last positions of each window are scored: in `sw`
+the last one, in `sw_aligned` the last C, in `reset` all. Cost in tokens: T; T x W; T x W / C; T. Only scored positions
+go through the head and, in the last layer, through the parts that follow keys, values and inner loop.
 """
 
 from __future__ import annotations
@@ -17,42 +17,48 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from tttkit.evaluate.arrays import check_size
-from tttkit.evaluate.memory import batch_logits, batch_tokens
-from tttkit.models import LanguageModel
+from tttkit.evaluate.memory import batch_tokens, head_positions
+from tttkit.models.scoring import ScoringModel
 
 Progress = Callable[[float], None]
-"""Called between batches with the share done; may raise to stop."""
+"""Called between batches with the share that is done; may raise to stop."""
 
 
 def token_nll(
-    model: LanguageModel,
+    model: ScoringModel,
     tokens: NDArray[np.integer] | Tensor,
     context: str = "full",
     *,
     window: int = 64,
     positions: NDArray[np.integer] | None = None,
+    segment: int | None = None,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
-    """NLL in nats of `tokens[:, 1:]`, float32 `(B, T)`, for tokens `(B, T+1)` of any integer type.
+    """Return the NLL in nats of `tokens[:, 1:]`, float32 `(B, T)`, for tokens `(B, T+1)` of any integer type.
 
-    With `positions` only those are computed, the others are NaN; that saves time for `sw`. The model's mode is put
-    back. Raises TypeError, ValueError naming the argument.
+    With `positions`, only those are computed and the others are NaN, which saves time for `sw`. With `segment`, `full`
+    reads the text in segments of that many tokens through the model's `carry`, in memory that does not depend on T; a
+    last bit may differ from one pass. The model is back in its mode (training or evaluation) afterwards. Raises
+    TypeError, ValueError naming the argument.
     """
     if context not in SCORING:
         raise ValueError(f"context must be one of {', '.join(SCORING)}, got {context!r}")
     check_size("window", window)
-    if context == "sw_aligned" and window < model.config.mini_batch_size:
+    if context == "sw_aligned" and window < model.mini_batch_size:
         raise ValueError(
             f"window must hold at least one inner mini-batch for sw_aligned, got {window} and "
-            f"mini_batch_size {model.config.mini_batch_size}"
+            f"mini_batch_size {model.mini_batch_size}"
         )
-    ids = _check_tokens(tokens, model.config.vocab_size)
+    if segment is not None:
+        check_size("segment", segment)
+        if not model.can_carry:
+            raise ValueError(f"segment must be None for a model that cannot carry its state, got {segment}")
+    ids = _check_tokens(tokens, model.vocab_size)
     num_positions = ids.shape[1] - 1
     wanted = _check_positions(positions, num_positions)
-    runner = Runner(model, ids, progress)
+    runner = Runner(model, ids, segment, progress)
     was_training = model.training
     model.eval()
     try:
@@ -66,19 +72,19 @@ def token_nll(
 
 
 class ScoringFunction(Protocol):
-    """How a context is computed: it plans the windows in which the positions `wanted` (T,) are scored."""
+    """The implementation of a context: it plans the windows in which the positions `wanted`, (T,) bool, are scored."""
 
     def __call__(self, runner: Runner, window: int, wanted: NDArray[np.bool_]) -> None:
-        """Call `runner.plan` for every group of windows of one length."""
+        """Call `runner.plan` for every group of windows of the same length."""
 
 
 def score_full(runner: Runner, window: int, wanted: NDArray[np.bool_]) -> None:  # noqa: ARG001
-    """One pass over the whole text."""
+    """Plan one pass over the whole text."""
     runner.plan(np.zeros(1, dtype=np.int64), wanted.size, wanted.size)
 
 
 def score_sw(runner: Runner, window: int, wanted: NDArray[np.bool_]) -> None:
-    """A window of its own for each wanted position; one pass for the positions before W."""
+    """Plan a window of its own for each wanted position, and one pass over the positions before W."""
     if wanted.size <= window:
         return score_full(runner, window, wanted)
     runner.plan(np.zeros(1, dtype=np.int64), window, window)
@@ -88,12 +94,12 @@ def score_sw(runner: Runner, window: int, wanted: NDArray[np.bool_]) -> None:
 
 
 def score_sw_aligned(runner: Runner, window: int, wanted: NDArray[np.bool_]) -> None:
-    """Windows that start on multiples of the inner mini-batch, whose last mini-batch is scored."""
+    """Plan windows that start on multiples of the inner mini-batch; their last mini-batch is scored."""
     _score_strided(runner, window, wanted, runner.mini_batch_size)
 
 
 def score_reset(runner: Runner, window: int, wanted: NDArray[np.bool_]) -> None:
-    """Disjoint windows, scored whole."""
+    """Plan disjoint windows; all their positions are scored."""
     _score_strided(runner, window, wanted, window)
 
 
@@ -104,7 +110,7 @@ SCORING: dict[str, ScoringFunction] = {
 
 
 def _score_strided(runner: Runner, window: int, wanted: NDArray[np.bool_], stride: int) -> None:
-    """Windows `stride` apart, of each the last `stride` positions scored; the first window is scored whole."""
+    """Plan windows `stride` apart; the last `stride` positions of each are scored, and all of the first window."""
     num_positions = wanted.size
     if num_positions <= window:
         return score_full(runner, window, wanted)
@@ -122,30 +128,37 @@ def _score_strided(runner: Runner, window: int, wanted: NDArray[np.bool_], strid
 class Runner:
     """Runs planned windows of one batch of sequences and collects their NLL."""
 
-    def __init__(self, model: LanguageModel, ids: Tensor, progress: Progress | None) -> None:
-        self.mini_batch_size = model.config.mini_batch_size
+    def __init__(self, model: ScoringModel, ids: Tensor, segment: int | None, progress: Progress | None) -> None:
+        self.mini_batch_size = model.mini_batch_size
         self.nll = np.full((ids.shape[0], ids.shape[1] - 1), np.nan, dtype=np.float32)
         self._model = model
-        self._device = next(model.parameters()).device
+        self._device = model.device
         self._ids = ids.to(self._device)
+        self._segment = segment
         self._progress = progress
         self._plans: list[tuple[NDArray[np.int64], int, int]] = []
-        self._batch_tokens = batch_tokens(model.config, self._device)
-        self._batch_logits = batch_logits(model.config, self._device)
+        self._batch_tokens = batch_tokens(model.bytes_per_token(), self._device)
+        self._head_positions = head_positions(model.vocab_size, self._device)
 
     def plan(self, starts: NDArray[np.int64], length: int, num_scored: int) -> None:
-        """Windows `start … start + length - 1` of every sequence, the last `num_scored` positions of each scored."""
+        """Plan windows of tokens `start … start + length - 1` of every sequence, scored at their last positions.
+
+        Raises ValueError if the model cannot read `length` tokens.
+        """
+        longest = self._model.max_positions
+        if longest is not None and length > longest:
+            raise ValueError(f"tokens must fit the model's {longest} positions in every window, got {length} tokens")
         if starts.size:
             self._plans.append((starts, length, num_scored))
 
     def run(self) -> None:
-        """Run all planned windows in batches that fit memory."""
+        """Run all planned windows in batches that fit in memory."""
         num_rows = self._ids.shape[0]
         total = sum(starts.size * length for starts, length, _ in self._plans) * num_rows
         done = 0
         for starts, length, num_scored in self._plans:
             pairs = np.stack(np.meshgrid(starts, np.arange(num_rows), indexing="ij"), axis=-1).reshape(-1, 2)
-            size = max(1, self._batch_tokens // length)
+            size = max(1, self._batch_tokens // min(length, self._segment or length))
             for index in range(0, len(pairs), size):
                 batch = pairs[index : index + size]
                 self._run_batch(batch[:, 1], batch[:, 0], length, num_scored)
@@ -156,25 +169,25 @@ class Runner:
     def _run_batch(self, rows: NDArray[np.int64], starts: NDArray[np.int64], length: int, num_scored: int) -> None:
         offsets = torch.from_numpy(starts).to(self._device)[:, None] + torch.arange(length + 1, device=self._device)
         windows = self._ids[torch.from_numpy(rows).to(self._device)[:, None], offsets]  # (N, length + 1)
-        last = None if num_scored == length else num_scored
-        hidden = self._model.hidden(windows[:, :-1], last=last)  # (N, num_scored, D)
-        nll = self._score(hidden.flatten(0, 1), windows[:, -num_scored:].flatten()).view(-1, num_scored)
+        if self._segment is not None and num_scored == length > self._segment:
+            nll = self._carry(windows, self._segment)
+        else:
+            nll = self._model.score(windows, num_scored, head_positions=self._head_positions)
         columns = starts[:, None] + np.arange(length - num_scored, length)
         self.nll[rows[:, None], columns] = nll.cpu().numpy()
 
-    def _score(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """NLL of targets (N,) given hidden states (N, D), the logits of a bounded number at once."""
-        parts = zip(torch.split(hidden, self._batch_logits), torch.split(targets, self._batch_logits), strict=True)
-        return torch.cat(
-            [
-                functional.cross_entropy(self._model.head(part).float(), target, reduction="none")
-                for part, target in parts
-            ]
-        )
+    def _carry(self, windows: Tensor, segment: int) -> Tensor:
+        """Return the NLL (N, L) of windows (N, L+1), read in segments that carry the state."""
+        parts, state = [], None
+        for start in range(0, windows.shape[1] - 1, segment):
+            part = windows[:, start : start + segment + 1]
+            nll, state = self._model.carry(part, state, head_positions=self._head_positions)
+            parts.append(nll)
+        return torch.cat(parts, dim=1)
 
 
 def _check_tokens(tokens: NDArray[np.integer] | Tensor, vocab_size: int) -> Tensor:
-    """Ids as int64. All of them: the model never sees the last token of a row, and a wrong target costs nothing."""
+    """Return the ids as int64. All of them are checked here: no model reads the last token of a row."""
     if not isinstance(tokens, np.ndarray | Tensor):
         raise TypeError(f"tokens must be an integer array or tensor, got {type(tokens).__name__}")
     if isinstance(tokens, np.ndarray):
@@ -193,6 +206,7 @@ def _check_tokens(tokens: NDArray[np.integer] | Tensor, vocab_size: int) -> Tens
 
 
 def _check_positions(positions: NDArray[np.integer] | None, num_positions: int) -> NDArray[np.bool_]:
+    """Return which positions are wanted, (T,) bool; None means all."""
     if positions is None:
         return np.ones(num_positions, dtype=bool)
     indices = np.asarray(positions)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tttkit.config.run import Config
-from tttkit.evaluate.model_directory import EvaluationRequest
+from tttkit.evaluate.request import EvaluationRequest
 from tttkit.results.curves import CURVES_NAME
 from tttkit.results.summary import SUMMARY_NAME, Summary
 from tttkit.run.directory import RunDirectory
@@ -41,12 +41,12 @@ def missing_evaluations(
 
 def complete_summaries(run: RunDirectory) -> None:
     """Add the evaluations that all_summaries.json lacks to it. Raises DataError, DiskFullError."""
-    listed = {summary.index: summary for summary in run.read_summaries()}
-    missing = {
+    listed: dict[int | None, Summary] = {summary.index: summary for summary in run.read_summaries()}
+    missing: dict[int | None, Summary] = {
         index: Summary.read(path / SUMMARY_NAME)
         for index, path in run.checkpoints().items()
         if index not in listed and (path / SUMMARY_NAME).exists()
     }
     if missing:
-        together = {**listed, **missing}
+        together = listed | missing
         Summary.write_all(run.summaries, [together[index] for index in sorted(together, key=lambda index: index or 0)])

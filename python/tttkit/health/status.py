@@ -1,4 +1,4 @@
-"""A look at a run: its state, how far it is, its figures. Files and the lock only; no torch."""
+"""The status of a run: its lifecycle, its progress, and its figures, read from files and the lock. No torch."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ from typing import Any
 
 from tttkit.analyze import earlier_system
 from tttkit.health import vitals
-from tttkit.health.run_state import LIVE_STATES, next_command, seconds_since, state_of
+from tttkit.health.lifecycle import read_lifecycle, wall_seconds_since
 from tttkit.results.summary import Summary
+from tttkit.results.values import number
 from tttkit.run.directory import RunDirectory
 
 SCHEMA_VERSION = 1
+_MAX_POINTS = 40
+"""Points of a curve for a sparkline."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunStatus:
-    """One look at a run. What is not known is None."""
+    """What `status` shows about a run. A field that is not known is None."""
 
     schema_version: int
     run: str
     run_id: str | None
-    """What tells this run from another at the same path."""
+    """Identifies this run among others at the same path."""
     state: str
-    """starting, running, evaluating, saving, stalled, disk-full, preempted, finished, early-stopped, nan-stopped,
-    crashed or unknown."""
+    """As in `Lifecycle.state`."""
     reason: str
     next_command: str
     model: str | None
@@ -32,14 +34,14 @@ class RunStatus:
     max_steps: int | None
     tokens_seen: int | None
     window: int | None
-    """Training window at the last logged step of a run with stages."""
+    """Training window in tokens at the last logged step, for a run whose window changes in stages."""
     loss: float | None
     ppl: float | None
     learning_rate: float | None
     tokens_per_second: float | None
     eta_seconds: float | None
     losses: list[float]
-    """Logged losses, thinned to at most 40."""
+    """Logged losses in nats per token, thinned to at most 40."""
     num_evaluations: int
     num_evaluations_planned: int | None
     best_selection_ppl: float | None
@@ -51,83 +53,114 @@ class RunStatus:
     log: list[str]
     """Last lines of training.log."""
     selection_ppls: list[float]
-    """selection_ppl of the evaluations, thinned to at most 40."""
+    """selection_ppl of each evaluation, thinned to at most 40."""
     advantage: dict[str, Any] | None
-    """Longest labelled position of the latest evaluation: label, full_ppl, sw_ppl, ratio (SW/full) and its interval."""
+    """The longest labeled position of the latest evaluation: label, full_ppl, sw_ppl, ratio (SW/full), ratio_low, and
+    ratio_high."""
     num_skipped: int | None
-    """Updates left out because loss, gradient or carried fast weights were not finite."""
+    """Updates skipped because loss, gradient, or initial fast weights were not finite."""
     saved_step: int | None
+    """Step of the newest training checkpoint on disk."""
     saved_seconds_ago: float | None
-    """Age of the newest resumable state, by the wall clock."""
+    """Age of that training checkpoint by the wall clock."""
     disk_used_bytes: int
     disk_free_bytes: int
     gpus: list[dict[str, int]]
-    """Of a run that lives on one: index, utilization (percent), memory_used and memory_total (MiB), temperature."""
+    """For a live run on a GPU: index, utilization (percent), memory_used and memory_total (MiB), temperature (°C)."""
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields, for JSON."""
+        """Return all fields, for JSON."""
         return dataclasses.asdict(self)
 
 
 def read_status(run: RunDirectory, *, num_log_lines: int = 3) -> RunStatus:
-    """Look at a run that is starting, running or over; also at a directory of the earlier system, as far as it tells.
+    """Read the status of a run at any time of its life, also of a run of the earlier system as far as its files tell.
 
-    Raises DataError when a file is damaged.
+    Raises DataError when a file is damaged, OSError when one cannot be read.
     """
     metadata = earlier_system.read_metadata(run)
-    summaries, metrics = earlier_system.read_summaries(run), run.read_metrics()
+    metrics = run.read_metrics()
+    summaries = earlier_system.read_summaries(run)
     last = metrics[-1] if metrics else {}
-    config = metadata.get("config", {})
-    state, reason = state_of(run, metadata)
-    step = _latest_step(metadata, last, summaries, run)
-    max_steps = config.get("train", {}).get("max_steps", metadata.get("max_train_steps"))
-    stopping = metadata.get("early_stopping", {})
-    best = stopping.get("best_checkpoint")
-    best_steps = [item.step for item in summaries if best is not None and item.index == best]
-    running = state in LIVE_STATES
-    saved, (used, free) = vitals.newest_state(run), vitals.disk(run.path)
+    lifecycle = read_lifecycle(run, metadata)
+    model = metadata.get("model")
     return RunStatus(
         schema_version=SCHEMA_VERSION,
         run=str(run.results or run.path),
         run_id=metadata.get("run_id"),
-        state=state,
-        reason=reason,
-        next_command=next_command(state, run, metadata),
-        model=metadata.get("model", {}).get("name") if isinstance(metadata.get("model"), dict) else None,
-        step=step,
-        max_steps=max_steps,
-        tokens_seen=last.get("tokens_seen"),
-        window=last.get("window"),
-        loss=_number(last.get("loss")),
-        ppl=_number(last.get("ppl")),
-        learning_rate=last.get("lr"),
-        tokens_per_second=last.get("tokens_per_second"),
-        eta_seconds=_eta(last) if running else None,
-        losses=_thin([value for record in metrics if (value := _number(record.get("loss"))) is not None]),
-        num_evaluations=len(summaries),
-        num_evaluations_planned=config.get("evaluation", {}).get(
-            "num_checkpoints", metadata.get("num_eval_checkpoints")
-        ),
-        best_selection_ppl=stopping.get("best"),
-        best_step=best_steps[0] if best_steps else None,
-        patience=stopping.get("patience"),
-        num_waiting=stopping.get("num_waiting"),
-        latest=summaries[-1].to_dict() if summaries else None,
+        **dataclasses.asdict(lifecycle),
+        model=model.get("name") if isinstance(model, dict) else None,
+        step=_latest_step(run, metadata, last, summaries),
+        max_steps=_config(metadata, "train").get("max_steps", metadata.get("max_train_steps")),
+        eta_seconds=_remaining_seconds(last) if lifecycle.is_live else None,
         log=run.tail_log(num_log_lines),
-        selection_ppls=_thin([value for item in summaries if (value := item.selection_ppl) is not None]),
-        advantage=vitals.advantage(summaries[-1] if summaries else None),
-        num_skipped=last.get("num_skipped"),
-        saved_step=saved[0] if saved else None,
-        saved_seconds_ago=saved[1] if saved else None,
-        disk_used_bytes=used,
-        disk_free_bytes=free,
-        gpus=vitals.gpus() if running and str(config.get("train", {}).get("device")).startswith("cuda") else [],
+        **_training_figures(metrics, last),
+        **_evaluation_figures(metadata, summaries),
+        **_surroundings(run, metadata, is_live=lifecycle.is_live),
     )
 
 
+def _training_figures(metrics: list[dict[str, Any]], last: dict[str, Any]) -> dict[str, Any]:
+    """Fields of RunStatus from metrics.jsonl, of which `last` is the last record."""
+    losses = (number(record.get("loss")) for record in metrics)
+    return {
+        "tokens_seen": last.get("tokens_seen"),
+        "window": last.get("window"),
+        "loss": number(last.get("loss")),
+        "ppl": number(last.get("ppl")),
+        "learning_rate": last.get("lr"),
+        "tokens_per_second": last.get("tokens_per_second"),
+        "losses": _thin([loss for loss in losses if loss is not None]),
+        "num_skipped": last.get("num_skipped"),
+    }
+
+
+def _evaluation_figures(metadata: dict[str, Any], summaries: list[Summary]) -> dict[str, Any]:
+    """Fields of RunStatus about evaluations, early stopping, and the best model."""
+    stopping = metadata.get("early_stopping", {})
+    best = stopping.get("best_checkpoint")
+    best_steps = [summary.step for summary in summaries if best is not None and summary.index == best]
+    ppls = (summary.selection_ppl for summary in summaries)
+    latest = summaries[-1] if summaries else None
+    return {
+        "num_evaluations": len(summaries),
+        "num_evaluations_planned": _config(metadata, "evaluation").get(
+            "num_checkpoints", metadata.get("num_eval_checkpoints")
+        ),
+        "best_selection_ppl": stopping.get("best"),
+        "best_step": best_steps[0] if best_steps else None,
+        "patience": stopping.get("patience"),
+        "num_waiting": stopping.get("num_waiting"),
+        "latest": latest.to_dict() if latest else None,
+        "selection_ppls": _thin([ppl for ppl in ppls if ppl is not None]),
+        "advantage": vitals.advantage(latest) if latest else None,
+    }
+
+
+def _surroundings(run: RunDirectory, metadata: dict[str, Any], *, is_live: bool) -> dict[str, Any]:
+    """Fields of RunStatus about the newest training checkpoint, the disk, and the GPUs."""
+    saved_step, saved_seconds_ago = vitals.newest_training_checkpoint(run) or (None, None)
+    used, free = vitals.disk(run.path)
+    is_on_gpu = str(_config(metadata, "train").get("device")).startswith("cuda")
+    return {
+        "saved_step": saved_step,
+        "saved_seconds_ago": saved_seconds_ago,
+        "disk_used_bytes": used,
+        "disk_free_bytes": free,
+        "gpus": vitals.gpus() if is_live and is_on_gpu else [],
+    }
+
+
+def _config(metadata: dict[str, Any], section: str) -> dict[str, Any]:
+    """Return a section of the recorded config; empty for a run of the earlier system."""
+    values: dict[str, Any] = metadata.get("config", {}).get(section, {})
+    return values
+
+
 def _latest_step(
-    metadata: dict[str, Any], last: dict[str, Any], summaries: list[Summary], run: RunDirectory
+    run: RunDirectory, metadata: dict[str, Any], last: dict[str, Any], summaries: list[Summary]
 ) -> int | None:
+    """Return the largest step that any file of the run mentions."""
     heartbeat = run.read_heartbeat() or {}
     steps = [
         metadata.get("result", {}).get("step"),
@@ -135,22 +168,17 @@ def _latest_step(
         last.get("step"),
         summaries[-1].step if summaries else None,
     ]
-    known = [step for step in steps if isinstance(step, int)]
-    return max(known) if known else None
+    return max((step for step in steps if isinstance(step, int)), default=None)
 
 
-def _eta(last: dict[str, Any]) -> float | None:
-    """What the trainer expected at its last logged step, less the time since then."""
-    expected = _number(last.get("eta_seconds"))
-    return None if expected is None or "time" not in last else max(0.0, expected - seconds_since(last["time"]))
+def _remaining_seconds(last: dict[str, Any]) -> float | None:
+    """Return what the trainer expected at its last logged step, less the time since then."""
+    expected = number(last.get("eta_seconds"))
+    return None if expected is None or "time" not in last else max(0.0, expected - wall_seconds_since(last["time"]))
 
 
-def _thin(values: list[float], most: int = 40) -> list[float]:
+def _thin(values: list[float], most: int = _MAX_POINTS) -> list[float]:
+    """Return at most `most` of the values, evenly spaced, the first and the last among them."""
     if len(values) <= most:
         return values
     return [values[index * (len(values) - 1) // (most - 1)] for index in range(most)]
-
-
-def _number(value: Any) -> float | None:
-    """A finite number of metrics.jsonl; NaN and infinities are strings there."""
-    return float(value) if isinstance(value, int | float) else None

@@ -1,9 +1,8 @@
-"""What surrounds a run: its newest saved state, the disk, the GPU. Files and one short command; no torch."""
+"""The surroundings of a run: its newest training checkpoint, the disk, and the GPUs. No torch."""
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import time
 from contextlib import suppress
@@ -12,35 +11,32 @@ from typing import Any
 
 from tttkit.results.summary import Summary
 from tttkit.run.directory import RunDirectory
+from tttkit.run.saved import training_checkpoints
 
-_STATE = re.compile(r"^step_(\d+)$")
 _GPU_QUERY = "index,utilization.gpu,memory.used,memory.total,temperature.gpu"
 _GPU_SECONDS = 2.0
 
 
-def newest_state(run: RunDirectory) -> tuple[int, float] | None:
-    """Step of the newest resumable state and its age in seconds by the wall clock; None before the first."""
-    found: list[tuple[int, float]] = []
-    with suppress(OSError):
-        for entry in os.scandir(run.states):
-            if match := _STATE.match(entry.name):
-                with suppress(OSError):  # a newer state may be taking its place
-                    found.append((int(match[1]), entry.stat().st_mtime))
-    if not found:
-        return None
-    step, written = max(found)
-    return step, max(0.0, time.time() - written)
+def newest_training_checkpoint(run: RunDirectory) -> tuple[int, float] | None:
+    """Return step and age in seconds by the wall clock of the newest training checkpoint; None before the first.
+
+    Raises OSError when the directory of training checkpoints cannot be listed.
+    """
+    for step, path in training_checkpoints(run):
+        with suppress(FileNotFoundError):  # the trainer has just replaced it by a newer one
+            return step, max(0.0, time.time() - path.stat().st_mtime)
+    return None
 
 
 def disk(path: Path) -> tuple[int, int]:
-    """Bytes that a run takes, and bytes free where it is."""
+    """Return the bytes that a run takes, and the bytes free on its disk."""
     return _bytes_in(path), shutil.disk_usage(path).free
 
 
 def gpus() -> list[dict[str, int]]:
-    """Per GPU its index, utilization in percent, memory used and in all in MiB, temperature in degrees Celsius.
+    """Return index, utilization (percent), memory_used and memory_total (MiB), and temperature (°C) of each GPU.
 
-    Empty without a GPU, or where its driver does not answer in two seconds.
+    The list is empty without a GPU, or when its driver does not answer within two seconds.
     """
     if shutil.which("nvidia-smi") is None:
         return []
@@ -55,17 +51,21 @@ def gpus() -> list[dict[str, int]]:
 
 
 def parse_gpus(answer: str) -> list[dict[str, int]]:
-    """Lines of nvidia-smi's answer; what a card does not report is left out."""
+    """Parse the lines that nvidia-smi prints; a value that a card does not report is left out."""
     names = ("index", "utilization", "memory_used", "memory_total", "temperature")
     rows = [[part.strip() for part in line.split(",")] for line in answer.splitlines() if line.strip()]
     return [{name: int(part) for name, part in zip(names, row, strict=False) if part.isdigit()} for row in rows]
 
 
-def advantage(summary: Summary | None) -> dict[str, Any] | None:
-    """The longest labelled context of an evaluation: label, full and sw perplexity, SW/full with its interval."""
-    if summary is None or not summary.labels():
+def advantage(summary: Summary) -> dict[str, Any] | None:
+    """Return the longest labeled position of an evaluation; None when it has no labels.
+
+    Keys are label, full_ppl, sw_ppl, ratio (SW/full), ratio_low, and ratio_high.
+    """
+    labels = summary.labels()
+    if not labels:
         return None
-    multiple = max(summary.labels())
+    multiple = max(labels)
     ratio = summary.ratio("sw", multiple)
     return {
         "label": f"{multiple}xW",
@@ -79,7 +79,7 @@ def advantage(summary: Summary | None) -> dict[str, Any] | None:
 
 def _bytes_in(path: Path) -> int:
     total = 0
-    with suppress(OSError):  # what vanishes while it is counted takes no room
+    with suppress(OSError):  # an entry may be removed while it is counted
         for entry in os.scandir(path):
             with suppress(OSError):
                 is_directory = entry.is_dir(follow_symlinks=False)

@@ -1,4 +1,4 @@
-"""Looks for non-finite values in a safetensors file without torch: header, then the bits of each float."""
+"""Find non-finite values in a safetensors file without torch, from the bits of each float."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _EXPONENTS: dict[str, tuple[type[np.unsignedinteger], int]] = {
     "BF16": (np.uint16, 0x7F80),
     "F16": (np.uint16, 0x7C00),
 }
-"""Integer of the same width, and the exponent bits: all set means infinite or NaN."""
+"""By dtype: the integer of the same width, and its exponent bits. All of them set means infinity or NaN."""
 
 
 def nonfinite_tensors(path: Path) -> list[str]:
-    """Names of the tensors that hold an infinity or NaN. Raises DataError for a file that is no safetensors file."""
+    """Return the names of tensors that hold an infinity or NaN. Raises DataError unless it is a safetensors file."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")

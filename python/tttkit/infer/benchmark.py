@@ -1,4 +1,4 @@
-"""Decoding speed by context length: of a TTT model it does not depend on the text read before, of attention it does."""
+"""Decoding speed by context length: constant for a TTT model, falling for attention, whose cache grows."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from tttkit.models import LanguageModel
 from tttkit.models.state import ModelState
 
 _SEGMENT = 1024
+"""Tokens of a context that the model reads at once."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DecodeSpeed:
-    """One model after one context. Seconds are medians."""
+    """The speed of one model after one context. Seconds are medians."""
 
     name: str
     context: int
-    """Tokens read before."""
+    """Tokens that the model has read before."""
     tokens_per_second: float
-    """Of one row, token by token."""
+    """Speed of decoding one row, token by token."""
     prefill_tokens_per_second: float
     state_bytes: int
-    """Size of what the model keeps of the context."""
+    """Bytes of the recurrent state or the cache after the context."""
 
 
 @torch.inference_mode()
 def measure_decoding(
     models: dict[str, LanguageModel], contexts: Sequence[int], *, num_tokens: int, rounds: int
 ) -> list[DecodeSpeed]:
-    """Read each context, then time `num_tokens` single tokens, all models and contexts in turn in every round."""
+    """Read each context, then time `num_tokens` single tokens; every round runs all models and contexts in turn."""
     states: dict[tuple[str, int], ModelState] = {}
     prefill: dict[tuple[str, int], float] = {}
     seconds: dict[tuple[str, int], list[float]] = {}
@@ -42,12 +43,8 @@ def measure_decoding(
         for context in contexts:
             ids = _random_ids(model, context)
             started = _now(model)
-            state = model.initial_state(1)
-            for part in torch.split(ids, _SEGMENT, dim=1):
-                hidden, state = model.advance(part, state)
-            model.head(hidden[:, -1])
+            states[name, context] = _read(model, ids)
             prefill[name, context] = context / (_now(model) - started)
-            states[name, context] = state
             seconds[name, context] = []
     for _ in range(rounds):
         for (name, context), state in states.items():
@@ -63,12 +60,19 @@ def measure_decoding(
             context=context,
             tokens_per_second=1 / median(times),
             prefill_tokens_per_second=prefill[name, context],
-            state_bytes=sum(
-                t.numel() * t.element_size() for layer in states[name, context].layers for t in layer.values()
-            ),
+            state_bytes=states[name, context].num_bytes,
         )
         for (name, context), times in seconds.items()
     ]
+
+
+def _read(model: LanguageModel, ids: Tensor) -> ModelState:
+    """Read a context (1, L) in segments, with the head at its end: return the state after it."""
+    state = model.initial_state(1)
+    for part in torch.split(ids, _SEGMENT, dim=1):
+        hidden_states, state = model.advance(part, state)
+    model.head(hidden_states[:, -1])
+    return state
 
 
 def _random_ids(model: LanguageModel, length: int) -> Tensor:

@@ -1,8 +1,8 @@
 """Cached decoding of several prompts at once, of any lengths and without padding.
 
-All rows are always at the same position. A row whose prompt is not read to its end gets its own next tokens there, the
-others get what they have drawn, so nothing but its own text ever enters a row's state. Where every row still has some
-tokens to read, they are read at once. Memory beside the model's state does not depend on the length read.
+All rows are always at the same position. A row reads the next token of its prompt, or else the token that it has drawn,
+so its state depends on its own text alone. As long as every row has more tokens of its prompt to read, the model reads
+several at once. Memory beside the model's state does not depend on the length. Shapes: R rows, V vocabulary.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from tttkit.infer.sampling import Draws, Sampling, probabilities
 from tttkit.models import LanguageModel
 
 SEGMENT_TOKENS = 2048
-"""Most tokens, over all rows, that one call of the model reads."""
+"""Maximum number of tokens, over all rows, that one call of the model reads."""
 
 
 class Decoder:
-    """Draws the continuation of each prompt, token by token; rows that are finished leave the batch."""
+    """Draws the continuation of each prompt token by token; finished rows leave the batch."""
 
     def __init__(
         self, model: LanguageModel, prompts: Sequence[Sequence[int]], sampling: Sampling, *, max_tokens: int
     ) -> None:
-        """Start from a fresh state. Raises ValueError for no prompt, an empty one, ids the model does not know."""
+        """Start from the initial state. Raises ValueError for no or empty prompts and for unknown ids."""
         if not prompts:
             raise ValueError("prompts must hold at least one prompt")
         vocab_size = model.config.vocab_size
@@ -51,10 +51,10 @@ class Decoder:
 
     @torch.inference_mode()
     def next_tokens(self) -> dict[int, int]:
-        """Read until some rows are ready, and draw a token for each of those: row to id. Empty when all are finished.
+        """Read until some rows have read all their tokens, and draw a token for each of them.
 
-        A row that has reached `max_tokens` afterwards is no longer `active`. Raises NumericalError where nothing can be
-        drawn.
+        Return ids by row, empty if all rows are finished. A row that reaches `max_tokens` is no longer `active`. Raises
+        NumericalError if the logits are not finite.
         """
         if not self.active:
             return {}
@@ -76,18 +76,18 @@ class Decoder:
         return dict(zip(ready, picked, strict=True))
 
     def finish(self, row: int) -> None:
-        """Draw no more for this row."""
+        """Draw no more tokens for this row."""
         if row in self.active:
             self.active.remove(row)
 
     def _read(self) -> Tensor:
-        """Read what all active rows have, at most a segment: logits (R, V) after its last token."""
+        """Read what all active rows have, at most a segment: return the logits (R, V) after its last token."""
         if self._kept != self.active:
             self._state = self._state.select([self._kept.index(row) for row in self.active])
             self._kept = list(self.active)
-        at = self._state.position
+        start = self._state.position
         shortest = min(len(self.texts[row]) for row in self.active)
-        stop = min(shortest, at + max(1, SEGMENT_TOKENS // len(self.active)))
-        ids = torch.tensor([self.texts[row][at:stop] for row in self.active], device=self._model.device)
-        hidden, self._state = self._model.advance(ids, self._state)
-        return self._model.head(hidden[:, -1])
+        stop = min(shortest, start + max(1, SEGMENT_TOKENS // len(self.active)))
+        ids = torch.tensor([self.texts[row][start:stop] for row in self.active], device=self._model.device)
+        hidden_states, self._state = self._model.advance(ids, self._state)
+        return self._model.head(hidden_states[:, -1])

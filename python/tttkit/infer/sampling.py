@@ -1,4 +1,7 @@
-"""From logits to the next token: temperature, top-k, top-p, and draws that depend on (seed, row) alone."""
+"""From logits to the next token: temperature, top-k, top-p, and draws that depend on (seed, row) alone.
+
+Shapes: R rows, V vocabulary.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +14,19 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How tokens are drawn. Raises ValueError for a value outside its range."""
+    """Options for drawing tokens. Raises ValueError for a value outside its range."""
 
     temperature: float = 1.0
-    """Divides the logits; 0 takes the likeliest token."""
+    """Divides the logits; 0 chooses the most likely token."""
     top_k: int | None = None
-    """Only the k likeliest tokens are drawn."""
+    """Draw only from the k most likely tokens."""
     top_p: float | None = None
-    """Only the likeliest tokens that together reach this probability are drawn."""
+    """Draw only from the most likely tokens that together reach this probability."""
     seed: int = 0
-    """Equal seeds give equal text on the same machine, whatever other prompts run beside it."""
+    """Equal seeds give equal text on the same machine, independent of the other prompts."""
 
     def __post_init__(self) -> None:
-        """Refuse what no draw could follow."""
+        """Refuse values outside their range."""
         if not 0 <= self.temperature < float("inf"):
             raise ValueError(f"temperature must be a finite number of at least 0, got {self.temperature}")
         if self.top_k is not None and self.top_k < 1:
@@ -33,9 +36,9 @@ class Sampling:
 
 
 def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
-    """Distribution (R, V) float64 over the next token, given logits (R, V): the one that tokens are drawn from.
+    """Return the distribution (R, V) float64 from which the next tokens are drawn, given logits (R, V).
 
-    Temperature first, then top-k, then top-p of what is left. Ties at the border of top-k are all kept.
+    Temperature applies first, then top-k, then top-p to the rest. All ties at the border of top-k are kept.
     """
     logits = logits.double()
     if sampling.temperature == 0:
@@ -44,14 +47,14 @@ def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
     if sampling.top_k is not None and sampling.top_k < logits.shape[-1]:
         least = logits.topk(sampling.top_k).values[:, -1:]
         logits = logits.masked_fill(logits < least, -torch.inf)
-    found = logits.softmax(-1)
+    distribution = logits.softmax(-1)
     if sampling.top_p is not None and sampling.top_p < 1:
-        ordered, order = found.sort(descending=True, stable=True)
+        ordered, order = distribution.sort(descending=True, stable=True)
         before = ordered.cumsum(-1) - ordered
         ordered = ordered.masked_fill(before >= sampling.top_p, 0.0)
-        found = torch.zeros_like(found).scatter(-1, order, ordered)
-        found = found / found.sum(-1, keepdim=True)
-    return found
+        distribution = torch.zeros_like(distribution).scatter(-1, order, ordered)
+        distribution = distribution / distribution.sum(-1, keepdim=True)
+    return distribution
 
 
 class Draws:
@@ -60,11 +63,12 @@ class Draws:
     def __init__(self, seed: int, num_rows: int) -> None:
         self._streams = [random.Random(f"{seed}/{row}") for row in range(num_rows)]
 
-    def pick(self, found: Tensor, rows: list[int]) -> list[int]:
-        """A token for each of `rows` from its distribution, (R, V) as `probabilities` gives it."""
-        levels = torch.tensor([[self._streams[row].random()] for row in rows], dtype=found.dtype)
-        reached = found.cpu().cumsum(-1)
-        levels = levels * reached[:, -1:]  # below the total, which is rounded: the highest random number is 1 - 2^-53
-        # to the right: the first tokens may have no probability
-        picked: list[int] = torch.searchsorted(reached, levels, right=True).squeeze(-1).tolist()
+    def pick(self, distribution: Tensor, rows: list[int]) -> list[int]:
+        """Return a token for each of `rows`, drawn from its row of the distribution (R, V) of `probabilities`."""
+        levels = torch.tensor([[self._streams[row].random()] for row in rows], dtype=distribution.dtype)
+        cumulative = distribution.cpu().cumsum(-1)
+        # stays below the rounded total, because the highest random number is 1 - 2^-53
+        levels = levels * cumulative[:, -1:]
+        # right: the first tokens may have no probability
+        picked: list[int] = torch.searchsorted(cumulative, levels, right=True).squeeze(-1).tolist()
         return picked

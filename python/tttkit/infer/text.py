@@ -1,4 +1,4 @@
-"""From prompts as text to continuations as text: tokenizer, stop strings, pieces that can be shown as they come."""
+"""Continuation of prompts as text: the tokenizer, stop strings, and pieces of text that can be shown immediately."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from tttkit.models import LanguageModel
 
 FinishReason = Literal["length", "end-of-text", "stop"]
 _UNFINISHED = "\ufffd"
-"""What a decoder shows for bytes that are not a whole character yet."""
+"""What a tokenizer decodes to if the bytes are not a whole character yet."""
 _CONTEXT = 4
+"""Tokens before the text that are decoded with it."""
 
 
 @dataclass(kw_only=True)
 class Continuation:
-    """What a prompt was continued with; `text` is without end-of-text token and stop string."""
+    """The continuation of one prompt; `text` ends before the end-of-text token or the stop string."""
 
     row: int
     """Index of the prompt."""
@@ -35,23 +36,23 @@ class Continuation:
 
 
 class TextTokenizer:
-    """Text to ids and back, as the model was trained on it."""
+    """Conversion between text and ids, with the tokenizer that the model was trained with."""
 
     def __init__(self, spec: str, vocab_size: int) -> None:
-        """Load `spec` (a tokenizer.json, …). Raises UsageError, or DataError where the model has too few tokens."""
+        """Load `spec` (a tokenizer.json, …). Raises UsageError, or DataError if the model knows fewer tokens."""
         loaded = load_tokenizer(spec)
         if loaded.vocab_size > vocab_size:
             raise DataError(
                 f"the tokenizer {spec} has {loaded.vocab_size} tokens, the model knows {vocab_size}",
-                hint="name the tokenizer that it was trained with: --tokenizer",
+                hint="name the tokenizer that the model was trained with: --tokenizer PATH",
             )
         self._tokenizer = Tokenizer.from_str(loaded.json)
         self.eos_id = loaded.eos_id
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text; an empty one is the end-of-text token, after which a new document begins.
+        """Return the ids of a text; an empty text becomes the end-of-text token, after which a new document begins.
 
-        Raises UsageError for what a terminal or a pipe gave that is no text.
+        Raises UsageError if the text cannot be encoded as UTF-8, which input from a terminal or a pipe may cause.
         """
         try:
             text.encode()
@@ -60,12 +61,12 @@ class TextTokenizer:
         return self._tokenizer.encode(text, add_special_tokens=False).ids or [self.eos_id]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids, special tokens shown. Ids that the tokenizer lacks have no text."""
+        """Return the text of ids, special tokens included. Ids that the tokenizer does not know have no text."""
         return str(self._tokenizer.decode(ids, skip_special_tokens=False))
 
 
 def find_tokenizer(directory: Path, config: dict[str, Any]) -> str:
-    """The tokenizer.json of a model directory. Raises UsageError where it has none."""
+    """Return the path of the tokenizer.json of a model directory. Raises UsageError if there is none."""
     path = directory / "tokenizer.json"
     if not path.is_file():
         raise UsageError(
@@ -76,10 +77,10 @@ def find_tokenizer(directory: Path, config: dict[str, Any]) -> str:
 
 
 class TextStream:
-    """The text of one row as it grows: whole characters only, cut at a stop string."""
+    """The growing text of one row: only whole characters, up to a stop string."""
 
     def __init__(self, tokenizer: TextTokenizer, context: Sequence[int], stops: Sequence[str]) -> None:
-        """`context` are the ids before the text: some tokens have another text at its start than inside."""
+        """Take the ids before the text as `context`: some tokens decode differently at the start of a text."""
         self._tokenizer = tokenizer
         self._stops = [stop for stop in stops if stop]
         self._ids = list(context[-_CONTEXT:])
@@ -89,17 +90,17 @@ class TextStream:
         self.stopped = False
 
     def push(self, token: int) -> str:
-        """Add a token; returns the text that is certain now."""
+        """Add a token; return the new text that no later token can change."""
         self._ids.append(token)
         known = self._tokenizer.decode(self._ids[self._before : self._read])
-        found = self._tokenizer.decode(self._ids[self._before :])
-        if found.endswith(_UNFINISHED):
+        text = self._tokenizer.decode(self._ids[self._before :])
+        if text.endswith(_UNFINISHED):
             return ""
         self._before, self._read = self._read, len(self._ids)
-        return self._settle(found[len(known) :])
+        return self._release(text[len(known) :])
 
     def close(self) -> str:
-        """The rest of the text, once no token follows."""
+        """Return the rest of the text; no token follows."""
         if self.stopped:
             return ""
         known = self._tokenizer.decode(self._ids[self._before : self._read])
@@ -108,18 +109,18 @@ class TextStream:
         self.text += rest
         return rest
 
-    def _settle(self, new: str) -> str:
-        """Give out new text, but nothing from a stop string on, nor what may become the start of one."""
+    def _release(self, new: str) -> str:
+        """Return new text up to a stop string, without an end that may be the beginning of a stop string."""
         waiting = self._held + new
-        found = [at for at in (waiting.find(stop) for stop in self._stops) if at >= 0]
-        self.stopped = bool(found)
-        cut = min(found) if found else len(waiting) - self._num_held(waiting)
+        starts = [start for start in (waiting.find(stop) for stop in self._stops) if start >= 0]
+        self.stopped = bool(starts)
+        cut = min(starts) if starts else len(waiting) - self._num_held(waiting)
         self._held = waiting[cut:]
         self.text += waiting[:cut]
         return waiting[:cut]
 
     def _num_held(self, text: str) -> int:
-        """Length of the longest end of a text that a stop string begins with."""
+        """Return the length of the longest end of a text that is the beginning of a stop string."""
         longest = max((len(stop) - 1 for stop in self._stops), default=0)
         sizes = range(min(longest, len(text)), 0, -1)
         return next((size for size in sizes if any(stop.startswith(text[-size:]) for stop in self._stops)), 0)
@@ -134,19 +135,19 @@ def continue_texts(
     max_tokens: int,
     stops: Sequence[str] = (),
 ) -> Iterator[tuple[Continuation, str]]:
-    """Continue each prompt to end-of-text, a stop string or `max_tokens`; yields new pieces of text as they come.
+    """Continue each prompt up to end-of-text, a stop string or `max_tokens`; yield new pieces of text immediately.
 
-    Each item is a row's continuation so far and its newest piece, which may be empty; the last item of a row has a
-    finish_reason. Raises UsageError for what is no text, ValueError and NumericalError as `Decoder` does.
+    Each item is the continuation of a row and its newest piece, which may be empty; the last item of a row has a
+    finish_reason. Raises UsageError for a prompt that is not UTF-8, ValueError and NumericalError as `Decoder` does.
     """
-    found = [
+    continuations = [
         Continuation(row=row, prompt=prompt, prompt_ids=tokenizer.encode(prompt)) for row, prompt in enumerate(prompts)
     ]
-    streams = [TextStream(tokenizer, each.prompt_ids, stops) for each in found]
-    decoder = Decoder(model, [each.prompt_ids for each in found], sampling, max_tokens=max_tokens)
+    streams = [TextStream(tokenizer, each.prompt_ids, stops) for each in continuations]
+    decoder = Decoder(model, [each.prompt_ids for each in continuations], sampling, max_tokens=max_tokens)
     while tokens := decoder.next_tokens():
         for row, token in tokens.items():
-            each, stream = found[row], streams[row]
+            each, stream = continuations[row], streams[row]
             each.ids.append(token)
             piece = "" if token == tokenizer.eos_id else stream.push(token)
             if token == tokenizer.eos_id:

@@ -1,60 +1,56 @@
-"""The model as the trainer runs it: blocks through torch.compile where that is possible and pays."""
+"""The model as the trainer runs it: its blocks compiled by torch.compile if that is possible and worthwhile."""
 
 from __future__ import annotations
 
 import shutil
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from torch.utils._triton import has_triton
 
-from tttkit.models.language_model import Block
-from tttkit.models.ttt_scan import fused_obstacle, triton_obstacle
+from tttkit.models.block import Block
+from tttkit.models.ttt_scan import triton_obstacle
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor
 
-    from tttkit.models.language_model import BlockFunction, LanguageModel
+    from tttkit.models.block import BlockFunction
+    from tttkit.models.language_model import LanguageModel
     from tttkit.models.state import ModelState
 
 
 class CompiledModel(nn.Module):
-    """Callable like its model, whose parameters it shares; `reason` says in one line how it runs and why."""
+    """A callable with the interface of its model, whose parameters it shares; `reason` says how it runs and why."""
 
-    def __init__(self, model: LanguageModel, blocks: Sequence[BlockFunction] | None, reason: str) -> None:
+    def __init__(self, model: LanguageModel, function: BlockFunction | None, reason: str) -> None:
         super().__init__()
         self.model = model
         self.reason = reason
-        # None runs the model's own blocks eagerly; a tuple is not registered, so parameters are listed once
-        self.blocks = None if blocks is None else tuple(blocks)
+        self._function = function
+        """The compiled function that runs every block; None runs them eagerly."""
 
-    def forward(self, input_ids: Tensor) -> Tensor:
-        """Logits (B, L, V) float32, as `LanguageModel.forward`."""
-        return self.model.head(self.hidden(input_ids))
+    def forward(
+        self, input_ids: Tensor, targets: Tensor | None = None, state: ModelState | None = None
+    ) -> Tensor | tuple[Tensor, ModelState]:
+        """Return what `LanguageModel.forward` returns.
 
-    def hidden(self, input_ids: Tensor) -> Tensor:
-        """Final hidden states (B, L, D), as `LanguageModel.hidden`."""
-        return self.model.hidden(input_ids, self.blocks)
-
-    def advance(self, input_ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
-        """As `LanguageModel.advance`; every length and position that was not seen before is compiled anew."""
-        return self.model.advance(input_ids, state, self.blocks)
+        Every new combination of length and position is compiled once.
+        """
+        result: Tensor | tuple[Tensor, ModelState] = self.model(input_ids, targets, state, self._function)
+        return result
 
     def step(self, input_ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
-        """As `LanguageModel.step`, through `advance`."""
-        hidden, after = self.advance(input_ids, state)
-        return self.model.head(hidden), after
+        """Return what `LanguageModel.step` returns."""
+        logits, after = self(input_ids, state=state)
+        return logits, after
 
 
 def compiled(model: LanguageModel, *, enabled: bool | None = None) -> CompiledModel:
-    """Compile the blocks, or say why not: no compiler, or not worth it. All blocks share one compiled function.
+    """Compile the blocks, or say why not: no compiler, or not worthwhile. All blocks share one compiled function.
 
     `enabled` None compiles on a GPU only: on two CPU cores a block runs a fifth to a third faster, but the first call
-    with a new shape costs half a minute, which only the caller knows to be little or much.
+    with a new shape costs half a minute, and only the caller knows how long the run is.
     """
     device = model.device.type
     if enabled is False:
@@ -64,13 +60,11 @@ def compiled(model: LanguageModel, *, enabled: bool | None = None) -> CompiledMo
         obstacle = "on a CPU by default"
     if obstacle is not None:
         return CompiledModel(model, None, f"eager: {obstacle}")
-    block = torch.compile(Block.forward, dynamic=False)
-    layers = (layer for layer in model.model.layers if isinstance(layer, Block))
-    reason = f"blocks compiled for {device}"
-    if model.config.architecture == "ttt" and device == "cuda":
-        kernel = fused_obstacle(model.config, device, next(model.parameters()).dtype)
-        reason += ", inner loops in a Triton kernel" if kernel is None else f", inner loops too (kernel: {kernel})"
-    return CompiledModel(model, [partial(block, layer) for layer in layers], reason)
+    dtype = next(model.parameters()).dtype
+    blocks = [block for block in model.model.layers if isinstance(block, Block)]
+    notes = dict.fromkeys(block.seq_modeling_block.compiled_note(device, dtype) for block in blocks)
+    function = torch.compile(Block.compute, dynamic=False)
+    return CompiledModel(model, function, f"blocks compiled for {device}{''.join(notes)}")
 
 
 def _obstacle(device: str) -> str | None:

@@ -1,12 +1,12 @@
-"""Between model directories of ours and of the official code. Weights have the same names; the config differs.
+"""Conversion between our model directories and those of the official code: the same weight names, another config.
 
-Weights that come as a pickle (`.pt`, `.bin`) are read here and nowhere else, and only as plain tensors.
+This is the only module that reads pickled weights (`.pt`, `.bin`), and it reads them as plain tensors only.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import pickle  # noqa: TID251 - for the class of its error only
+import pickle  # noqa: TID251 - only for its error class
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -41,7 +41,7 @@ _NESTED = ("state_dict", "model_state_dict", "model")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """What was converted: `target` is the format written."""
+    """The result of a conversion; `target` is the format written."""
 
     model: LanguageModel
     target: Format
@@ -49,22 +49,23 @@ class Conversion:
 
 
 def convert_model(source: str | Path, out: str | Path, target: Format | None = None) -> Conversion:
-    """Write the model of `source` into the new directory `out`, float32 weights kept bit for bit.
+    """Write the model of `source` into the new directory `out`; float32 weights keep every bit.
 
-    `source` is a model directory, ours or official, or a weights file (safetensors, or a pickle of plain tensors) with
-    a `config.json` beside it. `target` None means the format that `source` does not have. Raises UsageError where `out`
-    exists or the official code has no such model, DataError for files that are missing, damaged or do not fit.
+    `source` is a model directory, ours or official, or a weights file (safetensors, or a pickle of plain tensors) next
+    to a `config.json`. `target` None means the format that `source` does not have. Raises UsageError if `out` exists or
+    the official code has no such model, DataError for files that are missing, damaged or do not fit.
     """
     source, out = Path(source), Path(out)
     if out.exists():
-        raise UsageError(f"{out} already exists", hint="choose a directory that is not there yet")
+        raise UsageError(f"{out} already exists", hint="choose a directory that does not exist yet")
     directory = source if source.is_dir() else source.parent
     raw = read_model_config(directory)
     if target is None:
         target = "official" if "architecture" in raw else "tttkit"
     model = build_from(raw, read_foreign_weights(source), directory)
-    if target == "official":
-        _check_official(model.config)
+    obstacle = official_obstacle(model.config)
+    if target == "official" and obstacle is not None:
+        raise UsageError(obstacle, hint="--to tttkit")
     out.parent.mkdir(parents=True, exist_ok=True)
     with commits.commit_directory(out) as temporary:
         known = {field.name for field in dataclasses.fields(ModelConfig)}
@@ -80,13 +81,13 @@ def convert_model(source: str | Path, out: str | Path, target: Format | None = N
 
 
 def official_config(config: ModelConfig) -> dict[str, Any]:
-    """The keys of an official config.json."""
+    """Return the keys of an official config.json."""
     fields = {key: value for key, value in config.to_dict().items() if key not in _OURS_ONLY}
     return {"model_type": "ttt", "architectures": ["TTTForCausalLM"], "hidden_act": "silu", **fields}
 
 
 def read_foreign_weights(source: Path) -> dict[str, Tensor]:
-    """Tensors of a weights file or of a model directory: safetensors where there are any, else a pickle of tensors."""
+    """Return the tensors of a weights file or a model directory: its safetensors, or else a pickle of tensors."""
     if source.is_file():
         return _read_file(source)
     if (source / WEIGHTS_NAME).exists():
@@ -95,17 +96,22 @@ def read_foreign_weights(source: Path) -> dict[str, Tensor]:
         return read_sharded(source / INDEX_NAME, read_safetensors)
     if (source / f"{PICKLED_NAME}.index.json").exists():
         return read_sharded(source / f"{PICKLED_NAME}.index.json", read_pickled)
-    found = [file for file in sorted(source.iterdir()) if file.suffix in _PICKLED]
-    if len(found) == 1:
-        return read_pickled(found[0])
-    what = f"one of {', '.join(file.name for file in found)}" if found else f"{WEIGHTS_NAME} or {PICKLED_NAME}"
-    raise DataError(f"{source} must hold {what}", hint="name the weights file itself" if found else None)
+    pickles = [file for file in sorted(source.iterdir()) if file.suffix in _PICKLED]
+    if len(pickles) == 1:
+        return read_pickled(pickles[0])
+    if pickles:
+        names = ", ".join(file.name for file in pickles)
+        raise DataError(f"{source} holds several weights files: {names}", hint="name the weights file itself")
+    raise DataError(f"{source} must hold {WEIGHTS_NAME} or {PICKLED_NAME}")
 
 
 def read_pickled(path: Path) -> dict[str, Tensor]:
-    """Tensors of a PyTorch file that holds nothing else. Raises DataError: code in the file is refused, never run."""
+    """Return the tensors of a PyTorch file that holds nothing else.
+
+    Raises DataError for any other content: code in the file is refused and never runs.
+    """
     try:
-        # the one place where a pickle is opened: `weights_only` admits tensors and plain containers, no code
+        # the only place that opens a pickle: `weights_only` admits tensors and plain containers, no code
         values = torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
     except FileNotFoundError as error:
         raise DataError(f"missing file: {path}") from error
@@ -113,7 +119,7 @@ def read_pickled(path: Path) -> dict[str, Tensor]:
         if isinstance(error, pickle.UnpicklingError) and "global" in str(error).lower():
             raise DataError(
                 f"{path} holds more than tensors, and reading it would run its code: refused",
-                hint="save its state_dict() as safetensors where you trust it",
+                hint="save its state_dict() as safetensors on a machine where you trust it",
             ) from error
         raise DataError(f"{path} is not a PyTorch weights file: {type(error).__name__}") from error
     for name in _NESTED:
@@ -129,11 +135,11 @@ def _read_file(path: Path) -> dict[str, Tensor]:
         return read_safetensors(path)
     if path.suffix in _PICKLED:
         return read_pickled(path)
-    raise UsageError(f"{path} is no weights file", hint=f"known: .safetensors, {', '.join(_PICKLED)}")
+    raise UsageError(f"{path} is not a weights file", hint=f"known: .safetensors, {', '.join(_PICKLED)}")
 
 
-def _check_official(config: ModelConfig) -> None:
+def official_obstacle(config: ModelConfig) -> str | None:
+    """Return why the official code cannot run such a model, in one line; None if it can."""
     if config.architecture != "ttt":
-        raise UsageError(f"the official code has no `{config.name}` model", hint="--to tttkit")
-    if config.decays:
-        raise UsageError("the official code does not decay its state, this model does", hint="--to tttkit")
+        return f"the official code has no `{config.name}` model"
+    return "the official code does not decay its state, but this model does" if config.decays else None

@@ -1,65 +1,25 @@
-"""The language model around a sequence layer: embedding, blocks, head. The architectures differ in one layer only.
+"""The language model around the sequence layers: embedding, blocks, final norm, head.
 
 Shapes: B batch, L length, V vocabulary, D width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from tttkit.models.block import Block, BlockFunction
+from tttkit.models.diagnostics import diagnose
 from tttkit.models.head_loss import head_loss
-from tttkit.models.layers import PreConvolution, RMSNorm, SequenceLayer, SwiGLU, widen
-from tttkit.models.state import LayerState, ModelState
+from tttkit.models.layers import RMSNorm, SequenceLayer, upcast
+from tttkit.models.state import ModelState, check_state
 
 if TYPE_CHECKING:
     from tttkit.config.model import ModelConfig
-
-BlockFunction = Callable[..., tuple[Tensor, LayerState]]
-"""A block, or its compiled stand-in: called as `Block.forward`."""
-
-
-class Block(nn.Module):
-    """One layer: an optional convolution, the sequence layer, the feed-forward, each added to the stream."""
-
-    def __init__(self, config: ModelConfig, sequence_layer: SequenceLayer) -> None:
-        super().__init__()
-        if config.pre_conv:
-            self.conv = PreConvolution(config.hidden_size, config.conv_kernel, config.rms_norm_eps)
-        self.seq_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.seq_modeling_block = sequence_layer
-        self.ffn_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.mlp = SwiGLU(config.hidden_size, config.intermediate_size)
-        self.config = config
-
-    def initial_state(self, batch_size: int) -> LayerState:
-        """State before any text."""
-        state = self.seq_modeling_block.initial_state(batch_size)
-        if self.config.pre_conv:
-            past = (batch_size, self.config.conv_kernel - 1, self.config.hidden_size)
-            state["past_conv"] = self.seq_norm.weight.new_zeros(past)
-        return state
-
-    def forward(
-        self, x: Tensor, state: LayerState | None = None, position: int = 0, last: int | None = None
-    ) -> tuple[Tensor, LayerState]:
-        """Stream (B, L, D) to stream (B, L, D), and the state after it, empty where none was given.
-
-        With `last` only so many positions come out, the last ones: (B, last, D).
-        """
-        after: LayerState = {}
-        if self.config.pre_conv:
-            mixed, past = self.conv(x, None if state is None else state["past_conv"])
-            x = x + mixed
-            if state is not None:
-                after["past_conv"] = past
-        read, rest = self.seq_modeling_block(self.seq_norm(x), state, position, last)
-        x = (x if last is None else x[:, -last:]) + read
-        return x + self.mlp(self.ffn_norm(x)), {**after, **rest}
 
 
 class Backbone(nn.Module):
@@ -73,7 +33,10 @@ class Backbone(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """Next-token model: `model(input_ids)` gives logits. Parameter names are the official ones."""
+    """Next-token model: `model(input_ids)` returns logits. Parameter names are the official ones.
+
+    It is also a `scoring.ScoringModel`, and it declares its capabilities as the sum of those of its blocks.
+    """
 
     def __init__(self, config: ModelConfig, sequence_layer: Callable[[ModelConfig], SequenceLayer]) -> None:
         super().__init__()
@@ -83,74 +46,180 @@ class LanguageModel(nn.Module):
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self._reset_parameters()
 
-    def forward(self, input_ids: Tensor) -> Tensor:
-        """Logits (B, L, V), float32, of the token after each position; text starts fresh in every row.
+    def forward(
+        self,
+        input_ids: Tensor,
+        targets: Tensor | None = None,
+        state: ModelState | None = None,
+        function: BlockFunction | None = None,
+    ) -> Tensor | tuple[Tensor, ModelState]:
+        """Return the logits (B, L, V), float32, of the token after each position; every row is a text of its own.
+
+        With `targets` (B, L), the next tokens, return the mean cross-entropy in nats instead, a float32 scalar. With
+        `state`, continue from it and return a pair: logits or loss, and the state after the segment. `function` is a
+        compiled `Block.compute` that runs every block (`compiled.py`).
 
         `input_ids` is (B, L) int64 or int32. Raises TypeError for another dtype and ValueError for another number of
-        dimensions, a length of zero or, on a CPU, ids outside the vocabulary.
+        dimensions, a length of zero, targets of another shape, a state that does not fit or, on a CPU, ids outside
+        the vocabulary.
         """
-        return self.head(self.hidden(input_ids))
+        if targets is not None and targets.shape != input_ids.shape:
+            raise ValueError(
+                f"targets must have the shape of input_ids, got {tuple(targets.shape)} and {tuple(input_ids.shape)}"
+            )
+        if state is None:
+            after, hidden_states = None, self.hidden_states(input_ids, function=function)
+        else:
+            hidden_states, after = self.advance(input_ids, state, function)
+        result = self.head(hidden_states) if targets is None else self.loss(hidden_states, targets)
+        return result if after is None else (result, after)
+
+    def step(self, input_ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
+        """Continue from `state`: return the logits (B, L, V) of a segment of any length, and the state after it.
+
+        Differentiable in parameters and state. Equal to one pass over all the text, however it is cut into segments.
+        From `state.detach()` the initial fast weights still receive their gradient. Errors as in `forward`.
+        """
+        logits, after = self(input_ids, state=state)
+        return logits, after
+
+    def hidden_states(
+        self, input_ids: Tensor, *, last: int | None = None, function: BlockFunction | None = None
+    ) -> Tensor:
+        """Return the final hidden states (B, L, D), ready for `head`; `function` as in `forward`.
+
+        With `last`, return those of the last positions only, (B, last, D): the last layer then skips everything that
+        only the other positions need.
+        """
+        x = self._embed(input_ids)
+        *lower, top = self.model.layers
+        for block in lower:
+            x, _ = block(x, function=function)
+        x, _ = top(x, last=last, function=function)
+        normed: Tensor = self.model.norm(x)
+        return normed
+
+    def advance(
+        self, input_ids: Tensor, state: ModelState, function: BlockFunction | None = None
+    ) -> tuple[Tensor, ModelState]:
+        """Continue as `step` does, but return the final hidden states (B, L, D) in place of the logits."""
+        x = self._embed(input_ids)
+        check_state(state, self._blocks[0].initial_state(0), num_layers=len(self._blocks), batch_size=x.shape[0])
+        layers = []
+        for block, before in zip(self._blocks, state.layers, strict=True):
+            x, after = block(x, before, state.position, function=function)
+            layers.append(after)
+        return self.model.norm(x), ModelState(position=state.position + input_ids.shape[1], layers=tuple(layers))
+
+    def head(self, hidden_states: Tensor) -> Tensor:
+        """Return the logits (…, V), float32, of hidden states (…, D)."""
+        return upcast(F.linear(hidden_states, self._head_weight))
+
+    def loss(self, hidden_states: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean cross-entropy, a scalar, of hidden states (…, D) and their next tokens (…) int64.
+
+        Equal to the cross-entropy of `head(hidden_states)`, in less time and memory (`head_loss.py`).
+        """
+        return head_loss(hidden_states, self._head_weight, targets)
+
+    def initial_state(self, batch_size: int) -> ModelState:
+        """Return the state before any text, for B rows, on the model's device."""
+        return ModelState(position=0, layers=tuple(block.initial_state(batch_size) for block in self._blocks))
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the parameters."""
+        return self.model.embed_tokens.weight.device
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids that the model knows."""
+        return self.config.vocab_size
+
+    @property
+    def mini_batch_size(self) -> int:
+        """Tokens C that a state learns from together; windows of the context sw_aligned start on multiples of C."""
+        return self.config.mini_batch_size
+
+    @property
+    def max_positions(self) -> int | None:
+        """Longest text that the model can read: None, for no limit."""
+        return None
+
+    @property
+    def can_carry(self) -> bool:
+        """Whether `carry` over segments equals one pass: always."""
+        return True
+
+    @property
+    def has_state(self) -> bool:
+        """Whether a state may be the initial state of a following window (`train.initial_state = contiguous`)."""
+        return all(block.seq_modeling_block.has_state for block in self._blocks)
+
+    def decayed_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the parameters that weight decay applies to, as the layers declare them."""
+        for block in self._blocks:
+            yield from block.decayed_parameters()
+
+    def flops_per_token(self, length: int) -> float:
+        """Return the floating-point operations of forward and backward per token of a text of `length` tokens.
+
+        The head counts, the embedding, norms, convolutions and pointwise work do not.
+        """
+        head = 6.0 * self.config.vocab_size * self.config.hidden_size
+        return head + sum(block.flops_per_token(length) for block in self._blocks)
+
+    def state_bytes(self, batch_size: int, length: int = 0) -> int:
+        """Return the bytes of the recurrent state of `batch_size` rows after `length` tokens."""
+        return sum(block.state_bytes(batch_size, length) for block in self._blocks)
+
+    def bytes_per_token(self) -> int:
+        """Return the peak memory of a forward pass without gradients and without head, in bytes per token."""
+        return max(block.bytes_per_token() for block in self._blocks)
+
+    @torch.no_grad()
+    def diagnostics(self, input_ids: Tensor, state: ModelState | None = None) -> dict[str, list[float]]:
+        """Return what the layers report about a text (B, L) read from `state`; empty if no layer reports anything.
+
+        See `diagnostics.py` for the figures and their cost.
+        """
+        return diagnose(self, [block.seq_modeling_block for block in self._blocks], input_ids, state)
+
+    def score(self, windows: Tensor, num_scored: int, *, head_positions: int | None = None) -> Tensor:
+        """Return the NLL in nats, (N, num_scored) float32, of the last tokens of windows (N, L+1) int64.
+
+        Every window starts from the initial state. At most `head_positions` positions go through the head at once.
+        """
+        last = None if num_scored == windows.shape[1] - 1 else num_scored
+        hidden_states = self.hidden_states(windows[:, :-1], last=last)  # (N, num_scored, D)
+        return self._nll(hidden_states, windows[:, -num_scored:], head_positions)
+
+    def carry(
+        self, windows: Tensor, state: ModelState | None, *, head_positions: int | None = None
+    ) -> tuple[Tensor, ModelState]:
+        """Score a segment of a longer text: return the NLL (N, L) of windows (N, L+1), and the state after it.
+
+        `state` None starts the text. The last token of a segment is the first of the next.
+        """
+        before = self.initial_state(windows.shape[0]) if state is None else state
+        hidden_states, after = self.advance(windows[:, :-1], before)
+        return self._nll(hidden_states, windows[:, 1:], head_positions), after
+
+    def _nll(self, hidden_states: Tensor, targets: Tensor, head_positions: int | None) -> Tensor:
+        """Return the NLL (N, L) of targets (N, L), given hidden states (N, L, D)."""
+        flat, next_tokens = hidden_states.flatten(0, 1), targets.flatten()
+        size = head_positions or len(flat)
+        parts = zip(torch.split(flat, size), torch.split(next_tokens, size), strict=True)
+        nll = [F.cross_entropy(self.head(part).float(), target, reduction="none") for part, target in parts]
+        return torch.cat(nll).view(targets.shape)
+
+    @property
+    def _blocks(self) -> tuple[Block, ...]:
+        return tuple(self.model.layers)  # type: ignore[arg-type]
 
     @property
     def _head_weight(self) -> Tensor:
         return self.model.embed_tokens.weight if self.config.tie_word_embeddings else self.lm_head.weight
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model computes."""
-        return self.model.embed_tokens.weight.device
-
-    def hidden(
-        self, input_ids: Tensor, blocks: Sequence[BlockFunction] | None = None, last: int | None = None
-    ) -> Tensor:
-        """Final hidden states (B, L, D), ready for `head`; `blocks` are compiled stand-ins for the model's own.
-
-        With `last` those of the last positions only, (B, last, D): what only the others need the last layer leaves out.
-        """
-        x = self._embed(input_ids)
-        run: Sequence[BlockFunction] = list(self.model.layers) if blocks is None else blocks
-        for number, block in enumerate(run, start=1):
-            x, _ = block(x) if last is None or number < len(run) else block(x, last=last)
-        normed: Tensor = self.model.norm(x)
-        return normed
-
-    def head(self, hidden: Tensor) -> Tensor:
-        """Logits (…, V), float32, of hidden states (…, D): apply it to the positions that are scored only."""
-        return widen(F.linear(hidden, self._head_weight))
-
-    def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross-entropy, a scalar, of the logits of hidden states (…, D) and their next tokens (…) int64.
-
-        Equal to the cross-entropy of `head(hidden)`, in less time and memory (`head_loss.py`).
-        """
-        return head_loss(hidden, self._head_weight, targets)
-
-    def initial_state(self, batch_size: int) -> ModelState:
-        """State before any text, for B rows, on the model's device."""
-        layers = (layer for layer in self.model.layers if isinstance(layer, Block))
-        return ModelState(position=0, layers=tuple(layer.initial_state(batch_size) for layer in layers))
-
-    def step(self, input_ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
-        """Go on from `state`: logits (B, L, V) of a segment of any length, and the state after it.
-
-        Differentiable in parameters and state. Equal to one pass over all the text, whatever the segments. From
-        `state.detach()` the initial fast weights still receive their gradient. Errors as in `forward`.
-        """
-        hidden, after = self.advance(input_ids, state)
-        return self.head(hidden), after
-
-    def advance(
-        self, input_ids: Tensor, state: ModelState, blocks: Sequence[BlockFunction] | None = None
-    ) -> tuple[Tensor, ModelState]:
-        """As `step`, but with the final hidden states (B, L, D) in place of the logits; `blocks` as in `hidden`."""
-        x = self._embed(input_ids)
-        self._check_state(state, x)
-        layers = []
-        run: Iterable[BlockFunction] = self.model.layers if blocks is None else blocks
-        for block, before in zip(run, state.layers, strict=True):
-            x, after = block(x, before, state.position)
-            layers.append(after)
-        return self.model.norm(x), ModelState(position=state.position + input_ids.shape[1], layers=tuple(layers))
 
     def _embed(self, input_ids: Tensor) -> Tensor:
         check_input_ids(input_ids, self.config.vocab_size)
@@ -159,34 +228,8 @@ class LanguageModel(nn.Module):
         embedded: Tensor = self.model.embed_tokens(input_ids)
         return embedded
 
-    def _check_state(self, state: ModelState, x: Tensor) -> None:
-        """Refuse a state of another batch, model, device or precision; one layer stands for all."""
-        if len(state.layers) != len(self.model.layers):
-            raise ValueError(f"state must have {len(self.model.layers)} layers, got {len(state.layers)}")
-        if state.batch_size != x.shape[0]:
-            raise ValueError(f"state must have as many rows as input_ids, got {state.batch_size} and {x.shape[0]}")
-        block = self.model.layers[0]
-        assert isinstance(block, Block)
-        expected, found = block.initial_state(0), state.layers[0]
-        if found.keys() != expected.keys():
-            raise ValueError(f"state must hold {', '.join(expected)} in each layer, got {', '.join(found)}")
-        for name, tensor in found.items():
-            wanted = expected[name]
-            if tensor.device != wanted.device:
-                raise ValueError(
-                    f"state must be on the model's device {wanted.device}, but {name} is on {tensor.device}"
-                )
-            # zero is the length of a cache, which may be any
-            if tensor.ndim != wanted.ndim or any(
-                size not in (0, got) for size, got in zip(wanted.shape, tensor.shape, strict=True)
-            ):
-                shape = ", ".join(["B", *(str(size or "n") for size in wanted.shape[1:])])
-                raise ValueError(f"state must hold {name} of shape ({shape}), got {tuple(tensor.shape)}")
-            if (tensor.dtype == torch.float64) != (wanted.dtype == torch.float64) or not tensor.is_floating_point():
-                raise ValueError(f"state must be {wanted.dtype} as the model is, but {name} is {tensor.dtype}")
-
     def _reset_parameters(self) -> None:
-        """Official initial values, drawn from torch's generator in the order of the modules."""
+        """Draw the official initial values from torch's generator, in the order of the modules."""
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=self.config.initializer_range)
@@ -195,7 +238,10 @@ class LanguageModel(nn.Module):
 
 
 def check_input_ids(input_ids: Tensor, vocab_size: int) -> None:
-    """Refuse ids that no model can read. The range is checked on a CPU only: elsewhere it would wait for the device."""
+    """Refuse ids that no model can read. The range is checked on a CPU only: elsewhere it would wait for the device.
+
+    Raises TypeError and ValueError.
+    """
     if input_ids.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"input_ids must be int64 or int32, got {input_ids.dtype}")
     if input_ids.ndim != 2:

@@ -1,4 +1,4 @@
-"""Blocks that all models share: RMSNorm, rotary positions, SwiGLU, causal convolution.
+"""Building blocks that all models share: RMSNorm, rotary positions, SwiGLU, causal convolution, the sequence layer.
 
 Shapes: B batch, L length, D width, H heads, d head width, I feed-forward width. Norms and positions are computed in
 float32 (float64 where the model is float64), whatever autocast says.
@@ -6,46 +6,113 @@ float32 (float64 where the model is float64), whatever autocast says.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast, ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from tttkit.models.linear import Linear
-
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tttkit.config.model import ModelConfig
     from tttkit.models.state import LayerState
 
+FLOAT_BYTES = 4
+"""Bytes of a float32 number."""
 
-def widen(x: Tensor) -> Tensor:
-    """The tensor in float32, or as it is where it is float64."""
+
+def upcast(x: Tensor) -> Tensor:
+    """Return the tensor in float32, or as it is if it is float64."""
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
+def linear_weights(module: nn.Module) -> Iterator[nn.Parameter]:
+    """Yield the weight matrices of all `nn.Linear` modules inside `module`."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            yield cast("nn.Parameter", part.weight)
+
+
 class SequenceLayer(nn.Module):
-    """What mixes tokens in a block, the one part in which the architectures differ; it is built from a ModelConfig."""
+    """The part of a block that mixes tokens, and the only part in which the architectures differ.
+
+    A subclass computes (`forward`, `initial_state`) and declares what the rest of the program must know about it: the
+    attributes and methods below. Nothing outside `models/` asks for the name of an architecture.
+    """
+
+    has_state: ClassVar[bool] = False
+    """Whether the state after one window may be the initial state of the next (`train.initial_state = contiguous`).
+    Equal to `ModelConfig.has_state`."""
+    has_diagnostics: ClassVar[bool] = False
+    """Whether `diagnostics` returns anything."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
 
     def reset_parameters(self) -> None:
-        """Set the parameters that the model's common rule (linear, norm, convolution) does not cover: here none."""
+        """Initialise the parameters that the common rule (linear, norm, convolution) does not cover; here none."""
 
     def initial_state(self, batch_size: int) -> LayerState:
-        """State before any text, batch first."""
+        """Return the state before any text, batch first."""
         raise NotImplementedError
 
     def forward(
         self, y: Tensor, state: LayerState | None = None, position: int = 0, last: int | None = None
     ) -> tuple[Tensor, LayerState]:
-        """Read a segment (B, L, D) that starts at `position`; `state` None means a fresh one.
+        """Read a segment (B, L, D) that starts at `position`; `state` None means the initial state.
 
-        Returns the layer's output (B, L, D), with `last` that of the last positions only, (B, last, D), and the state
-        after the segment, empty where none was given.
+        Return the layer's output (B, L, D) and the state after the segment, which is empty if none was given. With
+        `last`, return the output of the last positions only, (B, last, D).
         """
         raise NotImplementedError
 
+    def decayed_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the parameters that the optimizer's weight decay applies to: here the linear projections."""
+        return linear_weights(self)
+
+    def multiply_adds_per_token(self, length: int) -> int:
+        """Return the multiply-adds per token, beside the projections, of one forward pass over `length` tokens."""
+        raise NotImplementedError
+
+    def flops_per_token(self, length: int) -> float:
+        """Return the floating-point operations of forward and backward per token of a text of `length` tokens.
+
+        A multiply-add costs two in the forward pass and four in the backward pass.
+        """
+        projections = sum(weight.numel() for weight in linear_weights(self))
+        return 6.0 * (projections + self.multiply_adds_per_token(length))
+
+    def state_bytes(self, batch_size: int, length: int = 0) -> int:  # noqa: ARG002 - a cache grows with the length
+        """Return the bytes of the state of `batch_size` rows after `length` tokens."""
+        one_row = self.initial_state(1).values()
+        return batch_size * sum(tensor.numel() * tensor.element_size() for tensor in one_row)
+
+    def bytes_per_token(self) -> int:
+        """Return the peak memory of a forward pass without gradients, in bytes per token; measured at 125M."""
+        return FLOAT_BYTES * 22 * self.config.hidden_size
+
+    def diagnostics(
+        self,
+        y: Tensor,  # noqa: ARG002
+        before: LayerState | None,  # noqa: ARG002
+        position: int,  # noqa: ARG002
+        after: LayerState,  # noqa: ARG002
+    ) -> dict[str, Tensor]:
+        """Return named figures about a segment `y` (B, L, D): one per position, (L), or one for the layer, a scalar.
+
+        `before` and `after` are the layer's states around the segment, which starts at `position`.
+        """
+        return {}
+
+    def compiled_note(self, device_type: str, dtype: torch.dtype) -> str:  # noqa: ARG002
+        """Return what a report of how the model runs must add about this layer, once its block is compiled."""
+        return ""
+
 
 class RMSNorm(nn.Module):
-    """Divide by the root mean square of the last dimension, then scale: (…, D) to (…, D), at least float32."""
+    """Divide by the root mean square of the last dimension, then scale: (…, D) to (…, D), float32 or float64."""
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
@@ -54,42 +121,42 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (…, D)."""
-        return F.rms_norm(widen(x), self.weight.shape, widen(self.weight), self.eps)
+        return F.rms_norm(upcast(x), self.weight.shape, upcast(self.weight), self.eps)
 
 
 def rotary_tables(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosine and sine, each (L, d/2) float32, of `position * theta^(-2m/d)` for integer positions (L)."""
+    """Return cosine and sine, each (L, d/2) float32, of `position * theta^(-2m/d)` for integer positions (L)."""
     exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=positions.device) / head_dim
     angles = positions[:, None].float() * theta**-exponents
     return angles.cos(), angles.sin()
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the pairs (2m, 2m+1) of the last dimension d; cos and sin broadcast to (…, d/2)."""
+    """Rotate the pairs (2m, 2m+1) of the last dimension d; cos and sin broadcast to (…, d/2)."""
     even, odd = x[..., 0::2], x[..., 1::2]
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)
     return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2)
 
 
 class SwiGLU(nn.Module):
-    """Feed-forward `down(silu(gate y) * up y)`, (B, L, D) to (B, L, D)."""
+    """Feed-forward layer `down(silu(gate y) * up y)`, (B, L, D) to (B, L, D)."""
 
     def __init__(self, width: int, intermediate: int) -> None:
         super().__init__()
-        self.gate_proj = Linear(width, intermediate)
-        self.up_proj = Linear(width, intermediate)
-        self.down_proj = Linear(intermediate, width)
+        self.gate_proj = nn.Linear(width, intermediate, bias=False)
+        self.up_proj = nn.Linear(width, intermediate, bias=False)
+        self.down_proj = nn.Linear(intermediate, width, bias=False)
 
     def forward(self, y: Tensor) -> Tensor:
-        """Apply to (B, L, D)."""
+        """Apply the layer to (B, L, D)."""
         down: Tensor = self.down_proj(F.silu(self.gate_proj(y)) * self.up_proj(y))
         return down
 
 
 def causal_convolution(x: Tensor, conv: nn.Conv1d, history: Tensor | None) -> Tensor:
-    """Depthwise convolution of (B, L, D) over L that looks back only; the last tap multiplies the current token.
+    """Convolve (B, L, D) depthwise over L, looking back only; the last tap multiplies the current token.
 
-    `history` holds the kernel - 1 inputs before x, (B, kernel - 1, D); None means the text starts here (zeros).
+    `history` holds the kernel - 1 inputs before x, (B, kernel - 1, D); None means that the text starts here (zeros).
     """
     taps = conv.kernel_size[0] - 1
     before = x.new_zeros(x.shape[0], taps, x.shape[2]) if history is None else history.to(x.dtype)
@@ -98,14 +165,14 @@ def causal_convolution(x: Tensor, conv: nn.Conv1d, history: Tensor | None) -> Te
 
 
 def convolution_history(x: Tensor, conv: nn.Conv1d, history: Tensor | None) -> Tensor:
-    """The kernel - 1 inputs that the next call of `causal_convolution` needs, (B, kernel - 1, D)."""
+    """Return the kernel - 1 inputs that the next call of `causal_convolution` needs, (B, kernel - 1, D)."""
     taps = conv.kernel_size[0] - 1
     before = x.new_zeros(x.shape[0], taps, x.shape[2]) if history is None else history.to(x.dtype)
     return torch.cat((before, x), dim=1)[:, x.shape[1] :]
 
 
 def depthwise(width: int, kernel: int) -> nn.Conv1d:
-    """An unpadded depthwise convolution with bias, weight (D, 1, kernel)."""
+    """Build an unpadded depthwise convolution with bias, weight (D, 1, kernel)."""
     return nn.Conv1d(width, width, kernel, groups=width)
 
 
@@ -118,6 +185,6 @@ class PreConvolution(nn.Module):
         self.conv = depthwise(width, kernel)
 
     def forward(self, x: Tensor, history: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The result for (B, L, D), and the history that the next segment needs."""
+        """Return the result for (B, L, D), and the history that the next segment needs."""
         y = self.norm(x)
         return causal_convolution(y, self.conv, history), convolution_history(y, self.conv, history)

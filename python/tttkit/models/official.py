@@ -1,4 +1,4 @@
-"""To and from the names and shapes of the official TTT code."""
+"""Conversion to and from the names and shapes of the official TTT code."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _EMBEDDING = "model.embed_tokens.weight"
 
 
 def from_official(config: Mapping[str, Any] | ModelConfig, state_dict: Mapping[str, Tensor]) -> LanguageModel:
-    """A model in float32 with the given weights, which are copied.
+    """Build a model in float32 with a copy of the given weights.
 
-    `config` is an official config.json as a dictionary, or a ModelConfig. The alias `lm_head.weight` of a tied model
-    may be there or not. Raises ValueError that lists all missing, unexpected and misshaped names, and those that hold
-    no floating point numbers, at once.
+    `config` is an official config.json as a dictionary, or a ModelConfig. The alias `lm_head.weight` of a tied model is
+    optional. Raises ValueError that lists at once all names that are missing, unexpected, of another shape, or not of a
+    floating-point type.
     """
     if not isinstance(config, ModelConfig):
         config = ModelConfig.from_official(dict(config))
@@ -44,7 +44,7 @@ def from_official(config: Mapping[str, Any] | ModelConfig, state_dict: Mapping[s
 
 
 def to_official(model: LanguageModel, *, grads: bool = False) -> dict[str, Tensor]:
-    """Weights under the official names, sharing memory with the model; with `grads` the existing gradients instead."""
+    """Return the weights under the official names, sharing the model's memory; with `grads`, the gradients instead."""
     if grads:
         return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
     return {name: parameter.detach() for name, parameter in model.named_parameters()}

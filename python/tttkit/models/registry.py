@@ -1,4 +1,4 @@
-"""The one list of architectures: a new model is one file with a `SequenceLayer` and one line here."""
+"""The one list of architectures: a new one is a file with a `SequenceLayer`, and a line here (docs/extending.md)."""
 
 from __future__ import annotations
 
@@ -25,10 +25,14 @@ SEQUENCE_LAYERS: dict[str, Callable[[ModelConfig], SequenceLayer]] = {
 
 
 def build_model(config: ModelConfig, *, seed: int | None = None) -> LanguageModel:
-    """A freshly initialised model in float32 on the default device.
+    """Build a freshly initialised model in float32 on the default device.
 
-    Weights come from torch's generator; with `seed` they depend on the seed alone and that generator stays untouched.
+    The weights come from torch's global generator. With `seed` they depend on the seed alone, and the global generator
+    does not advance.
+    Raises ValueError for a `vocab_size` of 0, which a run takes from its data before it builds its model.
     """
+    if config.vocab_size < 1:
+        raise ValueError(f"a model needs a vocab_size of at least 1, got {config.vocab_size}")
     layer = SEQUENCE_LAYERS[config.architecture]
     if seed is None:
         return LanguageModel(config, layer)

@@ -1,4 +1,4 @@
-"""Sliding-window attention: the baseline that sees the last W tokens in every layer, and whose cache never grows.
+"""Sliding-window attention: the baseline whose layers attend to the last W tokens, and whose cache does not grow.
 
 Shapes: B batch, H heads, L length, n cached tokens, d head width, N blocks of W tokens.
 """
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from tttkit.config.model import ModelConfig
 
 _MIN_WINDOWS = 8
-"""Length, in windows, from which blocks pay. One CPU core, W=64, 12 heads, forward and backward, against a mask over
-all pairs: 0.9 times its speed at 4 windows, 4.2 times at 20. FlexAttention has no backward on a CPU; its forward has
-1.0 times the speed at 1 window and 3.4 times at 20, where blocks have 5.0."""
+"""Length, in windows, from which blocks are faster than a mask over all pairs. Measured on one CPU core with W=64, 12
+heads, forward and backward: 0.9 times the speed of the mask at 4 windows, 4.2 times at 20. FlexAttention has no
+backward on a CPU; its forward has 1.0 times the speed at 1 window and 3.4 times at 20, where blocks have 5.0."""
 
 
 class SlidingWindowAttention(CausalAttention):
@@ -30,14 +30,17 @@ class SlidingWindowAttention(CausalAttention):
         self.window: int = config.sliding_window
 
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """In a long text each block of W tokens attends to itself and the block before: cost linear in the length."""
+        """Attend as `CausalAttention` does; in a long text in blocks of W tokens, at a cost linear in the length.
+
+        Each block attends to itself and to the block before it.
+        """
         window, (batch, heads, length, head_dim) = self.window, queries.shape
         if keys.shape[2] <= _MIN_WINDOWS * window:
             return super()._attend(queries, keys, values)
         num_cached, num_blocks = keys.shape[2] - length, -(-length // window)
         missing = num_blocks * window - length
         queries = F.pad(queries, (0, 0, 0, missing)).view(batch, heads * num_blocks, window, head_dim)
-        # every block with the W keys before it: (B, H x N, 2 W, d)
+        # each block gets the W keys before it: (B, H x N, 2 W, d)
         keys, values = (
             F.pad(x, (0, 0, window - num_cached, missing)).unfold(2, 2 * window, window).mT.flatten(1, 2)
             for x in (keys, values)
@@ -45,6 +48,7 @@ class SlidingWindowAttention(CausalAttention):
         distance = torch.arange(window, 2 * window, device=queries.device)[:, None]
         distance = distance - torch.arange(2 * window, device=queries.device)
         visible = ((distance >= 0) & (distance < window)).repeat(num_blocks, 1, 1)
-        visible[0, :, : window - num_cached] = False  # before the text
+        # padding before the start of the text
+        visible[0, :, : window - num_cached] = False
         read = F.scaled_dot_product_attention(queries, keys, values, attn_mask=visible.repeat(heads, 1, 1))
         return read.view(batch, heads, -1, head_dim)[:, :, :length]

@@ -1,4 +1,7 @@
-"""The recurrent state of a model as a value: what a segment of text leaves behind for the next one."""
+"""The recurrent state of a model as a value: what the model keeps of the text it has read.
+
+Shapes: B batch, H heads, n cached tokens, d head width.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 LayerState = dict[str, Tensor]
-"""Named tensors of one block, batch first. A fresh state is all zeros or of length zero."""
+"""Named tensors of one block, batch first. The initial state is all zeros, or a cache of length zero."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelState:
     """State after `position` tokens of every row. A value: no call changes it in place.
 
-    Fast weights are held as the difference from the learned initial ones (`delta*`, (B, H, rows + 1, columns), the last
-    row is the bias) and as the sum of the current mini-batch that is not applied yet (`pending*`, same shape), float32.
-    So a detached state still lets the initial weights receive their gradient from the next segment. Attention layers
-    hold `keys` and `values` (B, H, n, d); convolutions hold their last inputs.
+    A TTT layer keeps its fast weights as the difference from the learned initial ones (`delta*`, (B, H, rows + 1,
+    columns), float32, the bias as the last row), so the initial weights receive a gradient from the next segment even
+    if the state is detached. The sum of the current mini-batch, not applied yet, is `pending*`, of the same shape.
+    Attention layers keep `keys` and `values`, (B, H, n, d); convolutions keep their last inputs.
     """
 
     position: int
@@ -33,30 +36,35 @@ class ModelState:
         """Number of rows B."""
         return next(iter(self.layers[0].values())).shape[0]
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(tensor.numel() * tensor.element_size() for layer in self.layers for tensor in layer.values())
+
     def map(self, function: Callable[[str, Tensor], Tensor]) -> ModelState:
-        """The state with `function(name, tensor)` in place of every tensor."""
+        """Return the state with `function(name, tensor)` in place of every tensor."""
         layers = tuple({name: function(name, tensor) for name, tensor in layer.items()} for layer in self.layers)
         return ModelState(position=self.position, layers=layers)
 
     def detach(self) -> ModelState:
-        """Cut the graph: no gradient flows through this state, but later segments still reach the initial weights."""
+        """Return the state cut from the graph: no gradient flows through it, but the initial weights still get one."""
         return self.map(lambda _, tensor: tensor.detach())
 
     def reset(self, rows: Tensor) -> ModelState:
-        """The state with the rows where `rows`, (B,) bool, is true as before any text: a TTT state, which is all zeros.
+        """Return the state with zeros, the initial state of a TTT layer, in the rows where `rows`, (B,) bool, is true.
 
-        The position stays: of a TTT model only its place in the mini-batch counts.
+        The position stays the same, because a TTT layer depends on the position within the mini-batch only.
         """
         return self.map(lambda _, tensor: tensor.masked_fill(rows.view(-1, *[1] * (tensor.ndim - 1)), 0.0))
 
     def select(self, rows: Sequence[int] | Tensor) -> ModelState:
-        """Rows of the batch, in the order given."""
+        """Return the given rows of the batch, in the order given."""
         index = torch.as_tensor(rows)
         return self.map(lambda _, tensor: tensor[index.to(tensor.device)])
 
     @staticmethod
     def stack(states: Sequence[ModelState]) -> ModelState:
-        """Join the rows of states of the same position. Raises ValueError where positions or shapes differ."""
+        """Join the rows of states of the same position. Raises ValueError if the positions differ."""
         positions = {state.position for state in states}
         if len(positions) != 1:
             raise ValueError(f"states must all have the same position, got {sorted(positions)}")
@@ -67,13 +75,13 @@ class ModelState:
         return ModelState(position=positions.pop(), layers=layers)
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """Flat, contiguous tensors for a safetensors file."""
+        """Return flat, contiguous tensors for a safetensors file."""
         flat = {f"layers.{i}.{n}": t.contiguous() for i, layer in enumerate(self.layers) for n, t in layer.items()}
         return {"position": torch.tensor(self.position), **flat}
 
     @staticmethod
     def from_tensors(tensors: Mapping[str, Tensor]) -> ModelState:
-        """The inverse of `to_tensors`. Raises ValueError where a name is none of a state's."""
+        """Invert `to_tensors`. Raises ValueError for a name that no state has."""
         if "position" not in tensors:
             raise ValueError("tensors must hold `position`, as ModelState.to_tensors() gives it")
         layers: dict[int, LayerState] = {}
@@ -85,3 +93,32 @@ class ModelState:
                 raise ValueError(f"tensors has the unknown name `{name}`, expected layers.<i>.<name>")
             layers.setdefault(int(parts[1]), {})[parts[2]] = tensor
         return ModelState(position=int(tensors["position"]), layers=tuple(layers[i] for i in sorted(layers)))
+
+
+def check_state(state: ModelState, expected: LayerState, *, num_layers: int, batch_size: int) -> None:
+    """Refuse a state of another batch, model, device or precision. Raises ValueError.
+
+    `expected` is the initial state of the model's first layer with zero rows; one layer stands for all.
+    """
+    if len(state.layers) != num_layers:
+        raise ValueError(f"state must have {num_layers} layers, got {len(state.layers)}")
+    if state.batch_size != batch_size:
+        raise ValueError(f"state must have as many rows as input_ids, got {state.batch_size} and {batch_size}")
+    given = state.layers[0]
+    if given.keys() != expected.keys():
+        raise ValueError(f"state must hold {', '.join(expected)} in each layer, got {', '.join(given)}")
+    for name, tensor in given.items():
+        _check_tensor(name, tensor, expected[name])
+
+
+def _check_tensor(name: str, tensor: Tensor, wanted: Tensor) -> None:
+    if tensor.device != wanted.device:
+        raise ValueError(f"state must be on the model's device {wanted.device}, but {name} is on {tensor.device}")
+    # an expected size of zero is the length of a cache, which may be any
+    if tensor.ndim != wanted.ndim or any(
+        size not in (0, given) for size, given in zip(wanted.shape, tensor.shape, strict=True)
+    ):
+        shape = ", ".join(["B", *(str(size or "n") for size in wanted.shape[1:])])
+        raise ValueError(f"state must hold {name} of shape ({shape}), got {tuple(tensor.shape)}")
+    if (tensor.dtype == torch.float64) != (wanted.dtype == torch.float64) or not tensor.is_floating_point():
+        raise ValueError(f"state must be {wanted.dtype} as the model is, but {name} is {tensor.dtype}")

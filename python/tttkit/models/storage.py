@@ -31,8 +31,8 @@ INDEX_NAME = "model.safetensors.index.json"
 def save_model(model: LanguageModel, directory: str | Path, metadata: Mapping[str, Any] | None = None) -> None:
     """Write `config.json` (the model's fields, then the keys of `metadata`) and `model.safetensors` into a directory.
 
-    The directory is made if need be. Each file is replaced atomically; where both must change together, save into a
-    directory that `commits.commit_directory` commits.
+    The directory is created if it does not exist. Each file is replaced atomically; to replace both at once, save into
+    a directory that `commits.commit_directory` commits.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ def save_model(model: LanguageModel, directory: str | Path, metadata: Mapping[st
 
 
 def load_model(directory: str | Path) -> LanguageModel:
-    """Read a model directory: ours, or one in the official format (safetensors, in one file or sharded with an index).
+    """Read a model directory, ours or in the official format (safetensors, in one file or sharded with an index).
 
     The model is on the CPU, in float32. Raises DataError naming the file that is missing, corrupt or does not fit.
     """
@@ -53,7 +53,7 @@ def load_model(directory: str | Path) -> LanguageModel:
 
 
 def build_from(raw: Mapping[str, Any], tensors: Mapping[str, Tensor], directory: Path) -> LanguageModel:
-    """A model of the keys of a config.json and its weights, both read from `directory`. Raises DataError."""
+    """Build the model of a config.json and its weights, both read from `directory`. Raises DataError."""
     config = _model_config(dict(raw), directory)
     try:
         return from_official(config, tensors)
@@ -67,7 +67,7 @@ def save_weights(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def read_model_config(directory: str | Path) -> dict[str, Any]:
-    """`config.json` of a model directory with all its keys, ours and others. Raises DataError."""
+    """Read the `config.json` of a model directory with all its keys, ours and others. Raises DataError."""
     directory = Path(directory)
     if not directory.is_dir():
         raise DataError(f"no such model directory: {directory}", hint=f"it holds {CONFIG_NAME} and {WEIGHTS_NAME}")
@@ -86,11 +86,11 @@ def _model_config(raw: dict[str, Any], directory: Path) -> ModelConfig:
             detail = error.errors()[0]
             key = ".".join(str(part) for part in detail["loc"])
             message = f"{key}: {detail['msg']}" if key else detail["msg"]
-        raise DataError(f"{directory / CONFIG_NAME} describes no model: {message}") from error
+        raise DataError(f"{directory / CONFIG_NAME} does not describe a model: {message}") from error
 
 
 def read_sharded(index: Path, read: Callable[[Path], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Tensors of all files that an index names; `read` reads one of them. Raises DataError."""
+    """Return the tensors of all files that an index names; `read` reads one file. Raises DataError."""
     table = files.read_json(index)
     shards = table.get("weight_map") if isinstance(table, dict) else None
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
@@ -104,9 +104,10 @@ def read_sharded(index: Path, read: Callable[[Path], dict[str, Tensor]]) -> dict
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a file. Raises DataError."""
+    """Return all tensors of a file. Raises DataError."""
+    # opening a pipe would block
     if path.exists() and not path.is_file():
-        raise DataError(f"{path} is no plain file")  # a pipe would be waited for
+        raise DataError(f"{path} is not a regular file")
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -121,7 +122,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def weights_sha256(model: nn.Module) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes of all parameters, in order of name."""
+    """Return the SHA-256 over names, dtypes, shapes and bytes of all parameters, in order of name."""
     digest = hashlib.sha256()
     for name, parameter in sorted(model.named_parameters()):
         digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}\n".encode())

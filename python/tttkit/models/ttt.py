@@ -1,8 +1,11 @@
 """Test-Time Training layers: TTT-Linear and TTT-MLP, with the official parameter names.
 
-Shapes: B batch, L length, D width, H heads, d = D/H head width, C inner mini-batch. The inner loop runs in float32
-(float64 where the model is float64), whatever autocast says; only the projections around it run in bf16. On a GPU the
-operands of its products are rounded too, to tf32 or bf16; what is added up and carried is not.
+Sun et al., "Learning to (Learn at Test Time)" (arXiv 2407.04620); docs/ttt.md has the formulas.
+
+Shapes: B batch, L length, D width, H heads, d = D/H head width, C inner mini-batch, N
+pieces of text. The inner loop runs in float32 (float64 where the model is float64), whatever autocast says; only the
+projections around it run in bf16. On a GPU the operands of its products are rounded to tf32 or bf16, but its sums and
+states are not.
 """
 
 from __future__ import annotations
@@ -16,17 +19,17 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from tttkit.models.layers import (
+    FLOAT_BYTES,
     SequenceLayer,
     causal_convolution,
     convolution_history,
     depthwise,
     rotary_tables,
     rotate,
-    widen,
+    upcast,
 )
-from tttkit.models.linear import Linear
 from tttkit.models.ttt_inner import Chunks, Matrices, pieces
-from tttkit.models.ttt_scan import scan
+from tttkit.models.ttt_scan import fused_obstacle, scan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,20 +41,21 @@ if TYPE_CHECKING:
 class TTTLayer(SequenceLayer):
     """Sequence layer whose state is an inner model that learns while it reads, (B, L, D) to (B, L, D)."""
 
+    has_state = True
+    has_diagnostics = True
     rotary_cos: Tensor
     rotary_sin: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         width, heads, head_dim = config.hidden_size, config.num_attention_heads, config.head_dim
-        self.config = config
-        self.q_proj = Linear(width, width)
+        self.q_proj = nn.Linear(width, width, bias=False)
         if not config.share_qk:
-            self.k_proj = Linear(width, width)
-        self.v_proj = Linear(width, width)
-        self.o_proj = Linear(width, width)
+            self.k_proj = nn.Linear(width, width, bias=False)
+        self.v_proj = nn.Linear(width, width, bias=False)
+        self.o_proj = nn.Linear(width, width, bias=False)
         if config.use_gate:
-            self.g_proj = Linear(width, width)
+            self.g_proj = nn.Linear(width, width, bias=False)
         if config.share_qk:
             self.conv_q = depthwise(width, config.conv_kernel)
             self.conv_k = depthwise(width, config.conv_kernel)
@@ -73,7 +77,7 @@ class TTTLayer(SequenceLayer):
         self.register_buffer("rotary_sin", sin, persistent=False)
 
     def reset_parameters(self) -> None:
-        """Official initial values: fast weights and rate gate N(0, initializer_range), the rest neutral."""
+        """Set the official values: fast weights and learning-rate gate N(0, initializer_range), the rest neutral."""
         std = self.config.initializer_range
         for i in range(self.num_inner_layers):
             nn.init.normal_(self.get_parameter(f"W{i + 1}"), std=std)
@@ -88,7 +92,7 @@ class TTTLayer(SequenceLayer):
             nn.init.constant_(self.learnable_state_decay, math.log(kept / (1 - kept)))
 
     def initial_state(self, batch_size: int) -> LayerState:
-        """State before any text: no difference from the initial fast weights, an empty past for the convolutions."""
+        """Return the state before any text: initial fast weights, and zeros as past inputs of the convolutions."""
         state: LayerState = {}
         for i, weight in enumerate(self._initial_weights()):
             state[f"delta{i + 1}"] = weight.new_zeros(batch_size, *weight.shape)
@@ -101,10 +105,10 @@ class TTTLayer(SequenceLayer):
     def forward(
         self, y: Tensor, state: LayerState | None = None, position: int = 0, last: int | None = None
     ) -> tuple[Tensor, LayerState]:
-        """Learn from a segment and read it, as `SequenceLayer.forward` says."""
+        """Learn from a segment and read it; see `SequenceLayer.forward`."""
         queries, keys, values, after = self._project(y, state)
         with torch.autocast(y.device.type, enabled=False):
-            read, fast = self._learn(widen(y), queries, keys, values, state, position)
+            read, fast = self._learn(upcast(y), queries, keys, values, state, position)
             if last is not None:
                 y, read = y[:, -last:], read[:, -last:]
             read = F.layer_norm(
@@ -114,39 +118,73 @@ class TTTLayer(SequenceLayer):
             read = read * F.gelu(self.g_proj(y), approximate="tanh")
         return self.o_proj(read), {**after, **fast}
 
+    def multiply_adds_per_token(self, length: int) -> int:  # noqa: ARG002 - the inner loop costs the same everywhere
+        """Count the products of the inner loop: 3 d^2 + 2 C d per head for TTT-Linear.
+
+        The layers of TTT-MLP are 4 d wide, which makes it 8 times the first and 5/2 times the second term.
+        """
+        outer, inner = (3, 2) if self.config.ttt_layer_type == "linear" else (24, 5)
+        head_dim = self.config.head_dim
+        return self.config.num_attention_heads * (
+            outer * head_dim * head_dim + inner * self.config.mini_batch_size * head_dim
+        )
+
+    def bytes_per_token(self) -> int:
+        """Return the peak memory of a forward pass without gradients, in bytes per token: see `SequenceLayer`."""
+        widths = 58 if self.config.ttt_layer_type == "mlp" else 22
+        return FLOAT_BYTES * widths * self.config.hidden_size
+
+    def compiled_note(self, device_type: str, dtype: torch.dtype) -> str:
+        """Say whether a Triton kernel runs the inner loop on a GPU, or why not."""
+        if device_type != "cuda":
+            return ""
+        obstacle = fused_obstacle(self.config, device_type, dtype)
+        return ", inner loops in a Triton kernel" if obstacle is None else f", inner loops too (kernel: {obstacle})"
+
+    def diagnostics(self, y: Tensor, before: LayerState | None, position: int, after: LayerState) -> dict[str, Tensor]:
+        """Return the inner loss per position before and after learning, (L) each, and the norm of the fast weights.
+
+        The norm is the root mean square over rows of |W - W_0|, all heads together, W_0 the learned initial values.
+        """
+        unlearned, learned = self.inner_losses(y, before, position)
+        squares = sum(tensor.float().square().sum() for name, tensor in after.items() if name.startswith("delta"))
+        norm = torch.as_tensor(squares / y.shape[0]) ** 0.5
+        return {"inner_loss_before": unlearned, "inner_loss_after": learned, "fast_weight_norm": norm}
+
     @torch.no_grad()
     def inner_losses(self, y: Tensor, state: LayerState | None = None, position: int = 0) -> tuple[Tensor, Tensor]:
-        """Inner loss 1/2 |f(k) - v|^2 per feature at each place of a segment, before and after learning, (L) each.
+        """Return the inner loss 1/2 |f(k) - v|^2 per feature at each position, (L), before and after learning.
 
-        Before: at the fast weights of the mini-batch's start. After: with its tokens up to this one learned. Means over
-        rows and heads; arguments as in `forward`.
+        Before: with the fast weights at the start of the mini-batch. After: with those that have learned from the
+        mini-batch up to and with the token itself. Means over rows and heads; arguments as in `forward`.
         """
         before: list[Tensor] = []
 
         def watch(chunks: Chunks, weights: Matrices) -> None:
-            unlearned = dataclasses.replace(chunks, rates=torch.zeros_like(chunks.rates))
-            known, _, _ = scan(self.config, unlearned, weights, None)
-            before.append(0.5 * (known - chunks.values).square().mean(dim=(0, 1, 3)))
+            frozen = dataclasses.replace(chunks, learning_rates=torch.zeros_like(chunks.learning_rates))
+            outputs, _, _ = scan(self.config, frozen, weights, None)
+            before.append(0.5 * (outputs - chunks.values).square().mean(dim=(0, 1, 3)))
 
         _, keys, values, _ = self._project(y, state)
         with torch.autocast(y.device.type, enabled=False):
-            found, _ = self._learn(widen(y), keys, keys, values, state, position, watch)  # f is asked for the keys
-            after = 0.5 * (found - widen(values)).square().mean(dim=(0, 2))
+            # the keys are the queries: the outputs are f(k)
+            outputs, _ = self._learn(upcast(y), keys, keys, values, state, position, watch)
+            after = 0.5 * (outputs - upcast(values)).square().mean(dim=(0, 2))
         return torch.cat(before), after
 
-    def _rates(self, y: Tensor) -> Tensor:
-        """Learning rates l_j of the source tokens, (B, L, H), for y (B, L, D)."""
-        rates = F.linear(y, self.learnable_ttt_lr_weight[:, 0], self.learnable_ttt_lr_bias[:, 0])
-        return self.config.ttt_base_lr * torch.sigmoid(rates) / self.config.head_dim
+    def _learning_rates(self, y: Tensor) -> Tensor:
+        """Return the learning rates l_j of the source tokens, (B, L, H), for y (B, L, D)."""
+        gate = F.linear(y, self.learnable_ttt_lr_weight[:, 0], self.learnable_ttt_lr_bias[:, 0])
+        return self.config.ttt_base_lr * torch.sigmoid(gate) / self.config.head_dim
 
     def _project(self, y: Tensor, state: LayerState | None) -> tuple[Tensor, Tensor, Tensor, LayerState]:
-        """Queries, keys and values, each (B, L, D), and the state of the convolutions."""
+        """Return queries, keys and values, each (B, L, D), and the state of the convolutions."""
         queries, values = self.q_proj(y), self.v_proj(y)
         if not self.config.share_qk:
             return queries, self.k_proj(y), values, {}
         shared, past = queries, None if state is None else state["past_qk"]
         queries, keys = (causal_convolution(shared, conv, past) for conv in (self.conv_q, self.conv_k))
-        after = {} if state is None else {"past_qk": widen(convolution_history(shared, self.conv_q, past))}
+        after = {} if state is None else {"past_qk": upcast(convolution_history(shared, self.conv_q, past))}
         return queries, keys, values, after
 
     def _learn(
@@ -159,14 +197,14 @@ class TTTLayer(SequenceLayer):
         position: int,
         watch: Callable[[Chunks, Matrices], None] | None = None,
     ) -> tuple[Tensor, LayerState]:
-        """The inner loop over a segment that starts at `position`: outputs (B, L, D), fast state.
+        """Run the inner loop over a segment that starts at `position`: return outputs (B, L, D) and the fast state.
 
-        `watch` sees every mini-batch, N = 1, and the fast weights at its start.
+        `watch` is called with every mini-batch, N = 1, and the fast weights at its start.
         """
         batch, length, _ = y.shape
         mini_batch, decay_window = self.config.mini_batch_size, self.config.decay_window
         border = mini_batch if watch else decay_window if self.config.decays else None
-        rates = self._rates(y)
+        learning_rates = self._learning_rates(y)
         weights, pending = self._start(batch, state, position % mini_batch)
         initial = weights if state is None else self._start(batch, None, 0)[0]
         outputs = []
@@ -174,7 +212,7 @@ class TTTLayer(SequenceLayer):
             at = position + start
             if self.config.decays and at % decay_window == 0:
                 weights = self._decay(weights, initial, batch)
-            parts = [part[:, start:stop] for part in (queries, keys, values, rates)]
+            parts = [part[:, start:stop] for part in (queries, keys, values, learning_rates)]
             chunks = self._chunks(parts, size, at % mini_batch)
             if watch is not None:
                 watch(chunks, weights)
@@ -184,19 +222,19 @@ class TTTLayer(SequenceLayer):
         return joined, {} if state is None else self._finish(weights, initial, pending, batch)
 
     def _decay(self, weights: Matrices, initial: Matrices, batch: int) -> Matrices:
-        """Pull the fast weights towards their learned start: start + kept * (weights - start), per head."""
+        """Pull the fast weights towards their initial values W_0: W_0 + kept * (W - W_0), per head."""
         kept = initial[0].new_full((), self.config.state_decay)
         if self.config.learn_state_decay:
-            kept = torch.sigmoid(widen(self.learnable_state_decay)).repeat(batch)[:, None, None]  # (B x H, 1, 1)
+            kept = torch.sigmoid(upcast(self.learnable_state_decay)).repeat(batch)[:, None, None]  # (B x H, 1, 1)
         return tuple(torch.lerp(start, weight, kept) for start, weight in zip(initial, weights, strict=True))
 
     def _chunks(self, parts: list[Tensor], size: int, first: int) -> Chunks:
         """Cut (B, L, …) into L / size pieces whose first token has index `first` in its mini-batch."""
-        queries, keys, values, rates = parts
-        batch, length, heads = rates.shape
+        queries, keys, values, learning_rates = parts
+        batch, length, heads = learning_rates.shape
         shape = (batch, length // size, size, heads, -1)
         bf16 = queries.dtype not in (torch.float32, torch.float64)
-        cut = [widen(x).view(shape).permute(1, 0, 3, 2, 4) for x in (queries, keys, values)]  # (N, B, H, C, d) each
+        cut = [upcast(x).view(shape).permute(1, 0, 3, 2, 4) for x in (queries, keys, values)]  # (N, B, H, C, d) each
         cos, sin = self.rotary_cos[first : first + size], self.rotary_sin[first : first + size]
         queries, keys, values = (
             x.reshape(length // size, batch * heads, size, -1)
@@ -206,7 +244,9 @@ class TTTLayer(SequenceLayer):
             queries=queries,
             keys=keys,
             values=values,
-            rates=rates.view(batch, -1, size, heads).permute(1, 0, 3, 2).reshape(-1, batch * heads, size),
+            learning_rates=learning_rates.view(batch, -1, size, heads)
+            .permute(1, 0, 3, 2)
+            .reshape(-1, batch * heads, size),
             factors=self._factors()[first : first + size],
             scale=self.ttt_norm_weight.repeat(batch, 1)[:, None],
             shift=self.ttt_norm_bias.repeat(batch, 1)[:, None],
@@ -216,18 +256,18 @@ class TTTLayer(SequenceLayer):
         )
 
     def _factors(self) -> Tensor:
-        """Position factors t_i = max(1/i + tau_i, 0), (C)."""
-        tau = widen(self.learnable_token_idx)
+        """Return the position factors t_i = max(1/i + tau_i, 0), (C)."""
+        tau = upcast(self.learnable_token_idx)
         index = torch.arange(1, self.config.mini_batch_size + 1, dtype=tau.dtype, device=tau.device)
         return (1 / index + tau).clamp_min(0)
 
     def _initial_weights(self) -> Matrices:
-        """Learned start of the fast weights, bias as the last row: (H, rows + 1, columns) each."""
+        """Return the learned initial fast weights W_0, the bias as the last row: (H, rows + 1, columns) each."""
         names = [(f"W{i}", f"b{i}") for i in range(1, self.num_inner_layers + 1)]
-        return tuple(widen(torch.cat([self.get_parameter(name) for name in pair], dim=1)) for pair in names)
+        return tuple(upcast(torch.cat([self.get_parameter(name) for name in pair], dim=1)) for pair in names)
 
     def _start(self, batch: int, state: LayerState | None, offset: int) -> tuple[Matrices, Matrices | None]:
-        """Fast weights (B x H, rows + 1, columns) at the start of the running mini-batch, and what is pending in it."""
+        """Return the fast weights (B x H, rows + 1, columns) at the start of the mini-batch, and its pending sum."""
         weights = tuple(weight.expand(batch, *weight.shape) for weight in self._initial_weights())
         pending = None
         if state is not None:
@@ -237,6 +277,7 @@ class TTTLayer(SequenceLayer):
         return tuple(weight.flatten(0, 1) for weight in weights), pending
 
     def _finish(self, weights: Matrices, initial: Matrices, pending: Matrices | None, batch: int) -> LayerState:
+        """Return the fast state after a segment, from weights and pending sum at its end."""
         state: LayerState = {}
         for i, (weight, start) in enumerate(zip(weights, initial, strict=True), start=1):
             delta = weight - start
@@ -247,6 +288,6 @@ class TTTLayer(SequenceLayer):
 
 
 def _join(read: Tensor, batch: int) -> Tensor:
-    """(N, B x H, C, d) to (B, N x C, H x d)."""
+    """Reshape (N, B x H, C, d) to (B, N x C, H x d)."""
     num, _, size, head_dim = read.shape
     return read.view(num, batch, -1, size, head_dim).permute(1, 0, 3, 2, 4).reshape(batch, num * size, -1)

@@ -1,6 +1,7 @@
-"""The TTT-Linear scan as an operator of torch: known to autograd and torch.compile, computed by the Triton kernels.
+"""The TTT-Linear scan as a torch operator for autograd and torch.compile, computed by the Triton kernels.
 
-Shapes as in `ttt_inner.py`; everything is float32 and contiguous. Import this only where Triton is installed.
+Shapes as in `ttt_inner.py`: N mini-batches, M = batch x heads, C tokens, d head width. All tensors are float32 and
+contiguous. Importing this module needs Triton.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from tttkit.models.ttt_inner import Chunks, Matrices, ScanResult
 from tttkit.models.ttt_triton import backward_kernel, forward_kernel
 
 _MIN_TILE = 16
-"""What a product of tiles takes at least."""
+"""Smallest extent of the tiles in a Triton product."""
 OPTIONS = {"enable_fp_fusion": True}
-"""Of the compiler: product and sum are one instruction. Triton 3.9 warns where that is left open, 3.10 takes two."""
+"""Compiler options: one instruction for product and sum. Without it Triton 3.9 warns and 3.10 uses two instructions."""
 BACKWARD_WARPS = 8
-"""With 4, as the forward kernel has, the compiler for sm_90 runs out of registers."""
+"""Warps of the backward kernel. With 4, as in the forward kernel, the compiler for sm_90 runs out of registers."""
 
 
 @torch.library.custom_op("tttkit::ttt_linear_scan", mutates_args=())
@@ -27,7 +28,7 @@ def ttt_linear_scan(
     queries: Tensor,
     keys: Tensor,
     values: Tensor,
-    rates: Tensor,
+    learning_rates: Tensor,
     factors: Tensor,
     scale: Tensor,
     shift: Tensor,
@@ -38,11 +39,11 @@ def ttt_linear_scan(
     bf16: bool,
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Outputs (N, M, C, d), what comes after (M, d + 1, d), and the weights at each start (N, M, d + 1, d).
+    """Return outputs (N, M, C, d), the weights afterwards (M, d + 1, d), and those at each start (N, M, d + 1, d).
 
-    What comes after are the weights where the pieces close their mini-batch, else the pending sum. `keep` says whether
-    the starts are wanted, for a backward pass: without it the last result is empty. `bf16` rounds the operands of
-    products; without it they are float32, or tf32 where `torch.set_float32_matmul_precision` allows that.
+    If the pieces do not close their mini-batch, the second result is the pending sum in place of the weights. `keep`
+    asks for the weights at each start, which the backward pass needs; without it they are empty. `bf16` rounds the
+    operands of products; without it they are float32, or tf32 if `torch.set_float32_matmul_precision` allows it.
     """
     num_chunks, num_programs, size, head_dim = queries.shape
     output, after = torch.empty_like(queries), torch.empty_like(weight)
@@ -50,8 +51,8 @@ def ttt_linear_scan(
     # Triton launches on the current device
     with torch.cuda.device_of(queries):  # type: ignore[no-untyped-call]
         forward_kernel[(num_programs,)](
-            queries, keys, values, rates, factors, scale, shift, weight, weight if pending is None else pending,
-            output, after, starts, eps, num_chunks, num_programs,
+            queries, keys, values, learning_rates, factors, scale, shift, weight,
+            weight if pending is None else pending, output, after, starts, eps, num_chunks, num_programs,
             C=size, D=head_dim, **tiles(size, head_dim),
             HAS_PENDING=pending is not None, CLOSES=closes, KEEP=keep, PRODUCTS=_products(bf16), **OPTIONS,
         )  # fmt: skip
@@ -63,7 +64,7 @@ def ttt_linear_scan_backward(
     queries: Tensor,
     keys: Tensor,
     values: Tensor,
-    rates: Tensor,
+    learning_rates: Tensor,
     factors: Tensor,
     scale: Tensor,
     shift: Tensor,
@@ -75,10 +76,14 @@ def ttt_linear_scan_backward(
     closes: bool,
     bf16: bool,
 ) -> list[Tensor]:
-    """Gradients of queries, keys, values, rates, factors (M, C), scale, shift, weight and pending (empty: none)."""
+    """Return the gradients of queries, keys, values, learning rates, factors (M, C), scale,
+    shift, weight and pending, in this order.
+
+    The gradient of `pending` is empty if nothing was pending.
+    """
     num_chunks, num_programs, size, head_dim = queries.shape
-    grads = _new_gradients(queries, rates, scale, starts, pending)
-    forward_inputs = (queries, keys, values, rates, factors, scale, shift, starts)
+    grads = _new_gradients(queries, learning_rates, scale, starts, pending)
+    forward_inputs = (queries, keys, values, learning_rates, factors, scale, shift, starts)
     with torch.cuda.device_of(queries):  # type: ignore[no-untyped-call]
         backward_kernel[(num_programs,)](
             *forward_inputs, starts if pending is None else pending,
@@ -99,14 +104,15 @@ def _(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 @ttt_linear_scan_backward.register_fake
 def _(*inputs: Any) -> list[Tensor]:
-    queries, _keys, _values, rates, _factors, scale, _shift, starts, pending, *_ = inputs
-    return _new_gradients(queries, rates, scale, starts, pending)
+    queries, _keys, _values, learning_rates, _factors, scale, _shift, starts, pending, *_ = inputs
+    return _new_gradients(queries, learning_rates, scale, starts, pending)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     *tensors, _weight, pending, ctx.eps, ctx.closes, ctx.bf16, _keep = inputs
     ctx.save_for_backward(*tensors, output[2], pending)
-    ctx.set_materialize_grads(False)  # the last state is hardly ever asked for
+    # the state after the last window usually has no gradient
+    ctx.set_materialize_grads(False)
 
 
 def _backward(ctx: Any, grad_output: Tensor | None, grad_after: Tensor | None, _: Tensor | None) -> tuple[Any, ...]:
@@ -116,7 +122,8 @@ def _backward(ctx: Any, grad_output: Tensor | None, grad_after: Tensor | None, _
     *grads, grad_pending = ttt_linear_scan_backward(
         *tensors, starts, pending, grad_output, grad_after, ctx.eps, ctx.closes, ctx.bf16
     )
-    grads[4] = grads[4].sum(0)  # of the factors, which all programs share
+    # all programs share the factors
+    grads[4] = grads[4].sum(0)
     return *grads, None if pending is None else grad_pending, None, None, None, None
 
 
@@ -124,9 +131,11 @@ ttt_linear_scan.register_autograd(_backward, setup_context=_setup_context)
 
 
 def scan_linear_fused(chunks: Chunks, weights: Matrices, pending: Matrices | None) -> ScanResult:
-    """`ttt_inner.scan_linear` in one kernel; gradients are kept for where torch records them."""
+    """Compute `ttt_inner.scan_linear` in one kernel; keep what the backward pass needs if torch records gradients."""
     (weight,) = weights
-    inputs = (chunks.queries, chunks.keys, chunks.values, chunks.rates, chunks.factors, chunks.scale, chunks.shift)
+    inputs = (
+        chunks.queries, chunks.keys, chunks.values, chunks.learning_rates, chunks.factors, chunks.scale, chunks.shift
+    )  # fmt: skip
     output, after, _ = ttt_linear_scan(
         *(tensor.contiguous() for tensor in inputs),
         weight.contiguous(),
@@ -146,19 +155,19 @@ def _products(bf16: bool) -> str:
 
 
 def tiles(size: int, head_dim: int) -> dict[str, int]:
-    """Tile sizes of the kernels: powers of two that hold C tokens and d columns."""
+    """Return the tile sizes of the kernels: powers of two that hold C tokens and d columns."""
     tokens, columns = (max(_MIN_TILE, triton.next_power_of_2(extent)) for extent in (size, head_dim))
     return {"BC": tokens, "BD": columns}
 
 
 def _new_gradients(
-    queries: Tensor, rates: Tensor, scale: Tensor, starts: Tensor, pending: Tensor | None
+    queries: Tensor, learning_rates: Tensor, scale: Tensor, starts: Tensor, pending: Tensor | None
 ) -> list[Tensor]:
-    """Room for the results of the backward kernel, in its order."""
+    """Allocate the results of the backward kernel, in its order."""
     _, num_programs, size, _ = queries.shape
     return [
         *(torch.empty_like(queries) for _ in range(3)),
-        torch.empty_like(rates),
+        torch.empty_like(learning_rates),
         queries.new_empty(num_programs, size),
         *(torch.empty_like(scale) for _ in range(2)),
         starts.new_empty(starts.shape[1:]),

@@ -1,8 +1,8 @@
 """The specification of a TTT layer: what it computes, one token at a time, as plainly as possible.
 
-Sun et al., "Learning to (Learn at Test Time)", sections 2.1 to 2.7, in the official parametrisation. The inner gradient
-is taken by automatic differentiation of the inner loss, nothing is detached, no dual form is used; `ttt.py` must agree.
-Slow: for tests and for reading.
+Sun et al., "Learning to (Learn at Test Time)" (arXiv 2407.04620), sections 2.1 to 2.7, in the official parametrisation.
+Automatic differentiation of the inner loss gives the inner gradient; nothing is detached, and there is no dual form.
+`ttt.py` must agree with it. It is slow: for tests and for reading. Shapes: B batch, L length, D width, d head width.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ EPS = 1e-6
 
 
 def reference_forward(layer: TTTLayer, y: Tensor) -> Tensor:
-    """Output (B, L, D) of a TTT layer for its normed input (B, L, D), from a fresh state."""
+    """Return the output (B, L, D) of a TTT layer for its normalised input (B, L, D), from the initial state."""
     queries, keys, values = _projections(layer, y)
     heads_range = range(layer.config.num_attention_heads)
     rows = []
@@ -39,7 +39,7 @@ def reference_forward(layer: TTTLayer, y: Tensor) -> Tensor:
 
 
 def inner_model(u: Tensor, weights: dict[str, Tensor], scale: Tensor, shift: Tensor) -> Tensor:
-    """f(u) = u + norm(z) with z = u W1 + b1, or z = gelu(u W1 + b1) W2 + b2; u is (1, d)."""
+    """Return f(u) = u + norm(z) with z = u W1 + b1, or z = gelu(u W1 + b1) W2 + b2; u is (1, d)."""
     z = u @ weights["W1"] + weights["b1"]
     if "W2" in weights:
         z = F.gelu(z, approximate="tanh") @ weights["W2"] + weights["b2"]
@@ -47,12 +47,12 @@ def inner_model(u: Tensor, weights: dict[str, Tensor], scale: Tensor, shift: Ten
 
 
 def inner_loss(weights: dict[str, Tensor], key: Tensor, value: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """What the inner model learns: to make the value from the key."""
+    """Return the loss that the inner model learns to lower: the distance from f(key) to the value."""
     return 0.5 * (inner_model(key, weights, scale, shift) - value).square().sum()
 
 
 def _one_head(layer: TTTLayer, head: int, y: Tensor, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """The inner loop of one head over one row of text: outputs (L, d)."""
+    """Run the inner loop of one head over one row of text: return outputs (L, d)."""
     head_dim, size = layer.config.head_dim, layer.config.mini_batch_size
     part = slice(head * head_dim, (head + 1) * head_dim)
     scale, shift = layer.ttt_norm_weight[head], layer.ttt_norm_bias[head]
@@ -65,10 +65,10 @@ def _one_head(layer: TTTLayer, head: int, y: Tensor, queries: Tensor, keys: Tens
         cos, sin = layer.rotary_cos[slot], layer.rotary_sin[slot]
         query, key = (rotate(x[token : token + 1, part], cos, sin) for x in (queries, keys))
         gate = layer.learnable_ttt_lr_weight[head, 0] @ y[token] + layer.learnable_ttt_lr_bias[head, 0]
-        rate = layer.config.ttt_base_lr * torch.sigmoid(gate) / head_dim
-        # every gradient of a mini-batch is taken at its first weights
+        learning_rate = layer.config.ttt_base_lr * torch.sigmoid(gate) / head_dim
+        # all gradients of a mini-batch are taken at the weights of its start
         gradient = torch.func.grad(inner_loss)(weights, key, values[token : token + 1, part], scale, shift)
-        gradients = {name: gradients[name] + rate * gradient[name] for name in names}
+        gradients = {name: gradients[name] + learning_rate * gradient[name] for name in names}
         factor = torch.clamp(1 / (slot + 1) + layer.learnable_token_idx[slot], min=0)
         learned = {name: weights[name] - factor * gradients[name] for name in names}
         outputs.append(inner_model(query, learned, scale, shift))

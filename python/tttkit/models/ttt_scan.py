@@ -1,4 +1,4 @@
-"""Which code runs the inner loops of a TTT layer: this is the one place that decides."""
+"""The one place that decides which code runs the inner loops of a TTT layer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def triton_obstacle() -> str | None:
-    """What Triton lacks on this machine, in a few words: itself, or the compiler that it starts its kernels through."""
+    """Return what this machine lacks for Triton, in a few words: Triton itself or a C compiler; None if nothing."""
     if importlib.util.find_spec("triton") is None:
         return "no Triton found"
     return None if shutil.which("gcc") or shutil.which("clang") else "no C compiler found"
@@ -23,22 +23,22 @@ def triton_obstacle() -> str | None:
 
 _TRITON_OBSTACLE = triton_obstacle()
 _MAX_TILE = 64 * 64
-"""Most numbers of a piece, C x d in powers of two, that the kernel's registers and shared memory hold."""
+"""Largest tile, C x d rounded up to powers of two, that fits the registers and the shared memory of the kernel."""
 
 
 def scan(config: ModelConfig, chunks: Chunks, weights: Matrices, pending: Matrices | None) -> ScanResult:
-    """Run the inner loops over some pieces; arguments and results as `ttt_inner.scan_linear` has them."""
+    """Run the inner loops over some pieces; arguments and results as in `ttt_inner.scan_linear`."""
     if config.ttt_layer_type == "mlp":
         return scan_mlp(chunks, weights, pending)
     if fused_obstacle(config, chunks.queries.device.type, chunks.queries.dtype) is None:
-        from tttkit.models.ttt_linear_op import scan_linear_fused  # it needs Triton
+        from tttkit.models.ttt_linear_op import scan_linear_fused  # imported here because it needs Triton
 
         return scan_linear_fused(chunks, weights, pending)
     return scan_linear(chunks, weights, pending)
 
 
 def fused_obstacle(config: ModelConfig, device_type: str, dtype: torch.dtype) -> str | None:
-    """Why the Triton kernel cannot run a model's inner loops, in a few words; None where it does."""
+    """Return why the Triton kernel cannot run a model's inner loops, in a few words; None if it can."""
     if device_type != "cuda":
         return f"none for a {device_type.upper()}"
     if config.ttt_layer_type != "linear":
@@ -51,5 +51,5 @@ def fused_obstacle(config: ModelConfig, device_type: str, dtype: torch.dtype) ->
 
 
 def _power_of_two(extent: int) -> int:
-    """The next one, 16 at least: the extent of a tile."""
+    """Return the extent of a tile: the next power of two, at least 16."""
     return max(16, 1 << (extent - 1).bit_length())

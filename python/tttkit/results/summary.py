@@ -5,7 +5,6 @@ The files keep the flat keys of the earlier system (`ttt_ppl_at_1xW`, …); no o
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from tttkit.errors import DataError
 from tttkit.results.contexts import CONTEXTS, Context
+from tttkit.results.figures import Figures, Ratio
 from tttkit.results.values import SCHEMA_VERSION, checked_object, number
 from tttkit.storage import files
 
@@ -28,33 +28,6 @@ def perplexity_key(context: str, multiple: int) -> str:
 def mean_key(context: str) -> str:
     """Flat key of the mean of a context's perplexities over chunks."""
     return f"{CONTEXTS[context].key}_ppl_mean"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Ratio:
-    """Perplexity of a windowed context divided by that of `full`, with 95 % intervals; above 1 `full` is better."""
-
-    value: float | None
-    low: float | None = None
-    """The interval over sequences; None in files of the earlier system."""
-    high: float | None = None
-    document_low: float | None = None
-    """The interval over documents; None where all sequences begin in one."""
-    document_high: float | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Figures:
-    """One context of one evaluation. Perplexities are exp of nats per token, None where they were not computed."""
-
-    perplexities: Mapping[int, float | None]
-    """By label m, at m x W."""
-    corpus: float | None
-    """Over all positions from W on."""
-    spread: tuple[float | None, float | None, float | None] | None = None
-    """Mean, least and largest perplexity over chunks."""
-    ratios: Mapping[int, Ratio] = dataclasses.field(default_factory=dict)
-    """By label m, for windowed contexts."""
 
 
 class Summary:
@@ -113,7 +86,7 @@ class Summary:
         """Return the flat keys, as in the file."""
         return dict(self._values)
 
-    def replace(self, **values: Any) -> Summary:
+    def with_values(self, **values: Any) -> Summary:
         """A copy with these flat keys set; new keys come first."""
         return Summary({**{key: None for key in values if key not in self._values}, **self._values, **values})
 

@@ -1,4 +1,4 @@
-"""The run directory: the names of its files, how they are read, who may write. Imports no torch."""
+"""The run directory: the names of its files, their readers, and the lock of its writer. Imports no torch."""
 
 from __future__ import annotations
 
@@ -21,62 +21,66 @@ from tttkit.results.summary import Summary
 from tttkit.run import processes
 from tttkit.storage import files
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Version of metadata.json that this tttkit writes; it reads all versions up to this one."""
 BLOCKS_PREFIX = ".nll-"
-"""Directory of what an unfinished evaluation has done so far; the beginning of its key follows."""
+"""Prefix of the directory that holds the finished blocks of an evaluation until it ends."""
 KEY_LENGTH = 16
-_CHECKPOINT = re.compile(r"^checkpoint_(\d{3,})$")
+"""Characters of the key of the evaluation that follow the prefix."""
+_EVALUATION = re.compile(r"^checkpoint_(\d{3,})$")
 _MARKS = ("metadata.json", "all_summaries.json", "args.json", "checkpoint_000/summary.json")
-"""Any of these makes a directory a run; the last two are of the earlier system."""
+"""A directory with any of these files is a run; the last two are from the earlier system."""
 _NAMING_SECONDS = 1.0
-_FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux: type, whence, start, length, pid
+"""How long to wait for the holder of a lock to write its name into the lock file."""
+_FLOCK = "hhqqi4x"
+"""struct flock of 64-bit Linux: type, whence, start, length, pid."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RunDirectory:
-    """Paths inside a run and lock-free readers of them; nothing here creates or changes a file."""
+    """The paths inside a run, and readers that take no lock. Nothing here creates or changes a file."""
 
     path: Path
     results: Path | None = None
-    """A result file of the earlier system that is the whole run; further files then go by its name."""
+    """A result file of the earlier system that is the whole run; names of other files then start with its name."""
 
     metadata = property(lambda self: self._file("metadata.json"))
-    """Resolved config, fingerprints, segments; the result once the run ended."""
+    """Resolved config, fingerprints, and segments, and the result once the run has ended."""
     arguments = property(lambda self: self._file("args.json"))
-    """Settings of the earlier system, which we read only."""
+    """Settings of a run of the earlier system; never written."""
     training_log = property(lambda self: self._file("training.log"))
-    """Plain text for people."""
+    """The log for people, in plain text."""
     metrics = property(lambda self: self._file("metrics.jsonl"))
     """One record per logged step."""
     summaries = property(lambda self: self.results or self.path / "all_summaries.json")
-    """List of all summary.json, replaced after each evaluation."""
+    """The list of all summary.json, replaced after each evaluation."""
     heartbeat = property(lambda self: self._file("heartbeat.json"))
-    """What the trainer is doing, with a sequence number that grows while it lives."""
+    """What the trainer is doing, with a sequence number that increases while it is alive."""
     lock = property(lambda self: self._file("run.lock"))
-    """Locked by the trainer for as long as it lives."""
+    """Locked by the trainer as long as it is alive."""
     states = property(lambda self: self.path / "state")
-    """Resumable training states, `step_N`, the newest two."""
+    """The newest two training checkpoints, `step_N`. `tttkit.run.saved` lists them."""
     best_model = property(lambda self: self.path / "best_model")
-    """Weights with the lowest selection_ppl."""
+    """The weights with the lowest selection_ppl."""
     final_model = property(lambda self: self.path / "final_model")
-    """Weights after the last step."""
+    """The weights after the last step."""
 
     @property
     def argument(self) -> str:
-        """What names the run in a command, as a shell takes it."""
+        """Return the run as an argument of a command, quoted for a shell."""
         return shlex.quote(str(self.results or self.path))
 
     def checkpoint(self, index: int) -> Path:
-        """Directory of evaluation `index`."""
+        """Return the directory of evaluation `index`."""
         return self._file(f"checkpoint_{index:03d}")
 
     def checkpoints(self) -> dict[int, Path]:
-        """Evaluated checkpoints by index."""
-        found = ((_CHECKPOINT.match(entry.name), entry) for entry in self.path.iterdir())
-        return dict(sorted((int(match[1]), entry) for match, entry in found if match))
+        """Return the directories of evaluations by index."""
+        matches = ((_EVALUATION.match(entry.name), entry) for entry in self.path.iterdir())
+        return dict(sorted((int(match[1]), entry) for match, entry in matches if match))
 
     def read_metadata(self) -> dict[str, Any]:
-        """metadata.json. Raises DataError when it is missing, damaged or of a newer schema."""
+        """Read metadata.json. Raises DataError when it is missing, damaged, or of a newer schema."""
         metadata = files.read_json(self.metadata)
         if not isinstance(metadata, dict):
             raise DataError(f"{self.metadata} holds no object")
@@ -89,13 +93,14 @@ class RunDirectory:
         return metadata
 
     def read_summaries(self) -> list[Summary]:
-        """all_summaries.json, or an empty list before the first evaluation. Raises DataError when damaged."""
+        """Read all_summaries.json; empty before the first evaluation. Raises DataError when it is damaged."""
         return Summary.read_all(self.summaries)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """metrics.jsonl without a torn last line; lines that a resumed run wrote again count once, the later one.
+        """Read metrics.jsonl by ascending step, without an incomplete last line.
 
-        Raises DataError when it is no plain file.
+        Of several records of a step, which a resumed run writes, the last one counts. Raises DataError when it is not a
+        plain file.
         """
         by_step: dict[int, dict[str, Any]] = {}
         for line in self.metric_lines():
@@ -107,19 +112,19 @@ class RunDirectory:
         return [by_step[step] for step in sorted(by_step)]
 
     def metric_lines(self) -> list[str]:
-        """Lines of metrics.jsonl as they are, without a torn last one."""
+        """Return the lines of metrics.jsonl unparsed, without an incomplete last one."""
         return _whole_lines(self.metrics)
 
     def read_heartbeat(self) -> dict[str, Any] | None:
-        """heartbeat.json, or None before the trainer wrote one."""
+        """Read heartbeat.json; None before the trainer has written one."""
         try:
             beat = files.read_json(self.heartbeat) if self.heartbeat.exists() else None
-        except DataError:  # read while it was written over in place, on a full disk
+        except DataError:  # on a full disk it is overwritten in place, and may be read half-written
             return None
         return beat if isinstance(beat, dict) else None
 
     def tail_log(self, num_lines: int) -> list[str]:
-        """Last lines of training.log; none where it is no plain file."""
+        """Return the last lines of training.log; none when it is not a plain file."""
         try:
             return _whole_lines(self.training_log)[-num_lines:]
         except DataError:
@@ -130,13 +135,13 @@ class RunDirectory:
 
 
 def find_run(path: Path | None, *, root: Path = Path("runs")) -> RunDirectory:
-    """The run at `path`, or the one under `root` that started or went on last. Raises UsageError.
+    """Return the run at `path`, or the run under `root` that was started or resumed last. Raises UsageError.
 
     `path` may also be a result file of the earlier system, of any name.
     """
     if path is not None:
         if not path.exists():
-            raise UsageError(f"no such run directory: {path}", hint="`tttkit train --out RUN` makes one")
+            raise UsageError(f"no such run directory: {path}", hint="`tttkit train --out RUN` creates one")
         if not path.is_dir():
             return _run_of_file(path)
         if not any((path / name).exists() for name in _MARKS) and not any(path.glob("chunk_eval*.json")):
@@ -144,12 +149,12 @@ def find_run(path: Path | None, *, root: Path = Path("runs")) -> RunDirectory:
         return RunDirectory(path)
     runs = [entry.parent for entry in root.glob("*/metadata.json")]
     if not runs:
-        raise UsageError(f"no run found under {root}/", hint="name one, or start one with `tttkit train`")
+        raise UsageError(f"no run found under {root}/", hint="name a run, or start one with `tttkit train`")
     return RunDirectory(max(runs, key=lambda run: (_last_start(run), run.name)))
 
 
 def _run_of_file(path: Path) -> RunDirectory:
-    """The run that a result file of the earlier system stands for; its usual name means its directory."""
+    """Return the run of a result file of the earlier system; all_summaries.json stands for its directory."""
     if path.suffix != ".json":
         raise UsageError(f"expected a run directory or a .json file of results, but {path} is a file of another kind")
     return RunDirectory(path.parent, None if path.name == "all_summaries.json" else path)
@@ -165,7 +170,7 @@ def _last_start(run: Path) -> str:
 
 @contextmanager
 def exclusive(run: RunDirectory) -> Iterator[None]:
-    """Hold the run's lock. It is an open-file-description lock: it ends with the process, however that ends.
+    """Hold the lock of a run. It is an open-file-description lock, so it ends with the process, however that ends.
 
     Raises RunLockedError naming host and pid of the holder.
     """
@@ -176,9 +181,9 @@ def exclusive(run: RunDirectory) -> Iterator[None]:
         except (BlockingIOError, PermissionError) as error:
             raise RunLockedError(
                 f"{run.path} is in use by {_holder(descriptor)}",
-                hint=f"look at it with `tttkit status {run.argument}`, or choose another --out",
+                hint=f"see `tttkit status {run.argument}`, or choose another --out",
             ) from error
-        with suppress(OSError):  # on a full disk the name of the holder is missing, the lock holds all the same
+        with suppress(OSError):  # on a full disk the lock holds, but does not name its holder
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{processes.describe(processes.identity())}\n".encode(), 0)
         yield
@@ -187,7 +192,7 @@ def exclusive(run: RunDirectory) -> Iterator[None]:
 
 
 def _holder(descriptor: int) -> str:
-    """Host and pid that the holder of a lock writes into it, just after it took the lock."""
+    """Return host and pid of the holder of a lock, which it writes into the file just after taking the lock."""
     deadline = time.monotonic() + _NAMING_SECONDS
     while not (text := os.pread(descriptor, 256, 0).decode(errors="replace").strip()):
         if time.monotonic() > deadline:
@@ -197,7 +202,7 @@ def _holder(descriptor: int) -> str:
 
 
 def is_locked(run: RunDirectory) -> bool:
-    """Whether a trainer holds the run's lock, asked without taking it."""
+    """Return whether a process holds the lock of a run, without taking it."""
     try:
         descriptor = os.open(run.lock, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""How often the kernel killed a process for want of memory: what tells an OOM kill from any other SIGKILL."""
+"""Count how often the kernel killed a process for lack of memory, to tell an OOM kill from any other SIGKILL."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ _WHOLE_MACHINE = Path("/proc/vmstat")
 
 
 def mark() -> dict[str, Any] | None:
-    """The counter that this process would be counted in, and its value now; None where the kernel keeps none.
+    """Return the counter that an OOM kill of this process would increase, and its current value.
 
-    The counter is `oom_kill` of the process's own control group, or of the machine where there is no such group.
+    The counter is `oom_kill` of the control group of the process, or of the machine without such a group. Returns None
+    if the kernel has neither.
     """
     for file in (own_cgroup() / "memory.events", _WHOLE_MACHINE):
         count = _read(file)
@@ -22,7 +23,7 @@ def mark() -> dict[str, Any] | None:
 
 
 def kills_since(marked: Any) -> int:
-    """Kills counted since `mark` gave `marked`; 0 where that cannot be known."""
+    """Return the number of kills since `mark` returned `marked`; 0 when it is not known."""
     if not isinstance(marked, dict) or marked.get("file") is None:
         return 0
     count = _read(Path(marked["file"]))
@@ -30,7 +31,7 @@ def kills_since(marked: Any) -> int:
 
 
 def own_cgroup() -> Path:
-    """Directory of the control group that this process is in; the root's where there is none of its own."""
+    """Return the directory of the control group that this process is in, which may be the root group."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:

@@ -1,7 +1,7 @@
-"""Signals become requests that the trainer heeds at its next safe point.
+"""Signals as requests that the trainer answers at its next safe point.
 
-A thread reads them from a pipe, so that the second signal and the grace period also work while the main thread is deep
-in a long native call, such as the first compilation.
+A thread reads the signals from a pipe, so that the second signal and the grace period also work while the main thread
+is in a long native call, such as the first compilation.
 """
 
 from __future__ import annotations
@@ -14,38 +14,40 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from tttkit.errors import PreemptedError
 
+T = TypeVar("T")
 GRACE_SECONDS = 10.0
-_LEAVING_SECONDS = 1.0
-"""Of these, for what is left to be recorded and said."""
-_ENDING_SECONDS = 0.5
-"""Of these, for the process to be gone, on a busy machine."""
+_EXIT_CALL_SECONDS = 1.0
+"""Part of the grace period that is reserved for `before_leaving` and `last_words`."""
+_EXIT_SECONDS = 0.5
+"""Part of the grace period that is reserved for the end of the process on a busy machine."""
 _STOP = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequestedError(BaseException):
-    """Raised at a safe point after a signal asked to stop. Like KeyboardInterrupt it is no error: nothing is undone."""
+    """Raised at a safe point after a signal asked to stop. Like KeyboardInterrupt, it is not an error."""
 
 
 class StopSignals:
     """While entered: SIGTERM and SIGINT ask to stop, SIGUSR1 asks for a save, SIGHUP is ignored.
 
-    A second SIGTERM or SIGINT leaves at once with 128 + its number. When the run has not stopped `grace_seconds` after
-    the first, the process leaves with the code of a preempted run: what is on disk is whole at any time. Outside the
-    main thread, where Python allows no handlers, this does nothing.
+    A second SIGTERM or SIGINT ends the process at once with exit code 128 + its number. A process that still runs
+    `grace_seconds` after the first exits with the code of a preempted run; files on disk are complete at any time.
+    Outside the main thread, where Python allows no handlers, this does nothing.
     """
 
     def __init__(self, *, grace_seconds: float = GRACE_SECONDS, interrupt: bool = False) -> None:
-        """Nothing is requested yet. With `interrupt` the first one raises StopRequestedError at once."""
+        """Begin without a request. With `interrupt`, the first stop signal raises StopRequestedError at once."""
         self._interrupt = interrupt
         self.requested: str | None = None
+        """Name of the first SIGTERM or SIGINT, once it has come."""
         self.before_leaving: Callable[[], None] | None = None
-        """Called, in another thread, when the grace period is over."""
+        """Called in another thread when the grace period ends, to record the end of the run."""
         self.last_words: Callable[[], None] | None = None
-        """Called then too, to tell the user: who leaves like this raises nothing that could be shown."""
+        """Called in another thread when the grace period ends, to tell the user, since no exception is raised."""
         self._grace_seconds = grace_seconds
         self._save_requested = False
         self._previous: dict[signal.Signals, Any] = {}
@@ -68,7 +70,7 @@ class StopSignals:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Put the earlier handlers back."""
+        """Restore the earlier handlers."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         if self._writer is not None and self._thread is not None:
@@ -78,7 +80,7 @@ class StopSignals:
             self._writer = self._thread = None
 
     def poll(self) -> None:
-        """Raise StopRequestedError when a signal has come. Called wherever work may be left."""
+        """Raise StopRequestedError if a signal has come. Called at every safe point."""
         if self.requested is not None:
             raise StopRequestedError(self.requested)
 
@@ -88,7 +90,7 @@ class StopSignals:
         return requested
 
     def _handle(self, number: int, _frame: object) -> None:
-        """Must be there for the number to reach the pipe."""
+        """Without a handler the signal number would not reach the pipe."""
         if self._interrupt and number in _STOP:
             self._interrupt = False
             raise StopRequestedError(signal.Signals(number).name)
@@ -100,7 +102,7 @@ class StopSignals:
             if not select.select([reader], [], [], left)[0]:
                 self._leave()
             numbers = os.read(reader, 64)
-            if not numbers:  # the other end was closed: no more signals are ours
+            if not numbers:  # the other end was closed by `__exit__`
                 os.close(reader)
                 return
             for number in numbers:
@@ -110,19 +112,28 @@ class StopSignals:
                     os._exit(128 + number)
                 elif number in _STOP:
                     self.requested = signal.Signals(number).name
-                    left = self._grace_seconds - _LEAVING_SECONDS - _ENDING_SECONDS
+                    left = self._grace_seconds - _EXIT_CALL_SECONDS - _EXIT_SECONDS
                     deadline = time.monotonic() + max(left, self._grace_seconds / 2)
 
     def _leave(self) -> None:
-        """End the process, whatever holds a disk or a terminal up: each call has a second, in a thread of its own."""
+        """End the process, even if a disk or a terminal hangs: each call has a second in a thread of its own."""
         calls = [call for call in (self.before_leaving, self.last_words) if call is not None]
         threads = [threading.Thread(target=_attempt, args=(call,), daemon=True) for call in calls]
         for thread in threads:
             thread.start()
-        deadline = time.monotonic() + _LEAVING_SECONDS
+        deadline = time.monotonic() + _EXIT_CALL_SECONDS
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         os._exit(PreemptedError.exit_code)
+
+
+def within(seconds: float, call: Callable[[], T]) -> T | None:
+    """Return the result of `call`; None if it raises an exception or takes longer than `seconds`."""
+    results: list[T] = []
+    thread = threading.Thread(target=_attempt, args=(lambda: results.append(call()),), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return results[0] if results else None
 
 
 def _attempt(call: Callable[[], None]) -> None:

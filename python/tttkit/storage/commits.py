@@ -1,7 +1,7 @@
-"""Directories that are there whole or not at all, with a manifest of what belongs in them.
+"""Directories that exist complete or not at all, each with a manifest of its files.
 
-The files are written and synced, `MANIFEST.json` with their sizes and SHA-256 comes last, then one rename. After a
-crash at any point either the old directory or the new one is there, and later damage is found when it is read.
+The files are written and synced first, then `MANIFEST.json` with their sizes and SHA-256, then the directory is renamed
+into place. After a crash at any point, either the old or the new directory exists, and damage is detected on reading.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _NO_EXCHANGE = (errno.EINVAL, errno.ENOSYS)
 
 @contextmanager
 def commit_directory(path: Path) -> Iterator[Path]:
-    """Fill a temporary directory; on leaving without an error it becomes `path`, whole, synced and with a manifest.
+    """Yield a temporary directory to write into; when the block ends without an error, it becomes `path`.
 
-    An existing `path` is replaced in one step. Raises DiskFullError; whatever happens, the old `path` stays until the
-    new one is complete.
+    It is then complete, synced, and has a manifest. An existing `path` is replaced in one step and stays as it is until
+    the new one is complete. Raises DiskFullError, OSError.
     """
     temporary = files.temporary_name(path)
     with files.disk_full_named(path):
@@ -42,7 +42,7 @@ def commit_directory(path: Path) -> Iterator[Path]:
 
 
 def verify_directory(path: Path) -> dict[str, int]:
-    """Check every file of a committed directory against its manifest; returns their sizes in bytes by name.
+    """Check every file of a committed directory against its manifest, and return their sizes in bytes by name.
 
     Raises DataError naming the first fault.
     """
@@ -61,20 +61,23 @@ def verify_directory(path: Path) -> dict[str, int]:
 
 
 def leftovers(directory: Path) -> list[Path]:
-    """What interrupted writes left in a directory."""
+    """Return what interrupted writes left in a directory."""
     return sorted(entry for entry in directory.iterdir() if entry.name.startswith(files.TEMPORARY_PREFIX))
 
 
 def sweep_temporaries(directory: Path) -> list[str]:
-    """Remove what interrupted writes left. Only the holder of the directory's lock may call this."""
-    found = leftovers(directory)
-    for entry in found:
+    """Remove what interrupted writes left in a directory, and return the names.
+
+    Only the holder of the lock of the directory may call this.
+    """
+    entries = leftovers(directory)
+    for entry in entries:
         files.remove_tree(entry)
-    return [entry.name for entry in found]
+    return [entry.name for entry in entries]
 
 
 def remove_directory(path: Path) -> None:
-    """Remove a committed directory; renamed away first, so that no half of it is ever taken for whole."""
+    """Remove a committed directory. It is renamed first, so that it never exists incomplete under its name."""
     doomed = files.temporary_name(path)
     filesystem.current.rename(path, doomed)
     files.fsync_directory(path.parent)
@@ -82,7 +85,7 @@ def remove_directory(path: Path) -> None:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename what is damaged to `NAME.corrupt-n`; nothing damaged is ever deleted. Returns the new path."""
+    """Rename a damaged file or directory to `NAME.corrupt-n`, and return the new path. Nothing damaged is deleted."""
     index = 0
     while (target := path.with_name(f"{path.name}.corrupt-{index}")).exists():
         index += 1
@@ -92,7 +95,7 @@ def set_aside(path: Path) -> Path:
 
 
 def _seal(directory: Path) -> None:
-    """Sync every file, then write the manifest of what can be read back."""
+    """Sync every file, then write the manifest from what can be read back."""
     entries = {}
     for file in sorted(directory.iterdir()):
         descriptor = filesystem.current.open_existing(file)
@@ -109,7 +112,7 @@ def _manifest_text(entries: dict[str, Any]) -> str:
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
-    """Entries of a manifest that reads, byte for byte, as we write it: so damage to itself is found too."""
+    """Return the entries of a manifest. It must read byte for byte as we write it, which detects damage to itself."""
     file = path / MANIFEST_NAME
     manifest = files.read_json(file, max_bytes=1 << 20)
     entries = manifest.get("files") if isinstance(manifest, dict) else None
@@ -121,7 +124,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 
 def _swap(temporary: Path, path: Path) -> None:
-    """Give a complete directory its name; one that is there changes places with it, so the name is never missing."""
+    """Rename a complete directory to `path`; an existing one is exchanged with it, so that the name always exists."""
     old = None
     try:
         if path.exists():
@@ -132,14 +135,15 @@ def _swap(temporary: Path, path: Path) -> None:
         with suppress(OSError):
             files.remove_tree(temporary)
         raise
-    files.fsync_directory(path.parent)  # until this has succeeded the old one stays, under its temporary name
+    # The old directory stays under its temporary name until this has succeeded.
+    files.fsync_directory(path.parent)
     if old is not None:
         with suppress(OSError):
             files.remove_tree(old)
 
 
 def _exchange(temporary: Path, path: Path) -> Path:
-    """Exchange the two, or rename twice on a file system that cannot; returns where the old one is now."""
+    """Exchange the two, or rename twice if the file system cannot, and return where the old one is now."""
     try:
         filesystem.current.exchange(temporary, path)
         return temporary

@@ -1,7 +1,7 @@
-"""Every write of a file: temporary name in the same directory, fsync, rename, fsync of the directory.
+"""Atomic and durable writes of files: a temporary name in the same directory, fsync, rename, fsync of the directory.
 
-A reader sees the old file or the new one, never a half. Leftovers of a crash start with `.tmp-` and are swept by the
-holder of the run's lock. Whole directories are in `commits`; the system's calls are in `filesystem`.
+A reader sees the old file or the new one, never part of one. Leftovers of a crash start with `.tmp-`; the holder of the
+lock of a run removes them. `commits` writes whole directories, and `filesystem` makes the system calls.
 """
 
 from __future__ import annotations
@@ -27,11 +27,16 @@ MAX_JSON_BYTES = 256 << 20
 MAX_JSON_DEPTH = 32
 _TEMPORARY_NAME = re.compile(re.escape(TEMPORARY_PREFIX) + r"(.+)-(\d+)-[0-9a-f]{8}")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL = {
+    errno.ENOSPC: "free disk space, then run the command again",
+    errno.EDQUOT: "the disk quota is used up: free space or raise the quota, then run the command again",
+    errno.EFBIG: "the file reached the largest size allowed (see `ulimit -f`): raise it, then run the command again",
+}
+"""Errors of the operating system that mean a full disk, and what to do about each."""
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replace `path` atomically and durably. Raises DiskFullError, or OSError for anything else."""
+    """Replace `path` atomically and durably. Raises DiskFullError, or OSError for any other reason."""
     temporary = temporary_name(path)
     with disk_full_named(path):
         try:
@@ -45,32 +50,39 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` by UTF-8 text, as `write_bytes` does."""
+    """Replace `path` by UTF-8 text, like `write_bytes`."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace `path` by indented JSON; NaN and infinities become the strings "NaN", "Infinity", "-Infinity"."""
+    """Replace `path` by indented JSON, like `write_bytes`. Non-finite floats are spelled as in `json_safe`."""
     write_text(path, json.dumps(json_safe(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_new(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
-    """Write a new file piece by piece, not synced: for directories that `commit_directory` syncs. Raises OSError."""
+    """Write a new file chunk by chunk, without a sync, into a directory that `commit_directory` will sync.
+
+    Raises DiskFullError, OSError.
+    """
     with disk_full_named(path):
         _fill(path, chunks, sync=False)
 
 
 def overwrite(path: Path, data: bytes) -> None:
-    """Write over the first bytes of a file that is there: works on a full disk, but is neither atomic nor durable."""
-    descriptor = filesystem.current.open_existing(path)
-    try:
-        filesystem.current.write(descriptor, data)
-    finally:
-        filesystem.current.close(descriptor)
+    """Overwrite the first bytes of an existing file: works on a full disk, but is neither atomic nor durable.
+
+    Raises DiskFullError, OSError.
+    """
+    with disk_full_named(path):
+        descriptor = filesystem.current.open_existing(path)
+        try:
+            filesystem.current.write(descriptor, data)
+        finally:
+            filesystem.current.close(descriptor)
 
 
 def append_lines(path: Path, lines: Iterable[str], *, sync: bool = False) -> None:
-    """Append whole lines in one write; after an error none of them is there. Raises DiskFullError, OSError."""
+    """Append complete lines in one write, or none of them after an error. Raises DiskFullError, OSError."""
     data = "".join(f"{line}\n" for line in lines).encode()
     with disk_full_named(path):
         descriptor = filesystem.current.open_append(path)
@@ -81,7 +93,7 @@ def append_lines(path: Path, lines: Iterable[str], *, sync: bool = False) -> Non
                 if sync:
                     filesystem.current.sync(descriptor)
             except OSError:
-                with suppress(OSError):  # a device, such as /dev/full, cannot be cut
+                with suppress(OSError):  # a device such as /dev/full cannot be truncated
                     filesystem.current.truncate(path, before)
                 raise
         finally:
@@ -89,7 +101,7 @@ def append_lines(path: Path, lines: Iterable[str], *, sync: bool = False) -> Non
 
 
 def trim_torn_line(path: Path) -> int:
-    """Cut what follows the last newline: the half line that a crash left. Returns how many bytes that was."""
+    """Remove the incomplete line that a crash left at the end of a file. Returns its length in bytes."""
     torn = torn_bytes(path)
     if torn:
         filesystem.current.truncate(path, path.stat().st_size - torn)
@@ -97,7 +109,7 @@ def trim_torn_line(path: Path) -> int:
 
 
 def torn_bytes(path: Path) -> int:
-    """Bytes after the last newline of a file, found from its end; 0 where there is no file."""
+    """Return the number of bytes after the last newline of a file; 0 when there is no file."""
     if not path.is_file():
         return 0
     size = end = path.stat().st_size
@@ -113,7 +125,10 @@ def torn_bytes(path: Path) -> int:
 
 
 def read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
-    """Parse a JSON file. Raises DataError naming the file when it is missing, no plain file, too large or not JSON."""
+    """Parse a JSON file.
+
+    Raises DataError naming the file when it is missing, not a plain file, too large, or not JSON.
+    """
     try:
         value = json.loads(read_limited(path, max_bytes))
     except FileNotFoundError as error:
@@ -130,19 +145,22 @@ def read_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
 
 
 def read_limited(path: Path, max_bytes: int) -> bytes:
-    """Content of a plain file; a pipe is not waited for. Raises DataError for another kind or size, OSError."""
+    """Return the content of a plain file, without waiting for a pipe.
+
+    Raises DataError for another kind of file or more than `max_bytes`, OSError when it cannot be read.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise DataError(f"{path} is no plain file")
-        if found.st_size > max_bytes:
-            raise DataError(f"{path} is {found.st_size} bytes, more than the {max_bytes} that such a file may have")
+        if status.st_size > max_bytes:
+            raise DataError(f"{path} is {status.st_size} bytes, more than the {max_bytes} that such a file may have")
         return file.read()
 
 
 def json_safe(value: Any) -> Any:
-    """The same value with non-finite floats spelled out, since JSON has none."""
+    """Return the value with non-finite floats as the strings "NaN", "Infinity", and "-Infinity"; JSON has none."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, dict):
@@ -153,18 +171,18 @@ def json_safe(value: Any) -> Any:
 
 
 def is_safe_name(name: str) -> bool:
-    """Whether a name from a file may be opened inside its directory: plain characters, no way out."""
+    """Return whether a name that was read from a file is safe to open: plain characters that stay in the directory."""
     return _SAFE_NAME.fullmatch(name) is not None and name not in (".", "..")
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file as hex."""
+    """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a file, or a directory with all that is in it; links are removed, not followed."""
+    """Remove a file, or a directory with everything in it. Links are removed, not followed."""
     if path.is_symlink() or not path.is_dir():
         with suppress(FileNotFoundError):
             filesystem.current.unlink(path)
@@ -175,13 +193,14 @@ def remove_tree(path: Path) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory and those above it, each durable in the one that holds it. Raises OSError."""
+    """Make a directory and its parents, each durable in its parent. Raises DiskFullError, OSError."""
     if path.is_dir():
         return
     make_directory(path.parent)
-    with suppress(FileExistsError):
-        filesystem.current.mkdir(path)
-    fsync_directory(path.parent)
+    with disk_full_named(path):
+        with suppress(FileExistsError):
+            filesystem.current.mkdir(path)
+        fsync_directory(path.parent)
 
 
 def fsync_directory(path: Path) -> None:
@@ -191,15 +210,17 @@ def fsync_directory(path: Path) -> None:
 
 @contextmanager
 def disk_full_named(path: Path) -> Iterator[None]:
-    """Turn the operating system's "no space" into a DiskFullError that names what was being written."""
+    """Turn the operating system's errors about a full disk into a DiskFullError.
+
+    It names the final path of the file that was being written, whatever its temporary name, and says what to do.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL and not isinstance(error, DiskFullError):
-            raise DiskFullError(
-                f"disk full while writing {path}", hint="free space, then run the command again"
-            ) from error
-        raise
+        hint = _FULL.get(error.errno or 0)
+        if hint is None or isinstance(error, DiskFullError):
+            raise
+        raise DiskFullError(f"disk full while writing {final_name(str(path))}", hint=hint) from error
 
 
 def _fill(path: Path, chunks: Iterable[bytes | memoryview], *, sync: bool) -> None:
@@ -220,25 +241,27 @@ def _write_all(descriptor: int, data: bytes | memoryview) -> None:
 
 
 def temporary_name(path: Path) -> Path:
-    """A name beside `path` that only an unfinished write has."""
+    """Return a new name for an unfinished write, in the directory of `path`."""
     return path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
 
 
 def final_name(name: str) -> str:
-    """The name that a temporary one is to take; any other name as it is."""
-    path = Path(name)
-    found = _TEMPORARY_NAME.fullmatch(path.name)
-    return str(path.with_name(found[1])) if found else name
+    """Return a path with every temporary name in it, of a file or a directory, replaced by its final name."""
+    parts = Path(name).parts
+    matches = [_TEMPORARY_NAME.fullmatch(part) for part in parts]
+    if not any(matches):
+        return name
+    return str(Path(*(match[1] if match else part for match, part in zip(matches, parts, strict=True))))
 
 
 def writer_of(path: Path) -> int | None:
-    """Pid of the process that a temporary name was made by, not necessarily one that lives; None for other names."""
+    """Return the pid of the process that made a temporary name, alive or not; None for any other name."""
     match = _TEMPORARY_NAME.fullmatch(path.name)
     return int(match[2]) if match else None
 
 
 def _is_deeper(value: Any, depth: int) -> bool:
-    """Whether lists and objects are nested more than `depth` deep."""
+    """Return whether lists and objects are nested more than `depth` deep."""
     level = [value]
     for _ in range(depth + 1):
         parents = [item for item in level if isinstance(item, dict | list)]

@@ -1,7 +1,7 @@
-"""The calls that change a file system, one method each. `files` is built on them, and nothing else makes them.
+"""The system calls that change a file system, one method each. Only `files` and `commits` make them.
 
-Tests put another object in place of `current`: one that kills the process at the n-th call, fails it, or records all
-of them to find out what a power failure could leave.
+Tests replace `current` by an object that kills the process at the n-th call, lets that call fail, or records all calls
+to determine what a power failure could leave.
 """
 
 from __future__ import annotations
@@ -16,42 +16,42 @@ _AT_FDCWD = -100
 
 
 class FileSystem:
-    """The operating system's own calls. All raise OSError."""
+    """The calls of the operating system. All raise OSError."""
 
     def create(self, path: Path) -> int:
-        """Descriptor of a new file, with the mode that the umask gives."""
+        """Create a file with the mode that the umask gives, and return its descriptor."""
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
 
     def open_append(self, path: Path) -> int:
-        """Descriptor of a file that every write goes to the end of; made if need be."""
+        """Open a file, created if necessary, so that every write appends to it, and return its descriptor."""
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
 
     def open_existing(self, path: Path) -> int:
-        """Descriptor of a file that is there, to be synced or written in place."""
+        """Open an existing file to sync it or to write in place, and return its descriptor."""
         return os.open(path, os.O_WRONLY | os.O_CLOEXEC)
 
     def write(self, descriptor: int, data: bytes | memoryview) -> int:
-        """Write what fits; returns how many bytes that was."""
+        """Write as much as fits, and return the number of bytes written."""
         return os.write(descriptor, data)
 
     def sync(self, descriptor: int) -> None:
-        """Make a file's content durable."""
+        """Make the content of a file durable."""
         os.fsync(descriptor)
 
     def truncate(self, path: Path, size: int) -> None:
-        """Cut a file to `size` bytes."""
+        """Truncate a file to `size` bytes."""
         os.truncate(path, size)
 
     def close(self, descriptor: int) -> None:
-        """Give a descriptor back."""
+        """Close a descriptor."""
         os.close(descriptor)
 
     def rename(self, source: Path, target: Path) -> None:
-        """Rename; a file takes the place of the one that is there."""
+        """Rename a file or directory; an existing file is replaced."""
         source.replace(target)
 
     def exchange(self, left: Path, right: Path) -> None:
-        """Exchange two names in one step. EINVAL or ENOSYS where the file system cannot."""
+        """Exchange two names in one step. Raises OSError with EINVAL or ENOSYS if the file system cannot."""
         libc = ctypes.CDLL(None, use_errno=True)
         if not hasattr(libc, "renameat2"):
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
@@ -81,4 +81,4 @@ class FileSystem:
 
 
 current = FileSystem()
-"""What `files` calls."""
+"""The file system that `files` and `commits` use."""

@@ -1,7 +1,8 @@
-"""Writes safetensors files through `files`, one tensor in memory at a time; reading is the library's.
+"""Write safetensors files through `files`, with one tensor in memory at a time.
 
-The library's own writer keeps the whole file in memory or writes it itself: without a sync, with mode 0600, and with an
-error that has no errno when the disk is full. The format is eight bytes of length, a JSON header, then the data.
+The writer of the safetensors library either holds the whole file in memory or writes it itself: without a sync, with
+mode 0600, and with an error that has no errno when the disk is full. The format is eight bytes with the length of the
+header, the header in JSON, then the data.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ _LARGEST_FIRST = {dtype: -dtype.itemsize for dtype in _DTYPES}
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Write a new file, into a directory that is being committed. Raises DiskFullError, OSError."""
-    names = sorted(tensors, key=lambda name: (_LARGEST_FIRST[tensors[name].dtype], name))  # keeps the data aligned
+    """Write a new file into a directory that is being committed. Raises DiskFullError, OSError."""
+    # Sorting by the size of the dtype keeps the data aligned.
+    names = sorted(tensors, key=lambda name: (_LARGEST_FIRST[tensors[name].dtype], name))
     files.write_new(path, _pieces([(name, tensors[name]) for name in names]))
 
 

@@ -1,8 +1,8 @@
-"""Training speed: forward and backward of a model beside its peers, interleaved, and where the time of a step goes.
+"""Training speed: forward and backward of a model beside its peers, and the parts of a whole step.
 
-Peers are the Transformer of the same size and, where a path to it is given, the official implementation, which needs
-`transformers` and starts from the same weights. Every round runs each contestant once; medians of rounds are reported,
-so that a slow moment of the machine hits all alike.
+The peers are the Transformer of the same size and, given a path to its code, the official implementation, which needs
+`transformers` and starts from the same weights. Every round runs each model once, and the results are medians over the
+rounds, so that a slow moment of the machine affects all models alike. Shapes: B windows, W window length.
 """
 
 from __future__ import annotations
@@ -25,46 +25,46 @@ from tttkit.config.model import ModelConfig
 from tttkit.config.run import OptimizerConfig
 from tttkit.errors import UsageError
 from tttkit.models import LanguageModel, build_model, compiled, to_official
-from tttkit.models.convert import official_config
+from tttkit.models.convert import official_config, official_obstacle
 from tttkit.train.graph import WARM_UP_CALLS, StepGraph
-from tttkit.train.logs.utilization import flop_per_token, peak_flop_per_second, synchronize
+from tttkit.train.logs.utilization import peak_flop_per_second, synchronize
 from tttkit.train.optim import build_optimizer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Contestant:
-    """One row: seconds are medians over the rounds, for forward and backward of one batch."""
+    """One measured model; seconds are medians over the rounds, for forward and backward of one batch."""
 
     name: str
     num_parameters: int
     seconds: float
     ratio: float
-    """Median over the rounds of this contestant's seconds divided by those of the first."""
+    """Median over the rounds of the seconds of this model divided by those of the first."""
     loss: float
     how: str
-    """How it runs: compiled or eager, and why."""
+    """Whether it runs compiled or eager, and why."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainSpeed:
-    """What `measure_training` found. Seconds are medians."""
+    """The result of `measure_training`. Seconds are medians."""
 
     contestants: list[Contestant]
     step_seconds: float
-    """A whole step of the first contestant, as the trainer takes it: of a GPU one CUDA graph."""
+    """A whole step of the first model, as the trainer runs it: one CUDA graph on a GPU."""
     parts: dict[str, float]
-    """Seconds of the parts of such a step, each awaited and none in a graph: forward, backward, clip, optimizer."""
+    """Seconds of the parts of a step, run one after another without a graph: forward, backward, clip, optimizer."""
     tokens_per_step: int
     flop_per_step: float
     peak_flop_per_second: float
-    """Of a square matrix product in the same precision, measured in the same run."""
+    """Speed of a square matrix product in the same precision, measured in the same run."""
     peak_memory_bytes: int
     device: str
     num_threads: int
 
     @property
     def mfu(self) -> float:
-        """Model FLOP of a step over what the machine could have done in its time."""
+        """Floating-point operations of a step divided by those that the peak speed allows in its time."""
         return self.flop_per_step / self.step_seconds / self.peak_flop_per_second
 
 
@@ -90,21 +90,46 @@ def measure_training(
 ) -> TrainSpeed:
     """Measure a step of `batch_size` windows. Raises UsageError where the official code cannot be loaded."""
     ids = torch.randint(0, config.vocab_size, (batch_size, window + 1), generator=torch.Generator().manual_seed(0))
-    ids = ids.to(device)
     model = build_model(config, seed=0).to(device)
-    runners = [_ours(config.name, model, compile_blocks=compile_blocks)]
-    if config.architecture != "transformer":
-        runners.append(
-            _ours("transformer", build_model(config.as_transformer(), seed=0).to(device), compile_blocks=compile_blocks)
-        )
+    runners = _runners(model, compile_blocks=compile_blocks, official=official)
+    contestants = _contestants(runners, ids.to(device), precision, rounds, device)
+    # frees the memory of the peers
+    del runners[1:]
+    optimizer = build_optimizer(model, OptimizerConfig())
+    return TrainSpeed(
+        contestants=contestants,
+        parts=_parts(runners[0], optimizer, ids.to(device), precision, rounds, device),
+        step_seconds=_step_seconds(runners[0], optimizer, ids, precision, rounds, device),
+        tokens_per_step=batch_size * window,
+        flop_per_step=batch_size * window * model.flops_per_token(window),
+        peak_flop_per_second=peak_flop_per_second(device, precision, rounds=rounds),
+        peak_memory_bytes=_peak_memory(device),
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        num_threads=torch.get_num_threads(),
+    )
+
+
+def _runners(model: LanguageModel, *, compile_blocks: bool, official: Path | None) -> list[_Runner]:
+    """Return the model and its peers, ready to run."""
+    runners = [_ours(model, compile_blocks=compile_blocks)]
+    peer = model.config.as_transformer()
+    if peer.name != model.config.name:
+        runners.append(_ours(build_model(peer, seed=0).to(model.device), compile_blocks=compile_blocks))
     if official is not None:
         runners.append(_official(official, model))
-    losses = [float(_pass(runner, ids, precision)) for runner in runners]  # compiles, too
+    return runners
+
+
+def _contestants(
+    runners: list[_Runner], ids: Tensor, precision: str, rounds: int, device: torch.device
+) -> list[Contestant]:
+    """Measure forward and backward of every runner once per round, after a first pass that compiles."""
+    losses = [float(_pass(runner, ids, precision)) for runner in runners]
     seconds: list[list[float]] = [[] for _ in runners]
     for _ in range(rounds):
         for runner, times in zip(runners, seconds, strict=True):
             times.append(_clock(lambda runner=runner: _pass(runner, ids, precision), device))  # type: ignore[misc]
-    contestants = [
+    return [
         Contestant(
             name=runner.name,
             num_parameters=sum(parameter.numel() for parameter in runner.module.parameters()),
@@ -115,39 +140,28 @@ def measure_training(
         )
         for runner, times, loss in zip(runners, seconds, losses, strict=True)
     ]
-    del runners[1:]
-    optimizer = build_optimizer(model, OptimizerConfig())
-    return TrainSpeed(
-        contestants=contestants,
-        parts=_parts(runners[0], optimizer, ids, precision, rounds, device),
-        step_seconds=_step_seconds(runners[0], optimizer, ids.cpu(), precision, rounds, device),
-        tokens_per_step=batch_size * window,
-        flop_per_step=batch_size * window * flop_per_token(config, window),
-        peak_flop_per_second=peak_flop_per_second(device, precision, rounds=rounds),
-        peak_memory_bytes=_peak_memory(device),
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        num_threads=torch.get_num_threads(),
-    )
 
 
-def _ours(name: str, model: LanguageModel, *, compile_blocks: bool) -> _Runner:
+def _ours(model: LanguageModel, *, compile_blocks: bool) -> _Runner:
     run = compiled(model, enabled=compile_blocks)
     return _Runner(
-        name=name, module=model, loss=lambda ids: model.loss(run.hidden(ids[:, :-1]), ids[:, 1:]), how=run.reason
+        name=model.config.name, module=model, loss=lambda ids: run(ids[:, :-1], targets=ids[:, 1:]), how=run.reason
     )
 
 
 def _official(path: Path, model: LanguageModel) -> _Runner:
-    """The official code at `path` (its directory or its ttt.py), with the weights of `model`."""
+    """Load the official code at `path` (its directory or its ttt.py), with the weights of `model`."""
     config = model.config
-    if config.architecture != "ttt" or config.decays:
-        raise UsageError(f"the official code has no `{config.name}` model such as this", hint="leave --official out")
+    obstacle = official_obstacle(config)
+    if obstacle is not None:
+        raise UsageError(obstacle, hint="leave --official out")
     file = path / "ttt.py" if path.is_dir() else path
     spec = importlib.util.spec_from_file_location("official_ttt", file)
     if not file.is_file() or spec is None or spec.loader is None:
         raise UsageError(f"no ttt.py at {path}", hint="--official takes a checkout of the official PyTorch code")
     module = importlib.util.module_from_spec(spec)
-    sys.modules["official_ttt"] = module  # dataclasses and transformers look it up by name
+    # dataclasses and transformers look the module up by name
+    sys.modules["official_ttt"] = module
     try:
         spec.loader.exec_module(module)
     except ImportError as error:
@@ -186,7 +200,7 @@ def _step_seconds(
     rounds: int,
     device: torch.device,
 ) -> float:
-    """Seconds of a whole step, from windows on the CPU to new weights."""
+    """Measure the seconds of a whole step, from windows on the CPU to new weights."""
 
     def step(windows: Tensor) -> Tensor:
         loss = _loss(runner, windows.to(device, non_blocking=True), precision)
@@ -205,7 +219,8 @@ def _step_seconds(
             with graph.warm_up():
                 step(windows)
 
-    for _ in range(WARM_UP_CALLS + 1 if device.type == "cuda" else 0):  # the last one records
+    # the last call records
+    for _ in range(WARM_UP_CALLS + 1 if device.type == "cuda" else 0):
         run()
     return median(_clock(run, device) for _ in range(rounds))
 
@@ -218,7 +233,8 @@ def _parts(
     rounds: int,
     device: torch.device,
 ) -> dict[str, float]:
-    found: dict[str, list[float]] = {"forward": [], "backward": [], "clip": [], "optimizer": []}
+    """Measure the seconds of each part of a step, one after another."""
+    seconds_of: dict[str, list[float]] = {"forward": [], "backward": [], "clip": [], "optimizer": []}
     for index in range(rounds + 1):
         losses: list[Tensor] = []
         actions: list[tuple[str, Callable[[], Any]]] = [
@@ -229,10 +245,11 @@ def _parts(
         ]
         for name, action in actions:
             seconds = _clock(action, device)
-            if index:  # the first step makes the moments
-                found[name].append(seconds)
+            # the first step allocates the optimizer's moments
+            if index:
+                seconds_of[name].append(seconds)
         optimizer.zero_grad(set_to_none=True)
-    return {name: median(times) for name, times in found.items()}
+    return {name: median(times) for name, times in seconds_of.items()}
 
 
 def _clock(action: Callable[[], Any], device: torch.device) -> float:

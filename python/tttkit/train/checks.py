@@ -1,19 +1,21 @@
-"""What is checked before a run trains: the configuration against its data, its earlier self and the free disk."""
+"""Checks before a run trains: the configuration against its data, against the earlier run, and the free disk space."""
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 from tttkit.config.layers import difference, merge
+from tttkit.config.old_names import with_present_names
+from tttkit.config.resolve import Facts, resolve_config
 from tttkit.config.run import Config, build_config
 from tttkit.data.split import Split
-from tttkit.device import resolve_device
+from tttkit.device import find_device
 from tttkit.errors import DataError, DiskFullError, UsageError
-from tttkit.run.directory import RunDirectory
+from tttkit.run.directory import SCHEMA_VERSION, RunDirectory
 from tttkit.train.batches.curriculum import stages_of
-from tttkit.train.batches.initial_state import with_decay
+from tttkit.train.events import Plan
+from tttkit.train.options import RunOptions
 
 _FREE_KEYS = {
     "data.io",
@@ -23,32 +25,12 @@ _FREE_KEYS = {
     "train.keep_weights",
     "train.num_threads",
 }
-"""What may change between the segments of a run: it does not change what is computed (threads are recorded)."""
+"""Keys that may change when a run is resumed: they do not change what is computed (threads are recorded)."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Allowed:
-    """Differences from the earlier segments of a run that the user has named, to go on in spite of them."""
-
-    data: bool = False
-    keys: frozenset[str] = frozenset()
-    """Configuration keys, `section.key`, and `world_size`."""
-
-
-def resolve(config: Config, vocab_size: int, *, explicit_vocab_size: int | None = None) -> Config:
+def resolve(config: Config, vocab_size: int) -> Config:
     """Fill in what depends on the data and the machine: vocabulary, device, precision. Raises UsageError."""
-    if explicit_vocab_size not in (None, vocab_size):
-        raise UsageError(
-            f"model.vocab_size is {explicit_vocab_size}, but the data's tokenizer has {vocab_size} tokens",
-            hint="leave model.vocab_size out: it is taken from DATA",
-        )
-    device = resolve_device(config.train.device, exact=config.train.precision == "fp32")
-    precision = config.train.precision or ("bf16" if device.startswith("cuda") else "fp32")
-    return dataclasses.replace(
-        config,
-        model=dataclasses.replace(with_decay(config), vocab_size=vocab_size, sliding_window=_sliding_window(config)),
-        train=dataclasses.replace(config.train, device=device, precision=precision),
-    )
+    return resolve_config(config, Facts(vocab_size=vocab_size, device=find_device(config.train.device)))
 
 
 def check_splits(config: Config, splits: dict[str, Split]) -> None:
@@ -78,59 +60,71 @@ def check_splits(config: Config, splits: dict[str, Split]) -> None:
         )
 
 
-def refuse_other_config(old: dict[str, Any], config: Config, run: RunDirectory, allowed: Allowed) -> list[str]:
-    """Refuse to go on with another config or world size than the run was started with.
+def refuse_old_version(old: dict[str, Any], run: RunDirectory) -> None:
+    """Refuse to resume an unfinished run whose metadata.json has an older schema. Raises UsageError."""
+    if old.get("schema_version", 1) >= SCHEMA_VERSION:
+        return
+    version = old.get("environment", {}).get("tttkit", "of an earlier version")
+    raise UsageError(
+        f"{run.path} is an unfinished run of tttkit {version}, which this version cannot resume",
+        hint=f"finish it with tttkit {version}, or start anew with another --out",
+    )
 
-    Returns the differences that were allowed by name. Raises UsageError naming the others.
+
+def refuse_other_config(old: dict[str, Any], config: Config, run: RunDirectory, options: RunOptions) -> list[str]:
+    """Refuse to resume with another configuration or world size than the run was started with.
+
+    Returns the differences that `options.allow_change` names. Raises UsageError naming the others.
     """
     if "data" not in old:
         return []  # it ended before it knew its data, so it trained nothing
-    defaults = build_config({}).to_dict()  # of keys that are newer than the run
+    defaults = build_config({}).to_dict()  # for keys that did not exist when the run was started
     before, now = (
-        {**merge(defaults, old["config"]), "world_size": old.get("world_size", 1)},
+        {**merge(defaults, with_present_names(old["config"])), "world_size": old.get("world_size", 1)},
         {**config.to_dict(), "world_size": 1},
     )
     changed = {line.partition(":")[0]: line for line in difference(before, now)}
-    refused = [line for key, line in changed.items() if key not in _FREE_KEYS | allowed.keys]
+    refused = [line for key, line in changed.items() if key not in _FREE_KEYS | options.allow_change]
     if refused:
         raise UsageError(
             f"{run.path} holds a run of another configuration: {'; '.join(refused)}",
-            hint="repeat its options to go on with it, choose another --out, --allow-change KEY for each",
+            hint="repeat its options to resume it, choose another --out, or pass --allow-change KEY for each",
         )
-    return [line for key, line in changed.items() if key in allowed.keys]
+    return [line for key, line in changed.items() if key in options.allow_change]
 
 
-def refuse_other_data(old: dict[str, Any], splits: dict[str, Split], run: RunDirectory, allowed: Allowed) -> list[str]:
-    """Refuse to go on with other data than the run was started with. Returns and raises as `refuse_other_config`."""
+def refuse_other_data(
+    old: dict[str, Any], splits: dict[str, Split], run: RunDirectory, options: RunOptions
+) -> list[str]:
+    """Refuse to resume with other data than the run was started with. Returns and raises as `refuse_other_config`."""
     fingerprint = splits["train"].fingerprint
     if "data" not in old or old["data"]["fingerprint"] == fingerprint:
         return []
     line = f"data fingerprint: {old['data']['fingerprint'][:12]} -> {fingerprint[:12]}"
-    if not allowed.data:
+    if not options.allow_data_change:
         raise UsageError(
             f"{run.path} was started on other data: {line}",
-            hint="choose another --out, or go on in spite of it with --allow-data-change",
+            hint="choose another --out, or resume with the new data by --allow-data-change",
         )
     return [line]
 
 
-def check_disk(run: RunDirectory, plan: dict[str, Any]) -> str | None:
-    """Compare what the run will write (event `plan`) with the free space; returns a warning where it may not do.
+def check_disk(run: RunDirectory, plan: Plan) -> str | None:
+    """Compare what the run will write with the free space. Returns a warning if it may not be enough.
 
-    Raises DiskFullError when not even the first state and model fit.
+    Raises DiskFullError if not even the first training checkpoint and model fit.
     """
-    state, planned = plan["state_bytes"], plan["planned_bytes"]
     there = sum(_bytes_of(path) for path in (run.states, run.best_model, run.final_model))
-    free = plan["free_bytes"] + there
-    if there == 0 and free < 4 * state // 3:
+    free, first = plan.free_bytes + there, 4 * plan.state_bytes // 3
+    if there == 0 and free < first:
         raise DiskFullError(
-            f"{run.path} has {_megabytes(free)} free, the first state and model take {_megabytes(4 * state // 3)}",
+            f"{run.path} has {_megabytes(free)} free, the first training checkpoint and model take {_megabytes(first)}",
             hint="free space, or choose an --out on another disk",
         )
-    if free < planned:
+    if free < plan.planned_bytes:
         return (
-            f"the run will need {_megabytes(planned)}, {_megabytes(free)} are free: when the disk is full, training "
-            f"goes on from memory and waits for room"
+            f"the run will need {_megabytes(plan.planned_bytes)}, {_megabytes(free)} are free: when the disk is full, "
+            f"training continues in memory and waits for space"
         )
     return None
 
@@ -141,8 +135,3 @@ def _bytes_of(directory: Path) -> int:
 
 def _megabytes(count: int) -> str:
     return f"{count / 1e6:,.1f} MB"
-
-
-def _sliding_window(config: Config) -> int:
-    """The `sw` model attends over the training window."""
-    return config.train.window if config.model.architecture == "sw" else config.model.sliding_window

@@ -1,4 +1,4 @@
-"""When a run may end early. Goes by selection_ppl, the perplexity at 1xW over many windows (evaluation.md)."""
+"""The rule that ends a run early. It uses selection_ppl, the perplexity at 1xW over many windows (docs/protocol.md)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from tttkit.config.run import EarlyStoppingConfig
 
 @dataclasses.dataclass
 class EarlyStopping:
-    """Best value so far (by any margin) and how many evaluations brought no improvement of `min_delta`."""
+    """Tracks the best value, and how many evaluations brought no improvement of at least `min_delta`."""
 
     config: EarlyStoppingConfig
     max_steps: int
     best: float = math.inf
+    """Best value so far, by any margin."""
     best_checkpoint: int | None = None
+    """Index of the evaluation with the best value."""
     reference: float = math.inf
+    """Value that the next improvement is measured from."""
     num_waiting: int = 0
+    """Evaluations since the last improvement."""
 
     def update(self, value: float, *, checkpoint: int) -> bool:
-        """Record an evaluation; True when it is the best so far, by any margin."""
+        """Record the value of evaluation `checkpoint`. Return whether it is the best so far, by any margin."""
         if math.isfinite(value) and self._improves(value):
             self.reference = value
             self.num_waiting = 0
@@ -34,12 +38,12 @@ class EarlyStopping:
         return is_best
 
     def should_stop(self, step: int) -> bool:
-        """Whether patience has run out, and the run is old enough to be judged."""
+        """Whether patience has run out and at least `min_steps_ratio` of the run is done."""
         old_enough = step >= self.config.min_steps_ratio * self.max_steps
         return self.config.enabled and old_enough and self.num_waiting >= self.config.patience
 
     def to_dict(self) -> dict[str, Any]:
-        """State for JSON; `None` before the first evaluation."""
+        """Return the values for JSON; those without a value yet are None."""
         return {
             "best": self.best if self.best_checkpoint is not None else None,
             "best_checkpoint": self.best_checkpoint,
@@ -48,16 +52,16 @@ class EarlyStopping:
             "patience": self.config.patience,
         }
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Go on from what `to_dict` gave."""
-        self.best = math.inf if state["best"] is None else float(state["best"])
-        self.best_checkpoint = state["best_checkpoint"]
-        self.reference = math.inf if state["reference"] is None else float(state["reference"])
-        self.num_waiting = int(state["num_waiting"])
+    def load(self, values: dict[str, Any]) -> None:
+        """Restore what `to_dict` returned."""
+        self.best = math.inf if values["best"] is None else float(values["best"])
+        self.best_checkpoint = values["best_checkpoint"]
+        self.reference = math.inf if values["reference"] is None else float(values["reference"])
+        self.num_waiting = int(values["num_waiting"])
 
     def _improves(self, value: float) -> bool:
         if not math.isfinite(self.reference):
             return True
         delta = self.config.min_delta
-        share = float(delta[:-1]) / 100 * self.reference if delta.endswith("%") else float(delta)
-        return value < self.reference and value <= self.reference - share
+        least = float(delta[:-1]) / 100 * self.reference if delta.endswith("%") else float(delta)
+        return value < self.reference and value <= self.reference - least

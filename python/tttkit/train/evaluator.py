@@ -1,11 +1,10 @@
-"""Evaluations along a run: the current weights measured, the results written, the best model kept."""
+"""Evaluations during a run: measure the current weights, write the results, keep the best model."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +19,16 @@ from tttkit.run.directory import RunDirectory
 from tttkit.run.signals import StopSignals
 from tttkit.storage import commits, files
 from tttkit.train.early_stopping import EarlyStopping
+from tttkit.train.events import Evaluated, Evaluating, Report
 from tttkit.train.logs.metadata import Metadata
 from tttkit.train.logs.metrics import RunLog
 from tttkit.train.logs.pace import Pace
-from tttkit.train.resume.progress import Progress
-
-Report = Callable[[dict[str, Any]], None]
+from tttkit.train.resume.progress import TrainingProgress
 
 
 @dataclasses.dataclass(kw_only=True)
 class Evaluator:
-    """Evaluates the model of a run at the steps of `schedule`; what a full disk puts off waits in the log's writes."""
+    """Evaluates the model of a run at the steps of `schedule`. Writes that fail wait in `log.writes`."""
 
     run: RunDirectory
     config: Config
@@ -44,17 +42,20 @@ class Evaluator:
     pace: Pace
     early_stopping: EarlyStopping
     summaries: list[Summary] = dataclasses.field(default_factory=list)
-    """Of all evaluations so far."""
+    """Summaries of all evaluations so far."""
 
-    def evaluate(self, progress: Progress) -> None:
-        """Evaluate the current weights, keep them when they are the best, and write the checkpoint's files."""
+    def evaluate(self, progress: TrainingProgress) -> None:
+        """Evaluate the current weights, write the results, and export the weights if they are the best so far.
+
+        Raises StopRequestedError after a signal, before anything is written.
+        """
         started = time.perf_counter()
         step, index = progress.step, self.schedule.index(progress.step)
 
         def tick(done: float) -> None:
             self.signals.poll()
             self.log.heartbeat("evaluating", step)
-            self.report({"event": "evaluating", "step": step, "done": done})
+            self.report(Evaluating(step=step, done=done))
 
         tick(0.0)
         evaluation = evaluate_model(
@@ -76,14 +77,14 @@ class Evaluator:
         self.metadata.set_early_stopping(self.early_stopping.to_dict())
         self._report_evaluation(summary, is_best=is_best)
 
-    def go_back(self, progress: Progress) -> None:
-        """Forget the evaluations that a restored state does not know."""
+    def forget_later(self, progress: TrainingProgress) -> None:
+        """Forget the evaluations after the training checkpoint that `progress` was restored from."""
         known = set(progress.evaluated)
         summaries = self.summaries or self.run.read_summaries()  # those in memory may not be written yet
         self.summaries = [item for item in summaries if item.step in known]
 
     def export(self, name: str) -> None:
-        """Write the weights as a model, now or, from a copy in memory, once there is room."""
+        """Write the weights to the directory `name` of the run; if that fails, later, from a copy in memory."""
 
         def write(model: LanguageModel) -> None:
             export_model(model, self.run.path / name, self.config, self.splits["train"])
@@ -93,16 +94,16 @@ class Evaluator:
             self.log.writes.attempt(name, lambda: write(kept))
 
     def _write(self, evaluation: Evaluation, context: dict[str, Any]) -> Summary:
-        """The checkpoint's files and the list of all summaries, now or once there is room."""
+        """Write the files of the evaluation and the list of all summaries, now or as soon as a retry succeeds."""
         directory = self.run.checkpoint(context["checkpoint_idx"])
-        summary = evaluation.summary().replace(**context)
+        summary = evaluation.summary().with_values(**context)
         self.log.writes.attempt(directory.name, lambda: write_evaluation(directory, evaluation, context))
         self.summaries = [*(item for item in self.summaries if item.step != summary.step), summary]
         self.log.writes.attempt("all_summaries.json", lambda: Summary.write_all(self.run.summaries, self.summaries))
         return summary
 
-    def _context(self, progress: Progress, index: int, seconds: float) -> dict[str, Any]:
-        """What summary.json says beside the evaluation itself."""
+    def _context(self, progress: TrainingProgress, index: int, seconds: float) -> dict[str, Any]:
+        """Return what summary.json holds besides the figures: what was evaluated, and when."""
         return {
             "checkpoint_idx": index,
             "step": progress.step,
@@ -122,15 +123,19 @@ class Evaluator:
             f"{' (best)' if is_best else ''}, patience {stopping.num_waiting}/{stopping.config.patience}"
         )
         step = summary.step or 0
-        is_last = step == self.config.train.max_steps or stopping.should_stop(step)
-        found = {"is_best": is_best, "is_last": is_last, "num_waiting": stopping.num_waiting}
         self.report(
-            {"event": "evaluation", **found, "patience": stopping.config.patience, "summary": summary.to_dict()}
+            Evaluated(
+                is_best=is_best,
+                is_last=step == self.config.train.max_steps or stopping.should_stop(step),
+                num_waiting=stopping.num_waiting,
+                patience=stopping.config.patience,
+                summary=summary,
+            )
         )
 
 
 def export_model(model: LanguageModel, path: Path, config: Config, split: Split) -> None:
-    """Write config.json, model.safetensors and tokenizer.json to `path`, whole or not at all. Raises DiskFullError."""
+    """Write config.json, model.safetensors and tokenizer.json to `path`, atomically. Raises DiskFullError, OSError."""
     metadata = {"window": config.train.window, "tokenizer_sha256": split.tokenizer_sha256, "eos_token_id": split.eos_id}
     with commits.commit_directory(path) as directory:
         save_model(model, directory, metadata=metadata)

@@ -1,4 +1,4 @@
-"""A whole update as one CUDA graph: the host starts it with one call and waits for nothing."""
+"""A whole update as one CUDA graph: the host starts it with one call and does not wait for it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from contextlib import contextmanager
 import torch
 
 WARM_UP_CALLS = 3
-"""Real updates before recording: they compile, choose algorithms and make the moments."""
+"""Real updates before recording: they compile, choose algorithms and allocate the optimizer's moments."""
 
 
 class StepGraph:
-    """Records a function of one tensor, anew for another shape, and replays it; the function must not ask the host.
+    """Record a function of one tensor, once per shape, and replay it.
 
-    Everything it reads beside its argument must stay where it is in memory. Without CUDA nothing is ever recorded.
+    The function must not synchronise with the host, and everything that it reads beside its argument must keep its
+    place in memory. Without CUDA nothing is recorded.
     """
 
     def __init__(self, function: Callable[[torch.Tensor], torch.Tensor], *, enabled: bool) -> None:
-        """Record nothing yet. `enabled` False never does."""
+        """Record nothing yet; with `enabled` False, never."""
         self._function = function
         self._stream: torch.cuda.Stream | None = None
         if enabled and torch.cuda.is_available():
@@ -30,7 +31,7 @@ class StepGraph:
         self._outputs = torch.empty(0)
 
     def is_ready(self, inputs: torch.Tensor) -> bool:
-        """Whether to call this now; asked once before each call of the function, the first few of which go without."""
+        """Return whether to replay now; ask once before each call. The first few calls must run the function itself."""
         if inputs.shape != self._shape:
             self._shape, self._graph, self._num_waiting = inputs.shape, None, WARM_UP_CALLS
         if self._num_waiting:
@@ -40,20 +41,20 @@ class StepGraph:
 
     @contextmanager
     def warm_up(self) -> Iterator[None]:
-        """Calls of the function that go without belong in here: on the stream that records, as CUDA asks."""
+        """Run calls of the function itself in here: on the stream that records, as CUDA requires."""
         if self._stream is None:
             yield
             return
-        usual = torch.cuda.current_stream()
-        self._stream.wait_stream(usual)
+        current = torch.cuda.current_stream()
+        self._stream.wait_stream(current)
         try:
             with torch.cuda.stream(self._stream):
                 yield
         finally:
-            usual.wait_stream(self._stream)
+            current.wait_stream(self._stream)
 
     def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
-        """What the function gives for `inputs`, which may be on the CPU; the result is the caller's own."""
+        """Return the function's result for `inputs`, which may be on the CPU; the result is a copy."""
         if self._graph is None:
             self._record(inputs)
         assert self._graph is not None
@@ -62,14 +63,14 @@ class StepGraph:
         return self._outputs.clone()
 
     def forget(self) -> None:
-        """Give the memory of a recording back; the next calls warm up again."""
+        """Release the memory of a recording; the next calls warm up again."""
         self._graph, self._shape = None, torch.Size()
 
     def _record(self, inputs: torch.Tensor) -> None:
-        """Recording runs nothing: the update is not done yet."""
+        """Record the function; recording does not run it."""
         self._inputs = inputs.cuda()
         graph = torch.cuda.CUDAGraph()
-        # this thread alone: meanwhile the one that reads ahead may ask for pinned memory
+        # thread_local: the thread that reads ahead may allocate pinned memory meanwhile
         with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
             self._outputs = self._function(self._inputs)
         self._graph = graph

@@ -1,27 +1,21 @@
-"""AdamW with decay on projection matrices only."""
+"""AdamW with weight decay on the parameters that the model's layers declare."""
 
 from __future__ import annotations
 
 import torch
-from torch import nn
 
 from tttkit.config.run import OptimizerConfig
-
-_DECAYED = tuple(f".{name}_proj.weight" for name in ("q", "k", "v", "o", "g", "gate", "up", "down"))
-
-
-def is_decayed(name: str) -> bool:
-    """Whether a parameter of this name decays: projections do; embeddings, norms, biases, W1, … do not."""
-    return name.endswith(_DECAYED)
+from tttkit.models import LanguageModel
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW over two groups, decayed and not; the learning rate is set anew before every step.
+def build_optimizer(model: LanguageModel, config: OptimizerConfig) -> torch.optim.AdamW:
+    """Build AdamW over two groups, decayed and not; the caller sets the learning rate before every step.
 
-    On a GPU that is a tensor, so that a CUDA graph of the step sees it change.
+    On a GPU the learning rate is a tensor, so that a CUDA graph of the step sees it change.
     """
-    decayed = [parameter for name, parameter in model.named_parameters() if is_decayed(name)]
-    rest = [parameter for name, parameter in model.named_parameters() if not is_decayed(name)]
+    decays = {id(parameter) for parameter in model.decayed_parameters()}
+    decayed = [parameter for parameter in model.parameters() if id(parameter) in decays]
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in decays]
     device = next(model.parameters()).device
     on_gpu = device.type == "cuda"
     return torch.optim.AdamW(

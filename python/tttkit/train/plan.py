@@ -1,15 +1,15 @@
-"""What a run is about to do, as the event `plan`: sizes, evaluations, the disk it needs and the disk there is."""
+"""The event `plan`: sizes, evaluations, and the disk space that a run needs and has."""
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from tttkit.config.run import Config
 from tttkit.train.batches.curriculum import stages_of
+from tttkit.train.events import Plan
 from tttkit.train.resume.checkpoint import NUM_KEPT
 
 if TYPE_CHECKING:
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 _BYTES_PER_PARAMETER = 4
 _STATE_COPIES = 3
-"""A state holds the weights and both moments of AdamW."""
+"""A training checkpoint holds the weights and both moments of AdamW."""
 _JSON_BYTES_PER_CHUNK = 400
-"""What chunk_eval.json and summary.json come to for a chunk, about."""
+"""Approximate size of chunk_eval.json and summary.json per chunk."""
 
 
 def planned_bytes(config: Config, num_parameters: int, num_evaluations: int) -> int:
-    """Bytes that a run of `num_evaluations` more evaluations keeps or holds at once, at the most.
+    """Return the most bytes that a run with `num_evaluations` more evaluations holds on disk at once.
 
-    The newest states and one more while it is written, the best and the final model and one more, the figures of every
-    evaluation, and its weights where they are kept.
+    These are the newest training checkpoints and one more while it is written, the best and the final model and one
+    more, the figures of every evaluation, and its weights if `train.keep_weights` is set.
     """
     weights = _BYTES_PER_PARAMETER * num_parameters
     kept = num_evaluations if config.train.keep_weights else 0
@@ -35,37 +35,38 @@ def planned_bytes(config: Config, num_parameters: int, num_evaluations: int) -> 
     return (NUM_KEPT + 1) * _STATE_COPIES * weights + (3 + kept) * weights + figures
 
 
-def plan_event(trainer: Trainer, *, resumed: bool) -> dict[str, Any]:
-    """The event `plan` of a trainer that is ready to go on."""
+def plan_event(trainer: Trainer, *, resumed: bool) -> Plan:
+    """Return the event `plan` of a trainer that is ready for its first step."""
     config, step = trainer.config, trainer.progress.step
     num_parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
     ahead = [at for at in trainer.schedule if at >= step and at not in trainer.progress.evaluated]
     train_split = trainer.splits["train"]
-    return {
-        "event": "plan",
-        "run": str(trainer.run_directory.path),
-        "model": config.model.name,
-        "num_parameters": num_parameters,
-        "train_tokens": train_split.num_tokens,
-        "validation_tokens": trainer.splits["validation"].num_tokens,
-        "vocab_size": train_split.vocab_size,
-        "window": config.train.window,
-        "stages": [dataclasses.asdict(stage) for stage in stages_of(config.train)] if config.train.stages else [],
-        "step": step,
-        "max_steps": config.train.max_steps,
-        "tokens_per_step": config.train.tokens_per_step,
-        "evaluation_steps": trainer.schedule,
-        "num_evaluations_ahead": len(ahead),
-        "eval_max_length": config.evaluation.max_length,
-        "eval_num_sequences": config.evaluation.num_sequences,
-        "device": config.train.device,
-        "precision": config.train.precision,
-        "num_threads": torch.get_num_threads(),
-        "seed": config.train.seed,
-        "version": trainer.metadata.values["environment"]["tttkit"],
-        "git_commit": trainer.metadata.values["environment"]["git_commit"],
-        "resumed": resumed,
-        "state_bytes": _STATE_COPIES * _BYTES_PER_PARAMETER * num_parameters,
-        "planned_bytes": planned_bytes(config, num_parameters, len(ahead)),
-        "free_bytes": shutil.disk_usage(trainer.run_directory.path).free,
-    }
+    assert config.train.device is not None
+    assert config.train.precision is not None
+    return Plan(
+        run=str(trainer.run_directory.path),
+        model=config.model.name,
+        num_parameters=num_parameters,
+        train_tokens=train_split.num_tokens,
+        validation_tokens=trainer.splits["validation"].num_tokens,
+        vocab_size=train_split.vocab_size,
+        window=config.train.window,
+        stages=stages_of(config.train) if config.train.stages else [],
+        step=step,
+        max_steps=config.train.max_steps,
+        tokens_per_step=config.train.tokens_per_step,
+        evaluation_steps=trainer.schedule,
+        num_evaluations_ahead=len(ahead),
+        eval_max_length=config.evaluation.max_length,
+        eval_num_sequences=config.evaluation.num_sequences,
+        device=config.train.device,
+        precision=config.train.precision,
+        num_threads=torch.get_num_threads(),
+        seed=config.train.seed,
+        version=trainer.metadata.values["environment"]["tttkit"],
+        git_commit=trainer.metadata.values["environment"]["git_commit"],
+        resumed=resumed,
+        state_bytes=_STATE_COPIES * _BYTES_PER_PARAMETER * num_parameters,
+        planned_bytes=planned_bytes(config, num_parameters, len(ahead)),
+        free_bytes=shutil.disk_usage(trainer.run_directory.path).free,
+    )

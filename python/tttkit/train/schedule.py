@@ -1,4 +1,4 @@
-"""What happens at which step: learning rate and evaluations. Pure functions of the step number."""
+"""Learning rate, evaluations and default saves by step. Pure functions of the step number."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from tttkit.config.run import OptimizerConfig
 
 
 def learning_rate(step: int, config: OptimizerConfig, *, max_steps: int) -> float:
-    """Learning rate of update `step` (1 … max_steps): linear warm-up to the peak, cosine to `min_lr_ratio` of it.
+    """Return the learning rate of update `step` (1 … max_steps).
 
-    Depends on the update number alone, so neither accumulation nor the number of devices changes it.
+    Linear warm-up to the peak, then cosine decay to `min_lr_ratio` of the peak. It depends on the update number alone,
+    so neither accumulation nor the number of devices changes it.
     """
     warmup_steps = round(config.warmup_ratio * max_steps)
     if step <= warmup_steps:
@@ -21,9 +22,9 @@ def learning_rate(step: int, config: OptimizerConfig, *, max_steps: int) -> floa
 
 
 def evaluation_steps(max_steps: int, num_checkpoints: int) -> list[int]:
-    """Steps at which to evaluate, evenly spread with both ends, halves rounded up, duplicates removed (evaluation.md).
+    """Return the steps at which to evaluate: evenly spaced with both ends, halves rounded up, without duplicates.
 
-    One checkpoint: the last step only; none: an empty list.
+    One evaluation is at the last step; none give an empty list (docs/protocol.md).
     """
     if num_checkpoints == 0:
         return []
@@ -34,5 +35,5 @@ def evaluation_steps(max_steps: int, num_checkpoints: int) -> list[int]:
 
 
 def default_save_every(max_steps: int) -> int:
-    """Steps between resumable states: a hundredth of the run, at least 50."""
+    """Return the default number of steps between training checkpoints: a hundredth of the run, at least 50."""
     return max(50, max_steps // 100)

@@ -1,268 +1,248 @@
-"""From configuration values to a running Trainer: claim the run directory, prepare data, build or resume, train."""
+"""From a configuration to a running Trainer: open the run directory, prepare data, build or resume, train."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import sys
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tttkit.config.run import Config, build_config
+from tttkit.config.run import Config
 from tttkit.data import open_split, prepare_dataset
-from tttkit.data.job import Prepared
-from tttkit.data.job import Progress as PrepareProgress
+from tttkit.data.job import Prepared, PrepareProgress
 from tttkit.data.manifest import Manifest, load_manifest
-from tttkit.device import prepare_cpu
-from tttkit.errors import PreemptedError, TttkitError, UsageError
+from tttkit.data.split import Split
+from tttkit.device import prepare_cpu, prepare_device
+from tttkit.errors import PreemptedError, TttkitError
 from tttkit.models import build_model
 from tttkit.run.directory import RunDirectory, exclusive
 from tttkit.run.signals import StopRequestedError, StopSignals
-from tttkit.storage import commits, files, filesystem
 from tttkit.train.batches.initial_state import warnings_about
-from tttkit.train.checks import Allowed, check_disk, check_splits, refuse_other_config, refuse_other_data, resolve
-from tttkit.train.evaluator import Report
+from tttkit.train.checks import (
+    check_disk,
+    check_splits,
+    refuse_old_version,
+    refuse_other_config,
+    refuse_other_data,
+    resolve,
+)
+from tttkit.train.directory import make_or_accept, sweep, withdraw
+from tttkit.train.events import Report, Resumed
 from tttkit.train.logs.environment import changes, environment
 from tttkit.train.logs.metadata import Metadata
 from tttkit.train.logs.metrics import RunLog
+from tttkit.train.options import RunOptions
 from tttkit.train.plan import plan_event
-from tttkit.train.resume.checkpoint import LoadedState
+from tttkit.train.resume.checkpoint import LoadedCheckpoint
 from tttkit.train.trainer import Trainer
 
-_ENDED = ("finished", "early-stopped")
+ENDED = ("finished", "early-stopped")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a call of `train` ended: `finished` or `early-stopped`, and whether the run had ended before."""
+    """How a call of `train` ended."""
 
     reason: str
+    """`finished` or `early-stopped`."""
     run: RunDirectory
     already_ended: bool = False
+    """Whether the run had ended before this call."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Request:
-    """What the caller of `train` wants; nothing of it decides what is computed but `values`."""
+class _Call:
+    """One call of `train`, with the run directory that it holds."""
 
-    values: dict[str, Any]
+    config: Config
+    options: RunOptions
+    run: RunDirectory
     report: Report
-    prepare_progress: PrepareProgress | None = None
-    command: list[str] = dataclasses.field(default_factory=lambda: sys.argv)
-    allowed: Allowed = dataclasses.field(default_factory=Allowed)
-    auto_microbatch: bool = False
-    """Halve the micro-batch where memory runs out; the batch of an update stays."""
+    prepare_progress: PrepareProgress | None
+    signals: StopSignals
+    old: dict[str, Any] | None
+    """metadata.json of an earlier call; None for a new run."""
 
 
 def train(
-    values: dict[str, Any],
+    config: Config,
     out: Path,
     *,
+    options: RunOptions | None = None,
     report: Report,
     prepare_progress: PrepareProgress | None = None,
-    resume: bool = True,
-    command: list[str] | None = None,
-    allowed: Allowed | None = None,
-    auto_microbatch: bool = False,
     signals: StopSignals | None = None,
 ) -> Outcome:
-    """Train what `values` say in the run directory `out`; go on where an earlier call with the same values stopped.
+    """Train `config` in the run directory `out`, or resume the unfinished run there if it has the same configuration.
 
-    `signals` have been entered by the caller; without them this enters its own. Raises UsageError for another config or
-    a path that is no run, RunLockedError, DataError, CheckpointError, NumericalError, DeviceMemoryError, DiskFullError,
-    PreemptedError.
+    `report` gets the typed events of `train.events`. `signals` were entered by the caller; without them this function
+    handles signals itself. Raises UsageError for a run of another configuration or version or a path that is no run,
+    RunLockedError, DataError, CheckpointError, NumericalError, DeviceMemoryError, DiskFullError, PreemptedError.
     """
-    request = Request(
-        values=values,
-        report=report,
-        prepare_progress=prepare_progress,
-        command=command or sys.argv,
-        allowed=allowed or Allowed(),
-        auto_microbatch=auto_microbatch,
-    )
-    run = _claim_directory(out, resume=resume)
+    options = options or RunOptions()
+    run = make_or_accept(out, resume=options.resume)
     with ExitStack() as stack:
         stack.enter_context(exclusive(run))
-        _sweep(run)
-        return _train(run, request, signals or stack.enter_context(StopSignals()))
+        sweep(run)
+        old = run.read_metadata() if run.metadata.exists() else None
+        call = _Call(
+            config=config,
+            options=options,
+            run=run,
+            report=report,
+            prepare_progress=prepare_progress,
+            signals=signals or stack.enter_context(StopSignals(grace_seconds=options.grace_seconds)),
+            old=old,
+        )
+        return _train(call)
 
 
-def _train(run: RunDirectory, request: Request, signals: StopSignals) -> Outcome:
-    old = run.read_metadata() if run.metadata.exists() else None
+def _train(call: _Call) -> Outcome:
+    has_ended = call.old is not None and call.old.get("result", {}).get("reason") in ENDED
+    if call.old is not None and not has_ended:
+        refuse_old_version(call.old, call.run)
     try:
-        trainer = _set_up(run, old, request, signals)
+        trainer = _set_up(call, has_ended=has_ended)
     except StopRequestedError as stop:
         raise PreemptedError(
             f"stopped by {stop} before the first step", hint="run the same command again to start"
         ) from None
     except TttkitError:
-        if old is None:
-            _withdraw(run)
+        if call.old is None:
+            withdraw(call.run)
         raise
     if trainer is None:
-        assert old is not None
-        return Outcome(reason=old["result"]["reason"], run=run, already_ended=True)
-    return Outcome(reason=trainer.run(), run=run)
+        assert call.old is not None
+        return Outcome(reason=call.old["result"]["reason"], run=call.run, already_ended=True)
+    return Outcome(reason=trainer.run(), run=call.run)
 
 
-def _set_up(run: RunDirectory, old: dict[str, Any] | None, request: Request, signals: StopSignals) -> Trainer | None:
-    """Everything before the first step; None when the run had ended before. Raises StopRequestedError in between."""
-    signals.poll()
-    config = build_config(request.values)
-    explicit_vocab_size = request.values.get("model", {}).get("vocab_size")
-    if old and "data" in old:  # said before data are prepared, which takes time and would replace those of the run
-        of_run = resolve(config, old["config"]["model"]["vocab_size"], explicit_vocab_size=explicit_vocab_size)
-        refuse_other_config(old, of_run, run, request.allowed)
+def _set_up(call: _Call, *, has_ended: bool) -> Trainer | None:
+    """Do everything before the first step; return None if the run had ended before. Raises StopRequestedError."""
+    call.signals.poll()
+    old, run, options = call.old, call.run, call.options
+    if old and "data" in old:  # compared before data is prepared, which takes time and would replace that of the run
+        refuse_other_config(old, resolve(call.config, old["config"]["model"]["vocab_size"]), run, options)
     log = RunLog(run)
-    metadata = Metadata(run, old, log.writes) if old else Metadata.new(run, config, request.command, log.writes)
-    if not old:
-        signals.before_leaving = lambda: metadata.end_segment(0, "preempted")
-    log.heartbeat("starting", 0)
-    try:
-        data_path, manifest = _prepare_data(config, run, request, signals)
-        signals.poll()
-    except StopRequestedError:
-        if not old:
-            metadata.end_segment(0, "preempted")
-        raise
-    config = resolve(config, manifest.vocab_size, explicit_vocab_size=explicit_vocab_size)
+    command = options.command or sys.argv
+    metadata = Metadata(run, old, log.writes) if old else Metadata.new(run, call.config, command, log.writes)
+    data_path, manifest = _prepare_data_of(call, metadata, log)
+    config = resolve(call.config, manifest.vocab_size)
     splits = {name: open_split(data_path, name, io=config.data.io) for name in ("train", "validation")}
     check_splits(config, splits)
-    accepted = []
+    accepted: list[str] = []
     if old:
-        accepted = refuse_other_config(old, config, run, request.allowed)
-        accepted += refuse_other_data(old, splits, run, request.allowed)
-    if old and old.get("result", {}).get("reason") in _ENDED:
+        accepted += refuse_other_config(old, config, run, options)
+        accepted += refuse_other_data(old, splits, run, options)
+    if has_ended:
         return None
+    trainer = _build_trainer(call, config, splits, metadata, log)
+    _begin(trainer, data_path, accepted)
+    return trainer
+
+
+def _prepare_data_of(call: _Call, metadata: Metadata, log: RunLog) -> tuple[Path, Manifest]:
+    """Prepare or find the data. A signal meanwhile ends the segment of a new run as preempted."""
+    if not call.old:
+        call.signals.before_leaving = lambda: metadata.end_segment(0, "preempted")
+    log.heartbeat("starting", 0)
+    try:
+        data = _prepare_data(call)
+        call.signals.poll()
+    except StopRequestedError:
+        if not call.old:
+            metadata.end_segment(0, "preempted")
+        raise
+    return data
+
+
+def _prepare_data(call: _Call) -> tuple[Path, Manifest]:
+    """Return the DATA directory of the configuration, or prepare one from its source inside the run directory."""
+    data = call.config.data
+    if data.path is not None:
+        return Path(data.path), load_manifest(Path(data.path))
+
+    def progress(prepared: Prepared) -> None:
+        call.signals.poll()
+        if call.prepare_progress is not None:
+            call.prepare_progress(prepared)
+
+    path = call.run.path / "data"
+    manifest = prepare_dataset(
+        [data.source],
+        path,
+        tokenizer=data.tokenizer,
+        validation=[data.validation] if data.validation else None,
+        validation_fraction=data.validation_fraction,
+        documents=data.documents,
+        progress=progress,
+    )
+    return path, manifest
+
+
+def _build_trainer(call: _Call, config: Config, splits: dict[str, Split], metadata: Metadata, log: RunLog) -> Trainer:
+    """Prepare device and threads, seed the random generators, and build model and trainer."""
+    assert config.train.device is not None
+    prepare_device(config.train.device, exact=config.train.precision == "fp32")
     usual = None if "OMP_NUM_THREADS" in os.environ else len(os.sched_getaffinity(0))
     prepare_cpu(config.train.num_threads or usual)
     torch.manual_seed(config.train.seed)
-    assert config.train.device is not None
-    trainer = Trainer(
-        run,
+    return Trainer(
+        call.run,
         config,
         build_model(config.model),
         splits,
         device=torch.device(config.train.device),
         metadata=metadata,
         log=log,
-        report=request.report,
-        signals=signals,
-        auto_microbatch=request.auto_microbatch,
+        report=call.report,
+        signals=call.signals,
+        auto_microbatch=call.options.auto_microbatch,
     )
-    _begin(trainer, data_path, accepted)
-    return trainer
-
-
-def _sweep(run: RunDirectory) -> None:
-    """Remove what interrupted writes left, wherever a run writes."""
-    for directory in (run.path, run.states, *run.checkpoints().values()):
-        if directory.is_dir():
-            commits.sweep_temporaries(directory)
-
-
-def _withdraw(run: RunDirectory) -> None:
-    """Take back what a refused request had begun, so that the path is free for the corrected one."""
-    with suppress(OSError):  # prepared data stays for the next call
-        for path in (run.metadata, run.heartbeat, run.training_log, run.metrics, run.lock):
-            files.remove_tree(path)
-        filesystem.current.rmdir(run.path)
-
-
-def _claim_directory(out: Path, *, resume: bool) -> RunDirectory:
-    """Make `out`, or accept it when it is a run. Raises UsageError for anything else."""
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"the run directory {out} is a file", hint="choose another --out")
-    run = RunDirectory(out)
-    if run.metadata.exists():
-        if not resume:
-            raise UsageError(
-                f"{out} already holds a run", hint="drop --no-resume to go on with it, or choose another --out"
-            )
-        return run
-    if out.exists() and any(
-        entry.name not in ("run.lock", "data") and not entry.name.startswith(files.TEMPORARY_PREFIX)
-        for entry in out.iterdir()
-    ):
-        raise UsageError(f"{out} is not empty and holds no run", hint="choose another --out")
-    try:
-        with files.disk_full_named(out):
-            files.make_directory(out)
-    except OSError as error:
-        if isinstance(error, TttkitError):
-            raise
-        raise UsageError(f"cannot make the run directory {out}: {error.strerror}") from error
-    return run
-
-
-def _prepare_data(config: Config, run: RunDirectory, request: Request, signals: StopSignals) -> tuple[Path, Manifest]:
-    """The DATA directory named, or one made from the preset's source inside the run."""
-    if config.data.path is not None:
-        path = Path(config.data.path)
-        return path, load_manifest(path)
-
-    def progress(prepared: Prepared) -> None:
-        signals.poll()
-        if request.prepare_progress is not None:
-            request.prepare_progress(prepared)
-
-    path = run.path / "data"
-    manifest = prepare_dataset(
-        [config.data.source],
-        path,
-        tokenizer=config.data.tokenizer,
-        validation=[config.data.validation] if config.data.validation else None,
-        validation_fraction=config.data.validation_fraction,
-        documents=config.data.documents,
-        progress=progress,
-    )
-    return path, manifest
 
 
 def _begin(trainer: Trainer, data_path: Path, accepted: list[str]) -> None:
-    """Describe the run in metadata.json, resume when there is a state, and announce the plan."""
-    config, run, metadata = trainer.config, trainer.run_directory, trainer.metadata
-    num_parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
-    train_split = trainer.splits["train"]
-    data: dict[str, Any] = {"path": str(data_path.absolute()), "fingerprint": train_split.fingerprint}
+    """Resume if there is a training checkpoint, describe the run in metadata.json, and report warnings and the plan."""
+    config, metadata = trainer.config, trainer.metadata
+    before = metadata.values.get("environment", {}) if metadata.values["segments"] else {}
+    changed = changes(before, environment())
+    loaded = trainer.resume()
+    plan = plan_event(trainer, resumed=loaded is not None)
+    disk_warning = check_disk(trainer.run_directory, plan)
+    data: dict[str, Any] = {"path": str(data_path.absolute()), "fingerprint": trainer.splits["train"].fingerprint}
     data |= {f"{name}_tokens": split.num_tokens for name, split in trainer.splits.items()}
-    changed = changes(metadata.values.get("environment", {}), environment()) if metadata.values["segments"] else []
-    state = trainer.resume()
-    plan = plan_event(trainer, resumed=state is not None)
-    warning = check_disk(run, plan)
-    metadata.describe(config, data, {"name": config.model.name, "num_parameters": num_parameters})
-    step, feed = trainer.progress.step, trainer.updater.feed
-    metadata.begin_segment(step, resumed=state is not None)
-    messages = [f"allowed difference: {line}" for line in accepted]
-    messages += [f"environment changed, equal bits are not promised: {line}" for line in changed]
-    messages += warnings_about(config)
-    messages += [feed.how] if feed.how.endswith("found") else []  # a compiler, Triton
-    for message in [*messages, *([warning] if warning else [])]:
-        trainer.log.write(message)
-        trainer.report({"event": "warning", "step": step, "message": message})
-    if state:
-        _tell_resumed(trainer, state)
-    trainer.log.write(feed.how)
-    trainer.log.write(f"{'resumed at' if state else 'started at'} step {step} of {config.train.max_steps}")
+    metadata.describe(config, data, {"name": config.model.name, "num_parameters": plan.num_parameters})
+    step, how = trainer.progress.step, trainer.updater.how
+    metadata.begin_segment(step, resumed=loaded is not None)
+    for line in accepted:
+        trainer.warn(f"allowed difference: {line}")
+    for line in changed:
+        trainer.warn(f"environment changed, equal bits are not promised: {line}")
+    messages = warnings_about(config)
+    messages += [how] if how.endswith("found") else []  # a compiler or Triton is missing
+    for message in [*messages, *([disk_warning] if disk_warning else [])]:
+        trainer.warn(message)
+    if loaded:
+        _report_resumed(trainer, loaded)
+    trainer.log.write(how)
+    trainer.log.write(f"{'resumed at' if loaded else 'started at'} step {step} of {config.train.max_steps}")
     trainer.report(plan)
 
 
-def _tell_resumed(trainer: Trainer, state: LoadedState) -> None:
-    """Say what was verified, what was skipped and what is done again."""
-    for line in state.skipped:
-        message = f"skipped damaged state {line}"
-        trainer.log.write(message)
-        trainer.report({"event": "warning", "step": state.step, "message": message})
+def _report_resumed(trainer: Trainer, loaded: LoadedCheckpoint) -> None:
+    """Report what was verified, what was skipped and what is computed again."""
+    for line in loaded.skipped:
+        trainer.warn(f"skipped damaged training checkpoint {line}")
     trainer.report(
-        {
-            "event": "resumed",
-            "step": state.step,
-            "state": state.path.name,
-            "num_bytes": state.num_bytes,
-            "skipped": state.skipped,
-            "num_steps_lost": trainer.proof.num_lost,
-        }
+        Resumed(
+            step=loaded.step,
+            state=loaded.path.name,
+            num_bytes=loaded.num_bytes,
+            skipped=loaded.skipped,
+            num_steps_lost=trainer.proof.num_lost,
+        )
     )

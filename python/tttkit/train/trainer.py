@@ -1,7 +1,8 @@
-"""The training loop: evaluate where the schedule says, save, train one step, until done, stopped or preempted.
+"""The training loop: evaluate and save when due, train one step, until the run is finished, stopped or preempted.
 
 A step is one optimizer update over batch_size x grad_accumulation windows. Everything that decides the next step is in
-the state that `save` writes, so a run that was killed anywhere goes on bit-identically on the same machine.
+the training checkpoint that `save` writes, so a run that is killed at any time resumes bit-identically on the same
+machine.
 """
 
 from __future__ import annotations
@@ -15,24 +16,33 @@ from tttkit.data.split import Split
 from tttkit.errors import CheckpointError, DeviceMemoryError, DiskFullError, NumericalError, PreemptedError
 from tttkit.models import LanguageModel
 from tttkit.run.directory import RunDirectory
+from tttkit.run.saved import describe_saved, newest_saved_step
 from tttkit.run.signals import StopRequestedError, StopSignals
 from tttkit.train.early_stopping import EarlyStopping
-from tttkit.train.evaluator import Evaluator, Report
+from tttkit.train.evaluator import Evaluator
+from tttkit.train.events import Report, Saved, Warned
 from tttkit.train.logs.metadata import Metadata
 from tttkit.train.logs.metrics import RunLog
 from tttkit.train.logs.pace import Pace
 from tttkit.train.logs.step_record import StepRecords
 from tttkit.train.optim import build_optimizer
-from tttkit.train.resume.checkpoint import LoadedState
-from tttkit.train.resume.progress import Progress
+from tttkit.train.resume.checkpoint import LoadedCheckpoint
+from tttkit.train.resume.progress import TrainingProgress
 from tttkit.train.resume.resume_proof import ResumeProof
-from tttkit.train.resume.run_state import RunState
+from tttkit.train.resume.training_state import TrainingState
 from tttkit.train.schedule import evaluation_steps, learning_rate
 from tttkit.train.update import Update, Updater, is_out_of_memory
 
+_CHECKPOINT = "training checkpoint"
+"""Name of the training checkpoint among the pending writes."""
+
+
+class _DivergedError(Exception):
+    """Loss, gradients, fast weights or weights are not finite, so the run must roll back."""
+
 
 class Trainer:
-    """Trains one model in one run directory, whose lock the caller holds."""
+    """Trains one model in one run directory. The caller holds the lock of the directory."""
 
     def __init__(
         self,
@@ -48,7 +58,7 @@ class Trainer:
         signals: StopSignals,
         auto_microbatch: bool = False,
     ) -> None:
-        """Put the model on the device; `resume` goes on from the newest valid state, if there is one."""
+        """Move the model to the device. Call `resume` to load the newest valid training checkpoint, if there is one."""
         self.run_directory = run
         self.config = config
         self.model = model.to(device)
@@ -65,7 +75,7 @@ class Trainer:
         self.pace = Pace(config.train, self.schedule)
         self.early_stopping = EarlyStopping(config.early_stopping, config.train.max_steps)
         self.proof = ResumeProof([], 0)
-        self.state = RunState(run, metadata.run_id, self.model, self.optimizer, self.updater, self.early_stopping)
+        self.state = TrainingState(run, metadata.run_id, self.model, self.optimizer, self.updater, self.early_stopping)
         self.evaluator = Evaluator(
             run=run, config=config, model=self.model, splits=splits, metadata=metadata, log=log, report=report,
             signals=signals, schedule=self.schedule, pace=self.pace, early_stopping=self.early_stopping,
@@ -74,40 +84,30 @@ class Trainer:
         self._divergence: str | None = None
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> TrainingProgress:
         """How far the run is."""
         return self.state.progress
 
-    def resume(self) -> LoadedState | None:
-        """Go on from the newest valid state. Returns it, or None for a new run. Raises CheckpointError."""
-        state = self.state.load_newest()
-        if state is None:
+    def resume(self) -> LoadedCheckpoint | None:
+        """Load the newest valid training checkpoint; return it, or None for a new run. Raises CheckpointError."""
+        loaded = self.state.load_newest()
+        if loaded is None:
             return None
-        self._restore(state)
-        self.proof = ResumeProof(self.run_directory.read_metrics(), state.step)
-        return state
+        self._restore(loaded)
+        self.proof = ResumeProof(self.run_directory.read_metrics(), loaded.step)
+        return loaded
 
     def run(self) -> str:
-        """Train to the end. Returns `finished` or `early-stopped`; raises PreemptedError when a signal came.
+        """Train to the end. Returns `finished` or `early-stopped`.
 
-        Raises NumericalError when numbers stay non-finite, DeviceMemoryError, and DiskFullError when the results cannot
-        be written at the end.
+        Raises PreemptedError after a signal, NumericalError when numbers stay non-finite, DeviceMemoryError, and
+        DiskFullError when the results cannot be written at the end.
         """
         self.signals.before_leaving = lambda: self.metadata.end_segment(self.progress.step, "preempted")
         try:
-            while (reason := self._end()) is None:
-                self._before_step()
-                self.train_step()
-            return self._finish(reason)
+            return self._finish(self._train_to_the_end())
         except StopRequestedError as request:
-            self.save()
-            self.metadata.end_segment(self.progress.step, "preempted")
-            saved = "state saved" if self.state.is_saved else self.log.writes.problem or "state not saved"
-            what = f"stopped by {request} at step {self.progress.step} of {self.config.train.max_steps}; {saved}"
-            hint = f"go on with `tttkit resume {self.run_directory.argument}`"
-            self.log.write(f"{what}; {hint}")  # who read the output may have been stopped too
-            self.log.sync()
-            raise PreemptedError(what, hint=hint) from None
+            raise self._preempted(request) from None
         except DiskFullError:
             self.metadata.end_segment(self.progress.step, "disk-full")
             raise
@@ -115,50 +115,72 @@ class Trainer:
             if isinstance(error, DeviceMemoryError) or not is_out_of_memory(error):
                 raise
             raise DeviceMemoryError(
-                f"out of memory at step {self.progress.step}, beside the update itself",
+                f"out of memory at step {self.progress.step}, outside of the update itself",
                 hint="lower --eval-num-sequences or --eval-max-length, or take a smaller model or --precision bf16",
             ) from error
         finally:
             self.updater.feed.close()
 
+    def _train_to_the_end(self) -> str:
+        """The loop. Returns why the run is over: `finished` or `early-stopped`."""
+        while True:
+            try:
+                self.maybe_evaluate()
+                while (reason := self._end_reason()) is None:
+                    self.maybe_save()
+                    self.train_step()
+                    self.maybe_evaluate()
+                return reason
+            except _DivergedError as error:
+                self._roll_back(str(error))
+
     def train_step(self) -> None:
-        """One optimizer update: mean loss over all tokens of all micro-batches, clipped once."""
+        """Run one optimizer update: the mean loss over all tokens of all micro-batches, clipped once."""
         step, micro_batch = self.progress.step + 1, self.updater.micro_batch
-        rate = self.progress.lr_scale * learning_rate(
-            step, self.config.optimizer, max_steps=self.config.train.max_steps
-        )
+        scheduled = learning_rate(step, self.config.optimizer, max_steps=self.config.train.max_steps)
         is_logged = step % self.config.train.log_every == 0 or step in (1, self.config.train.max_steps)
-        updates = self.updater.run(step, rate, self._between, read=is_logged)
+        updates = self.updater.run(
+            step, self.progress.lr_scale * scheduled, self._between_micro_batches, read=is_logged
+        )
         self.progress.step = step
         if (fewer := self.updater.micro_batch) != micro_batch:
             self.progress.micro_batch = fewer
-            self._warn(f"out of memory with {micro_batch} windows, going on with {fewer} at once; same batch")
+            self.warn(f"out of memory with {micro_batch} windows, going on with {fewer} at once; same batch")
         self._count(updates)
         if updates and is_logged:
             self._log_step(updates[-1])
         if self._divergence is not None:
-            self._roll_back(self._divergence)
+            raise _DivergedError(self._divergence)
 
-    def _count(self, updates: list[Update]) -> None:
-        """Take note of what updates came to."""
-        for update in updates:
-            self.progress.count(update.step, update.loss, applied=update.applied)
-            self.pace.steps.append(update.seconds)
-            if not update.applied:
-                self.log.write(f"update {update.step} skipped: {update.numbers}")
-            self._divergence = self._divergence or self.progress.divergence()
+    def maybe_evaluate(self) -> None:
+        """Evaluate if the schedule says so. Before weights are evaluated or saved, they must be finite."""
+        step = self.progress.step
+        is_due = step in self.schedule and step not in self.progress.evaluated
+        is_used = is_due or step >= self.config.train.max_steps or step % self.pace.save_every == 0
+        if is_used and not self.state.is_finite:
+            raise _DivergedError(f"weights were not finite at step {step}")
+        if is_due:
+            self.evaluate()
+
+    def maybe_save(self) -> None:
+        """Save if it is due, if SIGUSR1 asked for it, or if an earlier write failed some time ago."""
+        asked = self.signals.take_save_request()
+        if asked or self.log.writes.is_due or self.pace.may_save(self.progress.step):
+            self.save()
+        if asked:
+            self.log.write(f"SIGUSR1: {self._describe_saved()}; training continues")
 
     def evaluate(self) -> None:
-        """Evaluate the current weights, and keep them when they are the best."""
+        """Evaluate the current weights, and export them if they are the best so far."""
         self._count(self.updater.read())
         self.evaluator.evaluate(self.progress)
 
     def save(self) -> None:
-        """Commit the resumable state of the current step, unless it holds non-finite numbers.
+        """Commit a training checkpoint of the current step, unless it would hold non-finite numbers.
 
-        What comes before it is written first: a state never knows more than the files beside it. A full disk is
-        reported, the last good state stays, training goes on and the save is tried again. Only where there is no state
-        yet it raises DiskFullError, OSError.
+        Everything logged before is written first, so a training checkpoint is never ahead of the files beside it. If
+        the disk is full, the run warns, keeps the last good training checkpoint, continues, and tries again. Raises
+        DiskFullError or OSError only for the first training checkpoint.
         """
         self._count(self.updater.read())
         if self.state.is_saved or not self.state.is_finite:
@@ -166,87 +188,81 @@ class Trainer:
         step, started, writes = self.progress.step, time.monotonic(), self.log.writes
         self.log.heartbeat("saving", step)
         had_problem = writes.problem
-        writes.forget("state")  # it comes last
+        writes.forget(_CHECKPOINT)  # it is written after everything else
         if self.state.is_first:
             self.state.write()
-        elif not (writes.retry() and self.log.sync() and writes.attempt("state", self.state.write)):
-            self._warn(f"state of step {step} not saved, training goes on: {writes.problem}")
+        elif not (writes.retry() and self.log.sync() and writes.attempt(_CHECKPOINT, self.state.write)):
+            writes.problem = f"training checkpoint of step {step} not saved: {writes.problem}"
+            self.warn(f"{writes.problem}; training continues and tries again, free space on the disk meanwhile")
             self.log.heartbeat("training", step)
             return
         seconds = self.pace.count_save(started)
         if had_problem:
-            self.log.write(f"there is room again: state of step {step} saved")
-        self.report({"event": "saved", "step": step, "seconds": seconds})
+            self.log.write(f"there is room again: training checkpoint of step {step} saved")
+        self.report(Saved(step=step, seconds=seconds))
 
-    def _end(self) -> str | None:
-        """Evaluate and save what is due at this step; returns why the run is over, or None."""
-        while True:
-            step = self.progress.step
-            is_evaluation = step in self.schedule and step not in self.progress.evaluated
-            is_last = step >= self.config.train.max_steps
-            if (is_evaluation or is_last or step % self.pace.save_every == 0) and not self.state.is_finite:
-                self._roll_back(f"weights were not finite at step {step}")
-                continue
-            if is_evaluation:
-                self.evaluate()
-            if step in self.schedule and self.early_stopping.should_stop(step):
-                return "early-stopped"
-            return "finished" if is_last else None
+    def _end_reason(self) -> str | None:
+        """Return why the run is over, or None while it is not."""
+        step = self.progress.step
+        if step in self.schedule and self.early_stopping.should_stop(step):
+            return "early-stopped"
+        return "finished" if step >= self.config.train.max_steps else None
 
-    def _before_step(self) -> None:
-        """Save where that is due, was asked for by SIGUSR1, or failed some time ago."""
-        asked = self.signals.take_save_request()
-        if asked or self.log.writes.is_due or self.pace.may_save(self.progress.step):
-            self.save()
-        if asked:
-            self.log.write(f"SIGUSR1: state of step {self.progress.step} saved, going on")
+    def _count(self, updates: list[Update]) -> None:
+        """Count updates whose results have been read, and note whether the run diverges."""
+        for update in updates:
+            self.progress.count(update.step, update.loss, applied=update.applied)
+            self.pace.steps.append(update.seconds)
+            if not update.applied:
+                self.log.write(f"update {update.step} skipped: {update.numbers}")
+            self._divergence = self._divergence or self.progress.divergence()
 
-    def _between(self) -> None:
+    def _between_micro_batches(self) -> None:
         self.signals.poll()
         self.log.heartbeat("training", self.progress.step)
 
     def _roll_back(self, why: str) -> None:
-        """Go back to the newest good state with half the learning rate; once, then NumericalError."""
+        """Return to the newest valid training checkpoint with half the learning rate; a second time, NumericalError."""
         failed, num_skipped = self.progress.step, self.progress.num_skipped
         try:
-            state = None if self.progress.num_rollbacks else self.state.load_newest()
+            loaded = None if self.progress.num_rollbacks else self.state.load_newest()
         except CheckpointError:
-            state = None
-        if state is None:
+            loaded = None
+        if loaded is None:
             self.metadata.end_segment(failed, "nan-stopped")
             raise NumericalError(
                 f"{why}{', after a rollback' if self.progress.num_rollbacks else ''}",
-                hint="lower optimizer.learning_rate; the last saved state is finite",
-            )
-        self._restore(state)
+                hint=f"lower optimizer.learning_rate; {self._describe_saved()}",
+            ) from None
+        self._restore(loaded)
         self.progress.num_rollbacks += 1
         self.progress.lr_scale *= 0.5
         self.progress.num_skipped = num_skipped
         self.proof = ResumeProof([], 0)
-        self.metadata.note_rollback(failed, state.step, self.progress.lr_scale, why)
-        self._warn(f"{why}: back to the state of step {state.step}, with half the learning rate")
+        self.metadata.note_rollback(failed, loaded.step, self.progress.lr_scale, why)
+        self.warn(f"{why}: back to the training checkpoint of step {loaded.step}, with half the learning rate")
         self.save()
 
-    def _restore(self, state: LoadedState) -> None:
-        self.state.restore(state)
-        self.evaluator.go_back(self.progress)
+    def _restore(self, loaded: LoadedCheckpoint) -> None:
+        self.state.restore(loaded)
+        self.evaluator.forget_later(self.progress)
         self._divergence = None
 
     def _log_step(self, update: Update) -> None:
-        record = self._records.record(update, self.progress)
+        event = self._records.record(update, self.progress)
         verified = self.proof.verified
         difference = self.proof.compare(self.progress.step, update.loss)
         if difference is not None:
-            self._warn(difference)
+            self.warn(difference)
         if self.proof.verified is not verified and self.proof.verified is not None:
             self.metadata.verify_segment(self.proof.verified)
-        self.log.metrics(record)
-        self.report({"event": "step", **record})
-        if (warning := self._records.warning(record)) is not None:
-            self._warn(warning)
+        self.log.metrics(event.record())
+        self.report(event)
+        if (warning := self._records.warning(event)) is not None:
+            self.warn(warning)
 
     def _finish(self, reason: str) -> str:
-        """Write what the run came to. Raises DiskFullError, OSError: the next call goes on from the last state."""
+        """Write the results of the run. Raises DiskFullError, OSError; the next call can then resume."""
         self.evaluator.export("final_model")
         self.save()
         self.log.writes.finish()
@@ -257,6 +273,25 @@ class Trainer:
         self.log.writes.finish()
         return reason
 
-    def _warn(self, message: str) -> None:
+    def _preempted(self, request: StopRequestedError) -> PreemptedError:
+        """Save, and return the error that says what is on disk."""
+        self.save()
+        self.metadata.end_segment(self.progress.step, "preempted")
+        problem = self.log.writes.problem
+        why = "" if self.state.is_saved or problem is None else f" ({problem})"
+        what = (
+            f"stopped by {request} at step {self.progress.step} of {self.config.train.max_steps}; "
+            f"{self._describe_saved()}{why}"
+        )
+        hint = f"resume with `tttkit resume {self.run_directory.argument}`"
+        self.log.write(f"{what}; {hint}")  # the signal may have stopped the reader of stderr too
+        self.log.sync()
+        return PreemptedError(what, hint=hint)
+
+    def _describe_saved(self) -> str:
+        return describe_saved(newest_saved_step(self.run_directory), self.progress.step)
+
+    def warn(self, message: str) -> None:
+        """Write a warning to training.log and report it."""
         self.log.write(message)
-        self.report({"event": "warning", "step": self.progress.step, "message": message})
+        self.report(Warned(step=self.progress.step, message=message))

@@ -1,7 +1,8 @@
-"""One optimizer update over batch_size x grad_accumulation windows, applied only when all its numbers are finite.
+"""One optimizer update over batch_size x grad_accumulation windows, applied only if all its numbers are finite.
 
-The device decides that by itself, so that a GPU never waits for the host: what updates came to is read when the caller
-wants it, and in between a whole update is one CUDA graph (`graph.py`). A CPU is read after every update, as lanes are.
+The device decides that by itself, so a GPU never waits for the host: the caller reads results of updates when it wants
+them, and in between a whole update is one CUDA graph (`graph.py`). On a CPU, and with contiguous windows, results are
+read after every update. Shapes: R windows of one update, b windows that go through the model at once, W window length.
 """
 
 from __future__ import annotations
@@ -15,36 +16,39 @@ from typing import Any
 
 import torch
 
-from tttkit.config.run import Config
+from tttkit.config.run import Config, TrainConfig
 from tttkit.data.split import Split
 from tttkit.errors import DeviceMemoryError
-from tttkit.models import LanguageModel
+from tttkit.models import LanguageModel, compiled
 from tttkit.train.batches.feed import Feed
 from tttkit.train.graph import StepGraph
 from tttkit.train.optim import set_learning_rate
 
+_MIN_COMPILED_FLOP = 5e13
+"""Training on a CPU from which compiling saves time: five minutes on two cores, of which it saves at least a sixth."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Update:
-    """What one update came to: mean loss over all tokens, gradient norm before clipping, whether it was applied."""
+    """The result of one update: mean loss over all tokens, gradient norm before clipping, whether it was applied."""
 
     step: int
-    rate: float
+    learning_rate: float
     loss: float
     grad_norm: float
     applied: bool
     seconds: float
-    """A mean over the updates that were read together."""
+    """Mean over the updates that were read together."""
 
     @property
     def numbers(self) -> str:
-        """What was or was not finite."""
+        """The numbers in words, with what was not finite."""
         what = ", carried fast weights not finite" if math.isfinite(self.loss + self.grad_norm) else ""
         return f"loss {self.loss}, gradient norm {self.grad_norm}{what}"
 
 
 class Updater:
-    """Draws the windows of a step, accumulates their gradients, clips once and lets the optimizer step."""
+    """Reads the windows of a step, accumulates their gradients, clips once and runs the optimizer."""
 
     def __init__(
         self,
@@ -56,10 +60,12 @@ class Updater:
         *,
         auto_microbatch: bool,
     ) -> None:
-        """The model is on the device already."""
+        """Take a model that is on the device already."""
         self.micro_batch = 0
-        """Windows that go through the model at once: of a CPU a batch, of a GPU all, fewer after memory ran out."""
+        """Windows of `train.window` that go through the model at once: `train.micro_batch` or its default, fewer after
+        memory ran out."""
         self._model = model
+        self._run = compiled(model, enabled=_may_compile(model, config.train))
         self._optimizer = optimizer
         self._config = config
         self._device = device
@@ -70,73 +76,82 @@ class Updater:
         self._started = 0.0
         self.restart(None)
 
+    @property
+    def how(self) -> str:
+        """How the model runs, compiled or eager, and why, in one line."""
+        return self._run.reason
+
     def restart(self, micro_batch: int | None) -> None:
-        """Weights and moments were put in place: forget what is not read. None is the usual micro-batch."""
+        """Forget unread updates, after weights and moments were restored; None restores the usual micro-batch."""
         train = self._config.train
         whole = train.batch_size if self._device.type == "cpu" else train.batch_size * train.grad_accumulation
-        self.micro_batch = micro_batch or whole
+        self.micro_batch = micro_batch or train.micro_batch or whole
         self._unread = []
         self._graph = StepGraph(self._compute, enabled=not self._reads_at_once)
 
-    def run(self, step: int, rate: float, between: Callable[[], None], *, read: bool = True) -> list[Update]:
-        """Update `step` (from 1) at learning rate `rate`; `between` is called before each micro-batch, may raise.
+    def run(self, step: int, learning_rate: float, between: Callable[[], None], *, read: bool = True) -> list[Update]:
+        """Run update `step` (from 1); call `between` before each micro-batch, which may raise to stop.
 
-        Returns the updates that were not read before, where `read` asks for them or the device does not go on alone.
-        Raises DeviceMemoryError when the device's memory does not hold the micro-batch.
+        Return the updates that were not read before if `read` asks for them or the device waits for the host anyway,
+        otherwise an empty list. Raises DeviceMemoryError if the device's memory does not hold the micro-batch.
         """
         if not self._unread:
             self._started = time.perf_counter()
         self._model.train()
-        set_learning_rate(self._optimizer, rate)
+        set_learning_rate(self._optimizer, learning_rate)
         windows = self.feed.windows(step)
-        if self._reads_at_once or self.feed.in_lanes:  # lanes go on from what was applied
+        # contiguous windows continue the states of the update before, so the host must know whether it was applied
+        if self._reads_at_once or self.feed.is_contiguous:
             read = True
             self._graph.forget()
-            found = self._apply(self._gradients(step, windows, between))
+            result = self._apply(self._gradients(step, windows, between))
         elif self._graph.is_ready(windows):
             between()
-            found = self._graph(windows)
+            result = self._graph(windows)
         else:
             with self._graph.warm_up():
-                found = self._apply(self._gradients(step, windows, between))
-        self._unread.append((step, rate, found))
+                result = self._apply(self._gradients(step, windows, between))
+        self._unread.append((step, learning_rate, result))
         return self.read() if read else []
 
     def read(self) -> list[Update]:
-        """What the updates since the last call came to, in order; waits for the device."""
+        """Return the updates since the last call, in order; wait for the device."""
         unread, self._unread = self._unread, []
         if not unread:
             return []
-        values = torch.stack([found for *_, found in unread]).tolist()
+        values = torch.stack([result for *_, result in unread]).tolist()
         seconds = (time.perf_counter() - self._started) / len(unread)
         updates = []
-        for (step, rate, _), (loss, grad_norm, carried) in zip(unread, values, strict=True):
-            applied = all(math.isfinite(value) for value in (loss, grad_norm, carried))
-            # of lanes the last word counts: what was read late before their first update is settled with it
-            self.feed.settle(applied=applied)
+        for (step, learning_rate, _), (loss, grad_norm, finite_or_nan) in zip(unread, values, strict=True):
+            applied = all(math.isfinite(value) for value in (loss, grad_norm, finite_or_nan))
+            # only the last verdict applies to contiguous states: others belong to updates before the first of them
+            self.feed.end_update(applied=applied)
             updates.append(
-                Update(step=step, rate=rate, loss=loss, grad_norm=grad_norm, applied=applied, seconds=seconds)
-            )
+                Update(
+                    step=step, learning_rate=learning_rate, loss=loss, grad_norm=grad_norm, applied=applied,
+                    seconds=seconds,
+                )
+            )  # fmt: skip
         return updates
 
     def _compute(self, windows: torch.Tensor) -> torch.Tensor:
-        """A whole update from all its windows, without a word from the host: what `_apply` gives."""
+        """Run a whole update over all its windows without the host: return what `_apply` returns."""
         return self._apply(self._accumulate(windows, lambda: None))
 
     def _apply(self, loss: torch.Tensor) -> torch.Tensor:
-        """Clip, and let the optimizer step where all is finite: loss, gradient norm, and 0 or a NaN of the lanes."""
+        """Clip, and run the optimizer if all is finite: return loss, gradient norm, and 0 or NaN for the states."""
         limit = self._config.optimizer.max_grad_norm or math.inf
         grad_norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), limit)
-        carried = torch.zeros_like(loss) + self.feed.health()
-        found = torch.stack((loss, grad_norm.double(), carried))
-        # the fused kernel leaves weights and moments alone where this is 1
-        self._optimizer.found_inf = (~found.isfinite().all()).float()  # type: ignore[attr-defined]
+        finite_or_nan = torch.zeros_like(loss) + self.feed.finite_or_nan()
+        result = torch.stack((loss, grad_norm.double(), finite_or_nan))
+        # the fused kernel leaves weights and moments alone if this is 1
+        self._optimizer.found_inf = (~result.isfinite().all()).float()  # type: ignore[attr-defined]
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        return found
+        return result
 
     def _gradients(self, step: int, windows: torch.Tensor, between: Callable[[], None]) -> torch.Tensor:
-        """Accumulate the gradients of a step, again with a smaller micro-batch where memory ran out and that helps."""
+        """Accumulate the gradients of a step; repeat it with a smaller micro-batch if memory ran out and that helps."""
         batch = self._config.train.batch_size
         while True:
             try:
@@ -150,14 +165,15 @@ class Updater:
             except BaseException:
                 self._optimizer.zero_grad(set_to_none=True)
                 raise
-            # outside of `except`, whose traceback holds the tensors
+            # outside of `except`, because the traceback holds the tensors
             self.micro_batch = batch if self.micro_batch > batch else (self.micro_batch + 1) // 2
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
-            windows = self.feed.windows(step)  # lanes begin again
+            # the states of contiguous windows begin the update again
+            windows = self.feed.windows(step)
 
     def _accumulate(self, windows: torch.Tensor, between: Callable[[], None]) -> torch.Tensor:
-        """Add the gradients of all windows (R, W+1), a micro-batch at a time; returns the mean loss, float64."""
+        """Add the gradients of all windows (R, W+1), a micro-batch at a time; return the mean loss, float64."""
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
         at_once = self.micro_batch > self._config.train.batch_size
         for batch in [windows] if at_once else windows.chunk(self._config.train.grad_accumulation):
@@ -167,14 +183,21 @@ class Updater:
         return loss
 
     def _backward(self, batch: torch.Tensor, share: float) -> torch.Tensor:
-        """Add the gradients of some windows (b, W+1); returns their share of the loss, float64, detached."""
+        """Add the gradients of some windows (b, W+1); return their share of the loss, float64, detached."""
+        inputs, targets = batch[:, :-1], batch[:, 1:]
+        state = self.feed.initial_state(len(batch))
         with self._autocast():
-            loss = self._model.loss(self.feed.hidden(batch[:, :-1]), batch[:, 1:]) * share
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach().double()
+            if state is None:
+                loss = self._run(inputs, targets=targets)
+            else:
+                loss, after = self._run(inputs, targets=targets, state=state)
+                self.feed.keep_state(after)
+            loss = loss * share
+        loss.backward()
+        return loss.detach().double()  # type: ignore[no-any-return]
 
     def _windows_at_once(self) -> int:
-        """As many tokens as a micro-batch of windows of train.window, in windows of this stage."""
+        """Return how many windows of this stage have as many tokens as a micro-batch of windows of train.window."""
         return max(1, self.micro_batch * self._config.train.window // self.feed.window)
 
     def _memory_error(self, step: int) -> DeviceMemoryError:
@@ -200,6 +223,14 @@ class Updater:
         return nullcontext()
 
 
+def _may_compile(model: LanguageModel, config: TrainConfig) -> bool | None:
+    """Return whether to compile if that is possible; None leaves it to the device."""
+    if config.compile is not None or model.device.type != "cpu":
+        return config.compile
+    tokens = config.max_steps * config.tokens_per_step
+    return 6.0 * tokens * sum(parameter.numel() for parameter in model.parameters()) >= _MIN_COMPILED_FLOP
+
+
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of torch, which has no class of its own on a CPU, says that memory ran out."""
+    """Return whether an error of torch says that memory ran out; on a CPU it has no class of its own."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

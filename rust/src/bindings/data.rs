@@ -1,4 +1,4 @@
-//! Encoding documents and reading token shards.
+//! Encode documents, read token shards, sample windows.
 
 use std::mem::MaybeUninit;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use super::run;
 use crate::error::Result;
 use crate::window::Sampling;
-use crate::{encode, lane, sampler, split};
+use crate::{contiguous, encode, sampler, split};
 
 /// Encodes documents on all threads.
 #[pyclass(frozen, module = "tttkit._rust")]
@@ -24,36 +24,38 @@ impl Encoder {
         run(py, || encode::Encoder::new(tokenizer_json)).map(|encoder| Self(Arc::new(encoder)))
     }
 
-    /// The tokenizer.json, as short as it can be and without limits of length.
+    /// The tokenizer.json in its shortest form, without truncation or padding.
     #[getter]
     fn json(&self) -> &str {
         self.0.json()
     }
 
-    /// Every id is below it.
+    /// Every id is below this.
     #[getter]
     fn vocab_size(&self) -> u32 {
         self.0.vocab_size()
     }
 
-    /// The id of a token of the vocabulary.
+    /// The id of a token of the vocabulary, or None.
     fn token_id(&self, token: &str) -> Option<u32> {
         self.0.token_id(token)
     }
 
-    /// Whether the tokenizer is a byte-level BPE with the GPT-2 pattern, which is encoded without the `tokenizers` crate.
+    /// Whether the tokenizer is a byte-level BPE with the GPT-2 pattern, which is encoded without the `tokenizers`
+    /// crate.
     #[getter]
     fn is_byte_level_bpe(&self) -> bool {
         self.0.is_byte_level_bpe()
     }
 
-    /// The instructions in use, `avx512`, `avx2` or `scalar`: the best that there are, or what `TTTKIT_SIMD` named.
+    /// The instructions in use, `avx512`, `avx2` or `scalar`: the best of this processor, or those that `TTTKIT_SIMD`
+    /// named.
     #[getter]
     fn simd(&self) -> &'static str {
         self.0.simd().name()
     }
 
-    /// Ids of all documents one after another, and where each begins (one more than documents).
+    /// The ids of all documents in one array, and the offset of each document in it, with the total as last offset.
     #[pyo3(signature = (documents, num_threads = 0))]
     fn encode<'py>(
         &self,
@@ -73,7 +75,7 @@ impl Encoder {
     }
 }
 
-/// The shards of one split as one stream.
+/// The shards of one split as one stream of tokens.
 #[pyclass(frozen, module = "tttkit._rust")]
 pub struct TokenSplit(Arc<split::TokenSplit>);
 
@@ -85,7 +87,7 @@ impl TokenSplit {
         run(py, || split::TokenSplit::open(&paths, mapped)).map(|split| Self(Arc::new(split)))
     }
 
-    /// (tokens, documents, vocabulary size, largest id) of every shard, as its header says.
+    /// (tokens, documents, vocabulary size, largest id) in the header of every shard.
     #[getter]
     fn headers(&self) -> Vec<(u64, u64, u32, u32)> {
         let headers = self.0.shards().iter().map(|shard| *shard.header());
@@ -111,7 +113,7 @@ impl TokenSplit {
         self.0.num_documents()
     }
 
-    /// Tokens `start .. stop` as u32.
+    /// Tokens `start .. stop` as uint32.
     fn tokens<'py>(&self, py: Python<'py>, start: u64, stop: u64) -> PyResult<Bound<'py, PyArray1<u32>>> {
         if start > stop || stop > self.0.num_tokens() {
             return Err(PyValueError::new_err(format!(
@@ -126,12 +128,12 @@ impl TokenSplit {
         Ok(ids.into_pyarray(py))
     }
 
-    /// Positions after the last token of each document.
+    /// Position after the last token of each document.
     fn document_ends<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<u64>>> {
         Ok(run(py, || self.0.document_ends())?.into_pyarray(py))
     }
 
-    /// Check every byte of every shard against its SHA-256.
+    /// Check every shard: its SHA-256, its ids, its index of documents.
     fn verify(&self, py: Python<'_>, digests: Vec<String>) -> PyResult<()> {
         run(py, || self.0.verify(&digests))
     }
@@ -156,13 +158,13 @@ impl Sampler {
         Self(sampler::Sampler::new(Arc::clone(&split.0), window, sampling))
     }
 
-    /// The windows of a step in the order of the permutation, int64 `(batch_size, window + 1)`.
+    /// The shuffled windows of a step, int64 `(batch_size, window + 1)`.
     fn batch<'py>(&self, py: Python<'py>, step: i64) -> PyResult<Bound<'py, PyArray2<i64>>> {
         let shape = self.shape();
         let Some(len) = shape[0].checked_mul(shape[1]).filter(|&len| fits_memory(len)) else {
             return Err(PyMemoryError::new_err(format!("a batch of {shape:?} is too large")));
         };
-        // SAFETY: nobody sees the array before all of it is written; when that fails, it is dropped unread.
+        // SAFETY: nothing reads the array before all of it is written; if that fails, it is dropped unread.
         let (array, target) = unsafe {
             let array = PyArray2::<i64>::new(py, shape, false);
             let places = array.data().cast::<MaybeUninit<i64>>();
@@ -173,15 +175,17 @@ impl Sampler {
         Ok(array)
     }
 
-    /// Fill `target`, `(batch_size, window + 1)`, with what `batch` would return.
+    /// Fill `target`, `(batch_size, window + 1)`, with the windows that `batch` would return.
     fn fill(&self, py: Python<'_>, mut target: PyReadwriteArray2<'_, i64>, step: i64) -> PyResult<()> {
         let target = self.rows(&mut target)?;
         let step = not_negative(step)?;
         run(py, || self.0.gather(step, target))
     }
 
-    /// Fill `target` with the windows of a step of contiguous lanes. Returns which rows start afresh.
-    fn fill_lanes<'py>(
+    /// Fill `target`, `(batch_size, window + 1)`, with the windows that contiguous rows read at a step.
+    ///
+    /// Returns which rows must start from the initial state, bool `(batch_size,)`.
+    fn fill_contiguous<'py>(
         &self,
         py: Python<'py>,
         mut target: PyReadwriteArray2<'_, i64>,
@@ -190,7 +194,7 @@ impl Sampler {
         let target = self.rows(&mut target)?;
         let (split, window) = (self.0.split(), self.0.window());
         let resets = run(py, || {
-            let rows = lane::windows(self.0.sampling(), step)?;
+            let rows = contiguous::windows(self.0.sampling(), step)?;
             let windows: Vec<u64> = rows.iter().map(|row| row.window).collect();
             split.gather(&windows, window, target)?;
             rows.iter()
@@ -202,7 +206,7 @@ impl Sampler {
 }
 
 impl Sampler {
-    /// (batch size, window + 1).
+    /// The shape of a batch: (batch size, window + 1).
     fn shape(&self) -> [usize; 2] {
         [self.0.sampling().batch_size as usize, self.0.window() as usize + 1]
     }
@@ -210,10 +214,13 @@ impl Sampler {
     fn rows<'a>(&self, target: &'a mut PyReadwriteArray2<'_, i64>) -> PyResult<&'a mut [MaybeUninit<i64>]> {
         let shape = target.as_array().dim();
         if shape != self.shape().into() {
-            return Err(PyValueError::new_err(format!("a batch is no array of shape {shape:?}")));
+            return Err(PyValueError::new_err(format!(
+                "a batch has shape {:?}, got an array of shape {shape:?}",
+                self.shape()
+            )));
         }
         let places = target.as_slice_mut()?;
-        // SAFETY: the same places; `gather` writes nothing but numbers to them.
+        // SAFETY: the same memory; `gather` writes only initialized numbers to it.
         Ok(unsafe { &mut *(std::ptr::from_mut(places) as *mut [MaybeUninit<i64>]) })
     }
 }
@@ -222,7 +229,7 @@ fn not_negative(step: i64) -> PyResult<u64> {
     u64::try_from(step).map_err(|_| PyValueError::new_err(format!("step must be at least 0, got {step}")))
 }
 
-/// Whether the system would give memory for so many int64: numpy does not say why when it would not.
+/// Whether there is memory for `len` int64. numpy's own error would not tell the reason.
 fn fits_memory(len: usize) -> bool {
     len < 1 << 20 || Vec::<i64>::new().try_reserve_exact(len).is_ok()
 }

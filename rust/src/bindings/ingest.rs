@@ -1,4 +1,4 @@
-//! Sources to shards.
+//! Turn sources into shards.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::shard::ShardInfo;
 
 type Rows = Vec<(String, u64, u64, u32, String)>;
 
-/// Reads, cuts, encodes and packs on threads of its own.
+/// Reads, cuts, encodes and packs text on its own threads.
 #[pyclass(frozen, module = "tttkit._rust")]
 pub struct Ingest(ingest::Ingest);
 
@@ -60,27 +60,27 @@ impl Ingest {
         self.0.add_documents(documents);
     }
 
-    /// Take these pieces next of a text that is cut as one file, and goes on until `end_text`.
+    /// Take these pieces next. They are part of one text, which is cut like a file and continues until `end_text`.
     fn add_text(&self, pieces: Vec<String>) {
         self.0.add_text(pieces);
     }
 
-    /// The text that came in pieces is whole.
+    /// End the text that came in pieces.
     fn end_text(&self) {
         self.0.end_text();
     }
 
-    /// Everything added from now on is held out.
+    /// Put everything added from now on into the validation split.
     fn hold_out_all(&self) {
         self.0.hold_out_all();
     }
 
-    /// Work on about `num_bytes` of what was added; false when it is used up.
+    /// Process about `num_bytes` of what was added. Returns false when everything added is read.
     fn run(&self, py: Python<'_>, num_bytes: u64) -> PyResult<bool> {
         run(py, || self.0.run(num_bytes))
     }
 
-    /// (documents, tokens, bytes, words) of the training and of the validation split so far.
+    /// (documents, tokens, bytes, words) of the train and the validation split so far.
     fn counts(&self) -> Vec<(u64, u64, u64, u64)> {
         let counts = self.0.counts().into_iter();
         counts
@@ -88,12 +88,12 @@ impl Ingest {
             .collect()
     }
 
-    /// (name, tokens, documents, largest id, SHA-256) of the shards of both splits that are whole on disk so far.
+    /// (name, tokens, documents, largest id, SHA-256) of each shard of both splits that is finished on disk so far.
     fn finished(&self) -> Vec<Rows> {
         self.0.finished().map(rows).into()
     }
 
-    /// Encode what is left and close the last shards. Returns the shards of both splits in order, as `finished`.
+    /// Encode the rest and close the last shards. Returns the shards of both splits in order, like `finished`.
     fn finish(&self, py: Python<'_>) -> PyResult<Vec<Rows>> {
         Ok(run(py, || self.0.finish())?.map(rows).into())
     }

@@ -1,5 +1,5 @@
-//! What Python sees. Arguments are checked and copied or borrowed here; the work happens in the pure modules with the
-//! interpreter released.
+//! The Python module `tttkit._rust`. The bindings check arguments and copy or borrow them; the pure modules do the work
+//! while the interpreter is released.
 
 #![expect(
     clippy::needless_pass_by_value,
@@ -32,9 +32,9 @@ impl From<Error> for PyErr {
             Error::Data(_) | Error::Tokenizer(_) => classes::DataError::new_err(message),
             Error::Value(_) => PyValueError::new_err(message),
             Error::Io { path, source } if source.kind() == ErrorKind::UnexpectedEof => {
-                classes::ShardError::new_err(format!("{}: the file is shorter than it says", path.display()))
+                classes::ShardError::new_err(format!("{}: the file is shorter than its header says", path.display()))
             }
-            // OSError picks FileNotFoundError, PermissionError, … by errno itself.
+            // OSError itself picks FileNotFoundError, PermissionError, … by errno.
             Error::Io { path, source } => match source.raw_os_error() {
                 Some(errno) => PyOSError::new_err((errno, describe(&source), path)),
                 None => PyOSError::new_err(message),
@@ -43,13 +43,13 @@ impl From<Error> for PyErr {
     }
 }
 
-/// The operating system's words without Rust's "(os error 2)".
+/// The message of the operating system without the "(os error 2)" that Rust adds.
 fn describe(error: &std::io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
-/// The one gateway: release the interpreter, run, heed Ctrl-C, map the error.
+/// The one gateway: release the interpreter, run the work, handle Ctrl-C, map the error.
 fn run<T: Ungil + Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Ungil + Send) -> PyResult<T> {
     let result = py.detach(work);
     py.check_signals()?;

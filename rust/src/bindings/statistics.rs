@@ -1,4 +1,4 @@
-//! Chunk statistics and bootstrap over NLL arrays.
+//! Chunk statistics and bootstrap of NLL arrays.
 
 use numpy::{Element, IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
@@ -31,7 +31,7 @@ pub fn chunk_statistics<'py>(
     };
     let aggregate = if median { Aggregate::Median } else { Aggregate::Mean };
     let row_len = nll.shape()[1];
-    let values = contiguous(&nll)?;
+    let values = contiguous_slice(&nll)?;
     let chunks = run(py, || chunking.aggregate(values, row_len, aggregate))?;
     let integers = |select: fn(&crate::chunk::Chunk) -> usize| {
         chunks
@@ -55,7 +55,7 @@ pub fn chunk_statistics<'py>(
 /// (observed, low, high, band low, band high) of every column, float64.
 type Figures<'py> = (Floats<'py>, Floats<'py>, Floats<'py>, Floats<'py>, Floats<'py>);
 
-/// b - a in nats of every chunk, with its interval and its place in a simultaneous band.
+/// `b - a` in nats for every chunk, with its interval and its part of a simultaneous band.
 #[pyfunction]
 #[pyo3(signature = (a, b, groups=None, *, chunk_size, chunk_stride, median, num_resamples, seed))]
 #[expect(clippy::too_many_arguments, reason = "named in Python")]
@@ -81,7 +81,7 @@ pub fn paired_bootstrap<'py>(
     };
     let statistic = if median { Statistic::Median } else { Statistic::Mean };
     let row_len = a.shape()[1];
-    let (a, b) = (contiguous(&a)?, contiguous(&b)?);
+    let (a, b) = (contiguous_slice(&a)?, contiguous_slice(&b)?);
     let groups = groups.as_ref().map(PyReadonlyArray1::as_slice).transpose()?;
     let intervals = run(py, || {
         bootstrap::paired_bootstrap(a, b, row_len, &chunking, statistic, groups, num_resamples, seed)
@@ -89,7 +89,7 @@ pub fn paired_bootstrap<'py>(
     Ok(figures(py, &intervals))
 }
 
-/// Means of columns, resampled by rows, or by the groups that rows belong to.
+/// Means of columns, resampled by rows, or by groups of rows if `groups` is given.
 #[pyfunction]
 #[pyo3(signature = (values, groups=None, *, num_resamples, seed))]
 pub fn bootstrap_means<'py>(
@@ -100,7 +100,7 @@ pub fn bootstrap_means<'py>(
     seed: u64,
 ) -> PyResult<Figures<'py>> {
     let num_columns = values.shape()[1];
-    let values = contiguous(&values)?;
+    let values = contiguous_slice(&values)?;
     let groups = groups.as_ref().map(PyReadonlyArray1::as_slice).transpose()?;
     let intervals = run(py, || {
         bootstrap::means(values, num_columns, groups, num_resamples, seed)
@@ -119,8 +119,8 @@ fn figures<'py>(py: Python<'py>, intervals: &[Interval]) -> Figures<'py> {
     )
 }
 
-fn contiguous<'a, T: Element>(array: &'a PyReadonlyArray2<'_, T>) -> PyResult<&'a [T]> {
+fn contiguous_slice<'a, T: Element>(array: &'a PyReadonlyArray2<'_, T>) -> PyResult<&'a [T]> {
     array
         .as_slice()
-        .map_err(|_| PyValueError::new_err("nll must be C-contiguous"))
+        .map_err(|_| PyValueError::new_err("the array must be C-contiguous"))
 }

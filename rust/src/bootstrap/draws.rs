@@ -1,19 +1,19 @@
-//! Which units each resample draws, and how often.
+//! Draws: how often each resample draws each unit.
 
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::window::mix;
 
-/// Resamples that are worked on side by side.
+/// Resamples that are processed side by side, in SIMD lanes.
 pub(super) const LANES: usize = 16;
 pub(super) type Lanes<T> = [T; LANES];
 
-/// How often each unit was drawn, for every resample.
+/// For every resample, how often each unit was drawn.
 pub(super) struct Draws {
     pub num_units: usize,
     pub num_resamples: usize,
-    /// `(blocks, units)` of lanes; lanes past the last resample are drawn too and left out later.
+    /// `(blocks, units)`, one lane per resample. Lanes past the last resample are drawn too and dropped later.
     pub counts: Vec<Lanes<u16>>,
 }
 
@@ -51,28 +51,28 @@ impl Draws {
     }
 }
 
-/// Columns that are weighted side by side: one column's additions wait for one another, those of four do not.
+/// Columns that are weighted side by side, because the additions of one column alone wait for each other.
 const COLUMNS: usize = 4;
 
-/// Sum of every column of `num_units` values, each value as often as it was drawn.
+/// Weighted sum of every column of `num_units` values.
 pub(super) fn weighted(weights: &[Lanes<f64>], columns: &[f64], out: &mut [Lanes<f64>]) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx512f") {
-        // SAFETY: the processor has what the function was compiled for.
+        // SAFETY: the processor has the instructions, as was just checked.
         return unsafe { weighted_avx512(weights, columns, out) };
     }
-    weighted_anywhere(weights, columns, out);
+    weighted_portable(weights, columns, out);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 fn weighted_avx512(weights: &[Lanes<f64>], columns: &[f64], out: &mut [Lanes<f64>]) {
-    weighted_anywhere(weights, columns, out);
+    weighted_portable(weights, columns, out);
 }
 
-#[expect(clippy::inline_always, reason = "compiled anew for the instructions of its caller")]
+#[expect(clippy::inline_always, reason = "compiled once for each set of instructions")]
 #[inline(always)]
-fn weighted_anywhere(weights: &[Lanes<f64>], columns: &[f64], out: &mut [Lanes<f64>]) {
+fn weighted_portable(weights: &[Lanes<f64>], columns: &[f64], out: &mut [Lanes<f64>]) {
     let num_units = weights.len();
     for (columns, out) in columns.chunks(COLUMNS * num_units).zip(out.chunks_mut(COLUMNS)) {
         if let Ok(out) = <&mut [Lanes<f64>; COLUMNS]>::try_from(&mut *out) {
@@ -88,7 +88,7 @@ fn weighted_anywhere(weights: &[Lanes<f64>], columns: &[f64], out: &mut [Lanes<f
     }
 }
 
-#[expect(clippy::inline_always, reason = "compiled anew for the instructions of its caller")]
+#[expect(clippy::inline_always, reason = "compiled once for each set of instructions")]
 #[inline(always)]
 fn side_by_side<const N: usize>(weights: &[Lanes<f64>], columns: [&[f64]; N]) -> [Lanes<f64>; N] {
     let mut totals = [[0.0; LANES]; N];
@@ -112,12 +112,12 @@ mod tests {
             .map(|unit| std::array::from_fn(|lane| (unit * lane % 5) as f64))
             .collect();
         let columns: Vec<f64> = (0..7 * 40).map(|at| (f64::from(at) * 0.7).sin()).collect();
-        let (mut here, mut anywhere) = ([[0.0; LANES]; 7], [[0.0; LANES]; 7]);
+        let (mut here, mut portable) = ([[0.0; LANES]; 7], [[0.0; LANES]; 7]);
         weighted(&weights, &columns, &mut here);
-        weighted_anywhere(&weights, &columns, &mut anywhere);
+        weighted_portable(&weights, &columns, &mut portable);
         assert_eq!(
             here.map(|lanes| lanes.map(f64::to_bits)),
-            anywhere.map(|lanes| lanes.map(f64::to_bits))
+            portable.map(|lanes| lanes.map(f64::to_bits))
         );
         let expected: f64 = (0..40).map(|unit| weights[unit][3] * columns[6 * 40 + unit]).sum();
         assert!((here[6][3] - expected).abs() < 1e-12);

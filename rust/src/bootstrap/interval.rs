@@ -1,31 +1,31 @@
-//! Resampled figures to percentile intervals and simultaneous bands.
+//! Percentile intervals and simultaneous bands from resampled figures.
 
 use rayon::prelude::*;
 
 use super::draws::{Draws, LANES, Lanes};
 use crate::median::{key, value_of};
 
-/// Bounds of the percentile 95 % interval, in thousandths.
+/// Quantiles that bound the 95 % percentile interval, in thousandths.
 const QUANTILES: [usize; 2] = [25, 975];
 /// Share of resamples that stay inside the simultaneous band, in thousandths.
 const INSIDE: usize = 950;
 
-/// One figure with its 95 % interval and its place in a simultaneous 95 % band over all figures.
+/// One figure with its 95 % interval and its part of a simultaneous 95 % band over all figures.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Interval {
-    /// Observed.
+    /// The observed figure.
     pub observed: f64,
     /// 2.5 % quantile of the resampled figures.
     pub low: f64,
-    /// 97.5 % quantile.
+    /// 97.5 % quantile of the resampled figures.
     pub high: f64,
-    /// Lower end of the max-t band, which holds all figures at once in 95 % of resamples.
+    /// Lower end of the max-t band, which contains all figures at once in 95 % of resamples.
     pub band_low: f64,
-    /// Upper end.
+    /// Upper end of the max-t band.
     pub band_high: f64,
 }
 
-/// Resampled figures of every column, summed up to intervals. `fill` writes those of one block of resamples.
+/// Intervals of every column. `fill` writes the resampled figures of one block of resamples.
 pub(super) fn intervals(
     observed: &[f64],
     draws: &Draws,
@@ -59,7 +59,7 @@ pub(super) fn intervals(
     banded.collect()
 }
 
-/// How many standard errors the column that is furthest from what was observed lies away, for every lane.
+/// For every lane, the largest distance of a column from its observed figure, in standard errors.
 fn furthest(block: &[Lanes<f64>], columns: &[(Interval, f64)]) -> Lanes<f64> {
     let mut furthest = [0.0_f64; LANES];
     for (values, &(interval, error)) in block.iter().zip(columns).filter(|(_, (_, error))| *error > 0.0) {
@@ -71,8 +71,9 @@ fn furthest(block: &[Lanes<f64>], columns: &[(Interval, f64)]) -> Lanes<f64> {
     furthest
 }
 
-/// A bound of the normal distribution as one of Student's t, and of a standard error that divides by n as one that
-/// divides by n - 1: without it the band of 60 sequences and 60 chunks is left in 9 % of searches, not in 5 %.
+/// Correct a bound of the normal distribution to one of Student's t, and a standard error that divides by n to one that
+/// divides by n - 1. Without the correction a band of 60 sequences and 60 chunks misses the truth in 9 % of searches,
+/// not 5 %.
 fn student(reach: f64, num_units: usize) -> f64 {
     let degrees = (num_units.max(2) - 1) as f64;
     let cubic = (reach.powi(3) + reach) / (4.0 * degrees);
@@ -80,8 +81,8 @@ fn student(reach: f64, num_units: usize) -> f64 {
     (reach + cubic + quintic) * ((degrees + 1.0) / degrees).sqrt()
 }
 
-/// Interval of one column and the standard deviation of its resampled figures. What was not observed is NaN in every
-/// figure, though a draw may have missed the sequence that holds the NaN.
+/// Interval of one column, and the standard deviation of its resampled figures. If the observed figure is NaN, all
+/// figures are NaN, even though some draws miss the sequence that has the NaN.
 fn summarise(observed: f64, values: Vec<f64>) -> (Interval, f64) {
     if !observed.is_finite() {
         let unknown = f64::NAN;
@@ -108,7 +109,7 @@ fn summarise(observed: f64, values: Vec<f64>) -> (Interval, f64) {
     (interval, error)
 }
 
-/// Sum of something of every value. Partial sums side by side: additions do not wait for one another.
+/// Sum of `of(value)` over all values, in partial sums side by side, so that additions do not wait for each other.
 fn total(values: &[f64], of: impl Fn(f64) -> f64) -> f64 {
     let (whole, rest) = values.as_chunks::<LANES>();
     let mut lanes = [0.0; LANES];
@@ -120,22 +121,22 @@ fn total(values: &[f64], of: impl Fn(f64) -> f64) -> f64 {
     lanes.into_iter().chain(rest.iter().map(|&value| of(value))).sum()
 }
 
-/// Quantiles in ascending order, in thousandths, by linear interpolation.
+/// Quantiles by linear interpolation. `per_mille` must ascend.
 fn quantiles(values: Vec<f64>, per_mille: &[usize]) -> Vec<f64> {
     let mut keys: Vec<i64> = values.into_iter().map(key).collect();
     let last = keys.len() - 1;
     let mut from = 0;
-    let mut found = Vec::with_capacity(per_mille.len());
+    let mut quantiles = Vec::with_capacity(per_mille.len());
     for &wanted in per_mille {
         let scaled = wanted * last;
         let (below, rest) = (scaled / 1000, scaled % 1000);
         let (_, &mut low, above) = keys[from..].select_nth_unstable(below - from);
         let high = above.iter().min().copied().unwrap_or(low);
         let (low, high) = (value_of(low), value_of(high));
-        found.push(low + (high - low) * (rest as f64 / 1000.0));
+        quantiles.push(low + (high - low) * (rest as f64 / 1000.0));
         from = below;
     }
-    found
+    quantiles
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
-//! Lower medians of resamples, by a walk over sorted values.
+//! Lower medians of resamples, by a pass over sorted values.
 
 use rayon::prelude::*;
 
 use super::draws::{LANES, Lanes};
 
-/// A column in ascending order, with the unit that each value is of.
+/// A column in ascending order, with the unit of each value.
 pub(super) struct Sorted {
     values: Vec<f64>,
     units: Vec<u32>,
@@ -29,7 +29,7 @@ impl Sorted {
         self.values[(self.values.len() - 1) / 2]
     }
 
-    /// Lower median of every resample: the first value by which half of the draws are counted.
+    /// Lower median of every resample: the first value at which half of the draws are counted.
     pub fn medians(&self, counts: &[Lanes<u16>]) -> Lanes<f64> {
         let half = self.values.len().div_ceil(2) as u16;
         let (mut counted, mut below): (Lanes<u16>, Lanes<u16>) = ([0; LANES], [0; LANES]);
@@ -53,8 +53,8 @@ mod tests {
     fn medians_of_draws_are_those_of_the_drawn_values() {
         let values: Vec<f64> = (0..7).map(|row| f64::from((row * 5) % 7)).collect();
         let draws = Draws::new(7, LANES, 3).unwrap();
-        let found = Sorted::columns(&values, 1)[0].medians(&draws.counts);
-        for (lane, median) in found.into_iter().enumerate() {
+        let medians = Sorted::columns(&values, 1)[0].medians(&draws.counts);
+        for (lane, median) in medians.into_iter().enumerate() {
             let mut picked: Vec<f64> = (0..7)
                 .flat_map(|unit| vec![values[unit]; usize::from(draws.counts[unit][lane])])
                 .collect();

@@ -1,9 +1,9 @@
-//! Bootstrap over sequences or over documents: how sure a mean, a median or a difference is.
+//! Bootstrap over sequences or documents: confidence intervals of means, medians and differences.
 //!
-//! A resample is a vector of counts: how often each unit was drawn. Sixteen resamples are worked on side by side, so
-//! that a mean is a small matrix product and a median a walk over sorted values, both without a branch. The draw of
-//! resample `r` depends on `(seed, r)` alone and every column is treated by itself: any number of threads gives the
-//! same bits.
+//! A resample is a vector of counts: how often each unit was drawn. Sixteen resamples are processed side by side, so
+//! that a mean is a small matrix product and a median a pass over sorted values, both without branches. The draw of
+//! resample
+//! `r` depends only on `(seed, r)`, and every column is computed by itself, so any number of threads gives the same bits.
 
 mod draws;
 mod interval;
@@ -18,22 +18,23 @@ use crate::error::{Error, Result};
 
 pub use interval::Interval;
 
-/// What is taken over the sequences of a resample.
+/// The statistic over the sequences of a resample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Statistic {
-    /// Mean.
+    /// The mean.
     Mean,
-    /// The smaller of the two middle values.
+    /// The lower median: the smaller of the two middle values.
     Median,
 }
 
-/// Resample whole sequences with replacement, the same draw for both arguments and all chunks: `b - a` per chunk.
+/// Intervals of `b - a` for every chunk. Whole sequences are resampled with replacement, with the same draw for both
+/// arguments and all chunks.
 ///
-/// `a` and `b` are row-major with rows of `row_len`; the statistic is taken of each and then subtracted. With `groups`
-/// whole groups of sequences are drawn, as `means` says.
+/// `a` and `b` are row-major with rows of `row_len`. The statistic is computed for each and then subtracted. With `groups`
+/// whole groups of sequences are drawn, as in `means`.
 ///
 /// # Errors
-/// When the shapes differ or are empty, there is no resample, or medians are asked of groups.
+/// When the shapes differ or are empty, `num_resamples` is 0, or medians are combined with groups.
 #[expect(clippy::too_many_arguments, reason = "named in Python")]
 pub fn paired_bootstrap(
     a: &[f32],
@@ -72,11 +73,11 @@ pub fn paired_bootstrap(
     }
 }
 
-/// Means of the columns of `values`, row-major `(rows, num_columns)`, resampled by rows, or by groups of rows where
-/// `groups` names the group of each: then whole groups are drawn, and a mean is over the rows that were drawn.
+/// Intervals of the means of the columns of `values`, row-major `(rows, num_columns)`. Rows are resampled, or whole
+/// groups of rows if `groups` gives the group of each row; then a mean is over the rows of the drawn groups.
 ///
 /// # Errors
-/// When there is no row or no resample, or `groups` has another length than there are rows.
+/// When there is no row, `num_resamples` is 0, or `groups` does not have one entry per row.
 pub fn means(
     values: &[f64],
     num_columns: usize,
@@ -134,17 +135,23 @@ mod tests {
     const BOTH: [Statistic; 2] = [Statistic::Mean, Statistic::Median];
 
     #[test]
-    fn equal_arguments_have_no_difference_and_a_constant_one_is_certain() {
+    fn equal_arguments_differ_by_zero_and_a_constant_difference_has_no_spread() {
         let a: Vec<f32> = (0..40).map(|value| value as f32).collect();
         let b: Vec<f32> = a.iter().map(|value| value + 0.5).collect();
         for statistic in BOTH {
-            for found in paired_bootstrap(&a, &a, 4, &CHUNKING, statistic, None, 200, 1).unwrap() {
-                let all = [found.observed, found.low, found.high, found.band_low, found.band_high];
+            for interval in paired_bootstrap(&a, &a, 4, &CHUNKING, statistic, None, 200, 1).unwrap() {
+                let all = [
+                    interval.observed,
+                    interval.low,
+                    interval.high,
+                    interval.band_low,
+                    interval.band_high,
+                ];
                 assert!(all.iter().all(|value| value.abs() < f64::MIN_POSITIVE));
             }
         }
-        for found in paired_bootstrap(&a, &b, 4, &CHUNKING, Statistic::Mean, None, 200, 1).unwrap() {
-            assert!((found.low - 0.5).abs() < 1e-12 && (found.band_high - 0.5).abs() < 1e-9);
+        for interval in paired_bootstrap(&a, &b, 4, &CHUNKING, Statistic::Mean, None, 200, 1).unwrap() {
+            assert!((interval.low - 0.5).abs() < 1e-12 && (interval.band_high - 0.5).abs() < 1e-9);
         }
     }
 
@@ -163,18 +170,18 @@ mod tests {
     }
 
     #[test]
-    fn one_group_of_everything_leaves_nothing_to_chance() {
+    fn a_single_group_gives_an_interval_of_width_zero() {
         let values = [1.0, 2.0, 3.0, 6.0];
-        let found = means(&values, 1, Some(&[0; 4]), 50, 0).unwrap()[0];
-        assert_eq!((found.low, found.observed, found.high), (3.0, 3.0, 3.0));
+        let grouped = means(&values, 1, Some(&[0; 4]), 50, 0).unwrap()[0];
+        assert_eq!((grouped.low, grouped.observed, grouped.high), (3.0, 3.0, 3.0));
         let alone = means(&values, 1, None, 500, 0).unwrap()[0];
         assert!(alone.low < 2.0 && alone.high > 4.0 && alone.band_high > 3.0);
     }
 
     #[test]
-    fn a_group_counts_by_its_rows() {
-        let found = means(&[1.0, 1.0, 4.0], 1, Some(&[0, 0, 1]), 500, 0).unwrap()[0];
-        assert_eq!((found.low, found.observed, found.high), (1.0, 2.0, 4.0));
+    fn a_group_has_the_weight_of_its_rows() {
+        let interval = means(&[1.0, 1.0, 4.0], 1, Some(&[0, 0, 1]), 500, 0).unwrap()[0];
+        assert_eq!((interval.low, interval.observed, interval.high), (1.0, 2.0, 4.0));
     }
 
     #[test]

@@ -1,20 +1,20 @@
-//! Words seen before, with their tokens: most words of a text are found here, so merging is rare.
+//! A cache of words with their tokens. It contains most words of a text, so merging is rare.
 //!
-//! Words up to 15 bytes live in a table of fixed size, two slots of 32 bytes per hash in one cache line, so a hit touches one
-//! line and is a comparison of 16 bytes and a copy of 16. A new word takes the second place; a word that is met there again
-//! moves to the first, so that frequent words stay where many rare ones pass. Longer words, rare in prose and common in
-//! code, live in a map that is emptied when it is full.
+//! Words of up to 15 bytes are in a table of fixed size, with two slots of 32 bytes per hash in one cache line. A hit
+//! reads one line, compares 16 bytes and copies 16. A new word takes the second slot; when it is read there again, it
+//! moves to the first, so frequent words survive many rare ones. Longer words, rare in prose and common in code, are in
+//! a map that is cleared when it is full.
 
 use super::hash::{WordMap, mix_both};
 use super::large;
 
 /// A token id as it is stored: u16 for vocabularies that fit, else u32.
 pub trait Id: Copy + Default + Ord + Send + Sync + 'static {
-    /// Ids that one slot holds, and in the last place how many.
+    /// The ids of one slot, with their number in the last place.
     type Inline: Copy + AsRef<[Self]> + AsMut<[Self]> + Default + Send;
-    /// Of an id, or a number of ids, that is known to fit.
+    /// Convert an id, or a number of ids, that is known to fit.
     fn of(value: u32) -> Self;
-    /// Back again.
+    /// Convert back to u32.
     fn value(self) -> u32;
 }
 
@@ -38,12 +38,13 @@ impl Id for u32 {
     }
 }
 
-/// Longest word of the table, in bytes; the key's last byte holds the length.
+/// Longest word of the table in bytes. The last byte of a key holds the length.
 const MAX_SHORT: usize = 15;
+/// Longest word of the map in bytes.
 const MAX_LONG: usize = 128;
 const MAX_LONG_WORDS: usize = 1 << 14;
 
-/// Entry n keeps the first n bytes of a number.
+/// Entry n is a mask for the first n bytes of a number.
 const FIRST_BYTES: [u128; MAX_SHORT + 1] = {
     let mut masks = [0; MAX_SHORT + 1];
     let mut len = 1;
@@ -60,27 +61,27 @@ struct Slot<T: Id> {
     ids: T::Inline,
 }
 
-/// Two words of one hash, in one cache line.
+/// Two words with the same hash, in one cache line.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Line<T: Id>([Slot<T>; 2]);
 
-/// One per thread.
+/// The word cache of one thread.
 pub struct WordCache<T: Id> {
     lines: Box<[Line<T>]>,
     shift: u32,
     long: WordMap<Box<[u8]>, Box<[T]>>,
 }
 
-/// A word that fits the table, as one number; its length, never 0, is the highest byte. An empty slot holds 0.
+/// A word of the table as one number. Its highest byte is its length, which is never 0; the key of an empty slot is 0.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Key(u128);
 
 impl Key {
-    /// What no slot ever holds.
+    /// The key of all longer words, which no slot holds.
     const LONG: Self = Self(1);
 
-    /// Of the `len` bytes of `text` from `start` on.
+    /// The key of the `len` bytes of `text` from `start` on.
     #[inline]
     pub fn new(text: &[u8], start: usize, len: usize) -> Self {
         if len > MAX_SHORT {
@@ -96,7 +97,7 @@ impl Key {
         Self(bytes | (len as u128) << 120)
     }
 
-    /// Whether the word was too long for the table.
+    /// Whether the word is too long for the table.
     #[inline]
     pub fn is_long(self) -> bool {
         self == Self::LONG
@@ -104,7 +105,7 @@ impl Key {
 }
 
 impl<T: Id> WordCache<T> {
-    /// An empty cache with a table of 2^`bits` slots of 32 bytes.
+    /// Make an empty cache with a table of 2^`bits` slots of 32 bytes.
     pub fn new(bits: u32) -> Self {
         let empty = Slot {
             key: 0,
@@ -117,26 +118,26 @@ impl<T: Id> WordCache<T> {
         }
     }
 
-    /// Which line is the word's.
+    /// The index of the word's line.
     #[inline]
     pub fn line(&self, key: Key) -> usize {
         (mix_both(key.0 as u64, (key.0 >> 64) as u64) >> self.shift) as usize
     }
 
-    /// Ask for a line before it is needed.
+    /// Prefetch a line.
     #[inline]
     pub fn prefetch(&self, line: usize) {
         #[cfg(target_arch = "x86_64")]
         if let Some(line) = self.lines.get(line) {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: the address is that of a line; a prefetch reads nothing.
+            // SAFETY: the address is that of a line; a prefetch does not access memory.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(line).cast()) };
         }
         #[cfg(not(target_arch = "x86_64"))]
         let _ = line;
     }
 
-    /// The tokens of a word that the table knows, their number in the last place.
+    /// The tokens of a word, with their number in the last place. None if the table does not have the word.
     #[inline]
     pub fn get(&mut self, key: Key, line: usize) -> Option<&T::Inline> {
         let Line(slots) = &mut self.lines[line];
@@ -149,7 +150,7 @@ impl<T: Id> WordCache<T> {
         Some(&slots[0].ids)
     }
 
-    /// Remember the tokens of a word, when they are few enough.
+    /// Store the tokens of a word, if they fit a slot.
     pub fn insert(&mut self, key: Key, line: usize, ids: &[T]) {
         let mut inline = T::Inline::default();
         let places = inline.as_mut();
@@ -166,12 +167,12 @@ impl<T: Id> WordCache<T> {
         }
     }
 
-    /// The tokens of a long word.
+    /// The tokens of a long word, or None.
     pub fn get_long(&self, word: &[u8]) -> Option<&[T]> {
         self.long.get(word).map(AsRef::as_ref)
     }
 
-    /// Remember the tokens of a long word, unless it is so long that it will hardly come again.
+    /// Store the tokens of a long word, unless it is so long that it will hardly occur again.
     pub fn insert_long(&mut self, word: &[u8], ids: &[T]) {
         if word.len() <= MAX_LONG {
             if self.long.len() >= MAX_LONG_WORDS {

@@ -1,13 +1,14 @@
-//! Classes of characters that the GPT-2 pattern tells apart: `\p{L}`, `\p{N}`, `\s`, and everything else.
+//! The classes of characters in the GPT-2 pattern: `\p{L}`, `\p{N}`, `\s`, and everything else.
 //!
-//! The tables come from `regex-syntax`, the crate behind the regular expressions of the `tokenizers` crate, so both follow
-//! the same version of Unicode. A character costs one table look-up; a block of 256 that is all one class is stored once.
+//! The tables come from `regex-syntax`, which the regular expressions of the `tokenizers` crate use too, so both follow
+//! the same version of Unicode. Classifying a character is one table look-up. Equal blocks of 256 characters are stored
+//! once.
 
 use regex_syntax::hir::{Class as HirClass, HirKind};
 
 use crate::error::{Error, Result};
 
-/// What a character is to the pattern.
+/// The class of a character in the pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Class {
@@ -27,7 +28,7 @@ pub struct Classes {
 }
 
 impl Classes {
-    /// Build the tables; takes a few milliseconds.
+    /// Build the tables, which takes a few milliseconds.
     ///
     /// # Errors
     /// When `regex-syntax` was built without Unicode tables.
@@ -53,7 +54,7 @@ impl Classes {
         Ok(Self { blocks, classes })
     }
 
-    /// Class of a character.
+    /// The class of a character.
     pub fn of_char(&self, character: char) -> Class {
         let code = character as usize;
         self.classes[usize::from(self.blocks[code / BLOCK]) * BLOCK + code % BLOCK]
@@ -79,7 +80,8 @@ mod tests {
         let classes = Classes::new().expect("tables");
         for character in '\0'..=char::MAX {
             let class = classes.of_char(character);
-            // The standard library follows another version of Unicode and another idea of numbers: compare what agrees.
+            // The standard library follows another version of Unicode and defines numbers differently: compare what
+            // agrees.
             assert_eq!(class == Class::Space, character.is_whitespace(), "{character:?}");
             if character.is_ascii() {
                 assert_eq!(class == Class::Letter, character.is_ascii_alphabetic());

@@ -1,4 +1,4 @@
-//! A hash for words and pairs of tokens: nobody who chooses them gains more than slowness.
+//! A fast hash for words and pairs of tokens. It does not resist chosen inputs, which can only slow encoding down.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -6,24 +6,24 @@ use std::hash::{BuildHasherDefault, Hasher};
 const MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
 const SECOND_MULTIPLIER: u64 = 0xD1B5_4A32_D192_ED03;
 
-/// Mix all bits of a value into the high ones.
+/// Mix all bits of a value into the high bits.
 #[inline]
 pub fn mix(value: u64) -> u64 {
     let product = u128::from(value ^ MULTIPLIER) * u128::from(MULTIPLIER);
     (product >> 64) as u64 ^ product as u64
 }
 
-/// Mix all bits of two values into the high ones, with one multiplication.
+/// Mix all bits of two values into the high bits, with one multiplication.
 #[inline]
 pub fn mix_both(low: u64, high: u64) -> u64 {
     let product = u128::from(low ^ MULTIPLIER) * u128::from(high ^ SECOND_MULTIPLIER);
     (product >> 64) as u64 ^ product as u64
 }
 
-/// A map from words.
+/// A map with words as keys.
 pub type WordMap<K, V> = HashMap<K, V, BuildHasherDefault<MixHasher>>;
 
-/// `Hasher` of maps from words.
+/// The `Hasher` of `WordMap`.
 #[derive(Default)]
 pub struct MixHasher(u64);
 

@@ -1,7 +1,7 @@
-//! Tables that are read at random places: on pages of megabytes, where the system has them, so that finding the page of an
-//! entry does not cost more than the entry.
+//! Tables that are read at random places. They use huge pages where the system has them, so that a TLB miss does not
+//! cost more than the read itself.
 
-/// So many copies of an entry.
+/// Make a table of `len` copies of an entry.
 pub fn table<T: Copy>(entry: T, len: usize) -> Box<[T]> {
     let mut entries = Vec::with_capacity(len);
     ask_for_large_pages(entries.as_mut_ptr(), len);
@@ -9,13 +9,13 @@ pub fn table<T: Copy>(entry: T, len: usize) -> Box<[T]> {
     entries.into_boxed_slice()
 }
 
-/// Only a wish: when the system does not grant it, nothing changes but the speed.
+/// Advise the system to use huge pages. If it does not, only the speed changes.
 #[cfg(target_os = "linux")]
 fn ask_for_large_pages<T>(first: *mut T, len: usize) {
     const PAGE: usize = 4096;
     let unaligned = first.addr().wrapping_neg() % PAGE;
     if let Some(num_bytes) = (len * size_of::<T>()).checked_sub(unaligned) {
-        // SAFETY: the range lies in the allocation; the advice changes how its pages are backed, not what is in them.
+        // SAFETY: the range is in the allocation; the advice changes how its pages are backed, not their content.
         unsafe { libc::madvise(first.byte_add(unaligned).cast(), num_bytes, libc::MADV_HUGEPAGE) };
     }
 }

@@ -1,16 +1,16 @@
-//! Merging a word of any length in n log n steps and eight bytes of memory per byte of the word, so that megabytes without a
-//! space take no longer than their share.
+//! Merge a word of any length in n log n steps, with eight bytes of memory per byte of the word, so that megabytes
+//! without a space are not slower per byte than other text.
 //!
-//! The tokens lie where their first bytes are, and the places behind tell how long they are; the pair that is next is found
-//! in a tree of the lowest ranks. No cut into parts would do: whether a pair merges may hang on any distance.
+//! Each token is stored at the place of its first byte; the places after it tell its length. A tree of the lowest ranks
+//! finds the next pair. The word cannot be cut into parts, because a merge may depend on bytes at any distance.
 
 use super::cache::Id;
 use super::merge::Merges;
 
-/// Places of which a node of the tree keeps the lowest rank.
+/// Children of a node of the tree, which keeps the lowest rank among them.
 const FAN_OUT: usize = 64;
 const NO_RANK: u32 = u32::MAX;
-/// Marks a place inside a token; ids are below it.
+/// Marks a place inside a token. All ids are below it.
 pub const INSIDE: u32 = 1 << 31;
 
 /// Append the tokens of a word.
@@ -23,7 +23,7 @@ pub fn encode<T: Id>(merges: &Merges, word: &[u8], ids: &mut Vec<T>) {
     let mut lowest = Lowest::new((0..word.len()).map(|at| rank(&tokens, at)).collect());
     while let Some(left) = lowest.first() {
         let Some((first, second)) = tokens.pair(left) else {
-            break; // the last token has no rank
+            break; // unreachable: the last token has no rank
         };
         let right = tokens.next(left);
         tokens.merge(left, merges.look_up(first, second) as u32);
@@ -40,8 +40,8 @@ pub fn encode<T: Id>(merges: &Merges, word: &[u8], ids: &mut Vec<T>) {
     }
 }
 
-/// The token that begins at each byte. Of a token of several bytes the second place and the last hold its length, marked by
-/// `INSIDE`; those between are marked and hold nothing.
+/// The token that begins at each byte. For a token of several bytes, the second and the last place hold its length,
+/// marked by `INSIDE`; the places between are marked too, but their values are stale.
 struct Tokens(Vec<u32>);
 
 impl Tokens {
@@ -67,7 +67,7 @@ impl Tokens {
         })
     }
 
-    /// Make one token of the one at `left` and the next.
+    /// Merge the token at `left` and the next one into `token`.
     fn merge(&mut self, left: usize, token: u32) {
         let right = self.next(left);
         let end = self.next(right);
@@ -78,7 +78,7 @@ impl Tokens {
     }
 }
 
-/// A rank at each place, and above them, level by level, the lowest of every `FAN_OUT`.
+/// A tree: the ranks of all places, and above them, level by level, the lowest of every `FAN_OUT`.
 struct Lowest(Vec<Vec<u32>>);
 
 impl Lowest {
@@ -90,7 +90,7 @@ impl Lowest {
         Self(levels)
     }
 
-    /// The place of the lowest rank, the leftmost of equals; None when no place has a rank.
+    /// The place of the lowest rank, the leftmost if equal; None if no place has a rank.
     fn first(&self) -> Option<usize> {
         let rank = *self.0.last()?.first()?;
         let below = self.0.iter().rev().skip(1);
@@ -102,16 +102,16 @@ impl Lowest {
         for above in 1..self.0.len() {
             let group = place / FAN_OUT;
             let (known, new) = (self.0[above][group], self.0[above - 1][place]);
-            // Only what was the lowest, or is now, is of interest above.
+            // The level above only changes if this was the lowest rank, or is now.
             if new >= known && old > known {
                 return;
             }
-            let found = if new <= known {
+            let updated = if new <= known {
                 new
             } else {
                 lowest(children(&self.0[above - 1], group))
             };
-            self.0[above][group] = found;
+            self.0[above][group] = updated;
             (place, old) = (group, known);
         }
     }
@@ -135,8 +135,8 @@ mod tests {
     use crate::bpe::merge::NONE;
     use proptest::prelude::*;
 
-    /// The words of the definition, and nothing else: the lowest pair, the leftmost of equals, until none is left.
-    fn plainly(merges: &Merges, word: &[u8]) -> Vec<u32> {
+    /// The definition itself: merge the lowest pair, the leftmost if equal, until no pair merges.
+    fn by_definition(merges: &Merges, word: &[u8]) -> Vec<u32> {
         let mut tokens: Vec<u32> = word.iter().map(|&byte| merges.byte_id(byte)).collect();
         loop {
             let pairs = tokens.windows(2).map(|pair| merges.look_up(pair[0], pair[1]));
@@ -148,14 +148,15 @@ mod tests {
     }
 
     proptest! {
-        /// Any table: pairs that merge before what they are made of exists, and into what exists already, among them.
+        /// For any table, including pairs that rank before the merges that make their parts, and pairs that merge into
+        /// an existing token.
         #[test]
-        fn every_way_of_merging_gives_the_same_tokens(
+        fn every_implementation_of_merging_gives_the_same_tokens(
             table in prop::collection::vec((0_u32..9, 0_u32..9, 0_u32..9), 0..30),
             word in prop::collection::vec(0_u8..4, 1..700),
         ) {
             let merges = Merges::new(&std::array::from_fn(|byte| byte as u32), &table);
-            let expected = plainly(&merges, &word);
+            let expected = by_definition(&merges, &word);
             let mut ids: Vec<u32> = Vec::new();
             encode(&merges, &word, &mut ids);
             prop_assert_eq!(&ids, &expected);

@@ -1,11 +1,11 @@
-//! 64 bytes of text at a time as bit masks, one bit per byte: which are letters, digits, white space, …
+//! Bit masks of 64 bytes of text, one bit per byte: which bytes are letters, digits, white space, …
 //!
-//! Three ways to the same masks: AVX-512 and AVX2 where the processor has them, chosen at run time, and plain arithmetic on
-//! eight bytes at a time everywhere. Only ASCII is told apart here; `wide` marks the rest.
+//! Three implementations give the same masks: AVX-512 and AVX2, chosen at run time if the processor has them, and plain
+//! arithmetic on eight bytes at a time for all others. The masks classify ASCII only; `wide` marks all other bytes.
 
 use crate::error::{Error, Result};
 
-/// Which instructions to use: only ones that this processor has.
+/// The vector instructions to use. A value exists only for instructions that this processor has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Simd(Kind);
 
@@ -18,21 +18,21 @@ pub(super) enum Kind {
     Scalar,
 }
 
-/// Names the instructions to use, to measure or test each of them: `avx512`, `avx2` or `scalar`.
+/// Environment variable that names the instructions to use, for tests and measurements: `avx512`, `avx2` or `scalar`.
 const VARIABLE: &str = "TTTKIT_SIMD";
 
 impl Simd {
-    /// The best that this processor has, or what `TTTKIT_SIMD` names.
+    /// The best instructions of this processor, or those that `TTTKIT_SIMD` names.
     ///
     /// # Errors
-    /// When the variable names what this processor lacks.
+    /// When the variable names instructions that this processor lacks.
     pub fn choose() -> Result<Self> {
         let available = Self::available();
         let Some(name) = std::env::var_os(VARIABLE).filter(|name| !name.is_empty()) else {
             return Ok(available[0]);
         };
-        let found = available.iter().find(|simd| name == simd.name());
-        found.copied().ok_or_else(|| {
+        let chosen = available.iter().find(|simd| name == simd.name());
+        chosen.copied().ok_or_else(|| {
             let names: Vec<_> = available.iter().map(|simd| simd.name()).collect();
             Error::Value(format!(
                 "{VARIABLE} is `{}`, this processor has {}",
@@ -42,9 +42,9 @@ impl Simd {
         })
     }
 
-    /// All that this processor has, the best first.
+    /// All instructions of this processor, the best first.
     pub fn available() -> Vec<Self> {
-        let mut found = Vec::new();
+        let mut available = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
             let has_bits = is_x86_feature_detected!("bmi1")
@@ -52,14 +52,14 @@ impl Simd {
                 && is_x86_feature_detected!("lzcnt")
                 && is_x86_feature_detected!("popcnt");
             if has_bits && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
-                found.push(Self(Kind::Avx512));
+                available.push(Self(Kind::Avx512));
             }
             if has_bits && is_x86_feature_detected!("avx2") {
-                found.push(Self(Kind::Avx2));
+                available.push(Self(Kind::Avx2));
             }
         }
-        found.push(Self(Kind::Scalar));
-        found
+        available.push(Self(Kind::Scalar));
+        available
     }
 
     /// `avx512`, `avx2` or `scalar`.
@@ -78,11 +78,11 @@ impl Simd {
     }
 }
 
-/// Masks of 64 bytes, one call each.
+/// The masks of 64 bytes. Each call selects the instructions anew.
 #[inline]
 pub fn masks_of(bytes: &[u8; LANES], simd: Simd) -> Masks {
     match simd.0 {
-        // SAFETY: a `Simd` of this kind is only made where the processor has the instructions.
+        // SAFETY: a `Simd` of this kind only exists if the processor has the instructions.
         #[cfg(target_arch = "x86_64")]
         Kind::Avx512 => unsafe { avx512(bytes) },
         // SAFETY: as above.
@@ -95,7 +95,7 @@ pub fn masks_of(bytes: &[u8; LANES], simd: Simd) -> Masks {
 /// Bytes per mask.
 pub const LANES: usize = 64;
 
-/// Classes of 64 bytes, bit i for byte i.
+/// The classes of 64 bytes: bit i is for byte i.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Masks {
     /// ASCII letters.
@@ -112,7 +112,7 @@ pub struct Masks {
     pub wide: u64,
 }
 
-/// With 512-bit registers.
+/// The masks, with 512-bit registers.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw")]
 #[inline]
@@ -121,7 +121,7 @@ pub fn avx512(bytes: &[u8; LANES]) -> Masks {
         _mm512_cmpeq_epi8_mask, _mm512_cmple_epu8_mask, _mm512_loadu_si512, _mm512_movepi8_mask, _mm512_or_si512,
         _mm512_set1_epi8, _mm512_sub_epi8,
     };
-    // SAFETY: the array is exactly the 64 bytes that are read, and the load needs no alignment.
+    // SAFETY: the array has exactly the 64 bytes that are read, and the load needs no alignment.
     let all = unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) };
     let lower = _mm512_or_si512(all, _mm512_set1_epi8(0x20));
     let within = |value, first: u8, count: i8| {
@@ -141,7 +141,7 @@ pub fn avx512(bytes: &[u8; LANES]) -> Masks {
     }
 }
 
-/// With 256-bit registers.
+/// The masks, with 256-bit registers.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 #[inline]
@@ -152,7 +152,7 @@ pub fn avx2(bytes: &[u8; LANES]) -> Masks {
     };
     let bits = |value: __m256i| u64::from(_mm256_movemask_epi8(value).cast_unsigned());
     let half = |at: usize| {
-        // SAFETY: `at` is 0 or 32, so the 32 bytes that are read lie in the array; the load needs no alignment.
+        // SAFETY: `at` is 0 or 32, so the 32 bytes that are read are in the array; the load needs no alignment.
         let all = unsafe { _mm256_loadu_si256(bytes.as_ptr().add(at).cast()) };
         let within = |value, first: u8, count: i8| {
             let offset = _mm256_sub_epi8(value, _mm256_set1_epi8(first.cast_signed()));
@@ -184,7 +184,7 @@ pub fn avx2(bytes: &[u8; LANES]) -> Masks {
     }
 }
 
-/// Eight bytes at a time in one integer: on any processor.
+/// The masks, on any processor, from eight bytes at a time in one integer.
 #[inline]
 pub fn scalar(bytes: &[u8; LANES]) -> Masks {
     const ONES: u64 = 0x0101_0101_0101_0101;
@@ -195,12 +195,12 @@ pub fn scalar(bytes: &[u8; LANES]) -> Masks {
         let all = u64::from_le_bytes(*word);
         let ascii = !all & HIGH;
         let low = all & !HIGH;
-        // The high bit of each byte of `low + (128 - n)` says whether the byte is at least n.
+        // The high bit of each byte of `low + (128 - n)` tells whether the byte is at least n.
         let at_least = |value: u64, n: u8| value + u64::from(128 - n) * ONES;
         let within =
             |value: u64, first: u8, count: u8| at_least(value, first) & !at_least(value, first + count) & ascii;
-        // Gathers the high bits of the eight bytes.
-        let bits = |found: u64| ((found & HIGH) >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56 << (8 * index);
+        // Gather the high bits of the eight bytes.
+        let bits = |flags: u64| ((flags & HIGH) >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56 << (8 * index);
         let blanks = bits(within(low, b' ', 1));
         masks.letters |= bits(within(low | (0x20 * ONES), b'a', 26));
         masks.numbers |= bits(within(low, b'0', 10));
@@ -231,7 +231,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn all_ways_give_the_same_masks(bytes: [u8; 32], more: [u8; 32]) {
+        fn all_instructions_give_the_same_masks(bytes: [u8; 32], more: [u8; 32]) {
             let mut all = [0; LANES];
             all[..32].copy_from_slice(&bytes);
             all[32..].copy_from_slice(&more);

@@ -1,47 +1,49 @@
-//! Merging a word's bytes into tokens: the pair with the lowest rank first, the leftmost of equals, until none is left.
+//! Merge the bytes of a word into tokens: the pair with the lowest rank first, the leftmost if equal, until no pair
+//! merges.
 //!
-//! Short words are merged on a small array, those above `LONGEST_SHORT` bytes as `long` does. Every word begins as single
-//! bytes, so pairs of those have a table of their own, read without hashing.
+//! Short words are merged in a small array, words above `LONGEST_SHORT` bytes by `long`. Every word starts as single
+//! bytes, so pairs of bytes have their own table, which needs no hashing.
 
 use super::cache::Id;
 use super::hash::mix;
 use super::{large, long};
 
 const LONGEST_SHORT: usize = 256;
-/// Most words are no longer; the array of their pairs is quickly cleared.
+/// Most words are no longer than this; their small array is cleared quickly.
 const USUAL: usize = 32;
-/// Bits that tell hashes apart, per place of the table of pairs.
+/// Bits of the table of hashes, per place of the table of pairs.
 const HASHES_PER_PLACE: usize = 8;
-/// Of a pair that merges into nothing.
+/// The merge of a pair that does not merge.
 pub const NONE: u64 = u64::MAX;
 
-/// A pair of tokens and what becomes of it.
+/// A pair of tokens and its merge.
 #[derive(Clone, Copy)]
 struct Pair {
     key: u64,
-    /// Rank in the high half, merged token in the low one: the smallest merges first.
+    /// The rank in the high half and the merged token in the low half, so the smallest value merges first.
     merge: u64,
 }
 
-/// Which pairs of tokens merge, how early, and into what: a table with linear probing, less than half full. Most pairs that
-/// are asked for merge into nothing; a bit per hash, in a table that stays in the cache, answers for nearly all of those.
+/// Which pairs of tokens merge, with which rank, and into what: a table with linear probing, less than half full. Most
+/// pairs that are looked up do not merge. A bit per hash, in a table that stays in the processor's cache, tells nearly
+/// all of those.
 pub struct Merges {
     byte_ids: [u32; 256],
-    /// What becomes of bytes l and r, at 256 l + r.
+    /// The merge of bytes l and r, at 256 l + r.
     byte_pairs: Box<[u64]>,
     pairs: Box<[Pair]>,
     shift: u32,
-    /// Bit h % 64 of entry h / 64 is set when the hash of some pair begins with h.
+    /// Bit h % 64 of entry h / 64 is set if the hash of some pair begins with h.
     hashes: Box<[u64]>,
     hashes_shift: u32,
 }
 
 impl Merges {
-    /// From the id of each byte and, in order of rank, (left, right, merged) ids; a repeated pair keeps its last rank, as in
-    /// the `tokenizers` crate.
+    /// Make the tables from the id of each byte and, in order of rank, the ids (left, right, merged). A repeated pair
+    /// keeps its last rank, as in the `tokenizers` crate.
     pub fn new(byte_ids: &[u32; 256], merges: &[(u32, u32, u32)]) -> Self {
         let bits = (2 * merges.len() + 2).next_power_of_two().ilog2();
-        let hash_bits = (bits + HASHES_PER_PLACE.ilog2()).max(u64::BITS.ilog2()); // one entry at least
+        let hash_bits = (bits + HASHES_PER_PLACE.ilog2()).max(u64::BITS.ilog2()); // at least one entry
         let empty = Pair { key: NONE, merge: NONE };
         let mut table = Self {
             byte_ids: *byte_ids,
@@ -75,7 +77,8 @@ impl Merges {
         }
     }
 
-    /// As `encode`, for words up to `N` bytes. Nothing moves: a token that has merged with the one before it is passed over.
+    /// Like `encode`, for words of up to `N` bytes. Tokens stay in place: one that merged into the token before is
+    /// skipped.
     fn encode_short<const N: usize, T: Id>(&self, word: &[u8], ids: &mut Vec<T>) {
         let len = word.len();
         let (mut tokens, mut candidates) = ([0; N], [NONE; N]);
@@ -124,7 +127,7 @@ impl Merges {
         self.byte_ids[usize::from(byte)]
     }
 
-    /// Rank in the high half, merged token in the low one; `NONE` for a pair that does not merge.
+    /// The rank in the high half and the merged token in the low half; `NONE` for a pair that does not merge.
     #[inline]
     pub fn look_up(&self, left: u32, right: u32) -> u64 {
         let key = key(left, right);
@@ -136,7 +139,7 @@ impl Merges {
         self.pairs[self.place(key, hash)].merge
     }
 
-    /// Where the pair is, or would be.
+    /// The place of the pair, or the empty place where it would be.
     #[inline]
     fn place(&self, key: u64, hash: u64) -> usize {
         let mut place = (hash >> self.shift) as usize;

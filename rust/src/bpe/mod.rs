@@ -1,12 +1,12 @@
 //! Byte-level BPE with the GPT-2 pattern: exactly the ids of the `tokenizers` crate, many times faster.
 //!
-//! Text is cut at added tokens (`<|endoftext|>`), then into words on bit masks of 64 bytes instead of by a regular expression;
-//! a word's tokens come from a cache of words, or from merging its bytes. Words are taken in batches: first all are hashed
-//! and their slots of the cache asked for, then all are emitted, so that no word waits for memory alone. No word reaches
-//! across certain places (`cut`), so a text can be encoded in blocks, on all threads.
+//! Text is cut at added tokens (`<|endoftext|>`), then into words, with bit masks of 64 bytes instead of a regular
+//! expression. The tokens of a word come from a cache of words, or from merging its bytes. Words are processed in
+//! batches: first all are hashed and their cache slots prefetched, then all are emitted, so the waits for memory
+//! overlap. At certain places (`last_cut`) no word continues, so a text can be encoded in blocks on all threads.
 //!
-//! The rule for added tokens is that of `encode(text, add_special_tokens=False)`: they are found in the text, the leftmost
-//! first and the longest of those, special or not.
+//! Added tokens follow the rule of `encode(text, add_special_tokens=False)`: the leftmost match in the text wins, then
+//! the longest, whether the token is special or not.
 
 mod cache;
 mod classes;
@@ -33,10 +33,10 @@ use merge::Merges;
 pub use spec::compact;
 use spec::{Spec, Vocab};
 
-/// Words of a batch; a mask of starts adds up to 64.
+/// Words of a batch. One mask of starts adds up to 64 words.
 const BATCH_WORDS: usize = 128;
 
-/// An encoder that threads share; what changes is in their `Scratch`.
+/// An encoder that threads share. Each thread has its own `Scratch` for what changes.
 pub struct Bpe {
     classes: Classes,
     merges: Merges,
@@ -48,7 +48,7 @@ pub struct Bpe {
     simd: Simd,
 }
 
-/// What one thread keeps from text to text.
+/// Scratch space and word cache of one thread.
 pub struct Scratch<T: Id> {
     cache: WordCache<T>,
     starts: Vec<u64>,
@@ -64,7 +64,7 @@ struct Word {
 }
 
 impl<T: Id> Scratch<T> {
-    /// With a cache of 2^`cache_bits` slots of 32 bytes.
+    /// Make a cache of 2^`cache_bits` slots of 32 bytes.
     pub fn new(cache_bits: u32) -> Self {
         Self {
             cache: WordCache::new(cache_bits),
@@ -75,7 +75,8 @@ impl<T: Id> Scratch<T> {
 }
 
 impl Bpe {
-    /// From the text of a tokenizer.json; None when it is not a plain byte-level BPE with the GPT-2 pattern.
+    /// Make an encoder from the text of a tokenizer.json. None if it is not a plain byte-level BPE with the GPT-2
+    /// pattern.
     ///
     /// # Errors
     /// When the tables cannot be built.
@@ -100,26 +101,26 @@ impl Bpe {
         }))
     }
 
-    /// Every id is below it.
+    /// Every id is below this.
     pub fn vocab_size(&self) -> u32 {
         let ids = self.vocab.values().chain(&self.added_ids);
         ids.max().map_or(0, |max| max.saturating_add(1))
     }
 
-    /// The id of a token, spelled as in the vocabulary.
+    /// The id of a token, spelled as in the vocabulary, or None.
     pub fn token_id(&self, token: &str) -> Option<u32> {
         let added = self.added.as_ref().and_then(|added| added.find(token));
-        let whole = added.filter(|found| found.len() == token.len());
-        let added_id = whole.map(|found| self.added_ids[found.pattern().as_usize()]);
+        let whole = added.filter(|matched| matched.len() == token.len());
+        let added_id = whole.map(|matched| self.added_ids[matched.pattern().as_usize()]);
         added_id.or_else(|| self.vocab.get(token).copied())
     }
 
-    /// Whether the file asks for texts to be cut or filled up to a length, which is never done here.
+    /// Whether the file asks for truncation or padding, which this encoder never does.
     pub fn has_limits(&self) -> bool {
         self.has_limits
     }
 
-    /// The instructions that it uses.
+    /// The vector instructions in use.
     pub fn simd(&self) -> Simd {
         self.simd
     }
@@ -128,20 +129,20 @@ impl Bpe {
     pub fn encode<T: Id>(&self, text: &str, scratch: &mut Scratch<T>, ids: &mut Vec<T>) {
         let mut done = 0;
         if let Some(added) = &self.added {
-            for found in added.find_iter(text) {
-                self.encode_words(&text[done..found.start()], scratch, ids);
-                ids.push(T::of(self.added_ids[found.pattern().as_usize()]));
-                done = found.end();
+            for matched in added.find_iter(text) {
+                self.encode_words(&text[done..matched.start()], scratch, ids);
+                ids.push(T::of(self.added_ids[matched.pattern().as_usize()]));
+                done = matched.end();
             }
         }
         self.encode_words(&text[done..], scratch, ids);
     }
 
-    /// The last place in `text` after byte `from` where it may be cut: the ids of both parts, one after the other, are the
-    /// ids of the whole, whatever stands around it.
+    /// The last place in `text` after byte `from` where it may be cut: the ids of the two parts together are the ids of
+    /// the whole, whatever text surrounds it.
     ///
-    /// That is before white space that follows something else, and where a letter or number is followed by another class:
-    /// there the pattern ends a word in any case. The character behind must occur in no added token.
+    /// Such a place is before white space that follows another class, and between a letter or number and another class:
+    /// the pattern always ends a word there. The character after the place must not occur in an added token.
     pub fn last_cut(&self, text: &str, from: usize) -> Option<usize> {
         let mut characters = text.char_indices().rev();
         let (mut at, mut behind) = characters.next()?;
@@ -159,7 +160,7 @@ impl Bpe {
         None
     }
 
-    /// Parts of a text of about `num_bytes` that may be encoded one by one.
+    /// Parts of a text of about `num_bytes` each that may be encoded one by one.
     pub fn parts<'a>(&self, text: &'a str, num_bytes: usize) -> Vec<&'a str> {
         let (mut parts, mut start, mut stop) = (Vec::new(), 0, num_bytes);
         while stop < text.len() {
@@ -182,7 +183,7 @@ impl Bpe {
         }
         let mut starts = std::mem::take(&mut scratch.starts);
         starts::find_starts(text, &self.classes, self.simd, &mut starts);
-        starts[0] &= !1; // the first word starts at 0, and words are told by their ends
+        starts[0] &= !1; // a start ends the word before it, and no word is before the first
         let mut start = 0;
         for (index, &mask) in starts.iter().enumerate() {
             let mut mask = mask;
@@ -201,7 +202,7 @@ impl Bpe {
         scratch.starts = starts;
     }
 
-    /// Append the tokens of the words of the batch.
+    /// Append the tokens of the words in the batch.
     fn emit<T: Id>(&self, text: &str, scratch: &mut Scratch<T>, ids: &mut Vec<T>) {
         let words = std::mem::take(&mut scratch.words);
         for word in &words {
@@ -243,13 +244,13 @@ impl<T: Id> Scratch<T> {
     }
 }
 
-/// Append the tokens of a slot. All its places are copied at once; those behind the last token do not count.
+/// Append the tokens of a slot. All places of the slot are copied at once; those after the last token are then cut off.
 #[inline]
 fn push_inline<T: Id>(ids: &mut Vec<T>, inline: &T::Inline) {
     let places = inline.as_ref();
     let (len, count) = (ids.len(), places[places.len() - 1].value() as usize);
     ids.reserve(places.len());
-    // SAFETY: the vector has room for all places, which are written before the length grows by no more than their number.
+    // SAFETY: the vector has room for all places. They are written before the length grows, by at most their number.
     unsafe {
         let end = ids.as_mut_ptr().add(len);
         end.copy_from_nonoverlapping(places.as_ptr(), places.len());

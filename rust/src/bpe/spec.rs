@@ -1,4 +1,4 @@
-//! Which tokenizer.json is a byte-level BPE with the GPT-2 pattern and nothing else, and what it says.
+//! Read a tokenizer.json, if it is a byte-level BPE with the GPT-2 pattern and nothing else.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,7 +13,7 @@ use super::long::INSIDE;
 /// Id of every token of the vocabulary.
 pub type Vocab = WordMap<Box<str>, u32>;
 
-/// The parts of tokenizer.json that decide the ids.
+/// The parts of a tokenizer.json that determine the ids.
 #[derive(Deserialize)]
 struct File<'a> {
     truncation: Option<Value>,
@@ -27,7 +27,7 @@ struct File<'a> {
 }
 
 #[derive(Deserialize)]
-#[expect(clippy::struct_excessive_bools, reason = "the file has them")]
+#[expect(clippy::struct_excessive_bools, reason = "the file has these fields")]
 struct AddedToken {
     id: u32,
     content: String,
@@ -68,7 +68,7 @@ struct Model<'a> {
 /// A pair of tokens: `["a", "b"]`, or `"a b"` in older files.
 struct Merge<'a>(Cow<'a, str>, Cow<'a, str>);
 
-/// Text without a copy where the file has no escapes in it.
+/// Text that is borrowed from the file unless it has escapes.
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -88,12 +88,12 @@ impl<'de> Visitor<'de> for MergeVisitor {
     }
 
     fn visit_borrowed_str<E: serde::de::Error>(self, line: &'de str) -> Result<Self::Value, E> {
-        let (left, right) = line.split_once(' ').ok_or_else(|| E::custom("no pair"))?;
+        let (left, right) = line.split_once(' ').ok_or_else(|| E::custom("not a pair"))?;
         Ok(Merge(left.into(), right.into()))
     }
 
     fn visit_str<E: serde::de::Error>(self, line: &str) -> Result<Self::Value, E> {
-        let (left, right) = line.split_once(' ').ok_or_else(|| E::custom("no pair"))?;
+        let (left, right) = line.split_once(' ').ok_or_else(|| E::custom("not a pair"))?;
         Ok(Merge(left.to_owned().into(), right.to_owned().into()))
     }
 
@@ -101,29 +101,29 @@ impl<'de> Visitor<'de> for MergeVisitor {
         let mut next = || {
             tokens
                 .next_element::<Text<'de>>()?
-                .ok_or_else(|| A::Error::custom("no pair"))
+                .ok_or_else(|| A::Error::custom("not a pair"))
         };
         let (Text(left), Text(right)) = (next()?, next()?);
         Ok(Merge(left, right))
     }
 }
 
-/// What the encoder needs.
+/// The contents of a tokenizer.json that the encoder needs.
 pub struct Spec {
     /// Id of each byte.
     pub byte_ids: [u32; 256],
-    /// (left, right, merged) in order of rank.
+    /// The ids (left, right, merged) in order of rank.
     pub merges: Vec<(u32, u32, u32)>,
     /// Tokens that are found in the text before anything else, with their ids.
     pub added_tokens: Vec<(String, u32)>,
-    /// The ids of all others, and of those of the added ones that it holds.
+    /// Ids of the model's vocabulary, which may include added tokens.
     pub vocab: Vocab,
-    /// The file asks for texts to be cut or filled up to a length, which nothing here does.
+    /// Whether the file asks for truncation or padding, which this encoder never does.
     pub has_limits: bool,
 }
 
 impl Spec {
-    /// None when the tokenizer is of any other kind: the `tokenizers` crate encodes for it then.
+    /// Read a tokenizer.json. None for any other kind of tokenizer, for which the `tokenizers` crate encodes.
     pub fn read(tokenizer_json: &str) -> Option<Self> {
         let file: File<'_> = serde_json::from_str(tokenizer_json).ok()?;
         if !(file.is_plain() && file.model.is_plain()) {
@@ -159,7 +159,8 @@ impl Spec {
     }
 }
 
-/// Whether the library gives the added tokens the ids that the file says: those of the vocabulary, or the next ones.
+/// Whether the library would give the added tokens the ids in the file: their ids in the vocabulary, or the next free
+/// ones.
 fn added_ids_stand(added_tokens: &[AddedToken], vocab: &Vocab) -> bool {
     let mut next = vocab.len() as u32;
     added_tokens.iter().all(|token| {
@@ -176,11 +177,11 @@ impl File<'_> {
         let pattern = self
             .pre_tokenizer
             .as_ref()
-            .is_some_and(|found| found.r#type == "ByteLevel" && !found.add_prefix_space && found.use_regex);
+            .is_some_and(|step| step.r#type == "ByteLevel" && !step.add_prefix_space && step.use_regex);
         let ends_unchanged = self
             .post_processor
             .as_ref()
-            .is_none_or(|found| matches!(found["type"].as_str(), Some("ByteLevel" | "TemplateProcessing")));
+            .is_none_or(|step| matches!(step["type"].as_str(), Some("ByteLevel" | "TemplateProcessing")));
         let added_alike = self.added_tokens.iter().all(|token| {
             let bare = !(token.single_word || token.lstrip || token.rstrip || token.content.is_empty());
             bare && token.normalized == self.added_tokens[0].normalized
@@ -203,7 +204,7 @@ impl Model<'_> {
 }
 
 impl Merge<'_> {
-    /// The ids of both tokens and of what they become; `whole` is scratch space.
+    /// The ids of both tokens and of the merged token. `whole` is scratch space.
     fn ids(&self, vocab: &Vocab, whole: &mut String) -> Option<(u32, u32, u32)> {
         let Self(left, right) = self;
         whole.clear();
@@ -217,7 +218,7 @@ impl Merge<'_> {
     }
 }
 
-/// The same JSON without the white space between its parts.
+/// The same JSON without white space between its parts.
 pub fn compact(json: &str) -> String {
     let mut kept = Vec::with_capacity(json.len());
     let (mut inside, mut escaped) = (false, false);
@@ -228,11 +229,12 @@ pub fn compact(json: &str) -> String {
         inside ^= byte == b'"' && !escaped;
         escaped = inside && byte == b'\\' && !escaped;
     }
-    // Only ASCII was left out.
+    // Only ASCII was removed, so the rest is still UTF-8.
     String::from_utf8(kept).unwrap_or_else(|_| json.to_owned())
 }
 
-/// The printable character that stands for each byte in a byte-level vocabulary (GPT-2, `encoder.py`, `bytes_to_unicode`).
+/// The printable character that stands for each byte in a byte-level vocabulary (GPT-2, `encoder.py`,
+/// `bytes_to_unicode`).
 fn byte_characters() -> impl Iterator<Item = char> {
     let mut shifted = 256;
     (0_u32..256).map(move |byte| {

@@ -1,23 +1,23 @@
-//! Where the words of the GPT-2 pattern start, as one bit per byte of the text, 64 bytes at a time.
+//! Find where the words of the GPT-2 pattern start: one bit per byte of the text, 64 bytes at a time.
 //!
 //! `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
 //!
-//! Read on classes of neighbouring characters, the pattern says that a word starts
-//! * at a character that is no white space, when the one before is of another class and no plain space;
-//! * at white space, when the one before is none, or when it is the last of a run and something follows;
+//! In terms of the classes of neighboring characters, a word starts
+//! * at a character that is not white space, if the character before is of another class and not a plain space;
+//! * at white space, if the character before is not white space, or if it is the last of a run and something follows;
 //! * not after an apostrophe that starts a word and makes a contraction, but after the contraction.
 //!
-//! A character of several bytes has its class in all of them, so that neighbours are found by shifting masks by one; its
-//! classes are looked up one by one. White space of several bytes is rare and mended after the shifts.
+//! All bytes of a character have its class, so shifting a mask by one compares neighbors. Characters of several bytes
+//! are classified one by one. White space of several bytes is rare, and corrected after the shifts.
 
 use super::classes::{Class, Classes};
 use super::masks::{self, Kind, LANES, Masks, Simd};
 
-/// Writes bit i % 64 of entry i / 64 of `starts` for every word that starts at byte i of `text`.
+/// Set bit i % 64 of entry i / 64 of `starts` for every word that starts at byte i of `text`.
 pub fn find_starts(text: &str, classes: &Classes, simd: Simd, starts: &mut Vec<u64>) {
     starts.clear();
     match simd.kind() {
-        // SAFETY: a `Simd` of this kind is only made where the processor has the instructions.
+        // SAFETY: a `Simd` of this kind only exists if the processor has the instructions.
         #[cfg(target_arch = "x86_64")]
         Kind::Avx512 => unsafe { with_avx512(text, classes, starts) },
         // SAFETY: as above.
@@ -58,7 +58,7 @@ fn find(text: &str, classes: &Classes, starts: &mut Vec<u64>, masks_of: impl Fn(
     starts.truncate(text.len().div_ceil(LANES));
 }
 
-/// 64 bytes with the classes of all characters.
+/// The classes of 64 bytes, including characters of several bytes.
 #[derive(Clone, Copy, Default)]
 struct Chunk {
     letters: u64,
@@ -80,18 +80,18 @@ impl Chunk {
 struct Scan<'a> {
     text: &'a str,
     classes: &'a Classes,
-    /// The chunk whose starts are next: it waits until the one after is known.
+    /// The chunk whose starts come next. It waits until the chunk after it is classified.
     current: Option<Chunk>,
     position: usize,
-    /// Classes of the bytes of a character that reach into the next chunk.
+    /// Classes of the bytes of a character that continues in the next chunk.
     spill: [u64; 4],
-    /// Bit 0: class of the byte before the current chunk.
+    /// Bit 0 of each mask is the class of the byte before the current chunk.
     before: Chunk,
-    /// Starts that a contraction or a wide space at the end of the chunk before forbids or makes in the current one.
-    forbidden: u64,
-    made: u64,
-    forbidden_next: u64,
-    made_next: u64,
+    /// Starts in the current chunk that a contraction or a wide space at the end of the chunk before removes or adds.
+    removed: u64,
+    added: u64,
+    removed_next: u64,
+    added_next: u64,
 }
 
 impl<'a> Scan<'a> {
@@ -103,10 +103,10 @@ impl<'a> Scan<'a> {
             position: 0,
             spill: [0; 4],
             before: Chunk::default(),
-            forbidden: 0,
-            made: 0,
-            forbidden_next: 0,
-            made_next: 0,
+            removed: 0,
+            added: 0,
+            removed_next: 0,
+            added_next: 0,
         }
     }
 
@@ -133,7 +133,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Adds the characters of several bytes; returns the first bytes of white space among them.
+    /// Classify the characters of several bytes. Returns the first bytes of white space among them.
     fn classify_wide(&mut self, base: usize, wide: u64, by_class: &mut [u64; 4]) -> u64 {
         let (mut rest, mut wide_spaces) = (wide, 0);
         for (mask, spill) in by_class.iter_mut().zip(&mut self.spill) {
@@ -162,7 +162,7 @@ impl<'a> Scan<'a> {
         let Some(chunk) = self.current.replace(next) else {
             return;
         };
-        // White space that begins the text starts a word as it does after a word.
+        // White space at the beginning of the text starts a word, as it does after a word.
         let first = u64::from(self.position == 0);
         let no_spaces = chunk.no_spaces();
         let after = |mask: u64, before: u64| mask << 1 | before;
@@ -173,17 +173,17 @@ impl<'a> Scan<'a> {
         let before_words = no_spaces >> 1 | next.no_spaces() << (LANES - 1);
         let after_words = after(no_spaces, self.before.no_spaces() | first);
         let gaps = chunk.spaces & (after_words | after(chunk.spaces, self.before.spaces) & before_words);
-        let mut found = words | gaps;
+        let mut starting = words | gaps;
         if chunk.wide_spaces != 0 {
-            found = self.mend_wide_spaces(&chunk, &next, found);
+            starting = self.correct_wide_spaces(&chunk, &next, starting);
         }
-        found = found & !self.forbidden | self.made;
-        if chunk.apostrophes & found != 0 {
-            found = self.contractions(chunk.apostrophes & found, found);
+        starting = starting & !self.removed | self.added;
+        if chunk.apostrophes & starting != 0 {
+            starting = self.contractions(chunk.apostrophes & starting, starting);
         }
-        starts.push(found);
-        (self.forbidden, self.made) = (self.forbidden_next, self.made_next);
-        (self.forbidden_next, self.made_next) = (0, 0);
+        starts.push(starting);
+        (self.removed, self.added) = (self.removed_next, self.added_next);
+        (self.removed_next, self.added_next) = (0, 0);
         let last = |mask: u64| mask >> (LANES - 1);
         self.before = Chunk {
             letters: last(chunk.letters),
@@ -198,8 +198,8 @@ impl<'a> Scan<'a> {
 }
 
 impl Scan<'_> {
-    /// Starts at white space of several bytes, by the same rule read on characters.
-    fn mend_wide_spaces(&mut self, chunk: &Chunk, next: &Chunk, mut found: u64) -> u64 {
+    /// Correct the starts at white space of several bytes: the same rule, applied to characters.
+    fn correct_wide_spaces(&mut self, chunk: &Chunk, next: &Chunk, mut starting: u64) -> u64 {
         let first = u128::from(self.position == 0);
         let words = u128::from(chunk.no_spaces()) | u128::from(next.no_spaces()) << LANES;
         let after_words = words << 1 | u128::from(self.before.no_spaces()) | first;
@@ -208,16 +208,16 @@ impl Scan<'_> {
             let start = self.position + at as usize;
             let len = self.text[start..].chars().next().map_or(1, char::len_utf8);
             let inside = ((1_u128 << len) - 1) << at;
-            self.forbidden_next |= (inside >> LANES) as u64;
-            found &= !(inside as u64);
+            self.removed_next |= (inside >> LANES) as u64;
+            starting &= !(inside as u64);
             let starts = after_words >> at & 1 == 1 || (after_spaces >> at & words >> (at as usize + len)) & 1 == 1;
-            found |= u64::from(starts) << at;
+            starting |= u64::from(starts) << at;
         }
-        found
+        starting
     }
 
-    /// Moves the start after an apostrophe that makes a contraction behind it.
-    fn contractions(&mut self, apostrophes: u64, mut found: u64) -> u64 {
+    /// Move the start after an apostrophe to the end of the contraction that it makes.
+    fn contractions(&mut self, apostrophes: u64, mut starting: u64) -> u64 {
         for at in ones(apostrophes) {
             let after = self.position + at as usize + 1;
             let len = contraction(&self.text.as_bytes()[after..]);
@@ -225,19 +225,19 @@ impl Scan<'_> {
                 continue;
             }
             let inside = 2_u128 << at;
-            found &= !(inside as u64);
-            self.forbidden_next |= (inside >> LANES) as u64;
+            starting &= !(inside as u64);
+            self.removed_next |= (inside >> LANES) as u64;
             if after + len < self.text.len() {
                 let behind = inside << len;
-                found |= behind as u64;
-                self.made_next |= (behind >> LANES) as u64;
+                starting |= behind as u64;
+                self.added_next |= (behind >> LANES) as u64;
             }
         }
-        found
+        starting
     }
 }
 
-/// Bytes of the contraction after an apostrophe, 0 when there is none.
+/// Number of bytes of the contraction after an apostrophe, 0 if there is none.
 pub fn contraction(after: &[u8]) -> usize {
     match after {
         [b's' | b't' | b'm' | b'd', ..] => 1,
@@ -246,7 +246,7 @@ pub fn contraction(after: &[u8]) -> usize {
     }
 }
 
-/// Positions of the ones of a mask, lowest first.
+/// Positions of the set bits of a mask, lowest first.
 pub fn ones(mut mask: u64) -> impl Iterator<Item = u32> {
     std::iter::from_fn(move || {
         let at = mask.trailing_zeros();

@@ -1,15 +1,15 @@
-//! The GPT-2 pattern character by character: the plain reading that `starts` is tested against.
+//! The GPT-2 pattern character by character: the plain implementation that `starts` is tested against.
 //!
 //! `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
 //!
-//! Read as rules, tried in this order: an English contraction; a run of one class, with one plain space before it if there is
-//! one; white space without its last character when something follows it (that character belongs to what follows, or stands
-//! alone); white space.
+//! As rules, tried in this order: an English contraction; a run of one class, with one plain space before it if there
+//! is one; white space without its last character, if something follows (that character belongs to what follows, or is
+//! a word by itself); white space.
 
 use super::classes::{Class, Classes};
 use super::starts::contraction;
 
-/// The words of a text, in order; together they are the text.
+/// The words of a text in order. Together they are the text.
 pub struct Words<'a> {
     text: &'a str,
     classes: &'a Classes,
@@ -32,10 +32,10 @@ impl<'a> Words<'a> {
         Some((self.classes.of_char(character), character.len_utf8()))
     }
 
-    /// End of the run of `class` that goes on at `at`.
+    /// End of the run of `class` that continues at `at`.
     fn run(&self, class: Class, mut at: usize) -> usize {
-        while let Some((found, len)) = self.look(at)
-            && found == class
+        while let Some((next, len)) = self.look(at)
+            && next == class
         {
             at += len;
         }
@@ -128,7 +128,7 @@ mod tests {
         }
 
         #[test]
-        fn on_any_text(text in "\\PC{0,200}|[ \\s\\w']{0,200}") {
+        fn masks_and_rules_find_the_same_words_of_any_text(text in "\\PC{0,200}|[ \\s\\w']{0,200}") {
             assert_same_words(&text);
         }
     }
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_in_their_order() {
+    fn rules_apply_in_order() {
         assert_eq!(words("I'll don't 's"), ["I", "'ll", " don", "'t", " '", "s"]);
         assert_eq!(words("a  b\n\n c \n"), ["a", " ", " b", "\n\n", " c", " \n"]);
         assert_eq!(words("x=12,345 ½"), ["x", "=", "12", ",", "345", " ½"]);

@@ -1,68 +1,69 @@
-//! Documents to blocks of a quarter of a megabyte: what one thread encodes at a time.
+//! Collect documents into blocks of a quarter of a megabyte. A thread encodes one block at a time.
 //!
-//! A block holds many short documents, or a part of a long one. A long document is cut where its ids do not change, so memory
-//! stays bounded whatever its length; a tokenizer that knows no such place gets its documents whole.
+//! A block holds many short documents, or a part of a long one. A long document is cut at a place where its ids do not
+//! change, so memory stays bounded whatever its length. A tokenizer that has no such places gets whole documents.
 
 use crate::encode::Encoder;
 
-/// Text of a block, about.
+/// Bytes of text in a block, about.
 pub const BLOCK_BYTES: usize = 1 << 18;
 
-/// Which split a document belongs to.
+/// The split that a document belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     Train,
     Validation,
 }
 
-/// Held-out documents: document d where floor((d+1) f + 1/2) > floor(d f + 1/2).
+/// Whether document `index` is held out: document d is where floor((d+1) f + 1/2) > floor(d f + 1/2).
 pub fn is_held_out(index: u64, fraction: f64) -> bool {
     ((index + 1) as f64 * fraction + 0.5).floor() > (index as f64 * fraction + 0.5).floor()
 }
 
-/// A stretch of one document.
+/// A piece of one document in a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece {
-    /// Position after it in the text of the block.
+    /// End of the piece in the text of the block.
     pub end: usize,
-    /// The document has begun in an earlier block.
+    /// Whether the document began in an earlier block.
     pub continues: bool,
-    /// The document ends with it.
+    /// Whether the document ends with this piece.
     pub ends: bool,
     /// Split of the document.
     pub target: Target,
-    /// The document is in a shard that was kept from an earlier call: count it, encode nothing.
+    /// Whether the document is in a shard kept from an earlier call: it is counted but not encoded.
     pub kept: bool,
 }
 
-/// What one thread encodes at a time.
+/// The text that one thread encodes at a time.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Block {
     /// Text of all pieces.
     pub text: String,
-    /// Stretches of the text in order.
+    /// The pieces in order.
     pub pieces: Vec<Piece>,
 }
 
-/// Collects documents into blocks and gives each its split.
+/// Collects documents into blocks and assigns each to a split.
 pub struct Builder {
     block_bytes: usize,
     block: Block,
     /// Where the open document's text begins in the block.
     open: usize,
-    /// The open document has text in an earlier block.
+    /// Whether the open document has text in an earlier block.
     continues: bool,
     num_documents: u64,
     fraction: f64,
-    /// Documents of each split that are kept and need no encoding.
+    /// Documents of each split that are in kept shards and need no encoding.
     kept: [u64; 2],
-    /// No cut was found in the open document up to here.
+    /// The open document has no place for a cut before this position.
     tried: usize,
     spare: Vec<Block>,
 }
 
 impl Builder {
-    /// Blocks of about `block_bytes` of text. Hold out the share `fraction`; `kept` documents of each split are only counted.
+    /// Make blocks of about `block_bytes` of text. Hold out the share `fraction`. The first `kept` documents of each
+    /// split are only counted.
     pub fn new(block_bytes: usize, fraction: f64, kept: [u64; 2]) -> Self {
         Self {
             block_bytes,
@@ -77,12 +78,12 @@ impl Builder {
         }
     }
 
-    /// Text of a block, about.
+    /// Bytes of text in a block, about.
     pub fn block_bytes(&self) -> usize {
         self.block_bytes
     }
 
-    /// From now on every document is held out.
+    /// Hold out every document from now on.
     pub fn hold_out_all(&mut self) {
         self.fraction = f64::INFINITY;
     }
@@ -97,7 +98,7 @@ impl Builder {
         self.continues || self.block.text.len() > self.open
     }
 
-    /// End the open document; without text there is none.
+    /// End the open document. A document without text is dropped.
     pub fn end_document(&mut self) {
         if !self.has_text() {
             return;
@@ -127,7 +128,7 @@ impl Builder {
         self.tried = end;
     }
 
-    /// The block, when it is full. A document that is open may be cut for it.
+    /// The block, if it is full. The open document may be cut for that.
     pub fn take_full(&mut self, encoder: &Encoder) -> Option<Block> {
         if self.block.text.len() < self.block_bytes {
             return None;
@@ -144,7 +145,7 @@ impl Builder {
         self.take()
     }
 
-    /// What there is, without the rest of a document that is open.
+    /// The pieces so far, without the rest of the open document. None if there are none.
     pub fn take(&mut self) -> Option<Block> {
         if self.block.pieces.is_empty() {
             return None;
@@ -157,8 +158,8 @@ impl Builder {
         Some(std::mem::replace(&mut self.block, next))
     }
 
-    /// Use the memory of a block that is done with: fresh memory costs its first touch. That of a very long word is given
-    /// back.
+    /// Reuse the memory of a block that was written, because the first touch of new memory is slow. Memory that a very
+    /// long word took is freed.
     pub fn recycle(&mut self, mut block: Block) {
         block.text.clear();
         block.text.shrink_to(4 * self.block_bytes);

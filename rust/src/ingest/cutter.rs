@@ -1,9 +1,9 @@
-//! Text to documents by a rule, as the text comes: of what is read, no more waits than the start of a line that may yet turn
-//! out blank, or a heading. What the rules mean is written where users see it, in `documents.py`; the tests compare both.
+//! Cut a stream of text into documents by a rule. Only the start of a line that may still turn out to be blank, or to
+//! be a heading, is held back. `documents.py` documents the rules for users; the tests compare both implementations.
 
 use super::blocks::Builder;
 
-/// What a document of a text file is.
+/// The rule that cuts text into documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
     File,
@@ -13,7 +13,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// By its name on the command line.
+    /// The rule with this name on the command line.
     pub fn parse(name: &str) -> Option<Self> {
         match name {
             "file" => Some(Self::File),
@@ -25,19 +25,19 @@ impl Rule {
     }
 }
 
-/// Cuts one text after another; they may come in pieces of any length.
+/// Cuts one text after another. Texts may come in pieces of any length.
 pub struct Cutter {
     rule: Rule,
-    /// Start of a line that is held back.
+    /// The start of a line that is held back.
     held: String,
-    /// The start of a line that is not blank has been handed on.
+    /// Whether the start of a line that is not blank was passed on.
     in_line: bool,
-    /// Blank lines at the start of a text that count only if a document follows without a heading.
+    /// Blank lines at the start of a text. They are kept only if a document without a heading follows.
     blank: String,
 }
 
 impl Cutter {
-    /// At the start of a text.
+    /// Make a cutter at the start of a text.
     pub fn new(rule: Rule) -> Self {
         Self {
             rule,
@@ -47,7 +47,7 @@ impl Cutter {
         }
     }
 
-    /// Hand a piece of the text on.
+    /// Cut a piece of the text and pass it on.
     pub fn push(&mut self, piece: &str, builder: &mut Builder) {
         if self.rule == Rule::File {
             builder.push(piece);
@@ -58,7 +58,7 @@ impl Cutter {
         }
     }
 
-    /// The text ends here.
+    /// End the text.
     pub fn end(&mut self, builder: &mut Builder) {
         let rest = std::mem::take(&mut self.held);
         self.line(&rest, true, builder);
@@ -66,7 +66,7 @@ impl Cutter {
         builder.end_document();
     }
 
-    /// A part of one line, its end included where it has come.
+    /// Take a part of one line, with the line end if it is the last part.
     fn push_part(&mut self, part: &str, builder: &mut Builder) {
         let ends = part.ends_with('\n');
         if self.held.is_empty() && !self.must_wait(part, part, ends) {
@@ -80,13 +80,13 @@ impl Cutter {
         }
     }
 
-    /// Whether it is still open what this start of a line is, of which `part` has come last.
+    /// Whether this start of a line, whose last part is `part`, could still become a blank line or a heading.
     fn must_wait(&self, line: &str, part: &str, ends: bool) -> bool {
         let heads = self.rule == Rule::Wikitext && (line.starts_with(" = ") || " = ".starts_with(line));
         !ends && !self.in_line && (heads || is_blank(part))
     }
 
-    /// A line, or the start of one that is known not to be blank, or more of it.
+    /// Take a whole line, or the start of a line that is known not to be blank, or more of such a line.
     fn line(&mut self, line: &str, ends: bool, builder: &mut Builder) {
         let begins = !std::mem::replace(&mut self.in_line, !ends);
         match self.rule {
@@ -97,7 +97,7 @@ impl Cutter {
         }
     }
 
-    /// Line ends are no part of the document; before what follows is known, a carriage return may be one.
+    /// Line ends are not part of the document. A carriage return is held back, since it may be part of a line end.
     fn document_line(&mut self, line: &str, begins: bool, ends: bool, builder: &mut Builder) {
         if begins && is_blank(line) {
             return;
@@ -126,13 +126,13 @@ impl Cutter {
     }
 }
 
-/// White space as Python has it: with the four information separators.
+/// White space as Python defines it, which includes the four information separators.
 fn is_blank(line: &str) -> bool {
     line.chars()
         .all(|character| character.is_whitespace() || matches!(character, '\x1c'..='\x1f'))
 }
 
-/// ` = Title = `, a heading of level one.
+/// Whether the line is a heading of level one: ` = Title = `.
 fn is_heading(line: &str) -> bool {
     let line = line.strip_suffix('\n').unwrap_or(line);
     let line = line.strip_suffix('\r').unwrap_or(line);

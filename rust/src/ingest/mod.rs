@@ -1,9 +1,9 @@
-//! Sources to shards on all threads: read, cut, encode, write.
+//! Turn sources into shards on all threads: read, cut, encode, write.
 //!
-//! Every thread does the same: take the next block from the reader, encode it, hand it to the sink, which writes blocks in
-//! their order. So the bytes do not depend on the number of threads, no thread waits for a slower kind of work, and no more
-//! than a block per thread and what waits for its turn is in memory. `run` returns after a number of bytes, for progress and
-//! Ctrl-C.
+//! Every thread does the same: it takes the next block from the reader, encodes it, and hands it to the sink, which
+//! writes the blocks in order. So the bytes do not depend on the number of threads, no thread waits for a slower kind
+//! of work, and memory holds one block per thread and the blocks that wait for their turn. `run` returns after a number
+//! of bytes, so that the caller can report progress and handle Ctrl-C.
 
 mod blocks;
 mod cutter;
@@ -27,28 +27,28 @@ use pipeline::Pipeline;
 use reader::Input;
 pub use sink::Counts;
 
-/// Shards of an earlier call as (name, SHA-256), of the training and of the validation split.
+/// Finished shards of an earlier call as (name, SHA-256), for the train and the validation split.
 pub type Kept = [Vec<(String, String)>; 2];
 
-/// What a preparation is made of.
+/// The settings of a preparation.
 pub struct Settings<'a> {
-    /// Where the shards go.
+    /// Directory of the shards.
     pub directory: &'a Path,
-    /// Ends every document.
+    /// Id of the end-of-text token, which ends every document.
     pub eos_id: u32,
-    /// Ids of a full shard.
+    /// Tokens of a full shard.
     pub shard_tokens: u64,
-    /// What a document of a text file is.
+    /// The rule that cuts text files into documents.
     pub rule: Rule,
-    /// Share of documents that is held out.
+    /// Share of documents that go to the validation split.
     pub fraction: f64,
-    /// What an earlier call has left.
+    /// Finished shards of an earlier call.
     pub kept: Kept,
-    /// 0 means all cores.
+    /// Threads; 0 means all cores.
     pub num_threads: usize,
 }
 
-/// One preparation, with ids of two bytes or of four.
+/// One preparation, with ids of two or four bytes.
 pub struct Ingest {
     width: Width,
     encoder: Arc<Encoder>,
@@ -70,10 +70,10 @@ macro_rules! each {
 }
 
 impl Ingest {
-    /// Open both splits, after what is kept of an earlier call.
+    /// Open both splits, after the shards that are kept from an earlier call.
     ///
     /// # Errors
-    /// When the end-of-text id is outside the vocabulary or a shard may hold nothing.
+    /// When the end-of-text id is outside the vocabulary or `shard_tokens` is 0.
     pub fn new(settings: &Settings<'_>, encoder: Arc<Encoder>) -> Result<Self> {
         Ok(Self {
             width: if encoder.vocab_size() <= MAX_U16_VOCAB {
@@ -96,17 +96,17 @@ impl Ingest {
         self.add([Input::Documents(documents.into_iter())]);
     }
 
-    /// Take these pieces next of a text that is cut as one file, and goes on until `end_text`.
+    /// Take these pieces next. They are part of one text, which is cut like a file and continues until `end_text`.
     pub fn add_text(&self, pieces: Vec<String>) {
         self.add(pieces.into_iter().map(Input::Text));
     }
 
-    /// The text that came in pieces is whole.
+    /// End the text that came in pieces.
     pub fn end_text(&self) {
         self.add([Input::EndOfText]);
     }
 
-    /// Everything added from now on is held out.
+    /// Put everything added from now on into the validation split.
     pub fn hold_out_all(&self) {
         self.add([Input::HoldOutAll]);
     }
@@ -115,28 +115,28 @@ impl Ingest {
         each!(self, pipeline => pipeline.add(inputs));
     }
 
-    /// Work on about `num_bytes` of what was added; false when it is used up.
+    /// Process about `num_bytes` of what was added. Returns false when everything added is read.
     ///
     /// # Errors
-    /// When text cannot be read or tokens, or a shard not be written. Nothing goes on after that.
+    /// When text cannot be read or encoded, or a shard cannot be written. The preparation cannot continue after that.
     pub fn run(&self, num_bytes: u64) -> Result<bool> {
         each!(self, pipeline => pipeline.run(&self.encoder, &self.pool, num_bytes))
     }
 
-    /// Counts of both splits, of the blocks that are written.
+    /// Counts of both splits in the blocks written so far.
     pub fn counts(&self) -> [Counts; 2] {
         each!(self, pipeline => pipeline.sink().counts())
     }
 
-    /// The shards of both splits that are whole on disk so far.
+    /// The shards of both splits that are finished on disk so far.
     pub fn finished(&self) -> [Vec<ShardInfo>; 2] {
         each!(self, pipeline => pipeline.sink().finished())
     }
 
-    /// Encode what is left and close the last shards; the shards of both splits in order.
+    /// Encode the rest and close the last shards. Returns the shards of both splits in order.
     ///
     /// # Errors
-    /// As `run`.
+    /// Like `run`.
     pub fn finish(&self) -> Result<[Vec<ShardInfo>; 2]> {
         while self.run(u64::MAX)? {}
         each!(self, pipeline => pipeline.finish(&self.encoder))

@@ -1,4 +1,4 @@
-//! What every thread of a preparation does: take the next block, encode it, hand it on.
+//! The loop of every thread of a preparation: take the next block, encode it, hand it to the sink.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::pack::Packer;
 use crate::shard::ShardInfo;
 
-/// What is read, and in which order.
+/// The reader, shared by all threads, with the number of the next block.
 struct Source<T> {
     reader: Reader,
     next: u64,
@@ -23,7 +23,7 @@ struct Source<T> {
     spare: Vec<Tokens<T>>,
 }
 
-/// From the inputs to the shards, with ids of one width.
+/// Turns inputs into shards, with ids of one width.
 pub struct Pipeline<T: Id> {
     source: Mutex<Source<T>>,
     sink: Mutex<Sink<T>>,
@@ -33,10 +33,10 @@ pub struct Pipeline<T: Id> {
 }
 
 impl<T: Id> Pipeline<T> {
-    /// Open both splits, after what is kept of an earlier call.
+    /// Open both splits, after the shards that are kept from an earlier call.
     ///
     /// # Errors
-    /// When the end-of-text id is outside the vocabulary or a shard may hold nothing.
+    /// When the end-of-text id is outside the vocabulary or `shard_tokens` is 0.
     pub fn new(settings: &Settings<'_>, encoder: &Encoder) -> Result<Self> {
         let packer = |split| {
             Packer::new(
@@ -68,18 +68,20 @@ impl<T: Id> Pipeline<T> {
         lock(&self.source).reader.add(inputs);
     }
 
-    /// What is written so far.
+    /// The sink, with what is written so far.
     pub fn sink(&self) -> MutexGuard<'_, Sink<T>> {
         lock(&self.sink)
     }
 
-    /// Work on about `num_bytes` of the inputs; false when they are used up.
+    /// Process about `num_bytes` of the inputs. Returns false when all are read.
     ///
     /// # Errors
-    /// When text cannot be read or tokens, or a shard not be written. Nothing goes on after that.
+    /// When text cannot be read or encoded, or a shard cannot be written. The preparation cannot continue after that.
     pub fn run(&self, encoder: &Encoder, pool: &ThreadPool, num_bytes: u64) -> Result<bool> {
         if self.failed.load(Ordering::Relaxed) {
-            return Err(Error::Value("the preparation has failed already".into()));
+            return Err(Error::Value(
+                "the preparation failed earlier and cannot continue".into(),
+            ));
         }
         lock(&self.source).budget = num_bytes;
         let results = pool.broadcast(|_| {
@@ -96,7 +98,7 @@ impl<T: Id> Pipeline<T> {
         Ok(more.into_iter().all(|more| more))
     }
 
-    /// Block after block until the budget is spent (true) or the inputs are (false).
+    /// Process block after block until the budget is spent (returns true) or all inputs are read (false).
     fn work(&self, encoder: &Encoder, scratch: &mut Scratch<T>) -> Result<bool> {
         while !self.failed.load(Ordering::Relaxed) {
             let (number, mut tokens) = {
@@ -122,10 +124,10 @@ impl<T: Id> Pipeline<T> {
         Ok(false)
     }
 
-    /// Encode what is left when the inputs are used up, and close the last shards; the shards of both splits in order.
+    /// Encode the rest when all inputs are read, and close the last shards. Returns the shards of both splits in order.
     ///
     /// # Errors
-    /// As `run`.
+    /// Like `run`.
     pub fn finish(&self, encoder: &Encoder) -> Result<[Vec<ShardInfo>; 2]> {
         let last = lock(&self.source).reader.last_block();
         if let Some(block) = last {

@@ -1,5 +1,5 @@
-//! Inputs to blocks: text files, texts that come in pieces, and documents. A file is read in pieces of fixed size and checked
-//! to be UTF-8; no file, text or document is copied as a whole.
+//! Turn inputs into blocks: text files, texts that come in pieces, and documents. A file is read in pieces of fixed
+//! size and checked to be UTF-8. No file, text or document is copied as a whole.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -13,15 +13,17 @@ use crate::error::{Error, Result};
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// What is read in order.
+/// One input. Inputs are read in order.
 pub enum Input {
     /// A text file.
     Path(PathBuf),
-    /// A piece of a text that is cut as a file is.
+    /// A piece of a text that is cut like a file.
     Text(String),
+    /// The end of a text that came in pieces.
     EndOfText,
+    /// Documents, each taken as it is.
     Documents(std::vec::IntoIter<String>),
-    /// What follows is held out.
+    /// All inputs that follow go to the validation split.
     HoldOutAll,
 }
 
@@ -29,7 +31,7 @@ pub enum Input {
 struct Open {
     path: PathBuf,
     file: File,
-    /// Bytes that are read and not yet handed on: the start of a character.
+    /// Bytes that were read but not passed on yet: the start of a character.
     rest: Vec<u8>,
     at_start: bool,
 }
@@ -39,14 +41,14 @@ pub struct Reader {
     inputs: VecDeque<Input>,
     open: Option<Open>,
     documents: Option<std::vec::IntoIter<String>>,
-    /// A document and how much of it has been handed on.
+    /// A document, and how many of its bytes were passed on.
     document: Option<(String, usize)>,
     cutter: Cutter,
     builder: Builder,
 }
 
 impl Reader {
-    /// Without inputs yet.
+    /// Make a reader without inputs.
     pub fn new(rule: Rule, builder: Builder) -> Self {
         Self {
             inputs: VecDeque::new(),
@@ -63,7 +65,7 @@ impl Reader {
         self.inputs.extend(inputs);
     }
 
-    /// The next full block; None when the inputs are used up.
+    /// The next full block; None when all inputs are read.
     ///
     /// # Errors
     /// When a file cannot be read or is not UTF-8.
@@ -78,17 +80,17 @@ impl Reader {
         }
     }
 
-    /// What is left when all inputs are used up.
+    /// The rest, when all inputs are read.
     pub fn last_block(&mut self) -> Option<Block> {
         self.builder.take()
     }
 
-    /// Use the memory of a block that is done with.
+    /// Reuse the memory of a block that was written.
     pub fn recycle(&mut self, block: Block) {
         self.builder.recycle(block);
     }
 
-    /// Take in some more text; false when there is none.
+    /// Read some more text. Returns false when there is none.
     fn advance(&mut self) -> Result<bool> {
         if let Some(open) = self.open.take() {
             self.read_some(open)?;
@@ -118,7 +120,7 @@ impl Reader {
         Ok(true)
     }
 
-    /// A block's worth of a document from byte `start` on.
+    /// Push one block of a document, from byte `start` on.
     fn push_some(&mut self, text: String, start: usize) {
         let end = text.floor_char_boundary(start + self.builder.block_bytes().max(4));
         self.builder.push(&text[start..end]);
@@ -129,7 +131,7 @@ impl Reader {
         }
     }
 
-    /// A block's worth of a file.
+    /// Push one block of a file.
     fn read_some(&mut self, mut open: Open) -> Result<()> {
         let count = (&mut open.file)
             .take(self.builder.block_bytes() as u64)

@@ -1,4 +1,4 @@
-//! Blocks with their ids to shards, in the order of the blocks whoever is done first.
+//! Write encoded blocks to the shards in the order of the blocks, whichever thread finishes first.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,12 @@ use crate::error::Result;
 use crate::pack::Packer;
 use crate::shard::ShardInfo;
 
-/// What a split holds so far.
+/// The contents of a split so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Documents, those of kept shards included.
+    /// Documents, including those of kept shards.
     pub num_documents: u64,
-    /// Ids, those of kept shards left out.
+    /// Ids, without those of kept shards.
     pub num_tokens: u64,
     /// UTF-8 bytes of the text.
     pub num_bytes: u64,
@@ -23,22 +23,22 @@ pub struct Counts {
     pub num_words: u64,
 }
 
-/// A block with its ids.
+/// A block with its ids. The ids and counts are filled in by `fill`.
 #[derive(Default)]
 pub struct Tokens<T> {
     pub block: Block,
     pub ids: Vec<T>,
-    /// Position after each piece in `ids`.
+    /// End of each piece in `ids`.
     pub ends: Vec<usize>,
     /// Words that begin in each piece.
     pub words: Vec<u64>,
 }
 
 impl<T: Id> Tokens<T> {
-    /// Encode the block and count its words; `eos_id` ends every document.
+    /// Encode the block and count its words. `eos_id` ends every document.
     ///
     /// # Errors
-    /// When the tokenizer refuses a text.
+    /// When the tokenizer rejects a text.
     pub fn fill(&mut self, encoder: &Encoder, scratch: &mut Scratch<T>, eos_id: T) -> Result<()> {
         self.ids.clear();
         self.ends.clear();
@@ -69,7 +69,7 @@ pub struct Sink<T> {
 }
 
 impl<T: Id> Sink<T> {
-    /// Of the packers of both splits.
+    /// Make a sink that writes to the packers of the train and the validation split.
     pub fn new(packers: [Packer; 2]) -> Self {
         Self {
             packers,
@@ -79,25 +79,25 @@ impl<T: Id> Sink<T> {
         }
     }
 
-    /// Of both splits, of the blocks that are written.
+    /// Counts of both splits in the blocks written so far.
     pub fn counts(&self) -> [Counts; 2] {
         self.counts
     }
 
-    /// The shards of both splits that are whole on disk so far.
+    /// The shards of both splits that are finished on disk so far.
     pub fn finished(&self) -> [Vec<ShardInfo>; 2] {
         [self.packers[0].finished().to_vec(), self.packers[1].finished().to_vec()]
     }
 
-    /// Close the last shards; the shards of both splits in order.
+    /// Close the last shards. Returns the shards of both splits in order.
     ///
     /// # Errors
-    /// When one cannot be written.
+    /// When a shard cannot be written.
     pub fn finish(&mut self) -> Result<[Vec<ShardInfo>; 2]> {
         Ok([self.packers[0].finish()?, self.packers[1].finish()?])
     }
 
-    /// Write the block when its turn has come, and those that waited for it; they are given back.
+    /// Write the block if it is its turn, and the blocks that waited for it. Returns the written blocks for reuse.
     ///
     /// # Errors
     /// When a shard cannot be written.
@@ -112,7 +112,7 @@ impl<T: Id> Sink<T> {
         Ok(done)
     }
 
-    /// Write a block whose turn it is.
+    /// Write a block. The caller keeps the order.
     ///
     /// # Errors
     /// When a shard cannot be written.

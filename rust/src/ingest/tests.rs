@@ -1,4 +1,4 @@
-//! One text in blocks of every size: the file is read, cut, encoded and counted as a preparation does it.
+//! Read, cut, encode and count one text in blocks of every size, as a preparation does.
 
 use std::io::Write;
 use std::path::Path;
@@ -13,8 +13,8 @@ use crate::encode::Encoder;
 
 const EOS: u32 = 256;
 
-/// Some kilobytes with everything that an edge could fall into: characters of every length, marks, white space of all kinds,
-/// line ends, headings, contractions, added tokens and their beginnings, numbers, long words, NUL.
+/// Some kilobytes with everything that the edge of a block could split: characters of every length, marks, white space
+/// of all kinds, line ends, headings, contractions, added tokens and prefixes of them, numbers, long words, NUL.
 fn rich_text() -> String {
     let lines = [
         "\u{feff} \n",
@@ -44,7 +44,7 @@ fn rich_text() -> String {
     text
 }
 
-/// Ids with their end-of-text tokens, words of each document, and the number of blocks.
+/// The ids with end-of-text tokens, the number of words of each document, and the number of blocks.
 fn prepared(path: &Path, rule: Rule, block_bytes: usize, encoder: &Encoder) -> (Vec<u32>, Vec<u64>, usize) {
     let mut reader = Reader::new(rule, Builder::new(block_bytes, 0.0, [0; 2]));
     reader.add([Input::Path(path.to_owned())]);
@@ -74,10 +74,10 @@ fn file_of(text: &str) -> tempfile::NamedTempFile {
     file
 }
 
-/// As much stands before the text as it is long: blocks of half the file or more are two, and every byte of the text is once
-/// the place between them.
+/// The text follows a prefix of the same length. So blocks of half the file or more are two, and every byte of the text
+/// is once at the edge between them.
 #[test]
-fn blocks_of_every_size_have_the_ids_of_the_whole() {
+fn blocks_of_every_size_have_the_ids_of_the_whole_text() {
     let json = bodies::tokenizer_json();
     let encoder = Encoder::new(&json).expect("valid");
     let library: tokenizers::Tokenizer = json.parse().expect("valid");
@@ -93,14 +93,14 @@ fn blocks_of_every_size_have_the_ids_of_the_whole() {
     expected.push(EOS);
     let words = vec![content.split_whitespace().count() as u64, 0];
     for block_bytes in 1..=content.len() {
-        let found = prepared(file.path(), Rule::File, block_bytes, &encoder);
-        assert!(found.0 == expected, "other ids in blocks of {block_bytes}");
-        assert_eq!(found.1, words, "words in blocks of {block_bytes}");
+        let (ids, counted, _) = prepared(file.path(), Rule::File, block_bytes, &encoder);
+        assert!(ids == expected, "other ids in blocks of {block_bytes}");
+        assert_eq!(counted, words, "words in blocks of {block_bytes}");
     }
 }
 
 #[test]
-fn blocks_of_every_size_have_the_documents_of_the_whole() {
+fn blocks_of_every_size_have_the_documents_of_the_whole_text() {
     let encoder = Encoder::new(&bodies::tokenizer_json()).expect("valid");
     let text = rich_text();
     let file = file_of(&text);
@@ -108,9 +108,9 @@ fn blocks_of_every_size_have_the_documents_of_the_whole() {
         let (ids, words, _) = prepared(file.path(), rule, BLOCK_BYTES, &encoder);
         assert_eq!(words.len() - 1, num_documents, "{rule:?}");
         for block_bytes in 1..=text.len() {
-            let found = prepared(file.path(), rule, block_bytes, &encoder);
+            let (other_ids, other_words, _) = prepared(file.path(), rule, block_bytes, &encoder);
             assert!(
-                found.0 == ids && found.1 == words,
+                other_ids == ids && other_words == words,
                 "{rule:?} in blocks of {block_bytes}"
             );
         }

@@ -1,8 +1,8 @@
-//! Counting words: stretches without white space, as the Unicode standard defines it.
+//! Count words: runs of characters without white space, as Unicode defines it.
 
 use crate::bpe::{LANES, Masks, Simd, masks_of};
 
-/// Words that begin in `text`; `inside` says that a word has begun before it.
+/// The number of words that begin in `text`. `inside` says that the text before it ends within a word.
 pub fn count_words(text: &str, mut inside: bool, simd: Simd) -> u64 {
     let (chunks, rest) = text.as_bytes().as_chunks::<LANES>();
     let mut last = [b' '; LANES];
@@ -23,7 +23,7 @@ pub fn count_words(text: &str, mut inside: bool, simd: Simd) -> u64 {
     count
 }
 
-/// White space of several bytes, and what of it reaches into the next chunk.
+/// Add white space of several bytes. Also returns the bits of it that reach into the next chunk.
 fn add_wide(text: &str, base: usize, masks: &Masks, mut spaces: u64) -> (u64, u64) {
     let bytes = text.as_bytes();
     let (mut rest, mut spill) = (masks.wide, 0);
@@ -50,7 +50,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn as_the_standard_library_counts(text in "[ \\n\u{a0}\u{2003}\u{3000}\u{85}é東x.]{0,300}", cut in 0_usize..300) {
+        fn words_are_those_of_the_standard_library(
+            text in "[ \\n\u{a0}\u{2003}\u{3000}\u{85}é東x.]{0,300}", cut in 0_usize..300,
+        ) {
             let expected = text.split_whitespace().count() as u64;
             for simd in Simd::available() {
                 prop_assert_eq!(count_words(&text, false, simd), expected);

@@ -1,4 +1,4 @@
-//! The first 64 bytes of a shard, and what they must be.
+//! The header: the first 64 bytes of a shard, and its checks.
 
 use super::ENTRY_LEN;
 use crate::error::{Error, Result};
@@ -8,26 +8,26 @@ pub const HEADER_LEN: usize = 64;
 const MAGIC: &[u8; 8] = b"TTTSHARD";
 const VERSION: u16 = 1;
 
-/// Largest vocabulary whose ids fit two bytes.
+/// Largest vocabulary whose ids fit two bytes each.
 pub const MAX_U16_VOCAB: u32 = 1 << 16;
 
-/// What a shard says about itself.
+/// The fields of a shard's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// 2 or 4.
+    /// Bytes per id, 2 or 4.
     pub bytes_per_id: u8,
-    /// Every id is below it.
+    /// Every id is below this.
     pub vocab_size: u32,
     /// Ids in this shard.
     pub num_tokens: u64,
     /// Documents whose last token is in this shard.
     pub num_documents: u64,
-    /// Largest id in this shard; 0 when it is empty.
+    /// Largest id in this shard; 0 if it is empty.
     pub max_token: u32,
 }
 
 impl Header {
-    /// The header of a shard of a vocabulary of this size, with nothing in it.
+    /// The header of an empty shard for a vocabulary of this size.
     pub fn empty(vocab_size: u32) -> Self {
         Self {
             bytes_per_id: if vocab_size <= MAX_U16_VOCAB { 2 } else { 4 },
@@ -57,7 +57,7 @@ impl Header {
     pub fn encode(&self) -> Result<[u8; HEADER_LEN]> {
         let index_offset = self
             .index_offset()
-            .ok_or_else(|| Error::Value("shard too large".into()))?;
+            .ok_or_else(|| Error::Value("the shard is too large: its size does not fit 64 bits".into()))?;
         let mut bytes = [0; HEADER_LEN];
         bytes[0..8].copy_from_slice(MAGIC);
         bytes[8..10].copy_from_slice(&VERSION.to_le_bytes());
@@ -72,25 +72,30 @@ impl Header {
         Ok(bytes)
     }
 
-    /// Read and check a header against the length of its file. Never panics, never allocates by what it reads.
+    /// Read a header and check it against the length of its file. Never panics, and allocates nothing by the header's
+    /// values.
     ///
     /// # Errors
     /// The reason, without the path.
     pub fn decode(bytes: &[u8], file_len: u64) -> std::result::Result<Self, String> {
         let Some(bytes) = bytes.first_chunk::<HEADER_LEN>() else {
-            return Err(format!("{file_len} bytes are too few for a shard"));
+            return Err(format!(
+                "the file has {file_len} bytes, too few for the header of a shard"
+            ));
         };
         if &bytes[0..8] != MAGIC {
             return Err("not a token shard (wrong magic bytes)".into());
         }
         let version = u16::from_le_bytes([bytes[8], bytes[9]]);
         if !(1..=VERSION).contains(&version) {
-            return Err(format!("shard version {version}, this tttkit reads up to {VERSION}"));
+            return Err(format!(
+                "the shard has version {version}, this tttkit reads versions up to {VERSION}"
+            ));
         }
         let mut unsigned = *bytes;
         unsigned[44..48].fill(0);
         if crc32c::crc32c(&unsigned) != read_u32(bytes, 44) {
-            return Err("the header is corrupt (checksum)".into());
+            return Err("the header is corrupt: its checksum does not match".into());
         }
         let header = Self {
             bytes_per_id: bytes[10],
@@ -101,7 +106,7 @@ impl Header {
         };
         header.check(read_u64(bytes, 32), file_len)?;
         if bytes[11] != 0 || bytes[48..].iter().any(|&byte| byte != 0) {
-            return Err("reserved bytes of the header are not zero".into());
+            return Err("the header is corrupt: its reserved bytes are not zero".into());
         }
         Ok(header)
     }
@@ -110,24 +115,24 @@ impl Header {
         let expected = Self::empty(self.vocab_size).bytes_per_id;
         if self.bytes_per_id != expected {
             return Err(format!(
-                "{} bytes per id, expected {expected} for a vocabulary of {}",
+                "the header says {} bytes per id, expected {expected} for a vocabulary of {}",
                 self.bytes_per_id, self.vocab_size
             ));
         }
         if self.num_tokens > 0 && self.max_token >= self.vocab_size {
             return Err(format!(
-                "id {} is not below the vocabulary size {}",
+                "the header says largest id {}, which is not below the vocabulary size {}",
                 self.max_token, self.vocab_size
             ));
         }
         if self.file_len() != Some(file_len) || self.index_offset() != Some(index_offset) {
             return Err(format!(
-                "{file_len} bytes do not hold exactly {} tokens and {} documents (truncated or grown)",
+                "the file has {file_len} bytes, not the size of {} tokens and {} documents (truncated or grown)",
                 self.num_tokens, self.num_documents
             ));
         }
         if self.num_documents > self.num_tokens {
-            return Err("more documents than tokens".into());
+            return Err("the header says more documents than tokens".into());
         }
         Ok(())
     }

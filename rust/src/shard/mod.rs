@@ -1,4 +1,5 @@
-//! Token shards: a 64-byte header, the ids, the index of document ends. Little-endian, written once, replaced by rename.
+//! Token shards: a 64-byte header, the ids, the index of document ends. Shards are little-endian, written once, and
+//! only ever replaced by rename.
 //!
 //! | bytes | field | type |
 //! |---|---|---|
@@ -14,7 +15,7 @@
 //! | 44..48 | CRC-32C of the header with this field zero | u32 |
 //! | 48..64 | zero | |
 //!
-//! The index holds, per document that ends in this shard, the position after its last token, relative to the shard.
+//! For each document that ends in the shard, the index holds the position after its last token, relative to the shard.
 //! The file is exactly `64 + tokens + index` bytes long.
 
 mod header;
@@ -37,7 +38,7 @@ pub use writer::{ShardInfo, ShardWriter};
 /// Bytes per document in the index.
 const ENTRY_LEN: u64 = 8;
 
-/// Open a file that is there itself: neither a link, which could lead anywhere, nor a pipe, which would be waited for.
+/// Open a regular file: neither a link, which could lead anywhere, nor a pipe, which would block.
 fn open_regular(path: &Path) -> Result<File> {
     let opened = File::options()
         .read(true)
@@ -59,10 +60,10 @@ fn open_regular(path: &Path) -> Result<File> {
     }
 }
 
-/// SHA-256 of a shard's file, hex, in bounded memory.
+/// SHA-256 of a shard's file as hex, in bounded memory.
 ///
 /// # Errors
-/// When the file cannot be read, or is a link.
+/// When the file cannot be read or is a link.
 pub fn sha256_of(path: &Path) -> Result<String> {
     let mut file = open_regular(path)?;
     let mut hasher = Sha256::new();

@@ -1,4 +1,4 @@
-//! Reading a shard: mapped into memory, or by position.
+//! Read a shard, mapped into memory or by position (`pread`).
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -11,7 +11,7 @@ use super::{ENTRY_LEN, open_regular, sha256_of};
 use crate::error::{Error, Result};
 
 const LINE_BYTES: usize = 64;
-/// The processor itself asks for what comes after these.
+/// The processor prefetches what follows these lines by itself.
 const MAX_LINES_AHEAD: usize = 32;
 
 enum Bytes {
@@ -19,7 +19,7 @@ enum Bytes {
     Positional(File),
 }
 
-/// A shard opened for reading, its header checked.
+/// A shard that is open for reading. Its header was checked.
 pub struct Shard {
     path: PathBuf,
     header: Header,
@@ -27,10 +27,10 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Open a shard, mapped into memory or, for file systems that may truncate under us, read by position.
+    /// Open a shard, mapped into memory, or read by position for file systems on which others may truncate it.
     ///
     /// # Errors
-    /// When the file cannot be opened or is no whole shard.
+    /// When the file cannot be opened or is not a complete shard.
     pub fn open(path: &Path, mapped: bool) -> Result<Self> {
         let file = open_regular(path)?;
         let metadata = file.metadata().map_err(Error::io(path))?;
@@ -39,8 +39,8 @@ impl Shard {
         file.read_exact_at(&mut head[..available], 0).map_err(Error::io(path))?;
         let header = Header::decode(&head[..available], metadata.len()).map_err(|reason| Error::shard(path, reason))?;
         let bytes = if mapped && cfg!(not(miri)) {
-            // Miri maps no files.
-            // SAFETY: shards are written once and replaced by rename, so the mapped inode does not change.
+            // Miri cannot map files.
+            // SAFETY: shards are written once and only replaced by rename, so the mapped inode does not change.
             Bytes::Mapped(unsafe { Mmap::map(&file) }.map_err(Error::io(path))?)
         } else {
             Bytes::Positional(file)
@@ -52,7 +52,7 @@ impl Shard {
         })
     }
 
-    /// What the shard says about itself.
+    /// The header.
     pub fn header(&self) -> &Header {
         &self.header
     }
@@ -60,7 +60,7 @@ impl Shard {
     /// Copy the ids `start .. start + target.len()` of this shard.
     ///
     /// # Errors
-    /// When the range leaves the shard or the read fails.
+    /// When the range is not within the shard or the read fails.
     pub fn read<T: From<u16> + TryFrom<u32>>(&self, start: u64, target: &mut [T]) -> Result<()> {
         let width = u64::from(self.header.bytes_per_id);
         let inside = start
@@ -83,13 +83,14 @@ impl Shard {
             }
             for (slot, quad) in target.iter_mut().zip(bytes.chunks_exact(4)) {
                 let id = u32::from_le_bytes([quad[0], quad[1], quad[2], quad[3]]);
-                *slot = T::try_from(id).map_err(|_| Error::shard(&self.path, format!("id {id} is too large")))?;
+                *slot = T::try_from(id)
+                    .map_err(|_| Error::shard(&self.path, format!("id {id} is too large for the target")))?;
             }
             Ok(())
         })?
     }
 
-    /// The bytes of ids `start .. start + len`, when they are mapped and in this shard.
+    /// The bytes of ids `start .. start + len`, if they are mapped and in this shard.
     #[inline]
     pub fn mapped(&self, start: u64, len: usize) -> Option<&[u8]> {
         let Bytes::Mapped(map) = &self.bytes else {
@@ -100,7 +101,7 @@ impl Shard {
         (stop <= self.header.num_tokens).then(|| map.get(place(start)..place(stop)))?
     }
 
-    /// Ask for the memory of ids before they are read, as far as it is mapped.
+    /// Prefetch ids into the cache, if they are mapped.
     #[inline]
     pub fn prefetch(&self, start: u64, len: usize) {
         #[cfg(target_arch = "x86_64")]
@@ -112,7 +113,7 @@ impl Shard {
                 .wrapping_add(HEADER_LEN)
                 .wrapping_add((start as usize).wrapping_mul(width));
             for line in 0..(len * width / LINE_BYTES + 1).min(MAX_LINES_AHEAD) {
-                // SAFETY: a prefetch reads nothing, so that any address will do.
+                // SAFETY: a prefetch does not access memory, so any address is allowed.
                 unsafe { _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(line * LINE_BYTES).cast()) };
             }
         }
@@ -123,7 +124,7 @@ impl Shard {
     /// Positions after the last token of each document that ends here, relative to the shard.
     ///
     /// # Errors
-    /// When the read fails or the positions do not rise within the shard.
+    /// When the read fails or the positions do not increase within the shard.
     pub fn document_ends(&self) -> Result<Vec<u64>> {
         let from = HEADER_LEN as u64 + self.header.num_tokens * u64::from(self.header.bytes_per_id);
         let len = (self.header.num_documents * ENTRY_LEN) as usize;
@@ -174,16 +175,16 @@ impl Shard {
         })
     }
 
-    /// Read everything: checksum of the file, every id below the vocabulary, the index of documents.
+    /// Check everything: the checksum of the file, every id, the index of documents.
     ///
     /// # Errors
-    /// The first fault found.
+    /// For the first fault.
     pub fn verify(&self, sha256: &str) -> Result<()> {
-        let found = sha256_of(&self.path)?;
-        if found != sha256 {
+        let actual = sha256_of(&self.path)?;
+        if actual != sha256 {
             return Err(Error::shard(
                 &self.path,
-                format!("SHA-256 is {found}, the manifest says {sha256}"),
+                format!("its SHA-256 is {actual}, the manifest says {sha256}"),
             ));
         }
         let mut max = 0;
@@ -198,7 +199,7 @@ impl Shard {
         if max != self.header.max_token {
             return Err(Error::shard(
                 &self.path,
-                format!("largest id is {max}, the header says {}", self.header.max_token),
+                format!("its largest id is {max}, the header says {}", self.header.max_token),
             ));
         }
         self.document_ends().map(|_| ())

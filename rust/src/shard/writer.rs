@@ -1,4 +1,4 @@
-//! Writing a shard: under a temporary name, then synced, hashed and renamed.
+//! Write a shard under a temporary name, then sync, hash and rename it.
 
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
@@ -10,7 +10,7 @@ use super::sha256_of;
 use crate::bpe::Id;
 use crate::error::{Error, Result};
 
-/// Short documents are collected to this much; the ids of a whole block are more and go to the file at once.
+/// Short documents are collected up to this size. The ids of a whole block are larger and go to the file at once.
 const BUFFER_BYTES: usize = 1 << 16;
 
 /// A finished shard, as the manifest lists it.
@@ -18,13 +18,14 @@ const BUFFER_BYTES: usize = 1 << 16;
 pub struct ShardInfo {
     /// File name inside the data directory.
     pub name: String,
-    /// What the header says.
+    /// The header.
     pub header: Header,
-    /// SHA-256 of the file, hex.
+    /// SHA-256 of the file as hex.
     pub sha256: String,
 }
 
-/// Writes one shard under a temporary name; `finish` syncs and renames it, dropping it unfinished removes it.
+/// Writes one shard under a temporary name. `finish` syncs and renames the file; dropping the writer before that
+/// removes it.
 pub struct ShardWriter {
     path: PathBuf,
     temporary: PathBuf,
@@ -36,10 +37,10 @@ pub struct ShardWriter {
 }
 
 impl ShardWriter {
-    /// Start a shard that will become `path`.
+    /// Start the shard that will become `path`.
     ///
     /// # Errors
-    /// When the file cannot be made.
+    /// When the file cannot be created.
     pub fn create(path: &Path, vocab_size: u32) -> Result<Self> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let temporary = path.with_file_name(format!(".tmp-{name}-{}-{:08x}", std::process::id(), random()));
@@ -82,7 +83,7 @@ impl ShardWriter {
         }
         let width = usize::from(self.header.bytes_per_id);
         if size_of::<T>() == width && cfg!(target_endian = "little") {
-            // SAFETY: an id is a u16 or u32, and any of their bytes may be read as such.
+            // SAFETY: an id is a u16 or u32, and the bytes of those may be read as u8.
             let bytes = unsafe { std::slice::from_raw_parts(ids.as_ptr().cast(), size_of_val(ids)) };
             self.file.write_all(bytes).map_err(Error::io(&self.temporary))?;
         } else {
@@ -97,16 +98,16 @@ impl ShardWriter {
         Ok(())
     }
 
-    /// The document whose ids were pushed last ends here.
+    /// End the document whose ids were pushed last.
     pub fn end_document(&mut self) {
         self.header.num_documents += 1;
         self.ends.push(self.header.num_tokens);
     }
 
-    /// Write index and header, sync, rename into place.
+    /// Write the index and the header, sync the file, and rename it into place.
     ///
     /// # Errors
-    /// When a write, sync or rename fails; nothing is left under the final name then.
+    /// When a write, sync or rename fails. Then there is no file under the final name.
     pub fn finish(mut self) -> Result<ShardInfo> {
         for end in &self.ends {
             self.file
@@ -137,7 +138,8 @@ impl ShardWriter {
     }
 }
 
-/// A number that two writers hardly share, from the keys that the standard library draws for its hash maps.
+/// A random number that makes the names of two writers differ, from the random keys of the standard library's hash
+/// maps.
 fn random() -> u32 {
     RandomState::new().hash_one(0) as u32
 }

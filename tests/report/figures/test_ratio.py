@@ -21,7 +21,7 @@ def test_a_step_alone_has_its_positions_side_by_side(tmp_path):
     words = texts(plot_ratio_by_step(summaries(1), tmp_path / "ratio.svg"))
     assert {"2 x W", "20 x W", "position in the sequence", "Ratio at each position at step 0"} <= set(words)
     assert "training step" not in words
-    nameless = [summaries(1)[0].replace(step=None)]  # as in a file of the earlier system
+    nameless = [summaries(1)[0].with_values(step=None)]  # as in a file of the earlier system
     assert "Ratio at each position" in texts(plot_ratio_by_step(nameless, tmp_path / "ratio.svg"))
 
 

@@ -1,4 +1,4 @@
-"""Stages of window lengths: where they begin, what they read, and runs that are stopped inside them."""
+"""Stages of window lengths: where they begin, what they read, and runs that stop within them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tttkit.errors import DataError, UsageError
 from tttkit.train.batches.curriculum import stage_index, stages_of
 
 STAGES = [{"share": 0.25, "window": 8}, {"share": 0.5, "window": 32}, {"share": 0.25, "window": 16}]
-LANES = {"initial_state": "contiguous", "initial_state_from": 0.1, "initial_state_reset": 0.1}
+CONTIGUOUS = {"initial_state": "contiguous", "initial_state_from": 0.1, "initial_state_reset": 0.1}
 
 
 def firsts(shares, max_steps, **options):
@@ -41,20 +41,20 @@ def test_where_stages_begin():
 def test_stages_share_the_steps_out_in_order_and_leave_none_over(parts, max_steps):
     stages = [{"share": part / sum(parts), "window": 2**index} for index, part in enumerate(parts)]
     config = TrainConfig(window=64, batch_size=2, max_steps=max_steps, stages=stages)
-    found = stages_of(config)
-    windows = [found[stage_index(found, step)].window for step in range(1, max_steps + 1)]
+    in_order = stages_of(config)
+    windows = [in_order[stage_index(in_order, step)].window for step in range(1, max_steps + 1)]
     assert windows == sorted(windows)
-    assert {stage.window for stage in found} == set(windows)
-    assert all(stage.num_windows * stage.window == 128 for stage in found)
+    assert {stage.window for stage in in_order} == set(windows)
+    assert all(stage.num_windows * stage.window == 128 for stage in in_order)
     for stage in stages:
         assert windows.count(stage["window"]) == pytest.approx(stage["share"] * max_steps, abs=1 + 1e-9)
 
 
 @pytest.mark.parametrize(
-    "train_values", [{}, LANES, {**LANES, "initial_state_decay": 0.7}], ids=["fresh", "lanes", "decay"]
+    "train_values", [{}, CONTIGUOUS, {**CONTIGUOUS, "initial_state_decay": 0.7}], ids=["zero", "contiguous", "decay"]
 )
 def test_a_run_with_stages_resumes_bit_for_bit(tiny_values, tmp_path, train_values):
-    """Stopped within stages, with a state saved at the last step of the first, and taken over both borders."""
+    """Stopped within stages, with a checkpoint at the last step of the first stage, and resumed over both borders."""
     scale = 2 if "initial_state_decay" in train_values else 1
     stages = [{**stage, "window": scale * stage["window"]} for stage in STAGES]
     values = tiny_values(train={"stages": stages, "save_every": 3, **train_values})
@@ -67,7 +67,8 @@ def test_a_run_with_stages_resumes_bit_for_bit(tiny_values, tmp_path, train_valu
     windows = [record["window"] for record in whole.read_metrics()]
     assert windows == [scale * window for window in (8, 8, 8, 32, 32, 32, 32, 32, 32, 16, 16, 16)]
     losses = [record["loss"] for record in whole.read_metrics()]
-    assert losses == pytest.approx([math.log(300)] * 12, rel=0.35)  # a mean over tokens, however they are cut
+    # a mean over tokens, however they are cut into windows
+    assert losses == pytest.approx([math.log(300)] * 12, rel=0.35)
     assert {record["tokens_seen"] // record["step"] for record in whole.read_metrics()} == {64}
     assert {summary.window for summary in whole.read_summaries()} == {16}
 
@@ -80,20 +81,23 @@ def test_one_stage_of_the_base_window_is_the_run_without(tiny_values, tmp_path):
     assert results(staged) == results(plain)
 
 
-def test_lanes_start_afresh_where_a_stage_begins(tiny_data):
+def test_contiguous_rows_start_from_zero_where_a_stage_begins(tiny_data):
     from tests.models.small import small_model
     from tttkit.train.batches.feed import Feed
 
     stages = [{"share": 0.5, "window": 16}, {"share": 0.5, "window": 32}]
     config = TrainConfig(window=16, batch_size=4, max_steps=8, initial_state="contiguous", stages=stages)
-    feed = Feed(small_model(vocab_size=300, mini_batch_size=8), open_split(tiny_data, "train"), config)
+    model = small_model(vocab_size=300, mini_batch_size=8)
+    feed = Feed(model, open_split(tiny_data, "train"), config)
     sizes = []
     for step in range(1, 9):
         tokens = feed.windows(step)
-        sizes.append(feed._lanes.state_before(len(tokens)).layers[0]["delta1"].flatten(1).abs().sum(1))
+        state = feed.initial_state(len(tokens))
+        sizes.append(state.layers[0]["delta1"].flatten(1).abs().sum(1))
         with torch.no_grad():
-            feed.hidden(tokens[:, :-1])
-        feed.settle(applied=True)
+            _, after = model(tokens[:, :-1], state=state)
+        feed.keep_state(after)
+        feed.end_update(applied=True)
     feed.close()
     assert [len(size) for size in sizes] == [4] * 4 + [2] * 4
     assert not sizes[0].any()
@@ -152,8 +156,8 @@ def test_stages_survive_toml():
     assert tomllib.loads(to_toml(values))["train"]["stages"] == values["train"]["stages"]
 
 
-def test_a_run_that_knew_no_stages_goes_on(tiny_values, tmp_path):
-    """Keys that are newer than a run have their defaults in it."""
+def test_a_run_whose_config_has_no_stages_resumes(tiny_values, tmp_path):
+    """Keys that the config of a run does not have yet have their defaults."""
     from tttkit.storage import files
 
     with pytest.raises(CrashError):

@@ -1,4 +1,4 @@
-"""Lanes and inner loops in whole runs."""
+"""Contiguous windows and diagnostics in whole runs."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ import pytest
 import torch
 
 from tests.models.small import small_model
+from tests.training import train
 from tttkit.config.run import TrainConfig
 from tttkit.data import open_split
 from tttkit.models import load_model
-from tttkit.models.inner_metrics import inner_metrics
 from tttkit.models.ttt import TTTLayer
 from tttkit.train.batches.feed import Feed
-from tttkit.train.start import train
 
-LANES = {
+CONTIGUOUS = {
     "initial_state": "contiguous",
     "initial_state_from": 0.25,
     "initial_state_reset": 0.1,
@@ -45,9 +44,9 @@ def results(run):
 
 
 @pytest.mark.parametrize("decay", [1.0, 0.7, "learned"])
-def test_a_run_with_lanes_resumes_bit_for_bit(tiny_values, tmp_path, decay):
-    """Stopped before the first lanes, and twice between saves of them."""
-    values = tiny_values(train={**LANES, "initial_state_decay": decay, "save_every": 2})
+def test_a_run_with_contiguous_windows_resumes_bit_for_bit(tiny_values, tmp_path, decay):
+    """Stopped before the first contiguous update, and twice between saves after it."""
+    values = tiny_values(train={**CONTIGUOUS, "initial_state_decay": decay, "save_every": 2})
     whole, _ = run_training(values, tmp_path / "whole")
     for step in (3, 7, 11):
         with pytest.raises(CrashError):
@@ -61,10 +60,10 @@ def test_a_run_with_lanes_resumes_bit_for_bit(tiny_values, tmp_path, decay):
     assert model.config.learn_state_decay == (decay == "learned")
 
 
-def test_lanes_change_what_is_learned_from_their_first_step_on(tiny_values, tmp_path):
+def test_contiguous_windows_change_what_is_learned_from_their_first_step_on(tiny_values, tmp_path):
     plain, _ = run_training(tiny_values(), tmp_path / "plain")
-    lanes, _ = run_training(tiny_values(train=LANES), tmp_path / "lanes")
-    same = [a["loss"] == b["loss"] for a, b in zip(plain.read_metrics(), lanes.read_metrics(), strict=True)]
+    contiguous, _ = run_training(tiny_values(train=CONTIGUOUS), tmp_path / "contiguous")
+    same = [a["loss"] == b["loss"] for a, b in zip(plain.read_metrics(), contiguous.read_metrics(), strict=True)]
     assert same == [True] * 3 + [False] * 9
 
 
@@ -82,24 +81,27 @@ def test_inner_loops_are_recorded(tiny_values, tmp_path, initial_state):
 
 
 @pytest.mark.parametrize("initial_state", ["zero", "contiguous"])
-def test_what_is_watched_are_the_first_windows_of_the_update_from_their_own_states(tiny_data, initial_state):
+def test_diagnostics_read_the_first_windows_of_the_update_from_their_own_states(tiny_data, initial_state):
     model = small_model(vocab_size=300, mini_batch_size=8)
     config = TrainConfig(window=16, batch_size=10, initial_state=initial_state, seed=1, compile=False, max_steps=9)
     feed = Feed(model, open_split(tiny_data, "train"), config)
     with torch.no_grad():
         for step in (1, 2):
             windows = feed.windows(step)
-            state = None if feed._lanes is None else feed._lanes.state_before(8)
-            feed.hidden(windows[:, :-1])
-            found = feed.inner_record()
-            feed.settle(applied=True)
+            state = feed.initial_state(10)
+            if state is not None:
+                _, after = model(windows[:, :-1], state=state)
+                feed.keep_state(after)
+                state = state.select(range(8))
+            record = feed.diagnostics()
+            feed.end_update(applied=True)
     feed.close()
-    assert found == inner_metrics(model, windows[:8, :-1], state).to_record()
-    assert (found == inner_metrics(model, windows[:8, :-1]).to_record()) == (initial_state == "zero")
+    assert record == model.diagnostics(windows[:8, :-1], state)
+    assert (record == model.diagnostics(windows[:8, :-1])) == (initial_state == "zero")
 
 
 def test_a_layer_that_keeps_nothing_is_warned_of_once(tiny_values, tmp_path, monkeypatch):
-    """The official position factor of a mini-batch's last token, by which all of it is kept, can end at 0 for good."""
+    """The position factor of the last token, which scales all that a mini-batch learns, can reach 0 and stay there."""
     plain, changed = TTTLayer.reset_parameters, []
 
     def reset_parameters(layer):
@@ -113,7 +115,7 @@ def test_a_layer_that_keeps_nothing_is_warned_of_once(tiny_values, tmp_path, mon
     values = tiny_values(train={"inner_loss_every": 4}, model={"num_hidden_layers": 2})
     run, events = run_training(values, tmp_path / "run")
     norms = [record["fast_weight_norm"] for record in run.read_metrics() if "fast_weight_norm" in record]
-    assert [norm > 0 for found in norms for norm in found] == [False, True] * 3
+    assert [norm > 0 for layers in norms for norm in layers] == [False, True] * 3
     (warning,) = [event for event in events if event["event"] == "warning"]
     assert warning["step"] == 4
     assert "layer 0 keeps nothing from one mini-batch to the next" in warning["message"]
@@ -122,14 +124,14 @@ def test_a_layer_that_keeps_nothing_is_warned_of_once(tiny_values, tmp_path, mon
     assert model.model.layers[0].seq_modeling_block.learnable_token_idx[-1].item() == -1.0, "no gradient, no decay"
 
 
-def test_watching_the_inner_loops_changes_no_bit(tiny_values, tmp_path):
+def test_diagnostics_change_no_bit(tiny_values, tmp_path):
     runs = [
         run_training(tiny_values(train={"inner_loss_every": every}), tmp_path / str(every))[0] for every in (1, 1000)
     ]
     assert results(runs[0]) == results(runs[1])
 
 
-def test_attention_has_no_inner_loops(tiny_values, tmp_path):
+def test_attention_records_no_diagnostics(tiny_values, tmp_path):
     values = tiny_values(model={"architecture": "sw"}, train={"inner_loss_every": 1, "max_steps": 2})
     run, _ = run_training(values, tmp_path / "run")
     assert not any("inner_loss_before" in record for record in run.read_metrics())
@@ -143,22 +145,3 @@ def test_a_window_of_one_mini_batch_is_warned_of(tiny_values, tmp_path):
     assert "mini_batch_size equals train.window (16)" in messages[0]
     _, events = run_training(tiny_values(train={"max_steps": 0}), tmp_path / "other")
     assert not [event for event in events if event["event"] == "warning"]
-
-
-@pytest.mark.parametrize(
-    ("train_values", "expected"),
-    [
-        ({}, "eager: as configured"),
-        ({"max_steps": 10**9}, "blocks compiled for cpu"),
-        ({"max_steps": 10**9, "compile": False}, "eager: as configured"),
-        ({"compile": True}, "blocks compiled for cpu"),
-    ],
-)
-def test_blocks_are_compiled_where_the_run_is_long_enough(tiny_data, train_values, expected, monkeypatch):
-    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
-    config = TrainConfig(window=16, batch_size=4, **{"max_steps": 12, **train_values})
-    feed = Feed(small_model(vocab_size=300), open_split(tiny_data, "train"), config)
-    assert feed.how == expected
-    monkeypatch.setattr("shutil.which", lambda name: None)
-    feed = Feed(small_model(vocab_size=300), open_split(tiny_data, "train"), config)
-    assert feed.how == ("eager: no C++ compiler found" if "compiled" in expected else expected)

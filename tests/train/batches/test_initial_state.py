@@ -1,4 +1,4 @@
-"""Lanes: the state runs on, initial fast weights learn all the same, resets come when they should."""
+"""Contiguous windows: states continue, the initial fast weights still learn, rows are reset when they should be."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tttkit.config.run import TrainConfig, build_config
 from tttkit.data import open_split
 from tttkit.errors import UsageError
 from tttkit.train.batches.curriculum import stages_of
-from tttkit.train.batches.initial_state import Lanes, first_lane_step, with_decay
+from tttkit.train.batches.initial_state import ContiguousStates, first_contiguous_step, with_decay
 
 WINDOW = 16
 VARIANTS = {
@@ -26,42 +26,45 @@ variants = pytest.mark.parametrize("fields", VARIANTS.values(), ids=VARIANTS)
 
 
 @pytest.fixture
-def lanes_of(tiny_data):
+def states_of(tiny_data):
     def build(fields=None, **options):
         model = small_model(vocab_size=300, mini_batch_size=8, **(fields or {}))
         train = TrainConfig(**{"window": WINDOW, "batch_size": 3, "initial_state": "contiguous", "seed": 1, **options})
-        return model, Lanes(model, model, open_split(tiny_data, "train"), train, stages_of(train)[0])
+        return model, ContiguousStates(model, open_split(tiny_data, "train"), train, stages_of(train)[0])
 
     return build
 
 
-def logits_of(lanes, inputs):
-    return lanes._model.head(lanes.hidden(inputs))
+def logits_of(states, inputs):
+    """Read the next windows of the update, as the updater does, but return their logits."""
+    logits, after = states._model(inputs, state=states.next_states(len(inputs)))
+    states.add(after)
+    return logits
 
 
-def begin(lanes, step):
-    tokens, resets = lanes.read(step)
-    lanes.begin(resets)
+def begin(states, step):
+    tokens, resets = states.read(step)
+    states.begin_update(resets)
     return tokens
 
 
-def loss_of(lanes, tokens):
-    logits = logits_of(lanes, tokens[:, :-1])
+def loss_of(states, tokens):
+    logits = logits_of(states, tokens[:, :-1])
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
 
 
 @variants
-def test_logits_of_a_lane_equal_one_long_pass(lanes_of, tiny_data, fields):
-    """With weights held fixed; lanes whose document ends on the way start afresh, so they are left out."""
-    model, lanes = lanes_of(fields)
+def test_logits_of_contiguous_windows_equal_one_long_pass(states_of, tiny_data, fields):
+    """With fixed weights, and without rows whose document ends on the way, which start from zero there."""
+    model, states = states_of(fields)
     windows, parts = [], []
     with torch.no_grad():
         for step in range(1, 9):
-            tokens = begin(lanes, step)
+            tokens = begin(states, step)
             windows.append(tokens[:, :-1])
-            parts.append(logits_of(lanes, tokens[:, :-1]))
-            lanes.commit()
-            assert lanes._state.position == WINDOW, "always the same: compiled code is made for one position"
+            parts.append(logits_of(states, tokens[:, :-1]))
+            states.end_update(applied=True)
+            assert states._state.position == WINDOW, "always the same: compiled code is made for one position"
         eos = open_split(tiny_data, "train").eos_id
         whole = [row for row, ids in enumerate(torch.cat(windows, 1)) if eos not in ids]
         assert whole
@@ -72,13 +75,13 @@ def test_logits_of_a_lane_equal_one_long_pass(lanes_of, tiny_data, fields):
 
 
 @variants
-def test_initial_fast_weights_receive_a_gradient_at_every_step(lanes_of, fields):
-    model, lanes = lanes_of(fields)
+def test_initial_fast_weights_receive_a_gradient_at_every_step(states_of, fields):
+    model, states = states_of(fields)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     names = ["W1", "b1"] + ["W2", "b2"] * (model.config.ttt_layer_type == "mlp")
     for step in range(1, 6):
-        loss_of(lanes, begin(lanes, step)).backward()
-        lanes.commit()
+        loss_of(states, begin(states, step)).backward()
+        states.end_update(applied=True)
         for layer in model.model.layers:
             block = layer.seq_modeling_block
             assert all(block.get_parameter(name).grad.abs().sum() > 0 for name in names)
@@ -88,90 +91,93 @@ def test_initial_fast_weights_receive_a_gradient_at_every_step(lanes_of, fields)
         optimizer.step()
         optimizer.zero_grad()
         assert not torch.equal(before, model.model.layers[0].seq_modeling_block.W1)
-    assert not any(tensor.requires_grad for tensor in lanes.tensors().values())
+    assert not any(tensor.requires_grad for tensor in states.tensors().values())
 
 
-def read(lanes, step):
-    """One committed step: logits, and the size of each lane's state before it."""
-    tokens = begin(lanes, step)
-    sizes = lanes._before.layers[0]["delta1"].flatten(1).abs().sum(1)
+def read(states, step):
+    """One applied update: logits, and the size of the state of each row before it."""
+    tokens = begin(states, step)
+    sizes = states._before.layers[0]["delta1"].flatten(1).abs().sum(1)
     with torch.no_grad():
-        logits = logits_of(lanes, tokens[:, :-1])
-    lanes.commit()
+        logits = logits_of(states, tokens[:, :-1])
+    states.end_update(applied=True)
     return logits, sizes
 
 
-def test_a_lane_starts_afresh_after_its_document_ended(lanes_of):
-    _, lanes = lanes_of()
+def test_a_row_starts_from_zero_after_its_document_ended(states_of):
+    _, states = states_of()
     seen = 0
     for step in range(1, 120):
-        _, ended = lanes._sampler.batch(step - 1)
-        _, sizes = read(lanes, step)
+        _, ended = states._sampler.batch(step - 1)
+        _, sizes = read(states, step)
         if step > 1:
             assert torch.equal(sizes == 0, ended)
             seen += int(ended.sum())
     assert seen > 3
 
 
-def test_lanes_that_stay_fresh_and_lanes_reset_by_chance(lanes_of):
-    _, lanes = lanes_of(batch_size=4, initial_state_zero_share=0.5)
+def test_rows_that_always_start_from_zero_and_rows_reset_by_chance(states_of):
+    _, states = states_of(batch_size=4, initial_state_zero_share=0.5)
     for step in range(1, 6):
-        _, sizes = read(lanes, step)
+        _, sizes = read(states, step)
         assert (sizes[:2] == 0).all()
     assert (sizes[2:] > 0).any()
-    _, lanes = lanes_of(batch_size=8, initial_state_reset=0.5)
-    fresh = torch.cat([read(lanes, step)[1] == 0 for step in range(1, 40)][1:])
+    _, states = states_of(batch_size=8, initial_state_reset=0.5)
+    fresh = torch.cat([read(states, step)[1] == 0 for step in range(1, 40)][1:])
     assert 0.4 < fresh.float().mean() < 0.65  # 304 draws, and some documents end
     assert all(0 < share < 1 for share in fresh.view(-1, 8).float().mean(0)), "every step draws anew"
-    _, again = lanes_of(batch_size=8, initial_state_reset=0.5)
+    _, again = states_of(batch_size=8, initial_state_reset=0.5)
     assert torch.equal(torch.cat([read(again, step)[1] == 0 for step in range(1, 40)][1:]), fresh)
 
 
-def test_accumulation_reads_the_lanes_that_one_batch_reads(lanes_of):
-    _, whole = lanes_of(batch_size=4)
-    _, parts = lanes_of(batch_size=2, grad_accumulation=2)
+def test_accumulation_reads_the_rows_that_one_batch_reads(states_of):
+    _, whole = states_of(batch_size=4)
+    _, parts = states_of(batch_size=2, grad_accumulation=2)
     for step in range(1, 4):
         expected, _ = read(whole, step)
         tokens = begin(parts, step)
         with torch.no_grad():
             found = torch.cat([logits_of(parts, part[:, :-1]) for part in tokens.split([1, 3])])
-        parts.commit()
+        parts.end_update(applied=True)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
-def test_an_attempt_that_was_not_committed_leaves_no_trace(lanes_of):
-    _, lanes = lanes_of()
-    _, other = lanes_of()
-    for each in (lanes, other):
+def test_an_attempt_that_did_not_end_leaves_no_trace(states_of):
+    _, states = states_of()
+    _, other = states_of()
+    for each in (states, other):
         read(each, 1)
     with torch.no_grad():
-        lanes.hidden(begin(lanes, 2)[:2, :-1])  # memory ran out after two lanes, say
-    assert torch.equal(read(lanes, 2)[0], read(other, 2)[0])
-    lanes.forget()
-    assert (read(lanes, 3)[1] == 0).all()
+        # memory ran out after two rows, say
+        logits_of(states, begin(states, 2)[:2, :-1])
+    assert torch.equal(read(states, 2)[0], read(other, 2)[0])
+    states.forget()
+    assert (read(states, 3)[1] == 0).all()
+    states.end_update(applied=False)
+    assert (read(states, 4)[1] == 0).all()
 
 
 @pytest.mark.parametrize("fields", [{}, {"share_qk": True, "pre_conv": True, "ttt_layer_type": "mlp"}])
-def test_saved_lanes_go_on_bit_for_bit(lanes_of, fields):
-    _, lanes = lanes_of(fields)
-    _, resumed = lanes_of(fields)
-    assert lanes.tensors() == {}
+def test_saved_states_continue_bit_for_bit(states_of, fields):
+    _, states = states_of(fields)
+    _, resumed = states_of(fields)
+    assert states.tensors() == {}
     for step in range(1, 4):
-        read(lanes, step)
-    saved = {name: tensor.clone() for name, tensor in lanes.tensors().items()}
-    assert all(name.startswith("lanes.") and "pending" not in name for name in saved)
-    expected = [read(lanes, step)[0] for step in (4, 5)]
+        read(states, step)
+    saved = {name: tensor.clone() for name, tensor in states.tensors().items()}
+    assert all(name.startswith("initial_state.") and "pending" not in name for name in saved)
+    expected = [read(states, step)[0] for step in (4, 5)]
     resumed.load({**saved, "model.norm": torch.zeros(1)})
     assert all(torch.equal(read(resumed, step)[0], logits) for step, logits in zip((4, 5), expected, strict=True))
     resumed.load({})
     assert (read(resumed, 6)[1] == 0).all()
 
 
-def test_lanes_begin_where_the_run_says():
+def test_contiguous_windows_begin_where_the_run_says():
     train = TrainConfig(max_steps=100, initial_state="contiguous", initial_state_from=0.8)
-    assert first_lane_step(train) == 81
-    assert first_lane_step(dataclasses.replace(train, initial_state_from=0.0)) == 1
-    assert first_lane_step(TrainConfig()) is None
+    assert first_contiguous_step(train) == 81
+    assert first_contiguous_step(dataclasses.replace(train, initial_state_from=0.0)) == 1
+    assert first_contiguous_step(TrainConfig()) is None
 
 
 @pytest.mark.parametrize(("decay", "share", "learned"), [(0.7, 0.7, False), ("learned", 0.9, True)])

@@ -10,7 +10,7 @@ from tttkit.models import ModelConfig, build_model
 from tttkit.models.storage import weights_sha256
 from tttkit.run.directory import RunDirectory
 from tttkit.train.optim import build_optimizer
-from tttkit.train.resume.checkpoint import load_newest_state, restore, save_state
+from tttkit.train.resume.checkpoint import load_newest_checkpoint, restore_checkpoint, save_checkpoint
 
 TINY = {"vocab_size": 61, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
 
@@ -34,7 +34,7 @@ def run(tmp_path):
 
 def _save(run, trained, *steps):
     for step in steps:
-        save_state(run, step, *trained, {"note": step})
+        save_checkpoint(run, step, *trained, {"note": step})
 
 
 def test_state_restores_weights_moments_and_random_numbers_exactly(run, trained):
@@ -44,8 +44,8 @@ def test_state_restores_weights_moments_and_random_numbers_exactly(run, trained)
     torch.manual_seed(99)
     other = build_model(ModelConfig(**TINY))
     fresh = build_optimizer(other, OptimizerConfig())
-    state = load_newest_state(run)
-    restore(state, other, fresh)
+    state = load_newest_checkpoint(run)
+    restore_checkpoint(state, other, fresh)
     assert (state.step, state.values["note"], state.skipped) == (7, 7, [])
     assert weights_sha256(other) == weights_sha256(model)
     assert torch.equal(torch.rand(4), expected)
@@ -74,7 +74,7 @@ def test_damaged_state_is_set_aside_and_the_one_before_taken(run, trained, seed)
     else:
         data += b"\0"
     victim.write_bytes(data)
-    state = load_newest_state(run)
+    state = load_newest_checkpoint(run)
     assert state.step == 1
     assert state.skipped[0].startswith("step_2.corrupt-0: ")
     assert (run.states / "step_2.corrupt-0").is_dir()
@@ -84,17 +84,17 @@ def test_no_valid_state_is_never_a_silent_restart(run, trained):
     _save(run, trained, 1)
     (run.states / "step_1" / "state.json").unlink()
     for _ in range(2):
-        with pytest.raises(CheckpointError, match="no valid training state") as error:
-            load_newest_state(run)
+        with pytest.raises(CheckpointError, match="no valid training checkpoint") as error:
+            load_newest_checkpoint(run)
         assert error.value.exit_code == 4
 
 
 def test_a_run_that_never_saved_has_no_state(run):
-    assert load_newest_state(run) is None
+    assert load_newest_checkpoint(run) is None
 
 
 def test_state_of_another_model_is_refused(run, trained):
     _save(run, trained, 1)
     other = build_model(ModelConfig(**{**TINY, "num_hidden_layers": 2}))
     with pytest.raises(CheckpointError, match="other parameters"):
-        restore(load_newest_state(run), other, build_optimizer(other, OptimizerConfig()))
+        restore_checkpoint(load_newest_checkpoint(run), other, build_optimizer(other, OptimizerConfig()))

@@ -9,7 +9,8 @@ from typing import Any
 
 from tttkit.config.layers import flatten
 from tttkit.report.criteria import Criterion
-from tttkit.results.summary import Ratio, Summary
+from tttkit.results.figures import Ratio
+from tttkit.results.summary import Summary
 
 _SECTIONS = ("config", "data", "model", "environment", "result")
 

@@ -1,6 +1,6 @@
-"""Which update reads which windows: the stages of a run and where each begins. Functions of the configuration alone.
+"""The stages of a run: from which update on windows have which length. All functions depend on the configuration alone.
 
-Every update holds the same number of tokens, so a share of the tokens is a share of the updates, and learning rate,
+Every update reads the same number of tokens, so a share of the tokens is a share of the updates, and learning rate,
 evaluations and `tokens_seen` do not depend on the stages.
 """
 
@@ -14,10 +14,10 @@ from tttkit.config.run import StageConfig, TrainConfig
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
-    """Updates from `first_step` on, up to the next stage."""
+    """The updates from `first_step` up to the next stage."""
 
     first_step: int
-    """Its first update, from 1."""
+    """First update, from 1."""
     window: int
     """Training window in tokens."""
     num_windows: int
@@ -25,7 +25,7 @@ class Stage:
 
 
 def stages_of(config: TrainConfig) -> list[Stage]:
-    """Stages of a run in order, those too short for an update left out; a single one where none are configured."""
+    """Return the stages of a run in order, without those too short for an update; one stage if none is configured."""
     configured = config.stages or [StageConfig(share=1.0, window=config.window)]
     ends = itertools.accumulate(stage.share for stage in configured)
     firsts = [1, *(1 + round(end * config.max_steps) for end in ends)]
@@ -39,5 +39,5 @@ def stages_of(config: TrainConfig) -> list[Stage]:
 
 
 def stage_index(stages: list[Stage], step: int) -> int:
-    """Which of the stages update `step` (from 1) belongs to."""
+    """Return the index of the stage to which update `step` (from 1) belongs."""
     return max(0, sum(stage.first_step <= step for stage in stages) - 1)

@@ -1,13 +1,13 @@
-"""`carry = lanes`: contiguous text in every row, whose state runs on from window to window.
+"""The initial states of windows: `train.initial_state = contiguous`, truncated back-propagation through time.
 
-The state at the end of a window, detached, starts the next window of that lane. It is held as the difference from the
-learned initial fast weights, which therefore receive their gradient in every step. Lanes belong to the update, not to
-the micro-batch: accumulation reads the same lanes as one large batch would.
+Every row of a batch reads contiguous text. The state at the end of its window, detached, is the initial state of its
+next window. The state is kept as the difference from the learned initial fast weights, which therefore receive their
+gradient in every step. A row belongs to the update, not to the micro-batch: accumulation reads the same rows as one
+large batch does. Shapes: R rows (windows of one update), b rows of one micro-batch, W window length.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tttkit.config.model import ModelConfig
 from tttkit.config.run import Config, TrainConfig
-from tttkit.data.lane_sampler import LaneSampler
+from tttkit.data.contiguous_sampler import ContiguousSampler
 from tttkit.data.split import Split
 from tttkit.models.state import ModelState
 from tttkit.train.batches.curriculum import Stage, stages_of
@@ -25,109 +24,96 @@ from tttkit.train.batches.curriculum import Stage, stages_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tttkit.models import CompiledModel, LanguageModel
+    from tttkit.models import LanguageModel
 
-LEARNED_START = 0.9
-"""What a learned share of the state is at first."""
 _RESET_STREAM = 1
-_PREFIX = "lanes."
+_PREFIX = "initial_state."
 
 
-def first_lane_step(config: TrainConfig) -> int | None:
-    """The first update (from 1) that reads lanes; None where none does."""
+def first_contiguous_step(config: TrainConfig) -> int | None:
+    """Return the first update (from 1) that reads contiguous windows; None if none does."""
     return None if config.initial_state == "zero" else 1 + round(config.initial_state_from * config.max_steps)
 
 
-def with_decay(config: Config) -> ModelConfig:
-    """The model of a run whose state decays at the borders of its windows, as `train.initial_state_decay` says."""
-    decay = config.train.initial_state_decay
-    if decay == 1.0:
-        return config.model
-    learned = decay == "learned"
-    share = LEARNED_START if isinstance(decay, str) else decay
-    return dataclasses.replace(
-        config.model, state_decay=share, learn_state_decay=learned, decay_window=config.train.window
-    )
-
-
 def warnings_about(config: Config) -> list[str]:
-    """What is allowed, but hardly meant."""
+    """Return warnings about settings that are valid but probably unintended."""
     size = config.model.mini_batch_size
-    if config.model.architecture != "ttt" or size not in {stage.window for stage in stages_of(config.train)}:
+    if not config.model.has_state or size not in {stage.window for stage in stages_of(config.train)}:
         return []
     why = "every window is one inner step, so no recurrence is trained within it"
     which = "a window of train.stages" if config.train.stages else "train.window"
     return [f"model.mini_batch_size equals {which} ({size}): {why}"]
 
 
-class Lanes:
-    """Windows of all lanes of an update, and the states between them, which change when an update is committed.
+class ContiguousStates:
+    """The contiguous windows of an update, and the states between them, which change when an update ends.
 
-    The lanes are those of one stage: where the next begins, with windows of another length, they start afresh.
+    The rows belong to one stage. The next stage has windows of another length, and its rows start from zero.
     """
 
-    def __init__(
-        self, model: LanguageModel, run: LanguageModel | CompiledModel, split: Split, config: TrainConfig, stage: Stage
-    ) -> None:
-        """`run` is the model as it is trained, compiled or not. Raises DataError where the text is too short."""
-        first = first_lane_step(config)
+    def __init__(self, model: LanguageModel, split: Split, config: TrainConfig, stage: Stage) -> None:
+        """Keep no state yet. Raises DataError if the text is too short."""
+        first = first_contiguous_step(config)
         assert first is not None
         self.first_step = first
-        """The first update of the run that reads lanes."""
-        self.num_lanes = stage.num_windows
+        """The first update of the run that reads contiguous windows."""
+        self.num_rows = stage.num_windows
         self._model = model
-        self._run = run
         self._config = config
         self._window = stage.window
-        self._sampler = LaneSampler(split, window=stage.window, batch_size=self.num_lanes, seed=config.seed)
-        self._num_fresh = round(config.initial_state_zero_share * self.num_lanes)
+        self._sampler = ContiguousSampler(split, window=stage.window, batch_size=self.num_rows, seed=config.seed)
+        self._num_always_zero = round(config.initial_state_zero_share * self.num_rows)
         self._state: ModelState | None = None
         self._before: ModelState | None = None
         self._after: list[ModelState] = []
 
     def read(self, step: int) -> tuple[Tensor, Tensor]:
-        """Windows (lanes, W+1) of update `step`, and the lanes that start it afresh, (lanes,) bool; changes nothing."""
+        """Return the windows (R, W+1) of update `step`, and which rows start from zero, (R,) bool; change nothing."""
         tokens, ended = self._sampler.batch(step - self.first_step)
         return tokens, self._resets(step, ended)
 
-    def begin(self, resets: Tensor) -> None:
-        """An update begins, whose windows are to be read in order; what an attempt before left is forgotten."""
-        before = self._fresh() if self._state is None else self._state
+    def begin_update(self, resets: Tensor) -> None:
+        """Begin an update, whose rows are then read in order; an earlier attempt at it is forgotten."""
+        before = self._zero() if self._state is None else self._state
         self._before = before.reset(resets.to(self._model.device))
         self._after = []
 
-    def state_before(self, num_lanes: int) -> ModelState:
-        """The state from which the first lanes read the last windows."""
+    def first_states(self, num_rows: int) -> ModelState:
+        """Return the initial states of the first `num_rows` windows of the update."""
         assert self._before is not None
-        return self._before.select(range(num_lanes))
+        return self._before.select(range(num_rows))
 
-    def hidden(self, inputs: Tensor) -> Tensor:
-        """Final hidden states (b, W, D) of the next b lanes, given their windows without the last token (b, W)."""
+    def next_states(self, num_rows: int) -> ModelState:
+        """Return the initial states of the next `num_rows` windows of the update."""
         assert self._before is not None
         first = sum(state.batch_size for state in self._after)
-        state = self._before.select(range(first, first + inputs.shape[0]))
-        hidden, after = self._run.advance(inputs, state)
-        self._after.append(after.detach())
-        return hidden
+        return self._before.select(range(first, first + num_rows))
 
-    def commit(self) -> None:
-        """The update was applied: lanes go on from where they are now."""
+    def add(self, after: ModelState) -> None:
+        """Keep the states after the windows whose initial states were returned last."""
+        self._after.append(after.detach())
+
+    def end_update(self, *, applied: bool) -> None:
+        """End the update: its last states become the next initial states; all start from zero if it was skipped."""
+        if not applied:
+            self._state = None
+            return
         joined = ModelState.stack(self._after)
-        # positions repeat, so that compiled code sees one only; of the text, a TTT layer counts the place in a window
+        # always the same position, so that code is compiled for one: a TTT layer depends on the place in a window only
         self._state = ModelState(position=self._window, layers=joined.layers)
 
-    def health(self) -> Tensor:
-        """0, or NaN where the fast weights that the next windows would start from are not finite; on their device."""
+    def finite_or_nan(self) -> Tensor:
+        """Return 0, or NaN if a state after a window is not finite; a scalar on the device of the states."""
         tensors = [tensor for state in self._after for layer in state.layers for tensor in layer.values()]
         finite = torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all()
         return torch.where(finite, 0.0, math.nan)
 
     def forget(self) -> None:
-        """The update was left out, its numbers were not finite: all lanes start afresh."""
+        """Start all rows from zero in the next update."""
         self._state = None
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a saved run needs of the lanes; nothing before the first of their updates."""
+        """Return what a training checkpoint must hold of the states; nothing before the first contiguous update."""
         if self._state is None:
             return {}
         flat = self._state.to_tensors()
@@ -135,19 +121,19 @@ class Lanes:
         return {f"{_PREFIX}{name}": tensor for name, tensor in flat.items() if ".pending" not in name}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from what `tensors` gave, among the tensors of a saved run."""
-        found = {name.removeprefix(_PREFIX): value for name, value in tensors.items() if name.startswith(_PREFIX)}
+        """Restore what `tensors` returned, from among the tensors of a training checkpoint."""
+        saved = {name.removeprefix(_PREFIX): value for name, value in tensors.items() if name.startswith(_PREFIX)}
         self._state = None
-        if found:
-            flat = {**self._fresh().to_tensors(), **found}
+        if saved:
+            flat = {**self._zero().to_tensors(), **saved}
             self._state = ModelState.from_tensors(flat).map(lambda _, tensor: tensor.to(self._model.device))
 
-    def _fresh(self) -> ModelState:
-        fresh = self._model.initial_state(self.num_lanes).detach()
-        return ModelState(position=self._window, layers=fresh.layers)
+    def _zero(self) -> ModelState:
+        zero = self._model.initial_state(self.num_rows).detach()
+        return ModelState(position=self._window, layers=zero.layers)
 
     def _resets(self, step: int, ended: Tensor) -> Tensor:
-        """Lanes that start afresh: their document ended, chance says so, or they always do. (lanes,) bool."""
-        always = torch.arange(self.num_lanes) < self._num_fresh
-        chance = np.random.default_rng((self._config.seed, step, _RESET_STREAM)).random(self.num_lanes)
+        """Return which rows start from zero, (R,) bool: their document ended, by chance, or always."""
+        always = torch.arange(self.num_rows) < self._num_always_zero
+        chance = np.random.default_rng((self._config.seed, step, _RESET_STREAM)).random(self.num_rows)
         return ended | always | torch.from_numpy(chance < self._config.initial_state_reset)

@@ -1,7 +1,7 @@
-"""The windows of the next updates, read on a thread of their own while the current update is computed.
+"""Reading ahead: a thread reads the windows of the next updates while the current update is computed.
 
-What is read depends on the step alone, so a run with the thread and one without it see the same windows. It pays where
-text has to come from a disk: with the shards in memory a batch takes microseconds.
+The windows depend on the step alone, so a run with the thread and a run without it see the same ones. The thread helps
+if text comes from a disk; with the shards in memory a batch takes microseconds.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 NUM_AHEAD = 2
-"""Updates read ahead: one more than needed, so that a slow read is spread over two updates."""
+"""Updates read ahead: one more than needed, so that a slow read has the time of two updates."""
 
 T = TypeVar("T")
 
 
 class ReadAhead(Generic[T]):
-    """`read(step)` for steps up to `last_step`, from the thread where it has been read already.
+    """Results of `read(step)` for steps up to `last_step`, computed ahead on a thread.
 
-    `close` waits for the thread to end; a `get` after that starts another. Errors of `read` come from the `get` of
-    their step. In a forked child, which has no such thread, it begins anew.
+    `close` waits for the thread to end; a `get` after that starts another. An error of `read` is raised by the `get` of
+    its step. A forked child, which does not inherit the thread, starts one of its own.
     """
 
     def __init__(self, read: Callable[[int], T], last_step: int) -> None:
-        """Starts nothing yet."""
+        """Start nothing yet."""
         self._read = read
         self._last_step = last_step
         self._ahead: deque[tuple[int, Future[T]]] = deque()
@@ -34,7 +34,7 @@ class ReadAhead(Generic[T]):
         self._process = os.getpid()
 
     def get(self, step: int) -> T:
-        """What `read(step)` returns; the steps after it are asked for."""
+        """Return `read(step)`, and schedule the steps after it."""
         if self._process != os.getpid():
             self._process, self._executor = os.getpid(), None
             self._ahead.clear()

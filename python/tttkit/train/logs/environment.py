@@ -1,4 +1,4 @@
-"""What the bits of a run depend on beside its configuration: versions, threads, hardware."""
+"""Versions, threads and hardware, on which the bits of a run depend besides its configuration."""
 
 from __future__ import annotations
 
@@ -16,11 +16,22 @@ import torch
 import tttkit
 from tttkit.run import processes
 
-_DECISIVE = ("tttkit", "torch", "numpy", "cuda", "cudnn", "gpu", "cpu", "cpu_capability", "num_threads", "platform")
+_KEYS_THAT_CHANGE_BITS = (
+    "tttkit",
+    "torch",
+    "numpy",
+    "cuda",
+    "cudnn",
+    "gpu",
+    "cpu",
+    "cpu_capability",
+    "num_threads",
+    "platform",
+)
 
 
 def environment() -> dict[str, Any]:
-    """Versions, threads and hardware of this process. No environment variables: they may hold secrets."""
+    """Return versions, threads and hardware of this process. No environment variables: they may hold secrets."""
     has_gpu = torch.cuda.is_available()
     return {
         "tttkit": tttkit.__version__,
@@ -45,16 +56,16 @@ def environment() -> dict[str, Any]:
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Lines `key: before -> after` for what differs and may change bits."""
+    """Return a line `key: before -> after` for every difference that may change bits."""
     return [
         f"{key}: {before[key]} -> {after.get(key)}"
-        for key in _DECISIVE
+        for key in _KEYS_THAT_CHANGE_BITS
         if key in before and before[key] != after.get(key)
     ]
 
 
 def _git_commit() -> str | None:
-    """Commit of the checkout that tttkit runs from; None for an installed wheel."""
+    """Return the commit of the checkout that tttkit runs from; None for an installed wheel."""
     source = Path(tttkit.__file__).resolve().parent
     try:
         answer = subprocess.run(

@@ -1,8 +1,10 @@
-"""metadata.json: what a run is, where it ran, how each of its segments ended, and its result."""
+"""metadata.json: the configuration of a run, its environment, the end of each of its segments, and its result."""
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from tttkit.config.run import Config
@@ -10,30 +12,32 @@ from tttkit.data.split import Split
 from tttkit.evaluate.unigram import unigram_perplexity
 from tttkit.results.summary import Summary, perplexity_key
 from tttkit.run.directory import SCHEMA_VERSION, RunDirectory
+from tttkit.run.saved import newest_saved_step
 from tttkit.storage import files
 from tttkit.train.early_stopping import EarlyStopping
 from tttkit.train.logs.environment import environment
-from tttkit.train.logs.metrics import PendingWrites, now
+from tttkit.train.logs.metrics import now
+from tttkit.train.logs.pending_writes import PendingWrites
 
 
 class Metadata:
-    """The record in memory and its file, which is replaced whole at every change."""
+    """The record in memory and its file. Every change replaces the whole file."""
 
     def __init__(self, run: RunDirectory, values: dict[str, Any], writes: PendingWrites) -> None:
-        """Take a record read from the file, or a new one; what a full disk puts off waits in `writes`."""
+        """Take a record read from the file, or a new one; a write that fails waits in `writes`."""
         self._run = run
         self._writes = writes
         self.values = values
 
     @classmethod
-    def new(cls, run: RunDirectory, config: Config, command: list[str], writes: PendingWrites) -> Metadata:
-        """The record of a run that is about to start; written, so that `status` sees it. Raises OSError."""
+    def new(cls, run: RunDirectory, config: Config, command: Sequence[str], writes: PendingWrites) -> Metadata:
+        """Begin the record of a new run, and write it so that `status` sees the run. Raises OSError."""
         metadata = cls(
             run,
             {
                 "schema_version": SCHEMA_VERSION,
                 "run_id": secrets.token_hex(8),
-                "command": command,
+                "command": list(command),
                 "config": config.to_dict(),
                 "environment": environment(),
                 "world_size": 1,
@@ -46,23 +50,23 @@ class Metadata:
 
     @property
     def run_id(self) -> str | None:
-        """What tells the states of this run from those of another; None for a run of an earlier version."""
+        """Random id that tells the training checkpoints of this run from those of another."""
         return self.values.get("run_id")
 
     def write(self) -> None:
-        """Replace metadata.json, now or once there is room."""
+        """Replace metadata.json, now or as soon as a retry succeeds."""
         self._writes.attempt("metadata.json", self._replace)
 
     def _replace(self) -> None:
         files.write_json(self._run.metadata, self.values)
 
     def describe(self, config: Config, data: dict[str, Any], model: dict[str, Any]) -> None:
-        """Record what could be known only once data and model were there: resolved config, fingerprints, sizes."""
+        """Record the resolved configuration, data fingerprints and sizes, which are known only with data and model."""
         self.values |= {"config": config.to_dict(), "data": data, "model": model, "environment": environment()}
         self.write()
 
     def begin_segment(self, start_step: int, *, resumed: bool) -> None:
-        """A process starts or goes on; a segment left open by a crash is closed first."""
+        """Begin the segment of this process. A segment that a crash left open is closed first."""
         segments = self.values["segments"]
         if segments and segments[-1]["reason"] is None:
             segments[-1]["reason"] = "crashed"
@@ -74,32 +78,38 @@ class Metadata:
         self.write()
 
     def verify_segment(self, verified: bool) -> None:
-        """Record whether the first losses after resuming were bit-equal to those logged before."""
+        """Record whether the first losses after resuming were bit-identical to those logged before."""
         self.values["segments"][-1]["resume_verified"] = verified
         self.write()
 
     def note_rollback(self, from_step: int, to_step: int, lr_scale: float, why: str) -> None:
-        """Record that numbers went wrong and the run went back."""
+        """Record a rollback from step `from_step`, where numbers were not finite, to `to_step`."""
         rollback = {"from_step": from_step, "to_step": to_step, "lr_scale": lr_scale, "why": why, "time": now()}
         self.values.setdefault("rollbacks", []).append(rollback)
         self.write()
 
     def end_segment(self, step: int, reason: str) -> None:
-        """This process stops before the end of the run; it may not have begun to train."""
+        """End the segment of this process, and record the newest training checkpoint on disk as `saved_step`.
+
+        The process may not have begun to train; then there is no segment.
+        """
         if self.values["segments"]:
             self.values["segments"][-1] |= {"end_step": step, "reason": reason, "ended": now()}
-        self.values["result"] = {"reason": reason, "step": step}
+        result: dict[str, Any] = {"reason": reason, "step": step}
+        with suppress(OSError):  # if the disk cannot be read, nothing is said about it
+            result["saved_step"] = newest_saved_step(self._run)
+        self.values["result"] = result
         self.write()
 
-    def set_early_stopping(self, state: dict[str, Any]) -> None:
-        """Best value and patience after an evaluation."""
-        self.values["early_stopping"] = state
+    def set_early_stopping(self, values: dict[str, Any]) -> None:
+        """Record best value and patience after an evaluation."""
+        self.values["early_stopping"] = values
         self.write()
 
     def finish(
         self, step: int, reason: str, stopping: EarlyStopping, summaries: list[Summary], validation: Split
     ) -> None:
-        """The run is over: record what it came to. Keys of the earlier system are kept beside ours."""
+        """Record the result of a run that is over. Some keys have the names of the earlier system."""
         self.end_segment(step, reason)
         best = stopping.to_dict()
         self.values["result"] |= {

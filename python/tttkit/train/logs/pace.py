@@ -1,4 +1,4 @@
-"""How long steps, evaluations and saves take: when the next save may come, and when the run will end."""
+"""Durations of steps, evaluations and saves: they decide when to save next and predict the end of the run."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from tttkit.config.run import TrainConfig
 from tttkit.train.schedule import default_save_every
 
 MAX_SAVING_SHARE = 0.02
-"""Of the time, unless train.save_every says otherwise."""
+"""Largest share of time spent saving; ignored if train.save_every is set."""
 
 
 class Pace:
-    """Medians of the last steps, evaluations and saves, in seconds."""
+    """Medians of recent steps, evaluations and saves, in seconds."""
 
     def __init__(self, config: TrainConfig, schedule: list[int]) -> None:
-        """`schedule`: steps at which to evaluate."""
+        """Begin without measurements. `schedule` are the steps at which to evaluate."""
         self.steps: deque[float] = deque(maxlen=200)
         self.evaluations: deque[float] = deque(maxlen=5)
         self.save_every = config.save_every or default_save_every(config.max_steps)
@@ -29,17 +29,17 @@ class Pace:
 
     @property
     def step_seconds(self) -> float:
-        """Of an update, recently."""
+        """Median seconds of the last 200 updates. Raises StatisticsError before the first."""
         return median(self.steps)
 
     def count_save(self, started: float) -> float:
-        """A save that began at `started`, by time.monotonic(), has ended; returns its seconds."""
+        """Record a save that began at `started` (time.monotonic()) and ends now. Returns its seconds."""
         self._last_save = time.monotonic()
         self._saves.append(self._last_save - started)
         return self._saves[-1]
 
     def may_save(self, step: int) -> bool:
-        """Whether a save is due; by default it takes no more than its share of the time."""
+        """Whether a save is due at `step`. By default saves take at most MAX_SAVING_SHARE of the time."""
         if step % self.save_every:
             return False
         if self._is_given or not self._saves:
@@ -47,7 +47,10 @@ class Pace:
         return time.monotonic() - self._last_save >= median(self._saves) / MAX_SAVING_SHARE
 
     def eta_seconds(self, step: int) -> float | None:
-        """Expected seconds to the end: recent steps, and evaluations and saves to come at their measured times."""
+        """Expected seconds from `step` to the end, with evaluations and saves at their measured durations.
+
+        None before the first update was measured.
+        """
         if not self.steps:
             return None
         num_evaluations = sum(later > step for later in self._schedule)

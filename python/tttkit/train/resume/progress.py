@@ -1,4 +1,4 @@
-"""What changes from step to step beside weights and optimizer, and when its numbers say that the run diverges."""
+"""Counters that change from step to step, and the rule by which they show that a run diverges."""
 
 from __future__ import annotations
 
@@ -10,27 +10,30 @@ MAX_RECENTLY_SKIPPED = RECENT_STEPS // 100
 
 
 @dataclasses.dataclass(kw_only=True)
-class Progress:
-    """Saved with every state, so that a resumed run goes on as if it had never stopped."""
+class TrainingProgress:
+    """Saved in every training checkpoint, so that a resumed run continues as if it had never stopped."""
 
     step: int = 0
+    """Updates so far, skipped ones included."""
     evaluated: list[int] = dataclasses.field(default_factory=list)
+    """Steps that have been evaluated."""
     loss_sum: float = 0.0
     """Sum of the losses of the steps since the last evaluation."""
     num_losses: int = 0
+    """Number of losses in `loss_sum`."""
     num_skipped: int = 0
-    """Updates left out because loss, gradient or carried fast weights were not finite."""
+    """Updates skipped because loss, gradient or fast weights were not finite."""
     num_skipped_in_a_row: int = 0
     recently_skipped: list[int] = dataclasses.field(default_factory=list)
-    """Those of the last 1,000 steps that were skipped."""
+    """Skipped updates among the last RECENT_STEPS."""
     num_rollbacks: int = 0
     lr_scale: float = 1.0
-    """What the scheduled learning rate is multiplied by; halved by a rollback."""
+    """Factor of the scheduled learning rate; a rollback halves it."""
     micro_batch: int | None = None
-    """Windows that go through the model at once, where memory holds fewer than a batch."""
+    """Windows that go through the model at once, if memory could not hold the usual number."""
 
     def count(self, step: int, loss: float, *, applied: bool) -> None:
-        """Count the update of a step."""
+        """Count update `step`, which was applied or skipped."""
         if applied:
             self.num_skipped_in_a_row = 0
             self.loss_sum += loss
@@ -42,10 +45,10 @@ class Progress:
         self.recently_skipped = [each for each in self.recently_skipped if each > step - RECENT_STEPS]
 
     def divergence(self) -> str | None:
-        """Why the run cannot go on like this; None when it can."""
+        """Return why the run diverges, or None if it does not."""
         what = "loss, gradients or fast weights were not finite in"
         if self.num_skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
-            return f"{what} {self.num_skipped_in_a_row} updates in a row, to {self.step}"
+            return f"{what} {self.num_skipped_in_a_row} updates in a row, up to step {self.step}"
         if len(self.recently_skipped) > MAX_RECENTLY_SKIPPED:
-            return f"{what} {len(self.recently_skipped)} of the last {RECENT_STEPS} updates, to {self.step}"
+            return f"{what} {len(self.recently_skipped)} of the last {RECENT_STEPS} updates, up to step {self.step}"
         return None

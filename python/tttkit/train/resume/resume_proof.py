@@ -1,4 +1,4 @@
-"""The proof of a resume: losses computed again are compared, bit by bit, with those logged before the run stopped."""
+"""The proof of a resume: recomputed losses are compared bit by bit with those logged before the run stopped."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ _MAX_COMPARED = 10
 
 
 class ResumeProof:
-    """Holds the losses logged after the state that the run goes on from."""
+    """Compares the first recomputed losses with those that were logged after the training checkpoint."""
 
     def __init__(self, records: list[dict[str, Any]], step: int) -> None:
-        """`records` are the lines of metrics.jsonl, `step` is that of the state."""
+        """Take the records of metrics.jsonl and the step of the training checkpoint."""
         later = [record for record in records if record["step"] > step]
         self.num_lost = max((record["step"] for record in later), default=step) - step
-        """Steps that were done before the run stopped and are done again."""
+        """Logged steps after the training checkpoint, which are computed again."""
         self.verified: bool | None = None
         """Whether all losses compared so far were equal; None before the first."""
         self._before = {record["step"]: record["loss"] for record in later[:_MAX_COMPARED] if "loss" in record}
 
     def compare(self, step: int, loss: float) -> str | None:
-        """Compare one loss; returns what to say when it differs."""
+        """Compare one loss. Return a message if it differs."""
         if step not in self._before:
             return None
         before = self._before.pop(step)
@@ -29,4 +29,4 @@ class ResumeProof:
             return None
         self.verified = False
         self._before.clear()
-        return f"step {step} was {before!r} before the run stopped and is {loss!r} now: not bit-identical"
+        return f"the loss of step {step} was {before!r} before the run stopped and is {loss!r} now: not bit-identical"

@@ -1,0 +1,82 @@
+"""What `tttkit train` and `tttkit resume` share: their common options, and training under the eyes of the user."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tttkit.errors import PreemptedError
+from tttkit.run.directory import RunDirectory
+from tttkit.run.saved import describe_saved, newest_saved_step
+from tttkit.run.signals import StopRequestedError, StopSignals, within
+from tttkit_cli.console import err, explain
+
+if TYPE_CHECKING:
+    from tttkit.config.run import Config
+    from tttkit.train.options import RunOptions
+    from tttkit_cli.views.train import TrainView
+
+RUN_PANEL = "Run"
+SCREEN_PANEL = "Screen"
+_DISK_SECONDS = 0.5
+
+AutoMicrobatch = Annotated[
+    bool,
+    typer.Option(
+        "--auto-microbatch",
+        help="Halve the micro-batch when memory runs out; the batch of an update stays the same.",
+        rich_help_panel=RUN_PANEL,
+    ),
+]
+Grace = Annotated[
+    float, typer.Option(help="Seconds after SIGTERM before the process exits.", min=0, rich_help_panel=RUN_PANEL)
+]
+AllowDataChange = Annotated[
+    bool,
+    typer.Option("--allow-data-change", help="Resume even if the data fingerprint changed.", rich_help_panel=RUN_PANEL),
+]
+Plain = Annotated[
+    bool, typer.Option("--plain", help="Print lines instead of a progress bar.", rich_help_panel=SCREEN_PANEL)
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors and the result only.", rich_help_panel=SCREEN_PANEL)]
+JsonEvents = Annotated[
+    bool, typer.Option("--json", help="Print events as JSON lines on stdout.", rich_help_panel=SCREEN_PANEL)
+]
+
+
+def run_training(config: Config, directory: Path, view: TrainView, options: RunOptions) -> None:
+    """Train and show the progress. SIGTERM and Ctrl-C are handled from here on, also while torch is loading."""
+    with StopSignals(grace_seconds=options.grace_seconds) as signals, view:
+        signals.last_words = lambda: _say_forced_exit(signals, directory, options.grace_seconds)
+        view.starting(directory)
+        from tttkit.train.start import train
+
+        try:
+            signals.poll()
+        except StopRequestedError as stop:
+            raise PreemptedError(
+                f"stopped by {stop} before the first step", hint="run the same command again"
+            ) from None
+        outcome = train(
+            config,
+            directory,
+            options=options,
+            report=view.event,
+            prepare_progress=view.preparing,
+            signals=signals,
+        )
+    view.finished(outcome.run, outcome.reason, already_ended=outcome.already_ended)
+
+
+def _say_forced_exit(signals: StopSignals, directory: Path, grace_seconds: float) -> None:
+    """Say what is saved. A disk that does not answer within half a second does not keep the terminal waiting."""
+    saved = within(_DISK_SECONDS, lambda: describe_saved(newest_saved_step(RunDirectory(directory))))
+    err.show_cursor()
+    explain(
+        f"still busy {grace_seconds:g} s after {signals.requested}; exiting now; "
+        f"{saved or 'steps after the newest training checkpoint are lost'}",
+        f"resume with `tttkit resume {shlex.quote(str(directory))}`",
+    )

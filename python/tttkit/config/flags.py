@@ -1,0 +1,33 @@
+"""The flags of `tttkit train` that set one configuration value each; `config.fields` has their help and types."""
+
+from __future__ import annotations
+
+FLAGS = {
+    "window": "train.window",
+    "max_steps": "train.max_steps",
+    "batch_size": "train.batch_size",
+    "grad_accumulation": "train.grad_accumulation",
+    "learning_rate": "optimizer.learning_rate",
+    "warmup_ratio": "optimizer.warmup_ratio",
+    "weight_decay": "optimizer.weight_decay",
+    "max_grad_norm": "optimizer.max_grad_norm",
+    "precision": "train.precision",
+    "seed": "train.seed",
+    "device": "train.device",
+    "initial_state": "train.initial_state",
+    "save_every": "train.save_every",
+    "keep_weights": "train.keep_weights",
+    "num_eval_checkpoints": "evaluation.num_checkpoints",
+    "eval_max_length": "evaluation.max_length",
+    "eval_num_sequences": "evaluation.num_sequences",
+    "sw_mode": "evaluation.sw_mode",
+    "early_stop_patience": "early_stopping.patience",
+    "early_stop_min_delta": "early_stopping.min_delta",
+    "early_stop": "early_stopping.enabled",
+}
+"""The key that each flag sets, by the name of the flag with underscores."""
+
+
+def option_name(flag: str) -> str:
+    """Return the spelling on the command line: `--max-steps` for `max_steps`."""
+    return f"--{flag.replace('_', '-')}"

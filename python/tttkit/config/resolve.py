@@ -1,0 +1,63 @@
+"""The one rule that fills in what a configuration leaves open. It reads nothing and changes nothing outside itself.
+
+`train`, `train --dry-run` and `config show` all call `resolve_config`, with the facts that each of them knows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tttkit.config.model import ModelConfig
+from tttkit.config.run import Config
+from tttkit.errors import UsageError
+
+LEARNED_DECAY_START = 0.9
+"""Initial value of `model.state_decay` where it is learned."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What the data and the machine decide; None while it is not known."""
+
+    vocab_size: int | None = None
+    """Number of tokens of the data's tokenizer."""
+    device: str | None = None
+    """The device that the run uses: cpu, cuda or cuda:N."""
+
+
+def resolve_config(config: Config, facts: Facts) -> Config:
+    """Return the configuration that a run uses, as far as `facts` allow; resolving it again changes nothing.
+
+    The vocabulary comes from the data, the precision from the device, the sliding window of an `sw` model from the
+    training window, and the decay of the recurrent state from `train.initial_state_decay`. What stays unknown keeps its
+    value that means "not known yet": `model.vocab_size` 0, `train.device` and `train.precision` None. Raises UsageError
+    where the configuration names another vocabulary size than the data has.
+    """
+    device = facts.device or config.train.device
+    precision = config.train.precision
+    if precision is None and device is not None:
+        precision = "bf16" if device.startswith("cuda") else "fp32"
+    return dataclasses.replace(
+        config,
+        model=_resolve_model(config, facts.vocab_size),
+        train=dataclasses.replace(config.train, device=device, precision=precision),
+    )
+
+
+def _resolve_model(config: Config, vocab_size: int | None) -> ModelConfig:
+    model = config.model
+    if vocab_size is not None and model.vocab_size not in (0, vocab_size):
+        raise UsageError(
+            f"model.vocab_size is {model.vocab_size}, but the data's tokenizer has {vocab_size} tokens",
+            hint="remove model.vocab_size: it is taken from the data",
+        )
+    if vocab_size is not None:
+        model = dataclasses.replace(model, vocab_size=vocab_size)
+    if model.attends_to_window:
+        model = dataclasses.replace(model, sliding_window=config.train.window)
+    decay = config.train.initial_state_decay
+    if decay == 1.0:
+        return model
+    is_learned = decay == "learned"
+    share = LEARNED_DECAY_START if isinstance(decay, str) else decay
+    return dataclasses.replace(model, state_decay=share, learn_state_decay=is_learned, decay_window=config.train.window)

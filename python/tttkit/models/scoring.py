@@ -1,0 +1,63 @@
+"""What an evaluation needs from a model. `LanguageModel` has it all; any other model needs these few members.
+
+Shapes: N windows, L tokens. A window is (L+1) token ids: the model reads the first L and is scored on the last L.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+class ScoringModel(Protocol):
+    """A causal language model that can score text (docs/protocol.md).
+
+    An `nn.Module` has `training`, `eval` and `train` already.
+    """
+
+    training: bool
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids that the model knows."""
+
+    @property
+    def mini_batch_size(self) -> int:
+        """Stride of the windows of the context sw_aligned: tokens of an inner mini-batch, 1 for other models."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device on which windows must be."""
+
+    @property
+    def max_positions(self) -> int | None:
+        """Longest text that the model can read, in tokens; None for no limit."""
+
+    @property
+    def can_carry(self) -> bool:
+        """Whether `carry` over the segments of a text gives what one pass over the text gives."""
+
+    def bytes_per_token(self) -> int:
+        """Return the peak memory of a forward pass without gradients and without head, in bytes per token."""
+
+    def score(self, windows: Tensor, num_scored: int, *, head_positions: int | None = None) -> Tensor:
+        """Return the NLL in nats, (N, num_scored) float32, of the last tokens of windows (N, L+1) int64.
+
+        Every window is a text of its own. `head_positions` bounds the positions whose logits exist at once; None means
+        all. A model that holds fewer logits may ignore it.
+        """
+
+    def carry(self, windows: Tensor, state: Any, *, head_positions: int | None = None) -> tuple[Tensor, Any]:
+        """Score a segment of a longer text: return the NLL (N, L) of windows (N, L+1), and the state after it.
+
+        `state` is what the call for the segment before returned, or None at the start of the text. The last token of a
+        segment is the first of the next.
+        """
+
+    def eval(self) -> Any:
+        """Switch to evaluation mode."""
+
+    def train(self, mode: bool = True) -> Any:
+        """Switch to training mode, or to evaluation mode if `mode` is False."""

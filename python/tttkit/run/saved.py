@@ -1,0 +1,43 @@
+"""Which training checkpoints of a run are on disk, and the words for it. Imports no torch.
+
+Every message about saved work is made here, from the files: what a process believes to have saved may never have
+reached the disk.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tttkit.run.directory import RunDirectory
+
+_NAME = re.compile(r"^step_(\d+)$")
+
+
+def training_checkpoints(run: RunDirectory) -> list[tuple[int, Path]]:
+    """Return step and directory of every committed training checkpoint, newest first. Raises OSError."""
+    try:
+        names = [entry.name for entry in run.states.iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    matches = [match for name in names if (match := _NAME.match(name))]
+    return sorted(((int(match[1]), run.states / match[0]) for match in matches), reverse=True)
+
+
+def newest_saved_step(run: RunDirectory) -> int | None:
+    """Return the step of the newest training checkpoint on disk, None before the first. Raises OSError."""
+    checkpoints = training_checkpoints(run)
+    return checkpoints[0][0] if checkpoints else None
+
+
+def describe_saved(saved_step: int | None, step: int | None = None) -> str:
+    """Say what of a run that stopped at `step` is saved, given the newest step on disk; `step` None: not known."""
+    if saved_step is None:
+        return "no training checkpoint was saved"
+    if step is None:
+        return f"the newest training checkpoint is of step {saved_step}; steps after it are lost"
+    lost = step - saved_step
+    if lost <= 0:
+        return f"training checkpoint of step {saved_step} saved"
+    lost_steps = "1 step after it is lost" if lost == 1 else f"{lost} steps after it are lost"
+    return f"the newest training checkpoint is of step {saved_step}; {lost_steps}"

@@ -1,0 +1,23 @@
+"""How a run is executed. None of these options changes what is computed."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What the caller of `start.train` wants besides the configuration."""
+
+    resume: bool = True
+    """Resume the run that the directory holds; False refuses a directory that holds one."""
+    auto_microbatch: bool = False
+    """Halve the micro-batch when memory runs out; the batch of an update stays the same."""
+    grace_seconds: float = 10.0
+    """Seconds between SIGTERM and the forced exit of the process."""
+    allow_data_change: bool = False
+    """Resume even if the data fingerprint changed."""
+    allow_change: frozenset[str] = frozenset()
+    """Configuration keys (`section.key`) and `world_size` that may differ from the earlier segments of the run."""
+    command: tuple[str, ...] = ()
+    """The command line, for metadata.json and for the next command that `status` shows."""

@@ -1,0 +1,87 @@
+"""Everything that decides how a run continues, in memory: saved as a training checkpoint and restored from one."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from tttkit.models import LanguageModel
+from tttkit.run.directory import RunDirectory
+from tttkit.run.saved import training_checkpoints
+from tttkit.train.early_stopping import EarlyStopping
+from tttkit.train.resume import checkpoint
+from tttkit.train.resume.progress import TrainingProgress
+from tttkit.train.update import Updater
+
+
+class TrainingState:
+    """Model, optimizer, contiguous rows, early stopping and progress of a run, and whether they are on disk."""
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        run_id: str | None,
+        model: LanguageModel,
+        optimizer: torch.optim.Optimizer,
+        updater: Updater,
+        early_stopping: EarlyStopping,
+    ) -> None:
+        """Begin as a new run, at step 0."""
+        self.progress = TrainingProgress()
+        self._run = run
+        self._run_id = run_id
+        self._model = model
+        self._optimizer = optimizer
+        self._updater = updater
+        self._early_stopping = early_stopping
+        self._saved: tuple[int, int, int] | None = None
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether the newest training checkpoint that this process wrote or loaded is the present state."""
+        return self._saved == self._position
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the run has no training checkpoint yet, neither by this process nor by an earlier one."""
+        return self._saved is None and not training_checkpoints(self._run)
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether weights, optimizer moments and the recurrent states of contiguous rows are finite."""
+        moments = (value for state in self._optimizer.state.values() for value in state.values())
+        carried = self._updater.feed.tensors().values()
+        return all(bool(torch.isfinite(tensor).all()) for tensor in (*self._model.parameters(), *moments, *carried))
+
+    def write(self) -> None:
+        """Commit a training checkpoint of the current step. Raises DiskFullError, OSError."""
+        values = {
+            "run_id": self._run_id,
+            "progress": dataclasses.asdict(self.progress),
+            "early_stopping": self._early_stopping.to_dict(),
+        }
+        tensors = self._updater.feed.tensors()
+        checkpoint.save_checkpoint(self._run, self.progress.step, self._model, self._optimizer, values, tensors)
+        self._saved = self._position
+
+    def load_newest(self) -> checkpoint.LoadedCheckpoint | None:
+        """Read the newest valid training checkpoint without restoring it; None if there is none.
+
+        Raises CheckpointError if there are some, but none is valid.
+        """
+        return checkpoint.load_newest_checkpoint(self._run, run_id=self._run_id)
+
+    def restore(self, loaded: checkpoint.LoadedCheckpoint) -> None:
+        """Restore everything from a loaded training checkpoint. Raises CheckpointError if it does not fit."""
+        checkpoint.restore_checkpoint(loaded, self._model, self._optimizer)
+        self._updater.feed.load(loaded.tensors, loaded.step)
+        self.progress = TrainingProgress(**loaded.values["progress"])
+        self._updater.restart(self.progress.micro_batch)
+        self._early_stopping.load(loaded.values["early_stopping"])
+        self._saved = self._position
+
+    @property
+    def _position(self) -> tuple[int, int, int]:
+        """Differs between any two states that must be saved: an evaluation or a rollback keeps the step."""
+        return self.progress.step, len(self.progress.evaluated), self.progress.num_rollbacks

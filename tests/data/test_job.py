@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import dataclasses
+import io
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from tttkit.data.job import Job, is_validation
+from tttkit.data.reading import Reading
+from tttkit.data.sources import parse_source
+from tttkit.data.text import Utf8Decoder
+from tttkit.data.tokenizer import load_tokenizer
+from tttkit.errors import UsageError
+
+
+def make_job(sources, validation=None, **values):
+    """A job for sources that are given as texts."""
+    return Job(
+        sources=[parse_source(str(source)) for source in sources],
+        validation=None if validation is None else [parse_source(str(source)) for source in validation],
+        **{
+            "out": Path("out"), "tokenizer": "gpt2", "validation_fraction": 0.5, "reading": Reading(documents="line"),
+            "decoder": Utf8Decoder(), "num_threads": 0, "shard_tokens": 100, "progress": None, **values,
+        },
+    )  # fmt: skip
+
+
+@pytest.fixture
+def lines(tmp_path):
+    (tmp_path / "lines.txt").write_text("a\nb\nc\nd\n")
+    return tmp_path / "lines.txt"
+
+
+def test_texts_are_split_by_the_fraction_or_by_sources_for_validation(lines, tmp_path):
+    assert list(make_job([lines]).texts()) == [
+        ("validation" if is_validation(index, 0.5) else "train", text) for index, text in enumerate("abcd")
+    ]
+    assert sorted(make_job([lines]).training_texts()) == ["b", "d"]
+    (tmp_path / "other.txt").write_text("x\n")
+    job = make_job([lines], [tmp_path / "other.txt"])
+    assert list(job.texts()) == [("train", text) for text in "abcd"] + [("validation", "x")]
+
+
+def test_the_request_is_what_the_data_set_is_made_from(lines):
+    request = make_job([lines, "hf:name"], ["stdlib"]).request()
+    assert list(request) == [
+        "sources", "validation", "tokenizer", "validation_fraction", "documents", "document_pattern", "text_field",
+        "bad_utf8", "shard_tokens", "signature",
+    ]  # fmt: skip
+    assert (request["sources"], request["validation"]) == ([str(lines), "hf:name"], ["stdlib"])
+    assert request["validation_fraction"] is None, "sources for validation overrule the fraction"
+    assert make_job([lines]).request()["validation_fraction"] == 0.5
+
+
+def test_the_digest_follows_request_and_tokenizer(lines, tokenizer_json):
+    loaded = load_tokenizer(str(tokenizer_json))
+    digest = make_job([lines]).digest(loaded)
+    assert digest == make_job([lines], num_threads=3).digest(loaded), "threads do not change the bytes"
+    assert digest != make_job([lines], shard_tokens=99).digest(loaded)
+    assert digest != make_job([lines]).digest(dataclasses.replace(loaded, json="{}"))
+    lines.write_text("changed\n")
+    assert digest != make_job([lines]).digest(loaded)
+    assert make_job(["-"]).digest(loaded) is None, "stdin cannot be read twice"
+
+
+def test_wrong_jobs_are_refused(lines, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO()))
+    with pytest.raises(UsageError, match="no source given"):
+        make_job([])
+    for fraction in (-0.1, 1.0, float("nan")):
+        with pytest.raises(UsageError, match="validation_fraction must be at least 0 and below 1"):
+            make_job([lines], validation_fraction=fraction)
+    with pytest.raises(UsageError, match="`bpe:300` reads its source twice, and stdin can be read once"):
+        make_job([lines, "-"], tokenizer="bpe:300")

@@ -1,0 +1,106 @@
+"""What layers declare about themselves, for every architecture: state, memory, arithmetic, weight decay."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from tttkit.models import ModelConfig, build_model
+from tttkit.models.block import Block
+from tttkit.models.registry import SEQUENCE_LAYERS
+
+from .small import ARCHITECTURES, random_ids, small_config, small_model
+
+all_architectures = pytest.mark.parametrize("fields", ARCHITECTURES.values(), ids=ARCHITECTURES)
+
+
+def test_every_architecture_of_the_registry_is_tested_here():
+    assert {small_config(**fields).architecture for fields in ARCHITECTURES.values()} == set(SEQUENCE_LAYERS)
+
+
+@all_architectures
+def test_the_config_knows_before_building_whether_there_is_a_state(fields):
+    model = small_model(**fields)
+    assert model.has_state == model.config.has_state
+    assert model.has_state == ("delta1" in model.initial_state(1).layers[0]), "a cache grows: it cannot run on for ever"
+
+
+@all_architectures
+@pytest.mark.parametrize("length", [0, 3, 9])
+def test_state_bytes_are_those_of_the_state(fields, length):
+    model = small_model(**fields)
+    state = model.initial_state(3)
+    if length:
+        _, state = model.step(random_ids(3, length), state)
+    assert model.state_bytes(3, length) == state.num_bytes
+    assert state.num_bytes == sum(
+        len(tensor.detach().numpy().tobytes()) for layer in state.layers for tensor in layer.values()
+    )
+
+
+def test_flops_of_the_reference_model():
+    """912 MFLOP in matrices and 12.4 MFLOP in the inner loop, per token."""
+    with torch.device("meta"):
+        transformer, linear, mlp = (
+            build_model(ModelConfig.preset(name, **fields))
+            for name, fields in (("transformer-125m", {}), ("ttt-125m", {}), ("ttt-125m", {"ttt_layer_type": "mlp"}))
+        )
+    matrices = transformer.flops_per_token(0)
+    assert matrices == 6 * (12 * (4 * 768**2 + 3 * 768 * 3072) + 50_257 * 768)
+    assert matrices == pytest.approx(911.7e6, rel=1e-3)
+    assert transformer.flops_per_token(64) - matrices == 6 * 12 * 768 * 64
+    assert linear.flops_per_token(64) - matrices == pytest.approx(12.4e6, rel=0.03)
+    assert linear.flops_per_token(64) - matrices == 6 * 12 * 12 * (3 * 64**2 + 2 * 16 * 64)
+    assert mlp.flops_per_token(64) - matrices == 6 * 12 * 12 * (24 * 64**2 + 5 * 16 * 64)
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"use_gate": True}, {"ttt_layer_type": "mlp"}, {"architecture": "transformer"}], ids=str
+)
+def test_flops_are_about_those_that_torch_counts(fields):
+    """Torch counts matrix products only, and those of attention over the whole text."""
+    config = small_config(hidden_size=64, intermediate_size=96, num_attention_heads=2, mini_batch_size=8, **fields)
+    model, ids = build_model(config, seed=0), random_ids(2, 17)
+    with FlopCounterMode(display=False) as counter:
+        model.head(model.hidden_states(ids[:, :-1])).sum().backward()
+    assert model.flops_per_token(16) == pytest.approx(counter.get_total_flops() / 32, rel=0.08)
+
+
+@all_architectures
+def test_projections_decay_and_nothing_else_does(fields):
+    model = small_model(**fields)
+    decayed = {id(parameter) for parameter in model.decayed_parameters()}
+    names = {name for name, parameter in model.named_parameters() if id(parameter) in decayed}
+    assert names == {name for name, _ in model.named_parameters() if "_proj." in name}
+    assert any(name.endswith("q_proj.weight") for name in names)
+
+
+def test_the_head_and_the_parameters_that_a_layer_keeps_back_do_not_decay(monkeypatch):
+    model = small_model(tie_word_embeddings=False)
+    assert id(model.lm_head.weight) not in {id(parameter) for parameter in model.decayed_parameters()}
+    monkeypatch.setattr(
+        type(model.model.layers[0].seq_modeling_block), "decayed_parameters", lambda layer: iter([layer.W1])
+    )
+    decayed = {id(parameter) for parameter in model.decayed_parameters()}
+    names = [name.split(".")[-2:] for name, parameter in model.named_parameters() if id(parameter) in decayed]
+    assert names == 2 * [
+        ["seq_modeling_block", "W1"], ["gate_proj", "weight"], ["up_proj", "weight"], ["down_proj", "weight"],
+    ]  # fmt: skip
+
+
+def test_memory_per_token():
+    """D is 16 and I 24; TTT-MLP needs more for its states."""
+    linear, mlp, attention = (
+        small_model(**fields) for fields in ({}, {"ttt_layer_type": "mlp"}, {"architecture": "sw"})
+    )
+    assert linear.bytes_per_token() == attention.bytes_per_token() == 4 * (22 * 16 + 3 * 24)
+    assert mlp.bytes_per_token() == 4 * (58 * 16 + 3 * 24)
+
+
+def test_a_model_is_as_wide_as_its_widest_block():
+    model = small_model()
+    block = model.model.layers[1]
+    assert isinstance(block, Block)
+    block.bytes_per_token = lambda: 1_000_000
+    assert model.bytes_per_token() == 1_000_000
