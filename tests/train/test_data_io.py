@@ -1,4 +1,4 @@
-"""Shards that shrink during a run: an error with `pread`, after which the run resumes; the documented signal with `mmap`."""
+"""Shards that shrink during a run: an error with `pread`, then a resumed run; with `mmap` the documented signal."""
 
 from __future__ import annotations
 
