@@ -124,7 +124,7 @@ def test_a_stage_reads_the_windows_of_its_length(tiny_data, tiny_values, tmp_pat
 @pytest.mark.parametrize(
     ("stages", "train_values", "message"),
     [
-        ([{"share": 0.5, "window": 64}], {}, "shares of train.stages must come to 1, got 0.5"),
+        ([{"share": 0.5, "window": 64}], {}, "shares of train.stages must sum to 1, got 0.5"),
         ([{"share": 1.0, "window": 40}], {}, r"train.stages\[0\].window must be a multiple of model.mini_batch_size"),
         ([{"share": 1.0, "window": 48}], {}, r"must divide .* = 2048, got 48"),
         (

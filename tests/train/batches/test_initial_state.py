@@ -12,7 +12,7 @@ from tttkit.config.run import TrainConfig, build_config
 from tttkit.data import open_split
 from tttkit.errors import UsageError
 from tttkit.train.batches.curriculum import stages_of
-from tttkit.train.batches.initial_state import ContiguousStates, first_contiguous_step, with_decay
+from tttkit.train.batches.initial_state import ContiguousStates, first_contiguous_step
 
 WINDOW = 16
 VARIANTS = {
@@ -180,20 +180,10 @@ def test_contiguous_windows_begin_where_the_run_says():
     assert first_contiguous_step(TrainConfig()) is None
 
 
-@pytest.mark.parametrize(("decay", "share", "learned"), [(0.7, 0.7, False), ("learned", 0.9, True)])
-def test_decay_becomes_part_of_the_model(decay, share, learned):
-    config = build_config(
-        {"preset": "x", "train": {"initial_state": "contiguous", "initial_state_decay": decay, "window": 32}}
-    )
-    model = with_decay(config)
-    assert (model.state_decay, model.learn_state_decay, model.decay_window) == (share, learned, 32)
-    assert with_decay(build_config({"train": {"initial_state": "contiguous"}})) == build_config({}).model
-
-
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"train": {"initial_state": "contiguous"}, "model": {"architecture": "sw"}}, "is for ttt models, got sw"),
+        ({"train": {"initial_state": "contiguous"}, "model": {"architecture": "sw"}}, "contiguous needs a ttt model, got sw"),
         ({"train": {"initial_state_decay": 0.5}}, "initial_state_decay needs train.initial_state contiguous"),
         ({"train": {"initial_state": "contiguous", "initial_state_decay": 1.5}}, "initial_state_decay"),
         ({"train": {"carry": "lane"}}, "train.initial_state: "),
