@@ -13,11 +13,11 @@ from hypothesis import settings
 from tttkit.config.layers import merge
 from tttkit.data import prepare_dataset
 
-for _name in ("COLUMNS", "LINES"):  # the size of the terminal in which somebody tests is not that of the tests
+for _name in ("COLUMNS", "LINES"):  # tests do not depend on the size of the terminal
     os.environ.pop(_name, None)
-# Tests run side by side: threads that spin while they wait would take the processor from the others, tenfold.
+# Tests run in parallel: threads that spin while they wait would slow the other tests down tenfold.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-# No deadline: another test may have the processor. In CI the same examples each time.
+# No deadline, since another test may occupy the processor. CI uses the same examples each time.
 settings.register_profile("tests", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("tests")
 
@@ -27,7 +27,7 @@ WORDS = "the cat sat on a mat while rain fell and she read an old book about shi
 
 @pytest.fixture(autouse=True)
 def exact_products():
-    """A command that ran on a GPU left it rounding products of float32; the next test must not feel that."""
+    """Restore exact float32 products after each test: a command that ran on a GPU turns on rounding."""
     yield
     if "torch" in sys.modules:
         sys.modules["torch"].set_float32_matmul_precision("highest")
@@ -35,7 +35,7 @@ def exact_products():
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Folder beside the checkout with real corpora and tokenizers; tests that need it skip where it is not there."""
+    """Folder beside the checkout with real corpora and tokenizers. Tests that need it are skipped without it."""
     if not (SHARED / "data").is_dir():
         pytest.skip(f"needs the corpora in {SHARED.name}/ beside the checkout")
     return SHARED
@@ -43,7 +43,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory) -> Path:
-    """A DATA directory of made-up sentences: 24 documents, a byte-level BPE of 300 tokens."""
+    """A data directory of made-up sentences: 24 documents, and a byte-level BPE of 300 tokens."""
     root = tmp_path_factory.mktemp("tiny")
     generator = random.Random(0)
     (root / "text").mkdir()
@@ -56,7 +56,7 @@ def tiny_data(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def tiny_values(tiny_data):
-    """Configuration values of a run that takes seconds; keyword sections override."""
+    """Build configuration values of a run that takes seconds; sections given as keywords override them."""
 
     def build(**sections):
         values = {

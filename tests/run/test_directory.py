@@ -57,7 +57,7 @@ def test_metrics_ignore_torn_lines_and_keep_the_later_record(tmp_path):
     assert run.read_metrics() == [{"step": 1, "loss": 3}, {"step": 2, "loss": 1}]
 
 
-def test_readers_of_a_run_that_has_only_begun(tmp_path):
+def test_readers_of_a_run_that_has_just_started(tmp_path):
     run = RunDirectory(tmp_path)
     assert run.read_summaries() == []
     assert run.read_metrics() == []
@@ -74,7 +74,7 @@ def test_newer_schema_is_refused(tmp_path):
         run.read_metadata()
 
 
-def test_checkpoint_names_are_anchored(tmp_path):
+def test_evaluation_names_are_anchored(tmp_path):
     for name in ("checkpoint_000", "checkpoint_1000", "checkpoint_001.bak", "checkpoint_1", "xcheckpoint_002"):
         (tmp_path / name).mkdir()
     assert list(RunDirectory(tmp_path).checkpoints()) == [0, 1000]
@@ -88,7 +88,7 @@ def test_find_run_takes_the_one_that_started_last(tmp_path):
     assert find_run(None, root=tmp_path).path.name == "a"
 
 
-def test_find_run_says_what_is_wrong(tmp_path):
+def test_find_run_reports_what_is_wrong(tmp_path):
     with pytest.raises(UsageError, match="no run found"):
         find_run(None, root=tmp_path)
     with pytest.raises(UsageError, match="no such run directory"):

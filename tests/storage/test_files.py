@@ -50,7 +50,7 @@ def test_every_write_is_synced_before_its_rename(tmp_path, monkeypatch):
     assert calls == ["sync", "rename", "sync_directory"]
 
 
-def test_directory_is_committed_whole_and_replaced(tmp_path):
+def test_a_directory_is_committed_complete_and_replaced(tmp_path):
     path = tmp_path / "step_1"
     _commit(path)
     commits.verify_directory(path)
@@ -92,7 +92,7 @@ def test_committed_files_have_the_mode_of_the_umask(tmp_path):
         lambda d: (d / "MANIFEST.json").write_text('{"files": {"../x": {"size": 1, "sha256": ""}}}'),
     ],
 )
-def test_damage_is_found(tmp_path, damage):
+def test_damage_is_detected(tmp_path, damage):
     path = tmp_path / "step_1"
     _commit(path)
     damage(path)
@@ -100,7 +100,7 @@ def test_damage_is_found(tmp_path, damage):
         commits.verify_directory(path)
 
 
-def test_torn_last_line_is_trimmed(tmp_path):
+def test_an_incomplete_last_line_is_removed(tmp_path):
     path = tmp_path / "metrics.jsonl"
     files.append_lines(path, ["one"])
     with path.open("a") as file:
@@ -110,7 +110,7 @@ def test_torn_last_line_is_trimmed(tmp_path):
     assert path.read_text() == "one\ntwo\n"
 
 
-def test_failed_append_leaves_no_half_line(tmp_path, monkeypatch):
+def test_a_failed_append_leaves_no_incomplete_line(tmp_path, monkeypatch):
     path = tmp_path / "metrics.jsonl"
     files.append_lines(path, ["one"])
     write = filesystem.current.write
@@ -140,12 +140,12 @@ def test_directories_are_replaced_where_names_cannot_be_exchanged(tmp_path, monk
     assert [entry.name for entry in tmp_path.iterdir()] == ["best_model"]
 
 
-def test_full_disk_while_appending_is_named():
+def test_a_full_disk_while_appending_is_reported():
     with pytest.raises(DiskFullError, match="/dev/full"):
         files.append_lines(files.Path("/dev/full"), ["x"])
 
 
-def test_read_json_says_what_is_wrong(tmp_path):
+def test_read_json_reports_what_is_wrong(tmp_path):
     path = tmp_path / "x.json"
     with pytest.raises(DataError, match="missing file"):
         files.read_json(path)
@@ -165,7 +165,7 @@ def test_read_json_says_what_is_wrong(tmp_path):
         files.read_json(path, max_bytes=50)
 
 
-def test_sweep_takes_only_our_leftovers(tmp_path):
+def test_only_our_leftovers_are_removed(tmp_path):
     (tmp_path / ".tmp-a-1-2").write_text("")
     (tmp_path / ".tmp-b-1-2").mkdir()
     (tmp_path / "keep").write_text("")
