@@ -86,6 +86,8 @@ def test_verdicts_stand_in_the_summary_and_every_run_has_its_option(make_run):  
 def test_tables_and_bars():
     assert table([{"a_b": None, "c": 0.5}, {"c": "x|y"}]) == "| a b | c |\n|---|---|\n| – | 0.5 |\n| – | x\\|y |"
     assert table([]) == ""
+    heads = table([{"run_a": 1, "sw_aligned": 2, "sw_aligned/full": 3, "step_b": 4}], names=["run_a"]).splitlines()[0]
+    assert heads == "| run_a | sw_aligned | sw_aligned/full | step b |"
     assert sparkline([3.0, 1.0, 2.0]) == "█▁▅"
     assert len(sparkline(list(range(500)))) == 40
     assert sparkline([1.0]) == ""

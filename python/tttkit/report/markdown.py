@@ -144,8 +144,8 @@ def _comparison(comparison: Comparison | None) -> str:
             comparison.paired,
         ),
         titled("Over seeds: geometric mean and 95 % t-interval", comparison.seeds),
-        titled("Protocols", comparison.protocol_differences),
-        titled("Configurations", comparison.config_differences) or "The configurations do not differ.",
+        titled("Protocols", comparison.protocol_differences, comparison.runs),
+        titled("Configurations", comparison.config_differences, comparison.runs) or "The configurations do not differ.",
     ]
     return "\n\n".join(part for part in parts if part)
 

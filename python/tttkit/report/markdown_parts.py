@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
+
+from tttkit.results.contexts import CONTEXTS
 
 _BARS = "▁▂▃▄▅▆▇█"
 
 
-def table(rows: Iterable[dict[str, Any]]) -> str:
-    """Return rows of equal keys as a Markdown table, with `–` where nothing is known."""
+def table(rows: Iterable[dict[str, Any]], names: Collection[str] = ()) -> str:
+    """Return rows of equal keys as a Markdown table, with `–` where nothing is known.
+
+    Heads are shown without underscores, except those in `names` and those that begin with the name of a context.
+    """
     rows = list(rows)
     if not rows:
         return ""
     heads = list(dict.fromkeys(key for row in rows for key in row))
-    lines = ["| " + " | ".join(head.replace("_", " ") for head in heads) + " |", "|" + "---|" * len(heads)]
+    lines = ["| " + " | ".join(_head(head, names) for head in heads) + " |", "|" + "---|" * len(heads)]
     lines += ["| " + " | ".join(_cell(row.get(head)) for head in heads) + " |" for row in rows]
     return "\n".join(lines)
 
 
-def titled(title: str, rows: Iterable[dict[str, Any]]) -> str:
+def titled(title: str, rows: Iterable[dict[str, Any]], names: Collection[str] = ()) -> str:
     """Return a table below its title, or an empty text where there are no rows."""
-    text = table(rows)
+    text = table(rows, names)
     return f"{title}:\n\n{text}" if text else ""
 
 
@@ -45,6 +50,11 @@ def bullets(items: Iterable[str]) -> str:
 def capitalized(text: str) -> str:
     """Return text with a capital first letter."""
     return text[:1].upper() + text[1:]
+
+
+def _head(head: str, names: Collection[str]) -> str:
+    first = head.partition("/")[0].partition(" ")[0]
+    return _cell(head if head in names or first in CONTEXTS else head.replace("_", " "))
 
 
 def _cell(value: Any) -> str:

@@ -24,7 +24,7 @@ def test_names_without_what_they_share(tmp_path, names, shown):
     assert [word for word in words if word in shown] == shown
     assert f"{shown[0]}: full context and the same weights under windows" in words
     assert {"full", "sw", "sw_aligned", "reset"} <= set(words)
-    assert "Full context of every model, averaged over neighbouring chunks" in words
+    assert "Full context of every model, averaged over neighboring chunks" in words
 
 
 def test_a_new_context_is_drawn_by_its_entry_in_the_table_alone(tmp_path, monkeypatch):

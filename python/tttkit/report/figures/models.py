@@ -29,7 +29,7 @@ from tttkit.results.curves import Curves
 
 MODELS_NAME = "models"
 _MOST_POINTS = 60
-"""Longer curves are averaged, because neighbouring chunks of few sequences are mostly noise."""
+"""Longer curves are averaged, because neighboring chunks of few sequences are mostly noise."""
 
 
 def plot_models(named: Sequence[tuple[str, Curves]], path: Path) -> Path:
@@ -47,7 +47,7 @@ def plot_models(named: Sequence[tuple[str, Curves]], path: Path) -> Path:
             (_draw(bottom, first, name, (context.colour, context.line_style)), name, context.colour)
             for name, context in CONTEXTS.items()
         ]
-        averaged = ", averaged over neighbouring chunks" if len(first.ends) > _MOST_POINTS else ""
+        averaged = ", averaged over neighboring chunks" if len(first.ends) > _MOST_POINTS else ""
         top.set_title(f"Full context of every model{averaged}", pad=16)
         bottom.set_title(f"{names[0]}: full context and the same weights under windows")
         longest = max(curves.ends[-1] for _, curves in named)

@@ -183,7 +183,7 @@ def _name_multiples(axes: Axes, curves: Curves, scales: Scales) -> None:
         if not kept or share - kept[-1][0] >= 0.045:
             kept.append((share, position, name))
     for index, (share, position, name) in enumerate(kept):
-        # Close neighbours lean away from each other.
+        # Close neighbors lean away from each other.
         leans_right = index > 0 and share - kept[index - 1][0] < 0.07
         leans_left = index + 1 < len(kept) and kept[index + 1][0] - share < 0.07
         axes.annotate(

@@ -133,7 +133,7 @@ def _ratio(summary: Summary, label: int) -> float | None:
 
 
 def _running_mean(ratios: Floats, over: int) -> Floats:
-    """Return the geometric mean of each ratio and its neighbours, `over` values in all.
+    """Return the geometric mean of each ratio and its neighbors, `over` values in all.
 
     A value that is not known stays unknown and does not count.
     """
