@@ -17,14 +17,14 @@ from tttkit.evaluate.evaluation import Evaluation, perplexity
 from tttkit.evaluate.nll import token_nll
 from tttkit.evaluate.plan import costs, labelled_positions, positions_only
 from tttkit.evaluate.sequences import check_sizes, check_vocabulary, cut_sequences, spread
-from tttkit.models import LanguageModel
+from tttkit.models.scoring import ScoringModel
 from tttkit.results.contexts import evaluation_order
 
 Integers = NDArray[np.int64]
 
 
 def evaluate_model(
-    model: LanguageModel,
+    model: ScoringModel,
     split: Split,
     protocol: EvaluationConfig,
     *,
@@ -40,15 +40,15 @@ def evaluate_model(
     the model does not know.
     """
     check_vocabulary(model, split)
-    check_sizes(protocol, window, model.config.mini_batch_size)
+    check_sizes(protocol, window, model.mini_batch_size)
     sequences, starts = cut_sequences(split, protocol.num_sequences, protocol.max_length)
-    stages = _Stages(model, window, costs(protocol, window, model.config.mini_batch_size), progress, blocks)
+    stages = _Stages(model, window, costs(protocol, window, model.mini_batch_size), progress, blocks)
     windows = _selection_windows(split, protocol, window)
     selection = stages.run(SELECTION, "full", windows, None)[:, window - protocol.chunk_size :]
     nll: dict[str, NDArray[np.float32]] = {}
     for context in evaluation_order():
         positions = labelled_positions(protocol, window) if positions_only(protocol, context) else None
-        if context == "sw" and model.config.mini_batch_size == 1:
+        if context == "sw" and model.mini_batch_size == 1:
             # For attention the windows of sw and sw_aligned are the same.
             nll[context] = _known_at(nll["sw_aligned"], positions)
             stages.skip(context)
@@ -65,7 +65,7 @@ def evaluate_model(
 class _Stages:
     """The stages of an evaluation one after another, with its progress."""
 
-    model: LanguageModel
+    model: ScoringModel
     window: int
     costs: Mapping[str, float]
     """Tokens that each stage runs through the model."""

@@ -78,7 +78,7 @@ def _measure(job: EvaluationJob, directory: Path, progress: Progress | None, dra
     """Evaluate in every context, then score the whole split; write the results."""
     started = time.perf_counter()
     blocks = NllBlocks.beside(directory, job.key)
-    size = job.model.config.mini_batch_size
+    size = job.model.mini_batch_size
     tokens = sum(costs(job.protocol, job.window, size).values())
     share = tokens / (tokens + job.split.num_tokens)
     share_of(progress, 0.0, share)(0.0)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tttkit.config.run import EvaluationConfig
 from tttkit.data.split import Split
 from tttkit.errors import DataError, UsageError
-from tttkit.models import LanguageModel
+from tttkit.models.scoring import ScoringModel
 
 SEQUENCE_CHOICE = "spread"
 """Name of the choice in summary.json: sequences lie evenly over the split, so that few of them share a document."""
@@ -42,11 +42,11 @@ def spread(most: int, count: int) -> NDArray[np.int64]:
     return np.arange(count) * (most - 1) // max(1, count - 1)
 
 
-def check_vocabulary(model: LanguageModel, split: Split) -> None:
+def check_vocabulary(model: ScoringModel, split: Split) -> None:
     """Refuse data with ids for which the model has no embedding. Raises DataError."""
-    if split.vocab_size > model.config.vocab_size:
+    if split.vocab_size > model.vocab_size:
         raise DataError(
-            f"the data's tokenizer has {split.vocab_size} tokens, but the model knows {model.config.vocab_size}",
+            f"the data's tokenizer has {split.vocab_size} tokens, but the model knows {model.vocab_size}",
             hint="prepare the data with the model's own tokenizer.json",
         )
 

@@ -17,7 +17,7 @@ from tttkit.evaluate.arrays import check_size
 from tttkit.evaluate.blocks import NllBlocks, share_of
 from tttkit.evaluate.nll import Progress, token_nll
 from tttkit.evaluate.sequences import check_vocabulary
-from tttkit.models import LanguageModel
+from tttkit.models.scoring import ScoringModel
 
 _BLOCK_TOKENS = 1 << 16
 """Tokens that are scored together, and saved together so that an evaluation can continue after a kill."""
@@ -60,7 +60,7 @@ class WholeSplit:
 
 
 def score_split(
-    model: LanguageModel,
+    model: ScoringModel,
     split: Split,
     *,
     stride: int,
