@@ -153,5 +153,5 @@ def test_a_run_that_cannot_be_written_to(run):
     assert result.returncode == 2
     assert result.stderr.splitlines() == [
         f"error: Permission denied: {run}/curriculum_length_gen_evolution.png",
-        "hint: nothing was written there; name another place with --out",
+        "hint: nothing was written there; choose another place with --out",
     ]

@@ -36,7 +36,7 @@ def answers(record, state="finished") -> dict[str, str]:
 def with_last(run, **values):
     """The record of a run whose last summary has other values under these keys."""
     *before, last = run.read_summaries()
-    Summary.write_all(run.summaries, [*before, last.replace(**values)])
+    Summary.write_all(run.summaries, [*before, last.with_values(**values)])
     return load(run)
 
 
