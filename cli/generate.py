@@ -14,6 +14,8 @@ from tttkit.errors import UsageError
 from tttkit_cli.console import err, out, print_json, stdout_is_gone
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tttkit.infer.text import Continuation, TextTokenizer
     from tttkit.models import LanguageModel
 
@@ -69,16 +71,21 @@ def generate(
     from tttkit.infer.text import continue_texts
 
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
-    show = _Show(len(texts), quiet=json_output)
     started = time.perf_counter()
+    continuing = continue_texts(model, known, texts, sampling, max_tokens=max_tokens, stops=stops or [])
+    results = _shown(continuing, _Show(len(texts), quiet=json_output))
+    _report(path, results, sampling.seed, time.perf_counter() - started, as_json=json_output)
+
+
+def _shown(continuing: Iterator[tuple[Continuation, str]], show: _Show) -> list[Continuation]:
+    """Show pieces of text until all are drawn or nobody reads stdout any more: return the continuations in order."""
     results: dict[int, Continuation] = {}
-    for each, piece in continue_texts(model, known, texts, sampling, max_tokens=max_tokens, stops=stops or []):
+    for each, piece in continuing:
         results[each.row] = each
         show.piece(each, piece)
         if stdout_is_gone():
             break
-    ordered = [results[row] for row in sorted(results)]
-    _report(path, ordered, sampling.seed, time.perf_counter() - started, as_json=json_output)
+    return [results[row] for row in sorted(results)]
 
 
 def _read_stdin() -> str:

@@ -32,14 +32,14 @@ def details(item: RunStatus, *, width: int | None) -> list[RenderableType]:
 def overview(items: list[RunStatus]) -> Table:
     """Return a table with a row for each run; `troubles` explains the runs that need attention."""
     table = Table()
-    for name in ("run", "state"):
+    for name in ("run", "status"):
         table.add_column(name, overflow="fold")
     for name in ("step", "loss", "best", "at", "SW/full [95 %]", "tok/s", "ETA", "saved"):
         table.add_column(name, justify="right")
     for item in items:
         advantage = item.advantage or {}
         table.add_row(
-            escape(item.run), _state(item), _steps(item), "-" if item.loss is None else f"{item.loss:.3f}",
+            escape(item.run), _status(item), _steps(item), "-" if item.loss is None else f"{item.loss:.3f}",
             perplexity(item.best_selection_ppl), advantage.get("label", "-").replace("xW", " x W"), _interval(item),
             "-" if not item.tokens_per_second else f"{item.tokens_per_second:,.0f}", duration(item.eta_seconds),
             duration(item.saved_seconds_ago),
@@ -50,7 +50,7 @@ def overview(items: list[RunStatus]) -> Table:
 def troubles(items: list[RunStatus]) -> list[str]:
     """Return a line (markup) with the reason for each run that neither runs normally nor finished."""
     return [
-        f"{escape(item.run)}: {_state(item)}: {escape(item.reason)}"
+        f"{escape(item.run)}: {_status(item)}: {escape(item.reason)}"
         for item in items
         if _COLOURS.get(item.state, "error") != "ok"
     ]
@@ -68,7 +68,7 @@ def _rows(item: RunStatus) -> list[tuple[str, str]]:
     loss = "" if item.loss is None else f"{item.loss:.4f} (ppl {perplexity(item.ppl)}) {sparkline(item.losses)}"
     return [
         ("run", escape(item.run)),
-        ("state", f"{_state(item)}: {escape(item.reason)}"),
+        ("status", f"{_status(item)}: {escape(item.reason)}"),
         ("model", escape(item.model or "")),
         ("step", _progress(item)),
         ("window", f"W={item.window:,} in this stage" if item.window else ""),
@@ -86,7 +86,7 @@ def _rows(item: RunStatus) -> list[tuple[str, str]]:
     ]
 
 
-def _state(item: RunStatus) -> str:
+def _status(item: RunStatus) -> str:
     return f"[{_COLOURS.get(item.state, 'error')}]{item.state}[/]"
 
 
@@ -121,7 +121,7 @@ def _interval(item: RunStatus) -> str:
 def _saved(item: RunStatus) -> str:
     if item.saved_step is None:
         return ""
-    return f"state of step {item.saved_step:,}, {duration(item.saved_seconds_ago)} ago"
+    return f"training checkpoint of step {item.saved_step:,}, {duration(item.saved_seconds_ago)} ago"
 
 
 def _gpu(card: dict[str, int]) -> str:

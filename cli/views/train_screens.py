@@ -9,8 +9,8 @@ from typing import Any
 
 from rich.markup import escape
 
-from tttkit.train.events import Evaluated, Plan
 from tttkit.results.summary import SELECTION_KEY
+from tttkit.train.events import Evaluated, Plan
 from tttkit_cli.views.units import duration, perplexity, size
 
 

@@ -44,7 +44,7 @@ def test_wrong_usage_is_exit_2(arguments, message):
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
-def test_debug_shows_the_traceback_wherever_it_stands(place):
+def test_debug_shows_the_traceback_at_any_place(place):
     arguments = ["status", "nowhere"]
     assert "Traceback" not in tttkit(*arguments).err
     arguments.insert(place, "--debug")
@@ -63,14 +63,14 @@ def test_a_missing_package_is_named():
 
 
 def test_names_are_printed_as_they_are(tmp_path):
-    """Paths that look like markup or emoji of the console."""
+    """A path may look like markup or like an emoji of the console."""
     for name in ("[bold]run[/]", "[/nothing]", ":cat:"):
         assert f"no such run directory: {tmp_path / name}" in tttkit("status", tmp_path / name).error
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_preparation_in_order(tmp_path, tokenizer_file, number):
-    """It reads stdin, which gives nothing: the signal comes in the middle. What was begun is taken away."""
+    """It waits for stdin, so the signal arrives during preparation. Unfinished files are removed."""
     data = tmp_path / "data"
     options = ["--tokenizer", tokenizer_file, "--out", data]
     with start("data", "prepare", "-", *options, stdin=subprocess.PIPE) as process:

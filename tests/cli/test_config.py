@@ -1,4 +1,4 @@
-"""`tttkit config show`: the values that train would use, and where each comes from."""
+"""`tttkit config show`: the values that `tttkit train` would use, and where each of them comes from."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def test_the_output_with_origins_is_a_configuration_file(tmp_path):
     assert tttkit("config", "show", file).out == tttkit("config", "show", "--preset", "window-128").out
 
 
-def test_what_the_data_or_the_window_decide_is_not_made_up(tmp_path):
-    """The vocabulary is the data's: a value here would be refused by `train` as CONFIG.toml."""
+def test_values_from_the_data_or_the_window_are_not_invented(tmp_path):
+    """The vocabulary comes from the data: `train` would refuse a file with an invented value."""
     assert "vocab_size" not in tttkit("config", "show").out
     assert "# vocab_size is not set  # taken from the data" in tttkit("config", "show", "--origin").out.splitlines()
     assert json.loads(tttkit("config", "show", "--json").out)["model"]["vocab_size"] is None

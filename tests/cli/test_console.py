@@ -1,4 +1,4 @@
-"""The streams: nothing that happens to them ends a run or changes data."""
+"""The standard streams: nothing that happens to them ends a run or changes data."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_data_on_stdout_everything_else_on_stderr(trained):
     assert "unigram_ppl=" not in result.err
 
 
-def test_a_closed_pipe_is_written_to_no_more(monkeypatch):
+def test_nothing_is_written_to_a_closed_pipe(monkeypatch):
     reader, writer = os.pipe()
     os.close(reader)
     pipe = os.fdopen(writer, "w")
@@ -35,15 +35,15 @@ def test_a_closed_pipe_is_written_to_no_more(monkeypatch):
     assert stream.write("text\n") == 5
     stream.flush()
     assert stream.broken
-    pipe.close()  # would raise, were the pipe not replaced
+    pipe.close()  # would raise if the pipe were not replaced
 
 
-def test_a_full_device_is_written_to_no_more():
+def test_a_full_device_does_not_fail_a_command():
     with open("/dev/full", "w") as full:
         assert run_process("--version", stdout=full).code == 0
 
 
-def test_what_the_encoding_lacks_becomes_a_question_mark(monkeypatch):
+def test_characters_outside_the_encoding_become_question_marks(monkeypatch):
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
     stream = SafeStream("stdout")
@@ -53,7 +53,7 @@ def test_what_the_encoding_lacks_becomes_a_question_mark(monkeypatch):
 
 
 @pytest.mark.parametrize("columns", ["1", "abc"])
-def test_a_narrow_screen_cuts_no_number(finished, columns):
+def test_a_narrow_screen_truncates_no_number(finished, columns):
     result = run_process("status", finished, env={"COLUMNS": columns})
     assert result.code == 0
     figures = json.loads((finished / "all_summaries.json").read_text())[-1]
@@ -95,7 +95,7 @@ def test_colour_on_a_terminal(finished, variables, sequence, there):
 
 
 def test_training_on_a_terminal_shows_a_bar_and_ends(tiny_data, tmp_path):
-    """Rich puts a proxy in the place of stderr while a bar lives; writing through it must not come back to us."""
+    """Rich replaces stderr by a proxy while a bar is active; writing through it must not recurse."""
     code, text = on_terminal(train_options(tiny_data, tmp_path / "run"), {"TERM": "xterm", "NO_COLOR": ""})
     assert code == 0
     assert "\r\x1b[2K" in text, "nothing was drawn twice"
@@ -104,7 +104,7 @@ def test_training_on_a_terminal_shows_a_bar_and_ends(tiny_data, tmp_path):
     assert text.rfind("\x1b[?25h") > text.rfind("\x1b[?25l"), "the cursor is hidden"
 
 
-def test_a_reader_that_goes_does_not_end_training(tiny_data, tmp_path):
+def test_training_outlives_its_reader(tiny_data, tmp_path):
     """stdout is a pipe closed after one line, stderr was never open, and the terminal is ASCII."""
     options = {"stderr": None, "preexec_fn": lambda: os.close(2), "env": {"PYTHONIOENCODING": "ascii"}}
     with start(*train_options(tiny_data, tmp_path / "run", "--json"), **options) as process:
@@ -114,7 +114,7 @@ def test_a_reader_that_goes_does_not_end_training(tiny_data, tmp_path):
     assert RunDirectory(tmp_path / "run").read_metadata()["result"]["reason"] == "finished"
 
 
-def test_closed_descriptors_do_not_end_up_in_files(tiny_data):
+def test_output_does_not_reach_files_when_descriptors_are_closed(tiny_data):
     def close_all():
         for descriptor in (0, 1, 2):
             os.close(descriptor)
@@ -129,7 +129,7 @@ def test_json_is_json_for_any_text(finished, tmp_path):
 
 
 def on_terminal(arguments, variables, **options):
-    """Run a command on a pseudo-terminal; returns its exit code and everything it showed."""
+    """Run a command on a pseudo-terminal; return its exit code and everything that it showed."""
     ours, theirs = pty.openpty()
     shown = b""
     streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}

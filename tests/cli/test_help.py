@@ -1,4 +1,4 @@
-"""Help: every command has examples, every example is a command line that parses; shells complete."""
+"""Help: every command has examples, every example is a valid command line, and shells complete."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tttkit_cli.verbs import VERBS, load
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
-    """Every command that does something, by the words that call it."""
+    """Return every command that is not a group, by the words that call it."""
     nested = getattr(command, "commands", None)
     if nested is None:
         return {path: command}
-    found = {}
+    leaves = {}
     for name, child in nested.items():
-        found |= commands(child, (*path, name))
-    return found
+        leaves |= commands(child, (*path, name))
+    return leaves
 
 
 COMMANDS = {path: command for name in VERBS for path, command in commands(load(name), (name,)).items()}
@@ -30,23 +30,23 @@ COMMANDS = {path: command for name in VERBS for path, command in commands(load(n
 
 def examples(command: Any) -> list[list[str]]:
     text = " ".join((command.help or "").split())
-    return [shlex.split(found)[1:] for found in re.findall(r"`(tttkit [^`]+)`", text[text.find("Example") :])]
+    return [shlex.split(line)[1:] for line in re.findall(r"`(tttkit [^`]+)`", text[text.find("Example") :])]
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_examples_parse(path):
     command = COMMANDS[path]
-    found = [arguments for arguments in examples(command) if tuple(arguments[: len(path)]) == path]
-    assert found, f"the help of {' '.join(path)} has no example of its own"
-    for arguments in found:
+    own = [arguments for arguments in examples(command) if tuple(arguments[: len(path)]) == path]
+    assert own, f"the help of {' '.join(path)} has no example of its own"
+    for arguments in own:
         try:
             command.make_context(" ".join(path), list(arguments[len(path) :]), parent=None)
         except typer.BadParameter as error:
-            assert "does not exist" in str(error), "wrong for another reason than that its files are not here"  # noqa: PT017
+            assert "does not exist" in str(error), "the example fails for another reason than missing files"  # noqa: PT017
 
 
 NOT_HERE = {"train", "bench", "--loop", "--open", "6400"}
-"""Words of examples that take minutes, never end, open a browser or need a longer text."""
+"""Words in examples that take minutes, never end, open a browser or need a longer text."""
 RUNNABLE = [
     arguments
     for path, command in COMMANDS.items()
@@ -56,8 +56,8 @@ RUNNABLE = [
 
 
 @pytest.fixture
-def usual_folder(tmp_path, monkeypatch, finished, tiny_data):
-    """A folder where everything that the examples name is there."""
+def folder_of_the_examples(tmp_path, monkeypatch, finished, tiny_data):
+    """A folder with everything that the examples name."""
     for name in ("quick", "ttt", "sw", "transformer", "a", "b"):
         shutil.copytree(finished, tmp_path / "runs" / name)
     shutil.copytree(tiny_data, tmp_path / "data" / "novels")
@@ -66,10 +66,10 @@ def usual_folder(tmp_path, monkeypatch, finished, tiny_data):
 
 
 @pytest.mark.parametrize("arguments", RUNNABLE, ids=" ".join)
-def test_examples_run(arguments, usual_folder, tiny_data):
+def test_examples_run(arguments, folder_of_the_examples, tiny_data):
     if "prepare" in arguments:
-        shutil.rmtree(usual_folder / "data")
-        shutil.copytree(tiny_data.parent / "text", usual_folder / "novels")
+        shutil.rmtree(folder_of_the_examples / "data")
+        shutil.copytree(tiny_data.parent / "text", folder_of_the_examples / "novels")
     result = tttkit(*arguments)
     assert result.code == 0, result.err
 

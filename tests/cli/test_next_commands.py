@@ -1,4 +1,4 @@
-"""Commands that are offered can be copied, whatever a run is called."""
+"""Suggested commands can be copied into a shell, whatever the name of the run."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def run(finished, tmp_path):
     ("reason", "command"),
     [("finished", "plot"), ("crashed", "train"), ("nan-stopped", "train"), ("preempted", "train")],
 )
-def test_status_offers_a_command_for_a_shell(run, reason, command):
+def test_status_suggests_a_command_for_a_shell(run, reason, command):
     metadata = json.loads(run.metadata.read_text())
     metadata |= {"command": [], "result": {**metadata["result"], "reason": reason}}
     run.metadata.write_text(json.dumps(metadata))
-    (offered,) = tttkit("status", run.path).err.splitlines()
-    words = shlex.split(offered.removeprefix("next: "))
+    (suggested,) = tttkit("status", run.path).err.splitlines()
+    words = shlex.split(suggested.removeprefix("next: "))
     assert words[:2] == ["tttkit", command]
     assert any(word.startswith(str(run.path)) for word in words)
 
 
 def test_a_run_in_use_and_one_without_an_evaluation(run, tmp_path):
-    run.heartbeat.unlink()  # of this very process, which may have been silent for long on a slow machine
+    run.heartbeat.unlink()  # it belongs to this process, which may have been silent for long on a slow machine
     with exclusive(run):
         assert shlex.split(tttkit("status", run.path).err)[1:4] == ["tttkit", "status", str(run.path)]
         locked = tttkit("train", "--data", run.path / "nowhere", "--out", run.path)

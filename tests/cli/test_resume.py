@@ -1,4 +1,4 @@
-"""`tttkit resume` and `tttkit doctor`, by their names."""
+"""`tttkit resume` and `tttkit doctor`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tttkit.train.logs.metrics import RunLog
 
 @pytest.fixture
 def stopped(tiny_data, tmp_path):
-    """A run that was killed after some steps: its options are known to nobody but itself."""
+    """A run that was killed after some steps. Only its metadata knows its options."""
     run = RunDirectory(tmp_path / "run")
     with start(*train_options(tiny_data, run.path, "--max-steps", 300, "--save-every", 5, "--plain")) as process:
         wait_until(lambda: run.metrics.exists() and len(run.read_metrics()) > 7, process)
@@ -27,7 +27,7 @@ def stopped(tiny_data, tmp_path):
     return run
 
 
-def test_resume_goes_on_with_the_options_of_the_run(stopped):
+def test_resume_uses_the_options_of_the_run(stopped):
     newest, _ = training_checkpoints(stopped)[0]
     lost = stopped.read_metrics()[-1]["step"] - newest
     result = tttkit("resume", stopped.path)
@@ -44,7 +44,7 @@ def test_resume_goes_on_with_the_options_of_the_run(stopped):
     assert "finished already" in again.err
 
 
-def test_resume_names_what_it_skips(stopped):
+def test_resume_names_skipped_checkpoints(stopped):
     _, newest = training_checkpoints(stopped)[0]
     (newest / "state.json").write_text("{}")
     result = tttkit("resume", stopped.path, "--json")
@@ -55,7 +55,7 @@ def test_resume_names_what_it_skips(stopped):
     assert resumed["step"] < int(newest.name[5:])
 
 
-def test_resume_of_what_is_no_run(tmp_path):
+def test_resume_of_something_that_is_not_a_run(tmp_path):
     result = tttkit("resume", tmp_path / "absent")
     assert result.code == 2
     assert "no such run directory" in result.error
@@ -83,18 +83,18 @@ def test_another_value_is_refused_unless_its_key_is_named(tiny_data, stopped):
     assert "allowed difference: optimizer.learning_rate" in allowed.err
 
 
-def test_doctor_finds_nothing_wrong_with_a_whole_run(finished):
+def test_doctor_finds_no_fault_in_an_intact_run(finished):
     result = tttkit("doctor", finished, "--json")
     assert result.code == 0
-    found = json.loads(result.out)
-    assert {item["level"] for item in found} == {"ok"}
-    assert {item["check"] for item in found} >= {"digests", "json", "lines", "numbers", "data", "disk", "clock"} - {
+    findings = json.loads(result.out)
+    assert {item["level"] for item in findings} == {"ok"}
+    assert {item["check"] for item in findings} >= {"digests", "json", "lines", "numbers", "data", "disk", "clock"} - {
         "lines"
     }
     assert tttkit("doctor").code == 0
 
 
-def test_doctor_finds_and_mends(finished, tmp_path):
+def test_doctor_finds_and_repairs_damage(finished, tmp_path):
     run = RunDirectory(shutil.copytree(finished, tmp_path / "run"))
     (run.states / "step_6" / "tensors.safetensors").write_bytes(b"broken")
     (run.path / ".tmp-x-1-2").mkdir()
@@ -102,24 +102,24 @@ def test_doctor_finds_and_mends(finished, tmp_path):
         file.write('{"step": 7, "lo')
     summaries = run.read_summaries()
     run.summaries.write_text(json.dumps([summary.to_dict() for summary in summaries[:-1]]))
-    found = tttkit("doctor", run.path)
-    assert found.code == 65
+    broken = tttkit("doctor", run.path)
+    assert broken.code == 65
     shown_parts = (
         "step_6/tensors.safetensors has 6 bytes", ".tmp-x-1-2: left by", "ends in an incomplete line", "steps [6]",
     )  # fmt: skip
     for shown in shown_parts:
-        assert shown.replace(" ", "") in "".join(found.out.split()), "whole, wherever it is folded"
-    mended = tttkit("doctor", run.path, "--fix")
-    assert mended.code == 0, mended.out
+        assert shown.replace(" ", "") in "".join(broken.out.split()), "complete, although the table folds it"
+    repaired = tttkit("doctor", run.path, "--fix")
+    assert repaired.code == 0, repaired.out
     assert (run.states / "step_6.corrupt-0").is_dir()
     assert run.read_summaries() == summaries
     assert not (run.path / ".tmp-x-1-2").exists()
     assert run.metrics.read_text().endswith("\n")
     levels = {item["level"] for item in json.loads(tttkit("doctor", run.path, "--json").out)}
-    assert levels == {"ok", "warning"}, "only the state that was set aside is still worth a word"
+    assert levels == {"ok", "warning"}, "only the training checkpoint that was moved aside is still mentioned"
 
 
-def test_doctor_mends_nothing_under_a_trainer(finished, tmp_path):
+def test_doctor_repairs_nothing_while_a_trainer_runs(finished, tmp_path):
     run = RunDirectory(shutil.copytree(finished, tmp_path / "run"))
     with exclusive(run):
         assert tttkit("doctor", run.path).code == 0

@@ -1,4 +1,4 @@
-"""`tttkit status` on a run in each state of its life."""
+"""`tttkit status` on runs in every run status."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_earlier_name_of_run(finished, name):
 
 
 def test_starting_then_crashed(run):
-    """A process that holds the lock and has done nothing yet; then one that went without a word."""
+    """First a process holds the lock and has done nothing yet; then it is gone and left no result."""
     for leftover in ("metrics.jsonl", "all_summaries.json", "training.log", "heartbeat.json"):
         (run / leftover).unlink()
     forget_result(run)
@@ -94,7 +94,7 @@ def test_starting_then_crashed(run):
 
 def test_running_then_preempted_then_killed(tiny_data, tmp_path):
     run = tmp_path / "run"
-    # a busy disk may take longer for a save than the usual ten seconds, and then nothing more is said
+    # a save may take longer than the usual grace period of ten seconds on a busy disk, and then the error is another
     options = train_options(tiny_data, run, "--max-steps", 100_000, "--save-every", 1000, "--grace", 100)
     with start(*options) as process:
         wait_until(lambda: (run / "metrics.jsonl").exists() and look(run)["step"], process)
@@ -123,13 +123,13 @@ def test_running_then_preempted_then_killed(tiny_data, tmp_path):
 
 def test_loop_ends_with_ctrl_c_without_an_error(finished):
     with start("status", finished, "--loop", "--interval", "0.1", "--json") as process:
-        looks = [json.loads(process.stdout.readline()) for _ in range(3)]
+        values = [json.loads(process.stdout.readline()) for _ in range(3)]
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 0
-    assert [item["state"] for item in looks] == ["finished"] * 3
+    assert [item["state"] for item in values] == ["finished"] * 3
 
 
-def test_loop_ends_when_nobody_reads(finished):
+def test_loop_ends_when_its_reader_is_gone(finished):
     with start("status", finished, "--loop", "--interval", "0.1") as process:
         process.stdout.readline()
         process.stdout.close()
@@ -154,7 +154,7 @@ def test_status_writes_nothing_and_shows_skipped_updates(run, tmp_path, monkeypa
 def test_all_vital_figures(run):
     out = tttkit("status", run).out
     for name in (
-        "state",
+        "status",
         "model",
         "step",
         "loss",
@@ -167,7 +167,7 @@ def test_all_vital_figures(run):
         "disk",
     ):
         assert re.search(rf"^{name} ", out, re.M), name
-    assert "state of step 6, " in out
+    assert "training checkpoint of step 6, " in out
     assert re.search(r"selection_ppl [\d.]+ [▁-█]{3}", out), "the curve of the evaluations"
     assert re.search(r"SW/full +[\d.]+ \[[\d.]+, [\d.]+\] at 20 x W", out)
 
@@ -179,7 +179,7 @@ def test_several_runs_in_one_table(finished, run):
     assert len(table) == 2
     assert "finished" in table[0]
     assert "crashed" in table[1]
-    assert f"{run}: crashed: its process" in result.out, "the reason of what is not well"
+    assert f"{run}: crashed: its process" in result.out, "the reason for a run that needs attention"
     assert result.err.count("next: ") == 2
 
 
@@ -218,7 +218,7 @@ def without_seconds(text: str) -> str:
     return re.sub(r"\d+ s ago", "N s ago", text)
 
 
-def test_the_command_after_nan_takes_half_the_rate_in_another_run(run):
+def test_the_command_after_nan_halves_the_learning_rate_in_another_run(run):
     end_as(run, "nan-stopped")
     command = shlex.split(look(run)["next_command"])
     assert command[-4:] == ["--learning-rate", "0.0015", "--out", f"{run}-lower-learning-rate"]
@@ -226,7 +226,7 @@ def test_the_command_after_nan_takes_half_the_rate_in_another_run(run):
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_every_living_state_says_who_and_how_to_watch(finished, run, phase):
+def test_every_status_of_a_live_run_says_how_to_watch_it(finished, run, phase):
     with exclusive(RunDirectory(run)):
         RunLog(RunDirectory(run)).heartbeat(phase, 5)
         several = tttkit("status", finished, run, "--check")

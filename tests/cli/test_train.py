@@ -1,4 +1,4 @@
-"""`tttkit train` as a user meets it: layers of options, resuming, what each way of showing prints, every refusal."""
+"""`tttkit train` for its user: layers of options, resuming, the output of every view, and every refusal."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def resolved(*arguments, **environment) -> dict:
 
 
 def test_layers_of_options(tmp_path):
-    """Preset < file < environment < flags and --set, each seen to win over the one before."""
+    """Preset < file < environment < flags and --set: each layer overrides the one before."""
     file = tmp_path / "config.toml"
     file.write_text('preset = "curriculum-15k"\n[train]\nwindow = 32\nbatch_size = 3\nseed = 5\n')
     assert resolved()["train"]["max_steps"] == 800
@@ -92,7 +92,7 @@ def test_the_flag_of_version_0_1_0_for_initial_states(words):
     ],
 )  # fmt: skip
 def test_state_passing_of_the_earlier_system_is_explained(tmp_path, arguments, is_explained):
-    """With or without a value, before a positional argument too; it changes nothing."""
+    """It is accepted with or without a value, also before a positional argument, and changes nothing."""
     file = tmp_path / "config.toml"
     file.write_text("[train]\nseed = 5\n")
     result = tttkit("train", "--dry-run", "--json", *arguments, file)
@@ -104,7 +104,7 @@ def test_state_passing_of_the_earlier_system_is_explained(tmp_path, arguments, i
 
 
 def test_flags_are_made_from_the_fields(monkeypatch):
-    """Help, type and choices come from the configuration; the flag is the only thing written by hand."""
+    """Help, type and choices come from the configuration; only the name of the flag is written by hand."""
     parameters = {parameter.name: parameter for parameter in load("train").params}
     for flag, key in FLAGS.items():
         field, parameter = describe_fields()[key], parameters[flag]
@@ -130,7 +130,7 @@ def test_flags_are_made_from_the_fields(monkeypatch):
         (["--data", "nowhere"], "nowhere"),
     ],
 )
-def test_what_is_wrong_is_said_and_leaves_nothing(tmp_path, arguments, message):
+def test_mistakes_are_reported_and_leave_nothing(tmp_path, arguments, message):
     result = tttkit("train", "--out", tmp_path / "run", *arguments)
     assert result.code in (2, 65)
     assert message in result.err
@@ -254,7 +254,7 @@ def test_nothing_that_stays_is_wider_than_a_narrow_terminal(tiny_data, tmp_path,
 
 
 @pytest.mark.parametrize(("variables", "option"), [({"TERM": "dumb"}, ()), ({"TERM": "xterm"}, ("--plain",))])
-def test_a_terminal_that_cannot_or_shall_not_redraw(tiny_data, tmp_path, variables, option):
+def test_a_terminal_that_cannot_or_must_not_be_redrawn(tiny_data, tmp_path, variables, option):
     code, text = on_terminal(train_options(tiny_data, tmp_path / "run", *option), {"NO_COLOR": "1", **variables})
     assert code == 0
     assert "time=" in text
@@ -342,7 +342,7 @@ def test_infinite_figures_are_shown_as_they_are(capsys):
 
 
 def test_training_without_arguments_uses_the_library_of_python(tmp_path):
-    """The default data are prepared inside the run; the model is made small so that it takes a second."""
+    """The default data is prepared inside the run; the model is small, so that the test takes a second."""
     result = tttkit(
         "train", "--out", tmp_path / "run", "--max-steps", 2, "--num-eval-checkpoints", 1, *SMALL,
         "--set", f"data.source={os.path.dirname(json.__file__)}/*.py", "--set", "data.tokenizer=bpe:300",

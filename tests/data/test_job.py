@@ -6,6 +6,7 @@ import sys
 import types
 from pathlib import Path
 
+import datasets
 import pytest
 
 from tttkit.data.job import Job, is_validation
@@ -42,6 +43,13 @@ def test_texts_are_split_by_the_fraction_or_by_sources_for_validation(lines, tmp
     (tmp_path / "other.txt").write_text("x\n")
     job = make_job([lines], [tmp_path / "other.txt"])
     assert list(job.texts()) == [("train", text) for text in "abcd"] + [("validation", "x")]
+
+
+def test_each_split_is_read_from_the_split_of_a_data_set(tmp_path):
+    parts = {name: datasets.Dataset.from_dict({"text": [f"of {name}"]}) for name in ("train", "validation")}
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "parts")
+    source = f"hf:{tmp_path / 'parts'}"
+    assert list(make_job([source], [source]).texts()) == [("train", "of train"), ("validation", "of validation")]
 
 
 def test_the_request_is_what_the_data_set_is_made_from(lines):

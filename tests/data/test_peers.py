@@ -27,6 +27,7 @@ def test_a_peer_counts_the_tokens_of_the_text(peer, tmp_path, tokenizer_json):
     ("section", "values", "expected"),
     [
         (None, {}, True),
+        (None, {"normalizer": {"type": "NFC"}}, False),
         ("pre_tokenizer", {"add_prefix_space": True}, False),
         ("pre_tokenizer", {"type": "Whitespace"}, False),
         ("model", {"type": "WordLevel"}, False),
@@ -34,7 +35,6 @@ def test_a_peer_counts_the_tokens_of_the_text(peer, tmp_path, tokenizer_json):
 )
 def test_only_a_byte_level_bpe_goes_to_tiktoken(tmp_path, tokenizer_json, section, values, expected):
     content = json.loads(tokenizer_json.read_text())
-    if section:
-        content[section].update(values)
+    (content[section] if section else content).update(values)
     (tmp_path / "changed.json").write_text(json.dumps(content))
     assert is_byte_level(tmp_path / "changed.json") is expected

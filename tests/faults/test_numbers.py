@@ -124,7 +124,7 @@ def test_initial_fast_weights_are_checked_too(tiny_values, tmp_path, monkeypatch
     outcome = train(values, tmp_path / "run", report=lambda event: None)
     assert [record["num_skipped"] for record in outcome.run.read_metrics()] == [0] * 4 + [1] * 8
     assert "update 5 skipped" in outcome.run.training_log.read_text()
-    assert "carried fast weights not finite" in outcome.run.training_log.read_text()
+    assert "recurrent state not finite" in outcome.run.training_log.read_text()
     assert _finite(outcome.run)
 
 

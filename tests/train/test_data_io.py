@@ -1,4 +1,4 @@
-"""Shards that shrink under a run: an error with `pread`, after which it goes on; the signal we document with `mmap`."""
+"""Shards that shrink during a run: an error with `pread`, after which the run resumes; the documented signal with `mmap`."""
 
 from __future__ import annotations
 

@@ -9,29 +9,29 @@ from tttkit.train import evaluator
 from tttkit.train.resume.progress import TrainingProgress
 
 
-def run_with_broken_exports(values, out, monkeypatch, is_broken):
-    """Train while `is_broken(number)` says which exports of a model fail, counted from 1."""
-    export, numbers = evaluator.export_model, []
+def test_an_export_that_failed_is_written_later_with_the_weights_of_its_step(tiny_values, tmp_path, monkeypatch):
+    """The disk is full at the evaluation of step 4 and has room from step 8 on, when the weights are others."""
+    values = tiny_values(train={"keep_weights": True})
+    whole = train(values, tmp_path / "whole").run
+    export, is_full, failed = evaluator.export_model, True, []
 
     def export_or_fail(model, path, config, split):
-        numbers.append(path.name)
-        if is_broken(len(numbers)):
+        if is_full and path.parent.name == "checkpoint_001":
+            failed.append(path)
             raise DiskFullError("disk full")
         export(model, path, config, split)
 
+    def make_room(event):
+        nonlocal is_full
+        if event["event"] == "evaluation":
+            is_full = event["summary"]["step"] < 8
+
     monkeypatch.setattr(evaluator, "export_model", export_or_fail)
-    run = train(values, out).run
-    monkeypatch.setattr(evaluator, "export_model", export)
-    return run
-
-
-def test_an_export_that_failed_is_written_later_with_the_weights_of_its_step(tiny_values, tmp_path, monkeypatch):
-    """The weights have moved on by then."""
-    values = tiny_values(train={"keep_weights": True})
-    whole = train(values, tmp_path / "whole").run
-    run = run_with_broken_exports(values, tmp_path / "run", monkeypatch, lambda number: number in (3, 4))
+    run = train(values, tmp_path / "run", report=make_room).run
+    assert len(failed) >= 3, "twice at the evaluation, again at the save of its step"
     for index in range(4):
-        ours, theirs = (load_file(each.checkpoint(index) / "model" / "model.safetensors") for each in (run, whole))
+        files = [each.checkpoint(index) / "model" / "model.safetensors" for each in (run, whole)]
+        ours, theirs = map(load_file, files)
         assert all((ours[name] == theirs[name]).all() for name in theirs), index
 
 

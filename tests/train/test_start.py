@@ -99,7 +99,7 @@ def test_threads_are_those_of_the_environment_unless_the_run_names_some(tiny_val
 
 
 def test_accumulation_gives_the_update_of_the_whole_batch(tiny_values, tmp_path):
-    """The same windows in one batch of 4 or in 4 micro-batches: the same losses up to rounding (model.md 6)."""
+    """The same windows in one batch of 4 or in 4 micro-batches: the same losses up to rounding."""
     whole = _train(tiny_values(), tmp_path / "a")[0].run
     parts = _train(tiny_values(train={"batch_size": 1, "grad_accumulation": 4}), tmp_path / "b")[0].run
     for left, right in zip(whole.read_metrics(), parts.read_metrics(), strict=True):

@@ -238,6 +238,28 @@ def test_a_limit_of_zero_clips_nothing(tiny_data, tiny_values):
     assert torch.equal(*found)
 
 
+def test_the_model_starts_contiguous_windows_from_the_states_after_the_update_before(tiny_data, tiny_values):
+    """With accumulation: every micro-batch gets the states of its own rows."""
+    updater, _ = make_updater(tiny_data, tiny_values, initial_state="contiguous")
+    before, after, resets = [], [], []
+
+    def watch(_, inputs, options, result):
+        before.append(options["state"])
+        after.append(result[1])
+
+    updater._run.register_forward_hook(watch, with_kwargs=True)
+    for step in (1, 2):
+        _, ended = updater.feed._sources[0].states.read(step)
+        resets.append(ended)
+        updater.run(step, 1e-3, lambda: None)
+    deltas = [torch.cat([state.layers[0]["delta1"] for state in states]).detach() for states in (before, after)]
+    first, second = deltas[0].split(6)
+    assert not first.any()
+    expected = torch.where(resets[1][:, None, None, None], 0.0, deltas[1][:6])
+    assert expected.any()
+    assert torch.equal(second, expected)
+
+
 def test_contiguous_rows_start_from_zero_after_an_update_that_is_not_finite(tiny_data, tiny_values, monkeypatch):
     updater, _ = make_updater(tiny_data, tiny_values, initial_state="contiguous")
     poison(monkeypatch, {2})

@@ -51,10 +51,7 @@ def token_nll(
             f"window must hold at least one inner mini-batch for sw_aligned, got {window} and "
             f"mini_batch_size {model.mini_batch_size}"
         )
-    if segment is not None:
-        check_size("segment", segment)
-        if not model.can_carry:
-            raise ValueError(f"segment must be None for a model that cannot carry its state, got {segment}")
+    _check_segment(model, segment)
     ids = _check_tokens(tokens, model.vocab_size)
     num_positions = ids.shape[1] - 1
     wanted = _check_positions(positions, num_positions)
@@ -184,6 +181,13 @@ class Runner:
             nll, state = self._model.carry(part, state, head_positions=self._head_positions)
             parts.append(nll)
         return torch.cat(parts, dim=1)
+
+
+def _check_segment(model: ScoringModel, segment: int | None) -> None:
+    if segment is not None:
+        check_size("segment", segment)
+        if not model.can_carry:
+            raise ValueError(f"segment must be None for a model that cannot carry its state, got {segment}")
 
 
 def _check_tokens(tokens: NDArray[np.integer] | Tensor, vocab_size: int) -> Tensor:

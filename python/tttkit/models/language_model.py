@@ -148,7 +148,7 @@ class LanguageModel(nn.Module):
 
     @property
     def can_carry(self) -> bool:
-        """Whether `carry` over segments equals one pass: always."""
+        """Whether `carry` over the segments of a text equals one pass: always True."""
         return True
 
     @property

@@ -6,7 +6,7 @@ float32 (float64 where the model is float64), whatever autocast says.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812

@@ -88,7 +88,7 @@ def measure_training(
     compile_blocks: bool,
     official: Path | None = None,
 ) -> TrainSpeed:
-    """Measure a step of `batch_size` windows. Raises UsageError where the official code cannot be loaded."""
+    """Measure a step of `batch_size` windows. Raises UsageError if the official code cannot be loaded."""
     ids = torch.randint(0, config.vocab_size, (batch_size, window + 1), generator=torch.Generator().manual_seed(0))
     model = build_model(config, seed=0).to(device)
     runners = _runners(model, compile_blocks=compile_blocks, official=official)

@@ -43,7 +43,7 @@ class Update:
     @property
     def numbers(self) -> str:
         """The numbers in words, with what was not finite."""
-        what = ", carried fast weights not finite" if math.isfinite(self.loss + self.grad_norm) else ""
+        what = ", recurrent state not finite" if math.isfinite(self.loss + self.grad_norm) else ""
         return f"loss {self.loss}, gradient norm {self.grad_norm}{what}"
 
 

@@ -50,7 +50,7 @@ def test_each_layer_whose_fast_weights_stand_still_is_named_once(records):
         return records.warning(dataclasses.replace(STEP, inner={"fast_weight_norm": list(norms)}))
 
     assert warning(1.0, 1.0, 1.0) is None
-    assert warning(0.0, 1.0, 0.0).startswith("layer 0, 2 carries nothing")
+    assert warning(0.0, 1.0, 0.0).startswith("layer 0, 2 keeps nothing")
     assert warning(0.0, 1.0, 0.0) is None
-    assert warning(0.0, 0.0, 0.0).startswith("layer 1 carries")
+    assert warning(0.0, 0.0, 0.0).startswith("layer 1 keeps")
     assert records.warning(STEP) is None

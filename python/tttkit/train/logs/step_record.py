@@ -57,6 +57,6 @@ class StepRecords:
         self._warned |= unchanged
         names = ", ".join(str(layer) for layer in sorted(unchanged))
         return (
-            f"layer {names} carries nothing from one mini-batch to the next: its last position factor, "
+            f"layer {names} keeps nothing from one mini-batch to the next: its last position factor, "
             f"1/C + learnable_token_idx, is 0, and its gradient there is 0 too"
         )

@@ -51,8 +51,8 @@ class TrainingState:
     def is_finite(self) -> bool:
         """Whether weights, optimizer moments and the recurrent states of contiguous rows are finite."""
         moments = (value for state in self._optimizer.state.values() for value in state.values())
-        carried = self._updater.feed.tensors().values()
-        return all(bool(torch.isfinite(tensor).all()) for tensor in (*self._model.parameters(), *moments, *carried))
+        rows = self._updater.feed.tensors().values()
+        return all(bool(torch.isfinite(tensor).all()) for tensor in (*self._model.parameters(), *moments, *rows))
 
     def write(self) -> None:
         """Commit a training checkpoint of the current step. Raises DiskFullError, OSError."""
