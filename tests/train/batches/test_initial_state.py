@@ -183,7 +183,10 @@ def test_contiguous_windows_begin_where_the_run_says():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"train": {"initial_state": "contiguous"}, "model": {"architecture": "sw"}}, "contiguous needs a ttt model, got sw"),
+        (
+            {"train": {"initial_state": "contiguous"}, "model": {"architecture": "sw"}},
+            "contiguous needs a ttt model, got sw",
+        ),
         ({"train": {"initial_state_decay": 0.5}}, "initial_state_decay needs train.initial_state contiguous"),
         ({"train": {"initial_state": "contiguous", "initial_state_decay": 1.5}}, "initial_state_decay"),
         ({"train": {"carry": "lane"}}, "train.initial_state: "),
