@@ -17,6 +17,8 @@ for _name in ("COLUMNS", "LINES"):  # the size of the terminal in which somebody
     os.environ.pop(_name, None)
 # Tests run side by side: threads that spin while they wait would take the processor from the others, tenfold.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Without this, runs would measure how many threads to use, and their bits would depend on the moment.
+os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
 # No deadline: another test may have the processor. In CI the same examples each time.
 settings.register_profile("tests", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("tests")
