@@ -23,7 +23,7 @@ import torch
 
 from tttkit.config.run import build_config
 from tttkit.data import prepare_dataset
-from tttkit.device import prepare_cpu, resolve_device
+from tttkit.device import find_device, prepare_cpu, prepare_device
 from tttkit.evaluate import token_nll
 from tttkit.models import LanguageModel, ModelConfig, build_model, compiled
 from tttkit.train.benchmark import measure_training
@@ -42,7 +42,8 @@ class Device:
 
     def __init__(self, name: str) -> None:
         prepare_cpu()
-        self.name = resolve_device(name)
+        self.name = find_device(name)
+        prepare_device(self.name)
         self.is_gpu = self.name.startswith("cuda")
         self.windows = 32 if self.is_gpu else 2
         self.sequences = 64 if self.is_gpu else 2

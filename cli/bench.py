@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from tttkit.errors import UsageError
+from tttkit.run.threads import describe_threads
 from tttkit.storage.files import write_text
 from tttkit_cli.console import err, out, print_json, print_table
 
@@ -85,7 +86,12 @@ def train(
     ] = None,
     compile_blocks: Annotated[bool, typer.Option("--compile/--no-compile", help="Compile our blocks.")] = True,
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
-    threads: Annotated[int | None, typer.Option(help="CPU threads (default: all).", min=1, show_default=False)] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            help="CPU threads (default: OMP_NUM_THREADS, else the fastest in a measurement).", min=1, show_default=False
+        ),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda or cuda:N (default: the GPU, if there is one).", show_default=False)
     ] = None,
@@ -100,19 +106,22 @@ def train(
     config = _model_config(preset, model)
     import torch
 
-    from tttkit.device import prepare_cpu, resolve_device
+    from tttkit.device import find_device, prepare_cpu, prepare_device, threads_of_environment
     from tttkit.train.benchmark import measure_training
 
     prepare_cpu(threads)
+    resolved = find_device(device)
+    prepare_device(resolved, exact=precision == "fp32")
     speed = measure_training(
         config,
         window=window,
         batch_size=batch_size,
         rounds=rounds,
-        device=torch.device(resolve_device(device, exact=precision == "fp32")),
+        device=torch.device(resolved),
         precision=precision,
         compile_blocks=compile_blocks,
         official=official,
+        choose_threads=threads is None and threads_of_environment() is None,
     )
     if json_output:
         print_json({**dataclasses.asdict(speed), "mfu": speed.mfu})
@@ -145,6 +154,8 @@ def _print_training(speed: TrainSpeed, what: str) -> None:
         table.add_row(row.name, *figures)
         err.print(f"{row.name}: {row.how}", soft_wrap=True)
     print_table(table)
+    if speed.threads:
+        err.print(describe_threads(speed.threads), soft_wrap=True)
     shares = ", ".join(f"{name} {seconds / sum(speed.parts.values()):.0%}" for name, seconds in speed.parts.items())
     out.print(
         f"whole step of {speed.contestants[0].name}: {1 / speed.step_seconds:.3g} steps/s, "
@@ -171,6 +182,12 @@ def inference(
         ),
     ] = None,
     num_tokens: Annotated[int, typer.Option("--tokens", help="Number of tokens to time.", min=1)] = 32,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            help="CPU threads (default: OMP_NUM_THREADS, else the fastest in a measurement).", min=1, show_default=False
+        ),
+    ] = None,
     rounds: Annotated[int, typer.Option(help="Number of measurements; their medians are shown.", min=1)] = 5,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda or cuda:N (default: the GPU, if there is one).", show_default=False)
@@ -181,9 +198,12 @@ def inference(
 
     Example: `tttkit bench inference runs/quick/best_model --context 64 --context 4096`
     """
-    from tttkit.infer.benchmark import measure_decoding
+    from tttkit.infer.benchmark import choose_threads_for_decoding, measure_decoding
 
-    models = _model_and_peer(path, device)
+    models = _model_and_peer(path, device, threads)
+    choice = choose_threads_for_decoding(next(iter(models.values()))) if threads is None else None
+    if choice is not None:
+        err.print(describe_threads(choice.to_dict()), soft_wrap=True)
     rows = measure_decoding(models, contexts or [256, 1024, 4096], num_tokens=num_tokens, rounds=rounds)
     if json_output:
         print_json([dataclasses.asdict(row) for row in rows])
@@ -191,13 +211,14 @@ def inference(
         print_table(decoding_table(rows))
 
 
-def _model_and_peer(path: Path | None, device: str | None) -> dict[str, LanguageModel]:
+def _model_and_peer(path: Path | None, device: str | None, num_threads: int | None) -> dict[str, LanguageModel]:
     """Load the model of a directory (None: a new ttt-125m) and build a Transformer of the same size, by name."""
-    from tttkit.device import prepare_cpu, resolve_device
+    from tttkit.device import find_device, prepare_cpu, prepare_device
     from tttkit.models import ModelConfig, build_model, load_model
 
-    prepare_cpu()
-    resolved = resolve_device(device)
+    prepare_cpu(num_threads)
+    resolved = find_device(device)
+    prepare_device(resolved)
     model = load_model(path) if path else build_model(ModelConfig.preset("ttt-125m"), seed=0)
     models = {model.config.name: model.to(resolved)}
     peer = model.config.as_transformer()

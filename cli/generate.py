@@ -108,14 +108,16 @@ def _load(path: Path, tokenizer: str | None, device: str | None) -> tuple[Langua
             hint="MODEL is a directory with config.json and model.safetensors, or a run",
         )
 
-    from tttkit.device import prepare_cpu, resolve_device
+    from tttkit.device import find_device, prepare_cpu, prepare_device
     from tttkit.infer.text import TextTokenizer, find_tokenizer
     from tttkit.models import load_model, read_model_config
 
     prepare_cpu()
+    on = find_device(device)
+    prepare_device(on)
     config = read_model_config(directory)
     spec = tokenizer or find_tokenizer(directory, config)
-    model = load_model(directory).to(resolve_device(device)).eval()
+    model = load_model(directory).to(on).eval()
     return model, TextTokenizer(spec, model.config.vocab_size)
 
 

@@ -19,6 +19,12 @@ def resume(
     auto_microbatch: AutoMicrobatch = False,
     grace: Grace = 10.0,
     allow_data_change: AllowDataChange = False,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            help="New number of CPU threads (default: as before). Bits depend on it.", min=1, show_default=False
+        ),
+    ] = None,
     plain: Plain = False,
     quiet: Quiet = False,
     json_events: JsonEvents = False,
@@ -33,6 +39,8 @@ def resume(
     values = find_run(run).read_metadata().get("config")
     if values is None:
         raise UsageError(f"{run} was made by the earlier system, which saved nothing to resume from")
+    if threads is not None:
+        values["train"]["num_threads"] = threads
     options = RunOptions(
         auto_microbatch=auto_microbatch, grace_seconds=grace, allow_data_change=allow_data_change,
         command=("tttkit", *sys.argv[1:]),

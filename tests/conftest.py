@@ -17,6 +17,8 @@ for _name in ("COLUMNS", "LINES"):  # tests do not depend on the size of the ter
     os.environ.pop(_name, None)
 # Tests run in parallel: threads that spin while they wait would slow the other tests down tenfold.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Without this, runs would measure how many threads to use, and their bits would depend on the moment.
+os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
 # No deadline, since another test may occupy the processor. CI uses the same examples each time.
 settings.register_profile("tests", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("tests")

@@ -78,6 +78,7 @@ def _rows(item: RunStatus) -> list[tuple[str, str]]:
         ("best", best),
         ("patience", f"{item.num_waiting}/{item.patience}" if item.patience is not None else ""),
         ("speed", speed(item.tokens_per_second) if item.tokens_per_second else ""),
+        ("slowed down", f"[warning]{escape(item.slowed_down)}[/]" if item.slowed_down else ""),
         ("ETA", "" if item.eta_seconds is None else finish_time(item.eta_seconds)),
         ("skipped", f"[warning]{item.num_skipped:,} updates that were not finite[/]" if item.num_skipped else ""),
         ("saved", _saved(item)),

@@ -10,6 +10,7 @@ from typing import Any
 from rich.markup import escape
 
 from tttkit.results.summary import SELECTION_KEY
+from tttkit.run.threads import describe_threads
 from tttkit.train.events import Evaluated, Plan
 from tttkit_cli.views.units import duration, perplexity, size
 
@@ -19,7 +20,7 @@ def first_screen(plan: Plan, environment: Mapping[str, str]) -> list[tuple[str, 
     return [
         ("model", f"{plan.model}, {plan.num_parameters:,} parameters, W={plan.window}, seed {plan.seed}"),
         ("code", _code(plan)),
-        ("device", f"{plan.device}, {plan.precision}, {_threads(plan.num_threads)}"),
+        ("device", f"{plan.device}, {plan.precision}, {describe_threads(plan.threads)}"),
         ("data", _data(plan)),
         ("plan", _steps(plan)),
         *([("stages", _stages(plan))] if plan.stages else []),
@@ -71,10 +72,6 @@ def last_screen(plan: Plan | None, result: dict[str, Any], run: str, seconds: fl
     if result.get("total_checkpoints_evaluated"):
         commands += [["tttkit", "plot", run], ["tttkit", "eval", "checkpoint", f"{run}/best_model"]]
     return [*rows, ("next", "\n".join(escape(shlex.join(command)) for command in commands))]
-
-
-def _threads(count: int) -> str:
-    return f"{count} thread{'' if count == 1 else 's'}"
 
 
 def _code(plan: Plan) -> str:

@@ -1,15 +1,31 @@
-"""Which device to compute on, and how a CPU is made ready for it."""
+"""The device to compute on: find it, prepare it, and choose the number of CPU threads by a measurement."""
 
 from __future__ import annotations
 
 import ctypes
+import os
+import time
+from collections.abc import Callable, Sequence
+from statistics import median
 
 import torch
 
 from tttkit.errors import UsageError
+from tttkit.run.cores import available_cores
+from tttkit.run.threads import MEASURED, ThreadChoice, thread_counts
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 _NEVER = 2**31 - 1
+_VARIABLE = "OMP_NUM_THREADS"
+_ROUND_SECONDS = 1.5
+"""No further round of the measurement begins after this time."""
+_SLOW_STEP = 5.0
+"""Seconds; where the first step takes longer, it is not repeated."""
+_LONGEST = 10.0
+"""Seconds that the first round may take: it leaves out the smallest numbers of threads unless fewer were faster."""
+_MAX_ROUNDS = 40
+_NOISE = 0.03
+"""Medians that differ by less than this share count as equal."""
 
 
 def find_device(name: str | None) -> str:
@@ -45,21 +61,17 @@ def prepare_device(device: str, *, exact: bool = False) -> None:
         torch.set_float32_matmul_precision("highest" if exact else "high")
 
 
-def resolve_device(name: str | None, *, exact: bool = False) -> str:
-    """Find a device and prepare it: `find_device`, then `prepare_device`."""
-    device = find_device(name)
-    prepare_device(device, exact=exact)
-    return device
-
-
 def prepare_cpu(num_threads: int | None = None) -> None:
-    """Make this process ready to compute: threads (None: as many as torch takes), no denormals, memory kept.
+    """Set the number of threads, flush denormals to zero, and let the C library keep freed memory.
 
+    Without `num_threads` torch's own number stays, but no more than `available_cores`; OMP_NUM_THREADS always counts.
     Denormals: saturated logits cost a CPU twenty times their time otherwise. Memory: above 32 MB glibc asks the system
     for every array and gives it back when it is freed, and the system clears each page anew; a training step with
     GPT-2's vocabulary does that some ten times with 200 MB. Kept, it is reused. Neither changes a result that is not
     denormal. Another C library than glibc is left as it is.
     """
+    if num_threads is None and _VARIABLE not in os.environ and torch.get_num_threads() > available_cores():
+        num_threads = available_cores()
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     torch.set_flush_denormal(True)
@@ -67,3 +79,70 @@ def prepare_cpu(num_threads: int | None = None) -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, _NEVER)
+
+
+def threads_of_environment() -> ThreadChoice | None:
+    """Return the number that OMP_NUM_THREADS gives; None where the variable is not set."""
+    if _VARIABLE not in os.environ:
+        return None
+    return ThreadChoice(num_threads=torch.get_num_threads(), why=_VARIABLE)
+
+
+def choose_num_threads(
+    step: Callable[[], object],
+    *,
+    tokens_per_step: int,
+    counts: Sequence[int] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> ThreadChoice:
+    """Time `step` with several numbers of threads, interleaved for a second or two, and set torch to the fastest.
+
+    `step` computes `tokens_per_step` tokens as the caller's work does. It must not change what that work reads, random
+    generators included. The largest number wins among those whose medians are equal within the noise. `counts` are the
+    numbers to compare, in descending order (default: `thread_counts` of the cores available).
+    """
+    counts = counts or thread_counts(available_cores())
+    if len(counts) == 1:
+        torch.set_num_threads(counts[0])
+        return ThreadChoice(num_threads=counts[0], why="one core available")
+    torch.set_num_threads(counts[0])
+    first = _seconds(step, clock)  # it allocates and warms up
+    seconds = _measure(step, counts, clock, first=first if first > _SLOW_STEP else None)
+    medians = {count: median(values) for count, values in seconds.items()}
+    fastest = min(medians.values())
+    chosen = max(count for count, value in medians.items() if value <= fastest * (1 + _NOISE))
+    torch.set_num_threads(chosen)
+    speeds = {count: tokens_per_step / value for count, value in medians.items()}
+    return ThreadChoice(num_threads=chosen, why=MEASURED, tokens_per_second=speeds)
+
+
+def _measure(
+    step: Callable[[], object], counts: Sequence[int], clock: Callable[[], float], *, first: float | None
+) -> dict[int, list[float]]:
+    """Return the seconds of each step by number of threads; each round runs every number once.
+
+    `first` are the seconds of a step with the largest number, where those are known.
+    """
+    started = clock()
+    seconds = {} if first is None else {counts[0]: [first]}
+    for count in counts[len(seconds) :]:
+        times = [values[0] for values in seconds.values()]
+        # half the threads take twice the time at most; beside other work they may even be faster
+        if len(times) > 1 and times[-1] >= times[-2] and clock() - started + 2 * times[-1] > _LONGEST:
+            break
+        torch.set_num_threads(count)
+        seconds[count] = [_seconds(step, clock)]
+    # what is far behind after one round does not slow the other rounds down
+    fastest = min(times[0] for times in seconds.values())
+    close = [count for count, times in seconds.items() if times[0] <= 3 * fastest]
+    while clock() - started < _ROUND_SECONDS and len(seconds[close[0]]) < _MAX_ROUNDS:
+        for count in close:
+            torch.set_num_threads(count)
+            seconds[count].append(_seconds(step, clock))
+    return seconds
+
+
+def _seconds(step: Callable[[], object], clock: Callable[[], float]) -> float:
+    started = clock()
+    step()
+    return clock() - started

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import signal
 
@@ -12,8 +13,10 @@ from tests.cli.conftest import start, train_options, tttkit, wait_until
 from tttkit.config.run import build_config
 from tttkit.run.directory import RunDirectory, exclusive
 from tttkit.run.saved import training_checkpoints
+from tttkit.run.threads import ThreadChoice
 from tttkit.train.logs.metadata import Metadata
 from tttkit.train.logs.metrics import RunLog
+from tttkit.train.threads import ThreadWatch
 
 
 @pytest.fixture
@@ -42,6 +45,30 @@ def test_resume_uses_the_options_of_the_run(stopped):
     again = tttkit("resume", stopped.path)
     assert again.code == 0
     assert "finished already" in again.err
+
+
+def test_the_command_of_the_thread_watch_changes_the_number_of_threads(stopped):
+    """What the warning tells people to type works, and the new number is kept from then on."""
+    watch = ThreadWatch(
+        ThreadChoice(num_threads=4, why="measured", tokens_per_second={4: 900.0, 2: 800.0, 1: 500.0}),
+        tokens_per_step=64,
+        run=stopped.argument,
+    )
+    command = shlex.split(watch._judge(100.0, 3.0).split("`")[1])
+    assert command == ["tttkit", "resume", str(stopped.path), "--threads", "2"]
+    with start(*command[1:], "--plain") as process:
+        before = len(stopped.read_metrics())
+        wait_until(lambda: len(stopped.read_metrics()) > before + 1, process)
+        process.send_signal(signal.SIGTERM)
+        assert "environment changed, equal bits are not promised: num_threads: 1 -> 2" in process.communicate()[1]
+    metadata = stopped.read_metadata()
+    assert (metadata["environment"]["num_threads"], metadata["threads"]["chosen"]) == (2, 2)
+    assert metadata["config"]["train"]["num_threads"] == 2
+    result = tttkit("resume", stopped.path)
+    assert result.code == 0
+    assert "environment changed" not in result.err
+    assert "2 threads (train.num_threads)" in result.err
+    assert tttkit("resume", stopped.path, "--threads", 0).code == 2
 
 
 def test_resume_names_skipped_checkpoints(stopped):

@@ -27,6 +27,7 @@ PLAN = Plan(
     run="runs/[bold]x", model="ttt-linear", num_parameters=1_000_000, train_tokens=10_000, validation_tokens=1000,
     vocab_size=300, window=64, stages=[], step=0, max_steps=100, tokens_per_step=1024, evaluation_steps=[0, 50, 100],
     num_evaluations_ahead=3, eval_max_length=1280, eval_num_sequences=16, device="cpu", precision="fp32", num_threads=2,
+    threads={"chosen": 2, "why": "measured", "measured": {"1": 4318.2, "2": 6287.1}},
     seed=42, version="0.1.0", git_commit="0123abcd-dirty", resumed=False, state_bytes=12_000_000,
     planned_bytes=48_000_000, free_bytes=412_000_000_000,
 )  # fmt: skip

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import torch
+
 from tests.models.small import small_model
-from tttkit.infer.benchmark import measure_decoding
+from tttkit import device
+from tttkit.infer.benchmark import choose_threads_for_decoding, measure_decoding
 
 
 def test_every_model_and_context_has_a_row():
@@ -16,3 +19,22 @@ def test_every_model_and_context_has_a_row():
     sizes = {(row.name, row.context): row.state_bytes for row in rows}
     assert sizes["ttt", 8] == sizes["ttt", 40] == 2 * 2 * (2 * 9 * 8) * 4  # layers, delta and pending, heads, float32
     assert sizes["transformer", 40] == 5 * sizes["transformer", 8] == 40 * 2 * 2 * 16 * 4
+
+
+def test_the_number_of_threads_is_chosen_by_decoding(monkeypatch):
+    """Unless the environment gives one; what is chosen is in force afterwards."""
+    before, steps = torch.get_num_threads(), []
+    monkeypatch.setattr(device, "available_cores", lambda: 2)
+    monkeypatch.setattr(device, "_MAX_ROUNDS", 1)
+    monkeypatch.setattr(
+        device, "_seconds", lambda step, _clock: (step(), steps.append(1), float(torch.get_num_threads()))[2]
+    )
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert choose_threads_for_decoding(small_model()) is None
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    try:
+        choice = choose_threads_for_decoding(small_model(), num_tokens=3)
+        assert (choice.num_threads, torch.get_num_threads(), len(steps)) == (1, 1, 3)
+        assert choice.tokens_per_second == {1: 3.0, 2: 1.5}
+    finally:
+        torch.set_num_threads(before)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.models.small import small_config, small_model
+from tttkit import device
 from tttkit.errors import UsageError
 from tttkit.train.benchmark import measure_training
 from tttkit.train.logs import utilization
@@ -83,3 +84,22 @@ def test_unusable_paths_and_models_are_refused(tmp_path):
         measure_training(small_config(), **OPTIONS, official=tmp_path)
     with pytest.raises(UsageError, match="has no `sw` model"):
         measure_training(small_config(architecture="sw"), **OPTIONS, official=tmp_path)
+
+
+def test_the_number_of_threads_is_chosen_by_the_work_itself(monkeypatch):
+    """Only on request; the figures are those of the number chosen."""
+    before, steps = torch.get_num_threads(), []
+    monkeypatch.setattr(device, "available_cores", lambda: 2)
+    monkeypatch.setattr(device, "_MAX_ROUNDS", 1)
+    monkeypatch.setattr(
+        device, "_seconds", lambda step, _clock: (step(), steps.append(1), float(torch.get_num_threads()))[2]
+    )
+    torch.set_num_threads(2)
+    try:
+        assert measure_training(small_config(), **OPTIONS).threads is None
+        assert steps == []
+        speed = measure_training(small_config(), **OPTIONS, choose_threads=True)
+    finally:
+        torch.set_num_threads(before)
+    assert (speed.num_threads, len(steps)) == (1, 3)
+    assert speed.threads == {"chosen": 1, "why": "measured", "measured": {"1": 24.0, "2": 12.0}}

@@ -30,6 +30,7 @@ from tttkit.data.sources import Source, parse_source
 from tttkit.data.text import BadUtf8, Utf8Decoder
 from tttkit.data.tokenizer import LoadedTokenizer, load_tokenizer
 from tttkit.errors import DataError, UsageError
+from tttkit.run.cores import available_cores
 from tttkit.storage import files
 
 SHARD_TOKENS = 1 << 26
@@ -65,7 +66,7 @@ def prepare_dataset(
         validation_fraction=validation_fraction,
         reading=Reading(documents=documents, document_pattern=document_pattern, text_field=text_field),
         decoder=Utf8Decoder(bad_utf8=bad_utf8),
-        num_threads=threads or 0,
+        num_threads=threads or available_cores(),
         shard_tokens=shard_tokens,
         progress=progress,
     )

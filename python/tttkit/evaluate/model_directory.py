@@ -8,19 +8,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tttkit.device import resolve_device
+from tttkit.device import find_device, prepare_device
 from tttkit.errors import DataError
 from tttkit.evaluate.blocks import NllBlocks, share_of
 from tttkit.evaluate.evaluation import write_evaluation
 from tttkit.evaluate.measure import evaluate_model
 from tttkit.evaluate.plan import costs
 from tttkit.evaluate.request import EvaluationJob, EvaluationRequest, prepare
+from tttkit.evaluate.threads import choose_for_evaluation
 from tttkit.evaluate.whole_split import nll_by_slot, score_split
 from tttkit.results.contexts import CONTEXTS
 from tttkit.results.curves import CURVES_NAME, Curves
 from tttkit.results.summary import SUMMARY_NAME, Summary
 from tttkit.results.values import SEQUENCES_NAME
 from tttkit.run.directory import RunDirectory, exclusive
+from tttkit.run.threads import describe_threads
 from tttkit.storage import files
 from tttkit.storage.commits import sweep_temporaries
 
@@ -58,7 +60,9 @@ def evaluate_model_directory(
     known = _known_summary(directory, job.key)
     if known is not None and not any(entry.name.startswith(".") for entry in directory.iterdir()):
         return EvaluatedModel(summary=known, directory=directory)
-    job.model.to(resolve_device(request.device))
+    device = find_device(request.device)
+    prepare_device(device)
+    job.model.to(device)
     files.make_directory(directory)
     with exclusive(RunDirectory(directory)):
         sweep_temporaries(directory)
@@ -78,6 +82,7 @@ def _measure(job: EvaluationJob, directory: Path, progress: Progress | None, dra
     """Evaluate in every context, then score the whole split; write the results."""
     started = time.perf_counter()
     blocks = NllBlocks.beside(directory, job.key)
+    threads = choose_for_evaluation(job.model, window=job.window, blocks=blocks.path)
     size = job.model.mini_batch_size
     tokens = sum(costs(job.protocol, job.window, size).values())
     share = tokens / (tokens + job.split.num_tokens)
@@ -90,6 +95,7 @@ def _measure(job: EvaluationJob, directory: Path, progress: Progress | None, dra
     )
     facts = {
         **job.facts,
+        "threads": None if threads is None else threads.to_dict(),
         "eval_seconds": time.perf_counter() - started,
         "mini_batch_size": size,
         "whole_split": whole.to_dict(),
@@ -102,7 +108,9 @@ def _measure(job: EvaluationJob, directory: Path, progress: Progress | None, dra
 
     summary = write_evaluation(directory, evaluation, facts, before_summary=plot)
     blocks.remove()
-    return EvaluatedModel(summary=summary, directory=directory, written=(*_result_files(directory), *plots))
+    messages = () if threads is None or not threads.tokens_per_second else (describe_threads(threads.to_dict()),)
+    written = (*_result_files(directory), *plots)
+    return EvaluatedModel(summary=summary, directory=directory, written=written, messages=messages)
 
 
 def _copy_results(twin: Path, directory: Path, facts: Mapping[str, Any], draw: Draw | None) -> EvaluatedModel:

@@ -65,6 +65,8 @@ class RunStatus:
     """Age of that training checkpoint by the wall clock."""
     disk_used_bytes: int
     disk_free_bytes: int
+    slowed_down: str | None
+    """Warning of a live run that other processes use its cores, with what to do about it."""
     gpus: list[dict[str, int]]
     """For a live run on a GPU: index, utilization (percent), memory_used and memory_total (MiB), temperature (°C)."""
 
@@ -147,6 +149,7 @@ def _surroundings(run: RunDirectory, metadata: dict[str, Any], *, is_live: bool)
         "saved_seconds_ago": saved_seconds_ago,
         "disk_used_bytes": used,
         "disk_free_bytes": free,
+        "slowed_down": metadata.get("threads", {}).get("warning") if is_live else None,
         "gpus": vitals.gpus() if is_live and is_on_gpu else [],
     }
 

@@ -10,8 +10,10 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from tttkit.device import choose_num_threads, threads_of_environment
 from tttkit.models import LanguageModel
 from tttkit.models.state import ModelState
+from tttkit.run.threads import ThreadChoice
 
 _SEGMENT = 1024
 """Tokens of a context that the model reads at once."""
@@ -29,6 +31,21 @@ class DecodeSpeed:
     prefill_tokens_per_second: float
     state_bytes: int
     """Bytes of the recurrent state or the cache after the context."""
+
+
+@torch.inference_mode()
+def choose_threads_for_decoding(model: LanguageModel, *, num_tokens: int = 8) -> ThreadChoice | None:
+    """Set torch's number of CPU threads by decoding a few tokens of one row; None on a GPU or with OMP_NUM_THREADS."""
+    if model.device.type != "cpu" or threads_of_environment() is not None:
+        return None
+    tokens = _random_ids(model, num_tokens)
+
+    def step() -> None:
+        state = model.initial_state(1)
+        for token in tokens.unbind(1):
+            _, state = model.step(token[:, None], state)
+
+    return choose_num_threads(step, tokens_per_step=num_tokens)
 
 
 @torch.inference_mode()

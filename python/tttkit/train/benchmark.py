@@ -23,9 +23,11 @@ from torch.nn import functional
 
 from tttkit.config.model import ModelConfig
 from tttkit.config.run import OptimizerConfig
+from tttkit.device import choose_num_threads
 from tttkit.errors import UsageError
 from tttkit.models import LanguageModel, build_model, compiled, to_official
 from tttkit.models.convert import official_config, official_obstacle
+from tttkit.run.threads import ThreadChoice
 from tttkit.train.graph import WARM_UP_CALLS, StepGraph
 from tttkit.train.logs.utilization import peak_flop_per_second, synchronize
 from tttkit.train.optim import build_optimizer
@@ -61,6 +63,8 @@ class TrainSpeed:
     peak_memory_bytes: int
     device: str
     num_threads: int
+    threads: dict[str, Any] | None
+    """How the number of threads was chosen (`ThreadChoice.to_dict`); None if the caller chose it, and on a GPU."""
 
     @property
     def mfu(self) -> float:
@@ -87,10 +91,15 @@ def measure_training(
     precision: str,
     compile_blocks: bool,
     official: Path | None = None,
+    choose_threads: bool = False,
 ) -> TrainSpeed:
-    """Measure a step of `batch_size` windows. Raises UsageError if the official code cannot be loaded."""
+    """Measure a step of `batch_size` windows. Raises UsageError if the official code cannot be loaded.
+
+    `choose_threads` first sets the number of CPU threads by a short measurement of the model without compilation.
+    """
     ids = torch.randint(0, config.vocab_size, (batch_size, window + 1), generator=torch.Generator().manual_seed(0))
     model = build_model(config, seed=0).to(device)
+    threads = _choose_threads(model, ids, precision) if choose_threads and device.type == "cpu" else None
     runners = _runners(model, compile_blocks=compile_blocks, official=official)
     contestants = _contestants(runners, ids.to(device), precision, rounds, device)
     # frees the memory of the peers
@@ -106,7 +115,13 @@ def measure_training(
         peak_memory_bytes=_peak_memory(device),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         num_threads=torch.get_num_threads(),
+        threads=None if threads is None else threads.to_dict(),
     )
+
+
+def _choose_threads(model: LanguageModel, ids: Tensor, precision: str) -> ThreadChoice:
+    runner = _ours(model, compile_blocks=False)
+    return choose_num_threads(lambda: _pass(runner, ids, precision), tokens_per_step=ids[:, 1:].numel())
 
 
 def _runners(model: LanguageModel, *, compile_blocks: bool, official: Path | None) -> list[_Runner]:

@@ -53,6 +53,8 @@ class Plan(Event):
     device: str
     precision: str
     num_threads: int
+    threads: dict[str, Any]
+    """How the number of threads was chosen: chosen, why, measured (tokens per second by number of threads)."""
     seed: int
     version: str
     """Version of tttkit."""

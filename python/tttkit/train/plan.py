@@ -62,6 +62,7 @@ def plan_event(trainer: Trainer, *, resumed: bool) -> Plan:
         device=config.train.device,
         precision=config.train.precision,
         num_threads=torch.get_num_threads(),
+        threads=trainer.metadata.values["threads"],
         seed=config.train.seed,
         version=trainer.metadata.values["environment"]["tttkit"],
         git_commit=trainer.metadata.values["environment"]["git_commit"],

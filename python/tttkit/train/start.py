@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +20,7 @@ from tttkit.errors import PreemptedError, TttkitError
 from tttkit.models import build_model
 from tttkit.run.directory import RunDirectory, exclusive
 from tttkit.run.signals import StopRequestedError, StopSignals
+from tttkit.run.threads import describe_threads
 from tttkit.train.batches.initial_state import warnings_about
 from tttkit.train.checks import (
     check_disk,
@@ -38,6 +38,7 @@ from tttkit.train.logs.metrics import RunLog
 from tttkit.train.options import RunOptions
 from tttkit.train.plan import plan_event
 from tttkit.train.resume.checkpoint import LoadedCheckpoint
+from tttkit.train.threads import ThreadWatch, choose_for_run
 from tttkit.train.trainer import Trainer
 
 ENDED = ("finished", "early-stopped")
@@ -141,6 +142,7 @@ def _set_up(call: _Call, *, has_ended: bool) -> Trainer | None:
     if has_ended:
         return None
     trainer = _build_trainer(call, config, splits, metadata, log)
+    _choose_threads(call, trainer)
     _begin(trainer, data_path, accepted)
     return trainer
 
@@ -185,11 +187,10 @@ def _prepare_data(call: _Call) -> tuple[Path, Manifest]:
 
 
 def _build_trainer(call: _Call, config: Config, splits: dict[str, Split], metadata: Metadata, log: RunLog) -> Trainer:
-    """Prepare device and threads, seed the random generators, and build model and trainer."""
+    """Prepare the device, seed the random generators, and build model and trainer."""
     assert config.train.device is not None
     prepare_device(config.train.device, exact=config.train.precision == "fp32")
-    usual = None if "OMP_NUM_THREADS" in os.environ else len(os.sched_getaffinity(0))
-    prepare_cpu(config.train.num_threads or usual)
+    prepare_cpu()
     torch.manual_seed(config.train.seed)
     return Trainer(
         call.run,
@@ -203,6 +204,22 @@ def _build_trainer(call: _Call, config: Config, splits: dict[str, Split], metada
         signals=call.signals,
         auto_microbatch=call.options.auto_microbatch,
     )
+
+
+def _choose_threads(call: _Call, trainer: Trainer) -> None:
+    """Choose the number of CPU threads, record it, and let the trainer watch it. Raises StopRequestedError."""
+    config, metadata = trainer.config, trainer.metadata
+    try:
+        threads = choose_for_run(config, trainer.model, call.old, call.signals.poll)
+    except StopRequestedError:
+        if not call.old:
+            metadata.end_segment(0, "preempted")
+        raise
+    metadata.values["threads"] = threads.to_dict()
+    if trainer.model.device.type == "cpu":
+        trainer.thread_watch = ThreadWatch(
+            threads, tokens_per_step=config.train.tokens_per_step, run=trainer.run_directory.argument
+        )
 
 
 def _begin(trainer: Trainer, data_path: Path, accepted: list[str]) -> None:
@@ -229,6 +246,7 @@ def _begin(trainer: Trainer, data_path: Path, accepted: list[str]) -> None:
     if loaded:
         _report_resumed(trainer, loaded)
     trainer.log.write(how)
+    trainer.log.write(describe_threads(metadata.values["threads"]))
     trainer.log.write(f"{'resumed at' if loaded else 'started at'} step {step} of {config.train.max_steps}")
     trainer.report(plan)
 

@@ -31,6 +31,7 @@ from tttkit.train.resume.progress import TrainingProgress
 from tttkit.train.resume.resume_proof import ResumeProof
 from tttkit.train.resume.training_state import TrainingState
 from tttkit.train.schedule import evaluation_steps, learning_rate
+from tttkit.train.threads import ThreadWatch
 from tttkit.train.update import Update, Updater, is_out_of_memory
 
 _CHECKPOINT = "training checkpoint"
@@ -81,6 +82,7 @@ class Trainer:
             signals=signals, schedule=self.schedule, pace=self.pace, early_stopping=self.early_stopping,
         )  # fmt: skip
         self._records = StepRecords(config, device, self.updater.feed, self.pace)
+        self.thread_watch: ThreadWatch | None = None
         self._divergence: str | None = None
 
     @property
@@ -213,9 +215,18 @@ class Trainer:
         for update in updates:
             self.progress.count(update.step, update.loss, applied=update.applied)
             self.pace.steps.append(update.seconds)
+            self._watch_threads(update)
             if not update.applied:
                 self.log.write(f"update {update.step} skipped: {update.numbers}")
             self._divergence = self._divergence or self.progress.divergence()
+
+    def _watch_threads(self, update: Update) -> None:
+        """Warn once when other processes slow the run down; `status` reads the warning in metadata.json."""
+        message = self.thread_watch and self.thread_watch.observe(update.seconds, self.updater.feed.window)
+        if message:
+            self.metadata.values["threads"]["warning"] = message
+            self.metadata.write()
+            self.warn(message)
 
     def _between_micro_batches(self) -> None:
         self.signals.poll()

@@ -1,0 +1,49 @@
+"""CPU threads of an evaluation: chosen by a short measurement, and kept by one that continues after a kill."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from tttkit.device import choose_num_threads, threads_of_environment
+from tttkit.errors import DataError
+from tttkit.models import LanguageModel
+from tttkit.run.threads import ThreadChoice
+from tttkit.storage import files
+
+_FILE_NAME = "threads.json"
+_TOKENS = 2048
+"""Tokens that one measured forward pass scores."""
+
+
+def choose_for_evaluation(model: LanguageModel, *, window: int, blocks: Path) -> ThreadChoice | None:
+    """Set torch's number of threads for an evaluation and return the choice; None on a GPU, where nothing changes.
+
+    In this order: OMP_NUM_THREADS, the number that an earlier process recorded in the directory `blocks` of unfinished
+    results, a measurement of forward passes over windows of `window` tokens.
+    """
+    if model.device.type != "cpu":
+        return None
+    if (given := threads_of_environment()) is not None:
+        return given
+    file = blocks / _FILE_NAME
+    try:
+        choice = ThreadChoice.from_dict(files.read_json(file))
+    except (DataError, KeyError, TypeError, ValueError):  # not there yet, or damaged
+        choice = _measure(model, window)
+        files.write_json(file, choice.to_dict())
+    torch.set_num_threads(choice.num_threads)
+    return choice
+
+
+def _measure(model: LanguageModel, window: int) -> ThreadChoice:
+    """Time forward passes over about `_TOKENS` tokens in windows."""
+    shape = (max(1, _TOKENS // window), window)
+    ids = torch.randint(0, model.config.vocab_size, shape, generator=torch.Generator().manual_seed(0))
+
+    def step() -> None:
+        with torch.inference_mode():
+            model(ids, targets=ids)
+
+    return choose_num_threads(step, tokens_per_step=ids.numel())
