@@ -184,7 +184,7 @@ def _conclude(by_curve: dict[tuple[str, int], Signs], rule: str, evidence: str) 
             standing.setdefault((name, template, ""), []).append(multiple)
     statement = f"{'; '.join(_grouped(crossovers)) or 'No crossover is shown during training at any position'}."
     statement = statement[0].upper() + statement[1:]
-    statement += f" The last significant difference {', '.join(_grouped(standing))}." if standing else ""
+    statement += f" The last significant difference {listed(_grouped(standing))}." if standing else ""
     verdict = "none" if not crossovers else "persistent" if "persistent" in kinds else "excursion"
     return Finding(
         topic="crossover_step", verdict=verdict, statement=statement, rule=rule, evidence=evidence, rows=tuple(rows)
