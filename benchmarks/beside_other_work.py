@@ -1,10 +1,10 @@
 """Training speed of the `quick` model on an idle machine and beside other processes, by number of threads.
 
-Run it alone: `python benchmarks/beside_other_work.py`. Each figure comes from a process of its own, which trains for a
-while (`--seconds`) and reports the tokens of its steps per second; `chosen` measures first, as `tttkit train` does when
-nothing says how many threads to use. Passive threads sleep instead of spinning while they wait for each other. The
-rounds go through all cases in turn (`--rounds`), and the table gives medians. The goals: beside one busy process
-`chosen` keeps 0.6 of the best idle speed; on an idle machine it loses nothing.
+Run nothing else meanwhile: `python benchmarks/beside_other_work.py`. Each figure comes from its own process, which
+trains for `--seconds` and reports the tokens per second of its steps. `chosen` measures first, as `tttkit train` does
+if no number of threads is given. Passive threads sleep instead of spinning while they wait for each other. Each of the
+`--rounds` rounds runs all cases in turn, and the table shows medians. The goals: beside one busy process, `chosen`
+keeps 0.6 of the best idle speed; on an idle machine, it loses nothing.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from pathlib import Path
 
 CHOSEN = "chosen"
 SITUATIONS = {"idle": (0, 0), "beside one busy process": (1, 0), "beside two niced ones": (2, 19)}
-"""Number of other processes and their niceness."""
+"""Number of other processes and their niceness, by situation."""
 _GOAL = 0.6
 _MOST_STEPS = 100_000
 _START_SECONDS = 60.0
-"""Busy processes end by themselves after the time of a measurement and this much for loading torch."""
+"""Seconds for loading torch, added to the time after which busy processes end by themselves."""
 Speeds = dict[tuple[str, str], float]
 _BUSY = "import sys, time\nend = time.monotonic() + float(sys.argv[1])\nwhile time.monotonic() < end: pass"
 
@@ -40,7 +40,7 @@ def cases(cores: int) -> dict[str, tuple[int | None, bool]]:
 
 @contextlib.contextmanager
 def busy_processes(count: int, niceness: int, seconds: float) -> Iterator[None]:
-    """Let processes use the cores; they end with the block, or by themselves after `seconds`."""
+    """Keep the cores busy with processes that end with the block, or by themselves after `seconds`."""
     command = ["nice", "-n", str(niceness), sys.executable, "-c", _BUSY, str(seconds)]
     processes = [subprocess.Popen(command) for _ in range(count)]
     try:
@@ -52,7 +52,7 @@ def busy_processes(count: int, niceness: int, seconds: float) -> Iterator[None]:
 
 
 def measure(data: Path, num_threads: int | None, *, passive: bool, seconds: float) -> tuple[float, int]:
-    """Return tokens per second (0 where it took too long) and the number of threads of one training process."""
+    """Return tokens per second (0 if it took too long) and the number of threads of one training process."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
     if passive:
         environment["OMP_WAIT_POLICY"] = "passive"
@@ -67,36 +67,40 @@ def measure(data: Path, num_threads: int | None, *, passive: bool, seconds: floa
 
 
 def train(data: Path, num_threads: int | None, seconds: float) -> None:
-    """Train the quick model on `data` for some time and print the figures as JSON."""
+    """Train the quick model on `data` for `seconds` and print the figures as JSON."""
     from tttkit.config.presets import preset_values
+    from tttkit.config.run import build_config
     from tttkit.errors import PreemptedError
     from tttkit.run.signals import StopRequestedError, StopSignals
+    from tttkit.train.events import Event, Plan, StepLogged
     from tttkit.train.start import train as start
 
     values = preset_values("quick")
     values["data"] = {"path": str(data)}
     values["train"] |= {"device": "cpu", "num_threads": num_threads, "max_steps": _MOST_STEPS, "log_every": 1}
-    values["train"] |= {"save_every": _MOST_STEPS, "compile": False}  # `quick` is too short to be compiled
+    # `quick` itself is too short to be compiled
+    values["train"] |= {"save_every": _MOST_STEPS, "compile": False}
     values["evaluation"] = {"num_checkpoints": 0}
-    moments, plan = [], {}
+    moments: list[float] = []
+    plans: list[Plan] = []
 
-    def report(event: dict) -> None:
-        if event["event"] == "plan":
-            plan.update(event)
-        elif event["event"] == "step":
+    def report(event: Event) -> None:
+        if isinstance(event, Plan):
+            plans.append(event)
+        elif isinstance(event, StepLogged):
             moments.append(time.perf_counter())
             if moments[-1] - moments[0] > seconds and len(moments) > 2:
                 raise StopRequestedError("the benchmark")
 
     with tempfile.TemporaryDirectory() as folder, StopSignals() as signals, contextlib.suppress(PreemptedError):
-        start(values, Path(folder) / "run", report=report, signals=signals)
+        start(build_config(values), Path(folder) / "run", report=report, signals=signals)
     # the first step allocates
-    speed = (len(moments) - 2) * plan["tokens_per_step"] / (moments[-1] - moments[1])
-    print(json.dumps({"tokens_per_second": speed, "num_threads": plan["num_threads"]}))
+    speed = (len(moments) - 2) * plans[0].tokens_per_step / (moments[-1] - moments[1])
+    print(json.dumps({"tokens_per_second": speed, "num_threads": plans[0].num_threads}))
 
 
 def measure_all(data: Path, *, rounds: int, seconds: float) -> tuple[Speeds, dict[str, list[int]]]:
-    """Return median tokens per second by case and situation, and the numbers that were chosen by situation."""
+    """Return median tokens per second by case and situation, and the chosen numbers of threads by situation."""
     speeds: dict[tuple[str, str], list[float]] = {}
     chosen: dict[str, list[int]] = {situation: [] for situation in SITUATIONS}
     for _ in range(rounds):
@@ -111,7 +115,7 @@ def measure_all(data: Path, *, rounds: int, seconds: float) -> tuple[Speeds, dic
 
 
 def print_table(speeds: Speeds, chosen: dict[str, list[int]]) -> None:
-    """Print tokens per second and the ratio to the best idle speed that a fixed number of threads reaches."""
+    """Print tokens per second and their ratio to the best idle speed with a fixed number of threads."""
     best = max(speed for (case, situation), speed in speeds.items() if situation == "idle" and case != CHOSEN)
     print(f"quick model, tokens/s (ratio to the best idle speed, {best:,.0f})")
     rows = {"": list(SITUATIONS)}
@@ -126,10 +130,10 @@ def print_table(speeds: Speeds, chosen: dict[str, list[int]]) -> None:
 
 
 def main() -> None:
-    """Measure and print the table; with --train be one of the processes that are measured."""
+    """Measure and print the table; with --train, run as one of the measured processes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=8.0, help="of training in each process")
+    parser.add_argument("--seconds", type=float, default=8.0, help="seconds of training in each process")
     parser.add_argument("--train", nargs=2, metavar=("DATA", "THREADS"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.train:

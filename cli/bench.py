@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from tttkit.models import LanguageModel
     from tttkit.train.benchmark import TrainSpeed
 
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        help="CPU threads (default: OMP_NUM_THREADS, else the fastest in a measurement).", min=1, show_default=False
+    ),
+]
+
 bench_app = typer.Typer(
     no_args_is_help=False, help="Measure speed on this machine, beside the peers that are installed."
 )
@@ -86,12 +93,7 @@ def train(
     ] = None,
     compile_blocks: Annotated[bool, typer.Option("--compile/--no-compile", help="Compile our blocks.")] = True,
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            help="CPU threads (default: OMP_NUM_THREADS, else the fastest in a measurement).", min=1, show_default=False
-        ),
-    ] = None,
+    threads: Threads = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda or cuda:N (default: the GPU, if there is one).", show_default=False)
     ] = None,
@@ -110,14 +112,14 @@ def train(
     from tttkit.train.benchmark import measure_training
 
     prepare_cpu(threads)
-    resolved = find_device(device)
-    prepare_device(resolved, exact=precision == "fp32")
+    device_name = find_device(device)
+    prepare_device(device_name, exact=precision == "fp32")
     speed = measure_training(
         config,
         window=window,
         batch_size=batch_size,
         rounds=rounds,
-        device=torch.device(resolved),
+        device=torch.device(device_name),
         precision=precision,
         compile_blocks=compile_blocks,
         official=official,
@@ -154,7 +156,7 @@ def _print_training(speed: TrainSpeed, what: str) -> None:
         table.add_row(row.name, *figures)
         err.print(f"{row.name}: {row.how}", soft_wrap=True)
     print_table(table)
-    if speed.threads:
+    if speed.threads is not None:
         err.print(describe_threads(speed.threads), soft_wrap=True)
     shares = ", ".join(f"{name} {seconds / sum(speed.parts.values()):.0%}" for name, seconds in speed.parts.items())
     out.print(
@@ -182,13 +184,8 @@ def inference(
         ),
     ] = None,
     num_tokens: Annotated[int, typer.Option("--tokens", help="Number of tokens to time.", min=1)] = 32,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            help="CPU threads (default: OMP_NUM_THREADS, else the fastest in a measurement).", min=1, show_default=False
-        ),
-    ] = None,
     rounds: Annotated[int, typer.Option(help="Number of measurements; their medians are shown.", min=1)] = 5,
+    threads: Threads = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda or cuda:N (default: the GPU, if there is one).", show_default=False)
     ] = None,
@@ -211,19 +208,19 @@ def inference(
         print_table(decoding_table(rows))
 
 
-def _model_and_peer(path: Path | None, device: str | None, num_threads: int | None) -> dict[str, LanguageModel]:
+def _model_and_peer(path: Path | None, device: str | None, threads: int | None) -> dict[str, LanguageModel]:
     """Load the model of a directory (None: a new ttt-125m) and build a Transformer of the same size, by name."""
     from tttkit.device import find_device, prepare_cpu, prepare_device
     from tttkit.models import ModelConfig, build_model, load_model
 
-    prepare_cpu(num_threads)
-    resolved = find_device(device)
-    prepare_device(resolved)
+    prepare_cpu(threads)
+    device_name = find_device(device)
+    prepare_device(device_name)
     model = load_model(path) if path else build_model(ModelConfig.preset("ttt-125m"), seed=0)
-    models = {model.config.name: model.to(resolved)}
+    models = {model.config.name: model.to(device_name)}
     peer = model.config.as_transformer()
     if peer.name not in models:
-        models[peer.name] = build_model(peer, seed=0).to(resolved)
+        models[peer.name] = build_model(peer, seed=0).to(device_name)
     return models
 
 

@@ -113,11 +113,11 @@ def _load(path: Path, tokenizer: str | None, device: str | None) -> tuple[Langua
     from tttkit.models import load_model, read_model_config
 
     prepare_cpu()
-    on = find_device(device)
-    prepare_device(on)
+    device_name = find_device(device)
+    prepare_device(device_name)
     config = read_model_config(directory)
     spec = tokenizer or find_tokenizer(directory, config)
-    model = load_model(directory).to(on).eval()
+    model = load_model(directory).to(device_name).eval()
     return model, TextTokenizer(spec, model.config.vocab_size)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,16 @@ import typer
 from tttkit.errors import UsageError
 from tttkit.run.directory import find_run
 from tttkit.train.options import RunOptions
-from tttkit_cli.training import AllowDataChange, AutoMicrobatch, Grace, JsonEvents, Plain, Quiet, run_training
+from tttkit_cli.training import (
+    RUN_PANEL,
+    AllowDataChange,
+    AutoMicrobatch,
+    Grace,
+    JsonEvents,
+    Plain,
+    Quiet,
+    run_training,
+)
 
 
 def resume(
@@ -22,7 +32,10 @@ def resume(
     threads: Annotated[
         int | None,
         typer.Option(
-            help="New number of CPU threads (default: as before). Bits depend on it.", min=1, show_default=False
+            help="CPU threads from now on (default: as before). Bits of the result depend on the number.",
+            min=1,
+            show_default=False,
+            rich_help_panel=RUN_PANEL,
         ),
     ] = None,
     plain: Plain = False,
@@ -39,11 +52,12 @@ def resume(
     values = find_run(run).read_metadata().get("config")
     if values is None:
         raise UsageError(f"{run} was made by the earlier system, which saved nothing to resume from")
+    config = build_config(values)
     if threads is not None:
-        values["train"]["num_threads"] = threads
+        config = dataclasses.replace(config, train=dataclasses.replace(config.train, num_threads=threads))
     options = RunOptions(
         auto_microbatch=auto_microbatch, grace_seconds=grace, allow_data_change=allow_data_change,
         command=("tttkit", *sys.argv[1:]),
     )  # fmt: skip
     view = TrainView(plain=plain, quiet=quiet, json_events=json_events)
-    run_training(build_config(values), run, view, options)
+    run_training(config, run, view, options)

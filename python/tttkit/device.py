@@ -14,15 +14,16 @@ from tttkit.errors import UsageError
 from tttkit.run.cores import available_cores
 from tttkit.run.threads import MEASURED, ThreadChoice, thread_counts
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+# from glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _NEVER = 2**31 - 1
 _VARIABLE = "OMP_NUM_THREADS"
 _ROUND_SECONDS = 1.5
-"""No further round of the measurement begins after this time."""
+"""Time after which no further round of the measurement begins."""
 _SLOW_STEP = 5.0
-"""Seconds; where the first step takes longer, it is not repeated."""
+"""Seconds; a first step that takes longer is not repeated."""
 _LONGEST = 10.0
-"""Seconds that the first round may take: it leaves out the smallest numbers of threads unless fewer were faster."""
+"""Seconds that the first round may take. Then it skips the smallest numbers of threads, unless fewer were faster."""
 _MAX_ROUNDS = 40
 _NOISE = 0.03
 """Medians that differ by less than this share count as equal."""
@@ -64,11 +65,11 @@ def prepare_device(device: str, *, exact: bool = False) -> None:
 def prepare_cpu(num_threads: int | None = None) -> None:
     """Set the number of threads, flush denormals to zero, and let the C library keep freed memory.
 
-    Without `num_threads` torch's own number stays, but no more than `available_cores`; OMP_NUM_THREADS always counts.
-    Denormals: saturated logits cost a CPU twenty times their time otherwise. Memory: above 32 MB glibc asks the system
-    for every array and gives it back when it is freed, and the system clears each page anew; a training step with
-    GPT-2's vocabulary does that some ten times with 200 MB. Kept, it is reused. Neither changes a result that is not
-    denormal. Another C library than glibc is left as it is.
+    Without `num_threads` torch keeps its own number, at most `available_cores`, or that of OMP_NUM_THREADS. Saturated
+    logits give denormals, which are twenty times as slow on a CPU. Above 32 MB glibc asks the system for every array
+    and returns it when it is freed, and the system clears each page anew; a training step with GPT-2's vocabulary does
+    that about ten times with 200 MB, so freed memory is kept and reused. Neither setting changes a result that is not
+    denormal. A C library other than glibc stays as it is.
     """
     if num_threads is None and _VARIABLE not in os.environ and torch.get_num_threads() > available_cores():
         num_threads = available_cores()
@@ -97,16 +98,17 @@ def choose_num_threads(
 ) -> ThreadChoice:
     """Time `step` with several numbers of threads, interleaved for a second or two, and set torch to the fastest.
 
-    `step` computes `tokens_per_step` tokens as the caller's work does. It must not change what that work reads, random
-    generators included. The largest number wins among those whose medians are equal within the noise. `counts` are the
-    numbers to compare, in descending order (default: `thread_counts` of the cores available).
+    `step` computes `tokens_per_step` tokens in the same way as the caller's work. It must not change anything that the
+    work reads, including random generators. If medians are equal within the noise, the largest number wins. `counts`
+    are the numbers to compare, in descending order (default: `thread_counts` of the available cores).
     """
     counts = counts or thread_counts(available_cores())
     if len(counts) == 1:
         torch.set_num_threads(counts[0])
         return ThreadChoice(num_threads=counts[0], why="one core available")
     torch.set_num_threads(counts[0])
-    first = _seconds(step, clock)  # it allocates and warms up
+    # the first step allocates and warms up
+    first = _seconds(step, clock)
     seconds = _measure(step, counts, clock, first=first if first > _SLOW_STEP else None)
     medians = {count: median(values) for count, values in seconds.items()}
     fastest = min(medians.values())
@@ -121,18 +123,18 @@ def _measure(
 ) -> dict[int, list[float]]:
     """Return the seconds of each step by number of threads; each round runs every number once.
 
-    `first` are the seconds of a step with the largest number, where those are known.
+    `first` is the time of a step with the largest number in seconds, if it is known.
     """
     started = clock()
     seconds = {} if first is None else {counts[0]: [first]}
     for count in counts[len(seconds) :]:
         times = [values[0] for values in seconds.values()]
-        # half the threads take twice the time at most; beside other work they may even be faster
+        # half the threads take at most twice the time, and beside other processes they may even be faster
         if len(times) > 1 and times[-1] >= times[-2] and clock() - started + 2 * times[-1] > _LONGEST:
             break
         torch.set_num_threads(count)
         seconds[count] = [_seconds(step, clock)]
-    # what is far behind after one round does not slow the other rounds down
+    # numbers that are far behind after one round are not measured again
     fastest = min(times[0] for times in seconds.values())
     close = [count for count, times in seconds.items() if times[0] <= 3 * fastest]
     while clock() - started < _ROUND_SECONDS and len(seconds[close[0]]) < _MAX_ROUNDS:

@@ -47,8 +47,8 @@ def test_resume_uses_the_options_of_the_run(stopped):
     assert "finished already" in again.err
 
 
-def test_the_command_of_the_thread_watch_changes_the_number_of_threads(stopped):
-    """What the warning tells people to type works, and the new number is kept from then on."""
+def test_the_command_in_the_warning_changes_the_number_of_threads(stopped):
+    """The command that the warning names works, and later resumes keep the new number."""
     watch = ThreadWatch(
         ThreadChoice(num_threads=4, why="measured", tokens_per_second={4: 900.0, 2: 800.0, 1: 500.0}),
         tokens_per_step=64,

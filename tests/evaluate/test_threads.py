@@ -12,7 +12,7 @@ from tttkit.storage.files import read_json
 
 @pytest.fixture(autouse=True)
 def measured(monkeypatch):
-    """Two cores, of which one thread is the fastest; the list holds the number of threads of each measured step."""
+    """Two cores are available and one thread is fastest; the list holds the threads of each measured step."""
     before, steps = torch.get_num_threads(), []
 
     def seconds(step, _clock):
@@ -28,7 +28,7 @@ def measured(monkeypatch):
     torch.set_num_threads(before)
 
 
-def test_it_is_measured_once_and_kept_by_an_evaluation_that_continues(measured, tmp_path):
+def test_the_number_is_measured_once_and_kept_when_the_evaluation_continues(measured, tmp_path):
     model, random = small_model(), torch.get_rng_state()
     choice = choose_for_evaluation(model, window=8, blocks=tmp_path)
     assert (choice.num_threads, choice.why, choice.tokens_per_second) == (1, "measured", {1: 2048.0, 2: 1024.0})

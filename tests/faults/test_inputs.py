@@ -90,7 +90,7 @@ def test_a_truncated_shard_is_an_error_with_pread(tiny_data, tmp_path, size):
     whole = max(0, size - 64) // 2
     assert np.array_equal(split.tokens(0, whole), before[:whole])
     for start, stop in ((whole, whole + 1), (0, whole + 1), (whole + 1, whole + 100), (0, split.num_tokens)):
-        with pytest.raises(DataError, match=r"train-00000\.tok: the file is shorter than it says"):
+        with pytest.raises(DataError, match=r"train-00000\.tok: the file is shorter than its header says"):
             split.tokens(start, stop)
     with pytest.raises(DataError):
         open_split(data, "train")

@@ -22,7 +22,7 @@ def test_every_model_and_context_has_a_row():
 
 
 def test_the_number_of_threads_is_chosen_by_decoding(monkeypatch):
-    """Unless the environment gives one; what is chosen is in force afterwards."""
+    """OMP_NUM_THREADS wins; otherwise torch uses the chosen number afterwards."""
     before, steps = torch.get_num_threads(), []
     monkeypatch.setattr(device, "available_cores", lambda: 2)
     monkeypatch.setattr(device, "_MAX_ROUNDS", 1)

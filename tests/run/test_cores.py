@@ -9,7 +9,7 @@ import pytest
 
 from tttkit.run.cores import CoreReading, available_cores, cores_used_by_others, read_cores
 
-_SPIN = "import time\nend = time.monotonic() + 5\nwhile time.monotonic() < end: pass"
+_SPIN = "import time\nend = time.monotonic() + 60\nwhile time.monotonic() < end: pass"
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def write(folder, files: dict[str, str]):
         ({"own": "0::/\n", "cgroup/cpu.max": "6400000 100000\n"}, 8),
         # a group without a limit inside one with a limit
         ({"own": "0::/a/b\n", "cgroup/a/b/cpu.max": "max 100000\n", "cgroup/a/cpu.max": "300000 100000\n"}, 3),
-        # the path is that outside of the container, whose own group is the root of what it sees
+        # the kernel gives the path on the host, and the container sees its own group as the root
         ({"own": "0::/docker/0123\n", "cgroup/cpu.max": "400000 100000\n"}, 4),
         # version 1
         (
@@ -46,7 +46,7 @@ def write(folder, files: dict[str, str]):
             3,
         ),
         ({"own": "4:cpu:/\n", "cgroup/cpu/cpu.cfs_quota_us": "-1\n", "cgroup/cpu/cpu.cfs_period_us": "100000\n"}, 8),
-        # another controller whose name begins like ours
+        # another controller whose name also begins with cpu
         ({"own": "4:cpuset:/a\n", "cgroup/cpuset/a/cpu.max": "100000 100000\n"}, 8),
         # damaged and missing files
         ({"own": "0::/\n", "cgroup/cpu.max": "what\n"}, 8),
@@ -65,7 +65,7 @@ def test_the_affinity_counts(monkeypatch):
 
 
 def test_only_the_cores_of_this_process_are_read(monkeypatch, tmp_path):
-    """Two of three cores are ours; idle, iowait and guest times count for nothing, steal counts."""
+    """Two of three cores are ours; steal time counts, idle, iowait and guest times do not."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 2})
     monkeypatch.setattr(os, "sysconf", lambda _: 100)
     write(
@@ -81,7 +81,7 @@ def test_only_the_cores_of_this_process_are_read(monkeypatch, tmp_path):
     assert read_cores(tmp_path / "elsewhere") is None
 
 
-def test_what_others_use():
+def test_cores_used_by_other_processes():
     before = CoreReading(seconds=10.0, busy=100.0, own=50.0)
     assert cores_used_by_others(before, CoreReading(seconds=14.0, busy=107.0, own=52.0)) == pytest.approx(1.25)
     assert cores_used_by_others(before, CoreReading(seconds=14.0, busy=101.0, own=52.0)) == 0.0
@@ -89,11 +89,12 @@ def test_what_others_use():
 
 
 def test_a_busy_process_is_seen_in_the_real_counters():
-    """What this process does itself is not counted as others'."""
+    """The work of this process does not count as that of others."""
     with subprocess.Popen([sys.executable, "-c", _SPIN]) as process:
         before = read_cores()
-        end = time.monotonic() + 1
-        while time.monotonic() < end:
+        # CPU time, because other tests may have the cores meanwhile
+        end = time.process_time() + 0.4
+        while time.process_time() < end:
             pass
         after = read_cores()
         process.kill()

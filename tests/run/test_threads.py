@@ -22,7 +22,7 @@ def test_a_choice_survives_json():
         (ThreadChoice(num_threads=1, why="OMP_NUM_THREADS"), "1 thread (OMP_NUM_THREADS)"),
     ],
 )
-def test_the_line_for_people(choice, text):
+def test_the_line_of_text(choice, text):
     assert describe_threads(choice.to_dict()) == text
 
 

@@ -28,7 +28,7 @@ WRITING_FLAGS = {"O_WRONLY", "O_RDWR", "O_CREAT", "O_APPEND", "O_TRUNC"}
 EXEMPT = {
     "storage/filesystem.py": "makes the calls",
     "run/directory.py": "opens the lock file and writes the name of the holder into it, in place",
-    "data/claim.py": "opens the lock file of a data set and appends the digests of finished shards to it, in place",
+    "data/output.py": "opens the lock file of a data set and appends the digests of finished shards to it, in place",
     "data/prepare.py": "removes that lock file",
 }
 """Files that may make such calls, and which."""

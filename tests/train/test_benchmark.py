@@ -86,8 +86,8 @@ def test_unusable_paths_and_models_are_refused(tmp_path):
         measure_training(small_config(architecture="sw"), **OPTIONS, official=tmp_path)
 
 
-def test_the_number_of_threads_is_chosen_by_the_work_itself(monkeypatch):
-    """Only on request; the figures are those of the number chosen."""
+def test_the_number_of_threads_is_chosen_by_timing_the_model(monkeypatch):
+    """The choice is made on request only, and everything is then measured with the chosen number."""
     before, steps = torch.get_num_threads(), []
     monkeypatch.setattr(device, "available_cores", lambda: 2)
     monkeypatch.setattr(device, "_MAX_ROUNDS", 1)

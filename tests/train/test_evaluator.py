@@ -43,7 +43,7 @@ def test_evaluations_are_reported_and_listed_in_order(tiny_values, tmp_path):
     assert [(e["summary"]["step"], e["num_waiting"], e["is_last"]) for e in evaluations] == [
         (0, 0, False), (4, 1, False), (8, 2, True),
     ]  # fmt: skip
-    assert [event["summary"] for event in evaluations] == run.read_summaries()
+    assert [event["summary"] for event in evaluations] == [summary.to_dict() for summary in run.read_summaries()]
     shares = [event["done"] for event in events if event["event"] == "evaluating" and event["step"] == 4]
     assert shares[0] == 0
     assert shares == sorted(shares)
@@ -57,7 +57,7 @@ def test_a_restored_run_forgets_later_evaluations(tiny_values, tmp_path):
         schedule=[0, 4, 8, 12], pace=None, early_stopping=None,
     )  # fmt: skip
     subject.forget_later(TrainingProgress(step=6, evaluated=[0, 4]))
-    assert [item["step"] for item in subject.summaries] == [0, 4]
+    assert [summary.step for summary in subject.summaries] == [0, 4]
 
 
 @pytest.mark.parametrize("name", ["best_model", "final_model"])

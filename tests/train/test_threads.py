@@ -1,4 +1,4 @@
-"""The number of CPU threads of a run: what decides it, that measuring it changes nothing, and the watch."""
+"""The number of CPU threads of a run: what decides it, the measurement that changes nothing else, and the watch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from tests.models.small import small_model
+from tests.training import train
 from tttkit import device
 from tttkit.config.run import build_config
 from tttkit.errors import PreemptedError
@@ -19,8 +20,6 @@ from tttkit.run.directory import RunDirectory
 from tttkit.run.signals import StopRequestedError
 from tttkit.run.threads import ThreadChoice
 from tttkit.train import start, threads
-from tttkit.train.events import Plan, StepLogged, Warned
-from tttkit.train.start import train
 from tttkit.train.threads import ThreadWatch, choose_for_run
 
 MEASURED = ThreadChoice(num_threads=1, why="measured", tokens_per_second={1: 40.0, 2: 30.0})
@@ -28,7 +27,7 @@ MEASURED = ThreadChoice(num_threads=1, why="measured", tokens_per_second={1: 40.
 
 @pytest.fixture(autouse=True)
 def two_cores(monkeypatch):
-    """Two cores are available, the environment says nothing, and the test's number of threads is put back."""
+    """Two cores are available, OMP_NUM_THREADS is not set, and torch's number of threads is restored afterwards."""
     before = torch.get_num_threads()
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     for module in (device, threads):
@@ -40,7 +39,7 @@ def two_cores(monkeypatch):
 
 @pytest.fixture
 def two_are_faster(monkeypatch):
-    """Two threads win every measurement, whose steps are real; the list holds the threads of each step."""
+    """Two threads win every measurement of real steps; the list holds the number of threads of each step."""
     steps = []
 
     def seconds(step, _clock):
@@ -67,7 +66,7 @@ def earlier(num_threads, **more):
     return {"segments": [{}], "environment": {"num_threads": num_threads}, **more}
 
 
-def test_what_the_user_says_wins(no_measurement, monkeypatch):
+def test_a_given_number_wins(no_measurement, monkeypatch):
     old = earlier(2, threads=MEASURED.to_dict())
     assert choose_for_run(small_config(num_threads=1), small_model(), old, lambda: None) == ThreadChoice(
         num_threads=1, why="train.num_threads", tokens_per_second=MEASURED.tokens_per_second
@@ -81,11 +80,11 @@ def test_what_the_user_says_wins(no_measurement, monkeypatch):
     assert (choice.num_threads, choice.why, torch.get_num_threads()) == (3, "OMP_NUM_THREADS", 3)
 
 
-def test_a_resume_keeps_the_number_and_the_table(no_measurement):
+def test_a_resume_keeps_the_number_and_the_measured_speeds(no_measurement):
     choice = choose_for_run(small_config(), small_model(), earlier(1, threads=MEASURED.to_dict()), lambda: None)
     assert choice == dataclasses.replace(MEASURED, why="as before")
     assert torch.get_num_threads() == 1
-    # version 0.1.0 recorded the number but no table
+    # version 0.1.0 recorded the number but no measured speeds
     choice = choose_for_run(small_config(), small_model(), earlier(2), lambda: None)
     assert choice == ThreadChoice(num_threads=2, why="as before")
 
@@ -96,11 +95,12 @@ def test_a_resume_keeps_the_number_and_the_table(no_measurement):
     ids=["new", "fewer cores", "untrained", "?"],
 )
 def test_otherwise_it_is_measured(two_are_faster, old):
-    """A number larger than the cores is not kept, nor torch's own number from before training began."""
+    """A resume does not keep a number above the available cores, or torch's default from before the training."""
     model, polled = small_model(), []
     choice = choose_for_run(small_config(), model, old, lambda: polled.append(1))
     assert (choice.num_threads, choice.why) == (2, "measured")
-    assert choice.tokens_per_second == {2: 64.0, 1: 32.0}  # 32 tokens in half a second, or in one
+    # 32 tokens take half a second with two threads, one second with one
+    assert choice.tokens_per_second == {2: 64.0, 1: 32.0}
     assert two_are_faster == [2, *[2, 1] * 3]
     assert len(polled) == len(two_are_faster)
 
@@ -115,7 +115,7 @@ def test_on_a_gpu_nothing_is_measured(no_measurement):
 
 
 def with_dropout(model):
-    """Our models draw no random numbers themselves; one that does shows whether the generator is put back."""
+    """Add dropout: our models draw no random numbers, and only a model that does can test the generator."""
     model.model.embed_tokens.register_forward_hook(
         lambda module, _inputs, output: functional.dropout(output, 0.1, module.training)
     )
@@ -142,7 +142,7 @@ def test_a_measured_run_has_the_bits_of_one_whose_threads_are_given(
     results = []
     for given in (2, None):
         values = tiny_values(train={"num_threads": given, "initial_state": initial_state, "max_steps": 6})
-        run = train(build_config(values), tmp_path / str(given), report=lambda _: None).run
+        run = train(values, tmp_path / str(given), report=lambda _: None).run
         losses = [record["loss"].hex() for record in run.read_metrics()]
         results.append((losses, (run.final_model / "model.safetensors").read_bytes()))
         metadata = run.read_metadata()
@@ -153,7 +153,7 @@ def test_a_measured_run_has_the_bits_of_one_whose_threads_are_given(
     assert results[0] == results[1]
 
 
-def test_a_model_too_large_for_the_memory_is_left_to_training(monkeypatch):
+def test_out_of_memory_during_the_measurement_is_left_to_training(monkeypatch):
     model = small_model()
 
     def fail(*_):
@@ -169,27 +169,27 @@ def test_a_model_too_large_for_the_memory_is_left_to_training(monkeypatch):
 
 def test_the_choice_is_recorded_logged_and_kept(two_are_faster, tiny_values, tmp_path):
     events, path = [], tmp_path / "run"
-    config = build_config(tiny_values(train={"num_threads": None, "max_steps": 4}, early_stopping={"enabled": False}))
+    values = tiny_values(train={"num_threads": None, "max_steps": 4}, early_stopping={"enabled": False})
 
     def stop(event):
         events.append(event)
-        if isinstance(event, StepLogged) and event.step == 2:
+        if event["event"] == "step" and event["step"] == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(config, path, report=stop)
+        train(values, path, report=stop)
     run, count = RunDirectory(path), len(two_are_faster)
     expected = {"chosen": 2, "why": "measured", "measured": {"1": 64.0, "2": 128.0}}
-    plan = next(event for event in events if isinstance(event, Plan))
-    assert (plan.threads, plan.num_threads) == (expected, 2)
+    plan = next(event for event in events if event["event"] == "plan")
+    assert (plan["threads"], plan["num_threads"]) == (expected, 2)
     assert run.read_metadata()["threads"] == expected
     assert "2 threads (measured; tokens/s: 64 with 1, 128 with 2)" in run.training_log.read_text()
     torch.set_num_threads(1)
-    train(config, path, report=events.append)
+    train(values, path, report=events.append)
     assert run.read_metadata()["threads"] == {**expected, "why": "as before"}
     assert (run.read_metadata()["environment"]["num_threads"], torch.get_num_threads()) == (2, 2)
     assert len(two_are_faster) == count
-    assert not [event for event in events if isinstance(event, Warned)]
+    assert not [event for event in events if event["event"] == "warning"]
 
 
 def test_a_stop_during_the_measurement_ends_the_run_before_its_first_step(tiny_values, tmp_path, monkeypatch):
@@ -198,9 +198,10 @@ def test_a_stop_during_the_measurement_ends_the_run_before_its_first_step(tiny_v
 
     monkeypatch.setattr(start, "choose_for_run", stop)
     with pytest.raises(PreemptedError, match="before the first step"):
-        train(build_config(tiny_values()), tmp_path / "run", report=lambda _: None)
-    result = RunDirectory(tmp_path / "run").read_metadata()["result"]
-    assert (result["reason"], result["step"]) == ("preempted", 0)
+        train(tiny_values(), tmp_path / "run", report=lambda _: None)
+    assert RunDirectory(tmp_path / "run").read_metadata()["result"] == {
+        "reason": "preempted", "step": 0, "saved_step": None,
+    }  # fmt: skip
 
 
 class Machine:
@@ -215,7 +216,7 @@ class Machine:
         return CoreReading(seconds=self.now, busy=self.busy, own=0.0)
 
     def run(self, watch, *, tokens_per_second, others, seconds=25.0, window=64) -> list[str]:
-        """Train for a while with 1,000 tokens in a step; returns the warnings."""
+        """Train for `seconds` with 1,000 tokens per step; return the warnings."""
         messages = []
         for _ in range(int(seconds * tokens_per_second / 1000)):
             self.now += 1000 / tokens_per_second
@@ -229,7 +230,7 @@ def watch_of(num_threads=2, table=None):
     return ThreadWatch(choice, tokens_per_step=1000, run="runs/quick")
 
 
-def test_the_watch_tells_once_what_to_do(monkeypatch):
+def test_the_watch_warns_once_and_says_what_to_do(monkeypatch):
     machine, watch = Machine(monkeypatch), watch_of(table={1: 4318.0, 2: 6287.0})
     assert machine.run(watch, tokens_per_second=6300, others=0.1) == []
     assert machine.run(watch, tokens_per_second=1500, others=0.8) == [
@@ -241,20 +242,20 @@ def test_the_watch_tells_once_what_to_do(monkeypatch):
     assert machine.run(watch, tokens_per_second=1500, others=0.8, seconds=100) == []
 
 
-def test_two_others_leave_a_share_of_a_core(monkeypatch):
+def test_two_other_processes_leave_a_share_of_the_cores(monkeypatch):
     machine, watch = Machine(monkeypatch), watch_of(table={1: 4500.0, 2: 6287.0})
     assert "1 thread would give about 3,000:" in machine.run(watch, tokens_per_second=700, others=1.4)[0]
 
 
-def test_a_resumed_run_is_compared_with_the_table(monkeypatch):
-    """Without it a run that resumes beside other work knows nothing better."""
+def test_a_resumed_run_is_compared_with_the_measured_speeds(monkeypatch):
+    """Without them, a run that resumes beside other processes has nothing faster to compare with."""
     machine = Machine(monkeypatch)
     table = {1: 4318.0, 2: 6287.0}
     assert machine.run(watch_of(table=table), tokens_per_second=1500, others=0.8)
     assert not machine.run(watch_of(), tokens_per_second=1500, others=0.8)
 
 
-def test_without_a_table_the_gain_is_in_proportion(monkeypatch):
+def test_without_measured_speeds_the_estimate_is_in_proportion(monkeypatch):
     machine, watch = Machine(monkeypatch), watch_of()
     machine.run(watch, tokens_per_second=6000, others=0.0)
     assert "1 thread would give about 3,000:" in machine.run(watch, tokens_per_second=1500, others=0.8)[0]
@@ -263,11 +264,12 @@ def test_without_a_table_the_gain_is_in_proportion(monkeypatch):
 @pytest.mark.parametrize(
     ("num_threads", "tokens_per_second", "others", "cores"),
     [
-        (2, 3200, 0.8, 2),  # not below half
-        (2, 1500, 0.4, 2),  # nobody else
-        (2, 1500, 2.0, 8),  # cores enough for all
+        (2, 3200, 0.8, 2),
+        (2, 1500, 0.4, 2),
+        (2, 1500, 2.0, 8),
         (1, 1500, 1.0, 2),
     ],
+    ids=["at least half as fast", "others use little", "enough cores for all", "enough cores for one thread"],
 )
 def test_the_watch_is_silent(monkeypatch, num_threads, tokens_per_second, others, cores):
     monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: set(range(cores)))
@@ -276,7 +278,7 @@ def test_the_watch_is_silent(monkeypatch, num_threads, tokens_per_second, others
     assert machine.run(watch, tokens_per_second=tokens_per_second, others=others) == []
 
 
-def test_with_one_thread_there_is_nothing_to_do_but_to_know(monkeypatch):
+def test_with_one_thread_the_watch_warns_without_advice(monkeypatch):
     machine, watch = Machine(monkeypatch), watch_of(1)
     machine.run(watch, tokens_per_second=4000, others=0.0)
     (message,) = machine.run(watch, tokens_per_second=1500, others=1.6)
@@ -295,7 +297,7 @@ def test_another_stage_has_another_throughput(monkeypatch):
     assert machine.run(watch, tokens_per_second=1500, others=0.8, window=256) == []
 
 
-def test_a_machine_that_does_not_count(monkeypatch):
+def test_without_counters_there_is_no_warning(monkeypatch):
     machine, watch = Machine(monkeypatch), watch_of()
     monkeypatch.setattr(threads, "read_cores", lambda: None)
     machine.run(watch, tokens_per_second=6300, others=0.0)
@@ -307,12 +309,12 @@ def test_the_warning_is_shown_logged_and_in_status(tiny_values, tmp_path, monkey
     monkeypatch.setattr(ThreadWatch, "observe", lambda *_: None if shown else "others use the cores")
 
     def report(event):
-        if isinstance(event, Warned):
-            shown.append((event.message, read_status(run).slowed_down))
+        if event["event"] == "warning":
+            shown.append((event["message"], read_status(run).slowed_down))
 
-    train(build_config(tiny_values(train={"max_steps": 3})), run.path, report=report)
+    train(tiny_values(train={"max_steps": 3}), run.path, report=report)
     assert shown == [("others use the cores", "others use the cores")]
     assert run.training_log.read_text().count("others use the cores") == 1
     assert run.read_metadata()["threads"]["warning"] == "others use the cores"
-    assert read_status(run).slowed_down is None, "it is over"
+    assert read_status(run).slowed_down is None, "the run has ended"
     json.dumps(read_status(run).to_dict())

@@ -96,7 +96,7 @@ class TrainConfig:
     compile: bool | None = None
     """Compile the blocks with torch.compile. Default: on a GPU, and on a CPU for runs longer than about 5 minutes."""
     num_threads: int | None = Field(default=None, ge=1)
-    """CPU threads. Default: OMP_NUM_THREADS, else the fastest in a measurement. Bits depend on it: resume keeps it."""
+    """CPU threads. Default: OMP_NUM_THREADS, else the fastest in a measurement. Bits depend on it; resume keeps it."""
     save_every: int | None = Field(default=None, ge=1)
     """Steps between training checkpoints. Default: 1 % of the run, at least 50 steps."""
     log_every: int = Field(default=10, ge=1)

@@ -95,7 +95,7 @@ def _measure(job: EvaluationJob, directory: Path, progress: Progress | None, dra
     )
     facts = {
         **job.facts,
-        "threads": None if threads is None else threads.to_dict(),
+        **({} if threads is None else {"threads": threads.to_dict()}),
         "eval_seconds": time.perf_counter() - started,
         "mini_batch_size": size,
         "whole_split": whole.to_dict(),
@@ -108,9 +108,10 @@ def _measure(job: EvaluationJob, directory: Path, progress: Progress | None, dra
 
     summary = write_evaluation(directory, evaluation, facts, before_summary=plot)
     blocks.remove()
-    messages = () if threads is None or not threads.tokens_per_second else (describe_threads(threads.to_dict()),)
-    written = (*_result_files(directory), *plots)
-    return EvaluatedModel(summary=summary, directory=directory, written=written, messages=messages)
+    return EvaluatedModel(
+        summary=summary, directory=directory, written=(*_result_files(directory), *plots),
+        messages=(describe_threads(threads.to_dict()),) if threads and threads.tokens_per_second else (),
+    )  # fmt: skip
 
 
 def _copy_results(twin: Path, directory: Path, facts: Mapping[str, Any], draw: Draw | None) -> EvaluatedModel:

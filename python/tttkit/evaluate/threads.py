@@ -1,4 +1,4 @@
-"""CPU threads of an evaluation: chosen by a short measurement, and kept by one that continues after a kill."""
+"""CPU threads of an evaluation: chosen by a short measurement, and kept when a killed evaluation continues."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tttkit.storage import files
 
 _FILE_NAME = "threads.json"
 _TOKENS = 2048
-"""Tokens that one measured forward pass scores."""
+"""Approximate number of tokens in a measured forward pass."""
 
 
 def choose_for_evaluation(model: LanguageModel, *, window: int, blocks: Path) -> ThreadChoice | None:
-    """Set torch's number of threads for an evaluation and return the choice; None on a GPU, where nothing changes.
+    """Set torch's number of threads for an evaluation and return the choice; on a GPU return None and change nothing.
 
-    In this order: OMP_NUM_THREADS, the number that an earlier process recorded in the directory `blocks` of unfinished
-    results, a measurement of forward passes over windows of `window` tokens.
+    The first of these decides: OMP_NUM_THREADS, the number that an earlier process recorded in `blocks`, the directory
+    of unfinished results, a measurement of forward passes over windows of `window` tokens.
     """
     if model.device.type != "cpu":
         return None
@@ -30,7 +30,8 @@ def choose_for_evaluation(model: LanguageModel, *, window: int, blocks: Path) ->
     file = blocks / _FILE_NAME
     try:
         choice = ThreadChoice.from_dict(files.read_json(file))
-    except (DataError, KeyError, TypeError, ValueError):  # not there yet, or damaged
+    # the file does not exist yet, or it is damaged
+    except (DataError, KeyError, TypeError, ValueError):
         choice = _measure(model, window)
         files.write_json(file, choice.to_dict())
     torch.set_num_threads(choice.num_threads)

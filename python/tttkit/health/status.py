@@ -66,7 +66,7 @@ class RunStatus:
     disk_used_bytes: int
     disk_free_bytes: int
     slowed_down: str | None
-    """Warning of a live run that other processes use its cores, with what to do about it."""
+    """For a live run: the warning that other processes use its cores, and what to do about it."""
     gpus: list[dict[str, int]]
     """For a live run on a GPU: index, utilization (percent), memory_used and memory_total (MiB), temperature (°C)."""
 
@@ -140,7 +140,7 @@ def _evaluation_figures(metadata: dict[str, Any], summaries: list[Summary]) -> d
 
 
 def _surroundings(run: RunDirectory, metadata: dict[str, Any], *, is_live: bool) -> dict[str, Any]:
-    """Fields of RunStatus about the newest training checkpoint, the disk, and the GPUs."""
+    """Fields of RunStatus about the newest training checkpoint, the disk, the processor, and the GPUs."""
     saved_step, saved_seconds_ago = vitals.newest_training_checkpoint(run) or (None, None)
     used, free = vitals.disk(run.path)
     is_on_gpu = str(_config(metadata, "train").get("device")).startswith("cuda")

@@ -35,7 +35,10 @@ class DecodeSpeed:
 
 @torch.inference_mode()
 def choose_threads_for_decoding(model: LanguageModel, *, num_tokens: int = 8) -> ThreadChoice | None:
-    """Set torch's number of CPU threads by decoding a few tokens of one row; None on a GPU or with OMP_NUM_THREADS."""
+    """Set torch's number of CPU threads by timing the decoding of a few tokens, and return the choice.
+
+    On a GPU, or if OMP_NUM_THREADS is set, return None and change nothing.
+    """
     if model.device.type != "cpu" or threads_of_environment() is not None:
         return None
     tokens = _random_ids(model, num_tokens)

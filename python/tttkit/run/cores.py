@@ -1,4 +1,4 @@
-"""CPU cores: how many this process may use, and how many other processes use meanwhile. Linux; no torch."""
+"""CPU cores: how many this process may use, and how many other processes use. Linux only; no torch."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
 _PROC = Path("/proc")
 _IDLE_FIELDS = (3, 4)
-"""Positions of `idle` and `iowait` in a line of /proc/stat."""
+"""Positions of `idle` and `iowait` among the fields of a line of /proc/stat."""
 _NUM_FIELDS = 8
-"""Fields of such a line that add up to its time; the later ones (`guest`) are part of the first two."""
+"""Number of fields that add up to the time of a core; the later fields (`guest`) are part of the first two."""
 
 
 def available_cores(cgroups: Path = _CGROUPS, own_cgroups: Path = _OWN_CGROUPS) -> int:
-    """Return the number of cores that this process may use: its CPU affinity or its control groups' quota, at least 1.
+    """Return the number of cores that this process may use, by CPU affinity and control-group quotas; at least 1.
 
-    A quota of 1.5 cores counts as 2. The arguments are the places of the kernel's files.
+    A quota of 1.5 cores counts as 2. The arguments are the paths of the kernel's files.
     """
     cores = float(len(os.sched_getaffinity(0)))
     return max(1, min(math.ceil(quota) for quota in (cores, *_quotas(cgroups, own_cgroups))))
@@ -32,15 +32,15 @@ class CoreReading:
     """The CPU time that the kernel had counted at one moment."""
 
     seconds: float
-    """Monotonic clock."""
+    """Time of the reading on the monotonic clock."""
     busy: float
-    """Core-seconds spent on anything, on the cores that this process may run on."""
+    """Core-seconds that all processes used, on the cores that this process may use."""
     own: float
-    """Core-seconds spent on this process, all its threads together."""
+    """Core-seconds that all threads of this process used."""
 
 
 def read_cores(proc: Path = _PROC) -> CoreReading | None:
-    """Read the counters of /proc; None where the kernel keeps none."""
+    """Read the counters in /proc; return None if the kernel has none."""
     ticks_per_second = os.sysconf("SC_CLK_TCK")
     cores = {f"cpu{number}" for number in os.sched_getaffinity(0)}
     try:
@@ -60,7 +60,7 @@ def read_cores(proc: Path = _PROC) -> CoreReading | None:
 def cores_used_by_others(before: CoreReading, after: CoreReading) -> float:
     """Return the mean number of cores that other processes used between two readings, at least 0.
 
-    The time that a hypervisor gave to other machines counts as used by others.
+    Time that a hypervisor gave to other virtual machines counts as used by other processes.
     """
     elapsed = after.seconds - before.seconds
     if elapsed <= 0:
@@ -69,10 +69,10 @@ def cores_used_by_others(before: CoreReading, after: CoreReading) -> float:
 
 
 def _quotas(cgroups: Path, own_cgroups: Path) -> Iterator[float]:
-    """Yield the CPU quotas, in cores, of this process's control groups and of the groups around them.
+    """Yield the CPU quotas, in cores, of this process's control groups and of their parents.
 
-    A container may see its own group as the root of the tree while the kernel names the group by its path outside, so
-    groups that do not exist are passed over.
+    In a container, the process's own group may be the root of the tree although the kernel gives its path on the host,
+    so groups that do not exist are skipped.
     """
     try:
         lines = own_cgroups.read_text().splitlines()
@@ -97,13 +97,15 @@ def _quotas(cgroups: Path, own_cgroups: Path) -> Iterator[float]:
 
 
 def _quota(group: Path) -> float | None:
-    """Return the quota of one control group (version 2 or 1) in cores; None where there is none."""
+    """Return the quota of a control group (version 2 or 1) in cores, or None if it has no quota."""
     for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
         try:
             quota, period = " ".join((group / name).read_text() for name in names).split()
             cores = int(quota) / int(period)
-        except (OSError, ValueError, ZeroDivisionError):  # no such file, `max`, or something unknown
+        # the file does not exist, or it holds `max` or an unknown format
+        except (OSError, ValueError, ZeroDivisionError):
             continue
-        if cores > 0:  # version 1 says -1 for none
+        # version 1 writes -1 for no quota
+        if cores > 0:
             return cores
     return None

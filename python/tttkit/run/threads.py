@@ -1,4 +1,4 @@
-"""A number of CPU threads, the reason for it, and how it is recorded and shown. No torch."""
+"""The chosen number of CPU threads: the reason for it, its record in JSON, and its line of text. No torch."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ class ThreadChoice:
 
     num_threads: int
     why: str
-    """`measured`, or the setting or circumstance that decided."""
+    """`measured`, or the name of the setting or the circumstance that decided."""
     tokens_per_second: Mapping[int, float] = dataclasses.field(default_factory=dict)
-    """Measured throughput by number of threads; empty where nothing was measured."""
+    """Measured throughput by number of threads; empty if nothing was measured."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON: chosen, why, measured."""
+        """Return plain values for JSON, with the keys `chosen`, `why` and `measured`."""
         measured = {str(count): round(speed, 1) for count, speed in sorted(self.tokens_per_second.items())}
         return {"chosen": self.num_threads, "why": self.why, "measured": measured}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read what `to_dict` gave."""
+        """Return the choice that `to_dict` was called on."""
         measured = {int(count): float(speed) for count, speed in values["measured"].items()}
         return cls(num_threads=values["chosen"], why=values["why"], tokens_per_second=measured)
 
 
 def describe_threads(choice: Mapping[str, Any]) -> str:
-    """Return one line for people from `ThreadChoice.to_dict`."""
+    """Return a line of text about the result of `ThreadChoice.to_dict`."""
     count, measured = choice["chosen"], choice["measured"]
     text = f"{count} thread{'' if count == 1 else 's'} ({choice['why']}"
     if not measured:

@@ -27,7 +27,6 @@ from tttkit.device import choose_num_threads
 from tttkit.errors import UsageError
 from tttkit.models import LanguageModel, build_model, compiled, to_official
 from tttkit.models.convert import official_config, official_obstacle
-from tttkit.run.threads import ThreadChoice
 from tttkit.train.graph import WARM_UP_CALLS, StepGraph
 from tttkit.train.logs.utilization import peak_flop_per_second, synchronize
 from tttkit.train.optim import build_optimizer
@@ -95,11 +94,14 @@ def measure_training(
 ) -> TrainSpeed:
     """Measure a step of `batch_size` windows. Raises UsageError if the official code cannot be loaded.
 
-    `choose_threads` first sets the number of CPU threads by a short measurement of the model without compilation.
+    `choose_threads` first chooses the number of CPU threads by timing the uncompiled model with several numbers.
     """
     ids = torch.randint(0, config.vocab_size, (batch_size, window + 1), generator=torch.Generator().manual_seed(0))
     model = build_model(config, seed=0).to(device)
-    threads = _choose_threads(model, ids, precision) if choose_threads and device.type == "cpu" else None
+    threads = None
+    if choose_threads and device.type == "cpu":
+        eager = _ours(model, compile_blocks=False)
+        threads = choose_num_threads(lambda: _pass(eager, ids, precision), tokens_per_step=batch_size * window)
     runners = _runners(model, compile_blocks=compile_blocks, official=official)
     contestants = _contestants(runners, ids.to(device), precision, rounds, device)
     # frees the memory of the peers
@@ -117,11 +119,6 @@ def measure_training(
         num_threads=torch.get_num_threads(),
         threads=None if threads is None else threads.to_dict(),
     )
-
-
-def _choose_threads(model: LanguageModel, ids: Tensor, precision: str) -> ThreadChoice:
-    runner = _ours(model, compile_blocks=False)
-    return choose_num_threads(lambda: _pass(runner, ids, precision), tokens_per_step=ids[:, 1:].numel())
 
 
 def _runners(model: LanguageModel, *, compile_blocks: bool, official: Path | None) -> list[_Runner]:

@@ -54,7 +54,7 @@ class Plan(Event):
     precision: str
     num_threads: int
     threads: dict[str, Any]
-    """How the number of threads was chosen: chosen, why, measured (tokens per second by number of threads)."""
+    """How the number of CPU threads was chosen: `chosen`, `why` and `measured` (tokens per second by number)."""
     seed: int
     version: str
     """Version of tttkit."""

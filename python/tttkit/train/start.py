@@ -207,19 +207,17 @@ def _build_trainer(call: _Call, config: Config, splits: dict[str, Split], metada
 
 
 def _choose_threads(call: _Call, trainer: Trainer) -> None:
-    """Choose the number of CPU threads, record it, and let the trainer watch it. Raises StopRequestedError."""
-    config, metadata = trainer.config, trainer.metadata
+    """Choose and record the number of CPU threads. A signal meanwhile ends the segment of a new run as preempted."""
     try:
-        threads = choose_for_run(config, trainer.model, call.old, call.signals.poll)
+        choice = choose_for_run(trainer.config, trainer.model, call.old, call.signals.poll)
     except StopRequestedError:
         if not call.old:
-            metadata.end_segment(0, "preempted")
+            trainer.metadata.end_segment(0, "preempted")
         raise
-    metadata.values["threads"] = threads.to_dict()
+    trainer.metadata.values["threads"] = choice.to_dict()
     if trainer.model.device.type == "cpu":
-        trainer.thread_watch = ThreadWatch(
-            threads, tokens_per_step=config.train.tokens_per_step, run=trainer.run_directory.argument
-        )
+        tokens = trainer.config.train.tokens_per_step
+        trainer.thread_watch = ThreadWatch(choice, tokens_per_step=tokens, run=call.run.argument)
 
 
 def _begin(trainer: Trainer, data_path: Path, accepted: list[str]) -> None:

@@ -1,7 +1,7 @@
 """CPU threads of a run: chosen by a measurement when it starts, kept when it resumes, and watched while it trains.
 
-Threads of one process wait for each other many times in a step. Where other processes use the cores, a thread that
-waits for its turn stops all of them, and a run with fewer threads is several times as fast.
+The threads of a process wait for each other many times in a step. If other processes use the cores, one thread that
+waits for a core stops all the others, and the run is several times as fast with fewer threads.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 KEPT = "as before"
 _MIN_STEPS = 5
 _MIN_SECONDS = 10.0
-"""The watch compares stretches of at least so many steps and seconds."""
+"""Smallest number of steps and seconds of a stretch that the watch judges."""
 _SLOW = 0.5
-"""A stretch is slow below this share of the best throughput."""
+"""Share of the best throughput below which a stretch is slow."""
 _MIN_OTHERS = 0.5
-"""Cores that other processes must use, and that the threads of this one must lack, to be the reason."""
+"""Cores that other processes must use, and that our threads must lack, before the watch blames those processes."""
 
 
 def choose_for_run(
@@ -39,8 +39,8 @@ def choose_for_run(
 ) -> ThreadChoice:
     """Set torch's number of threads for a run and return the choice.
 
-    In this order: `train.num_threads`, OMP_NUM_THREADS, the number that `earlier` (metadata.json of the run when it
-    resumes) recorded, a measurement with `model`, which must be on its device. `before_step` is called before each
+    The first of these decides: `train.num_threads`, OMP_NUM_THREADS, the number recorded in `earlier` (metadata.json of
+    a run that resumes), a measurement with `model`, which must be on its device. `before_step` is called before each
     measured step and may raise. The measurement changes neither the model nor any random generator.
     """
     measured = _measured_earlier(earlier)
@@ -60,10 +60,10 @@ def choose_for_run(
 
 
 class ThreadWatch:
-    """Tells once when other processes slow a run down that has too many threads for what they leave."""
+    """Warns once if other processes slow the run down because it has more threads than free cores."""
 
     def __init__(self, choice: ThreadChoice, *, tokens_per_step: int, run: str) -> None:
-        """Start watching. `run` is the run directory as a command's argument."""
+        """Start watching. `run` is the run directory, quoted for a command line."""
         self._choice = choice
         self._tokens_per_step = tokens_per_step
         self._run = run
@@ -74,10 +74,11 @@ class ThreadWatch:
         self._is_done = False
 
     def observe(self, seconds: float, window: int) -> str | None:
-        """Take the seconds of one more update on windows of `window` tokens; return the warning when it is due."""
+        """Add the seconds of an update on windows of `window` tokens; return the warning if it is due."""
         if self._is_done:
             return None
-        if window != self._window:  # another stage has another throughput
+        # another stage has another throughput
+        if window != self._window:
             if self._window is not None:
                 self._best = 0.0
             self._window, self._reading, self._seconds = window, read_cores(), []
@@ -99,7 +100,7 @@ class ThreadWatch:
         return message
 
     def _judge(self, speed: float, others: float) -> str | None:
-        """Return the warning for a stretch with this throughput, beside others that use so many cores."""
+        """Return the warning, if any, for a stretch with throughput `speed` beside others that use `others` cores."""
         threads, cores = self._choice.num_threads, len(os.sched_getaffinity(0))
         if speed >= _SLOW * self._best or min(others, others + threads - cores) < _MIN_OTHERS:
             return None
@@ -118,17 +119,18 @@ class ThreadWatch:
         )
 
     def _expect(self, num_threads: int, others: float, cores: int) -> float:
-        """Estimate the throughput with fewer threads, from the measured table or else in proportion to the threads.
+        """Estimate the throughput with fewer threads from the measured speeds, or in proportion to the threads.
 
-        Each of the others and each of our threads gets an equal share of the cores, one core at most.
+        The estimate gives every other process and each of our threads an equal share of the cores, at most one core.
         """
         alone = self._choice.tokens_per_second.get(num_threads, self._best * num_threads / self._choice.num_threads)
-        num_others = max(1, round(others + 0.25))  # beside our threads they do not get all that they ask for
+        # other processes ask for more than they get beside our threads
+        num_others = max(1, round(others + 0.25))
         return alone * min(1.0, cores / (num_threads + num_others))
 
 
 def _measure(config: Config, model: LanguageModel, before_step: Callable[[], None]) -> ThreadChoice:
-    """Time forward and backward of one micro-batch of random tokens; gradients and random numbers stay as they are."""
+    """Time forward and backward of one batch of random tokens, without changing gradients or random generators."""
     train = config.train
     shape = (train.batch_size, train.window + 1)
     ids = torch.randint(0, model.config.vocab_size, shape, generator=torch.Generator().manual_seed(0))
@@ -146,14 +148,14 @@ def _measure(config: Config, model: LanguageModel, before_step: Callable[[], Non
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-    # training says what to do about it
+    # training reports the lack of memory, with a hint
     choice = ThreadChoice(num_threads=available_cores(), why="not measured: out of memory")
     torch.set_num_threads(choice.num_threads)
     return choice
 
 
 def _num_threads_earlier(earlier: Mapping[str, Any] | None) -> int | None:
-    """Return the number of threads of a run that has trained; what it recorded before that was torch's default."""
+    """Return the recorded number of threads if the run has trained; before that it recorded torch's default."""
     if not earlier or not earlier.get("segments"):
         return None
     number = earlier.get("environment", {}).get("num_threads")

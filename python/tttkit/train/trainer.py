@@ -221,9 +221,11 @@ class Trainer:
             self._divergence = self._divergence or self.progress.divergence()
 
     def _watch_threads(self, update: Update) -> None:
-        """Warn once when other processes slow the run down; `status` reads the warning in metadata.json."""
-        message = self.thread_watch and self.thread_watch.observe(update.seconds, self.updater.feed.window)
-        if message:
+        """Warn once if other processes slow the run down; `status` reads the warning in metadata.json."""
+        if self.thread_watch is None:
+            return
+        message = self.thread_watch.observe(update.seconds, self.updater.feed.window)
+        if message is not None:
             self.metadata.values["threads"]["warning"] = message
             self.metadata.write()
             self.warn(message)
