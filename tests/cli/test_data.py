@@ -128,7 +128,7 @@ def test_io_is_checked_and_used(prepare, text, tmp_path):
         (["TEXT", "--tokenizer", "nothing"], 2, "unknown tokenizer `nothing`"),
         (["TEXT", "--tokenizer", "bpe:7"], 2, "N of at least 257"),
         (["TEXT", "--tokenizer", "TEXT/0.txt"], 65, "is not a tokenizer.json"),
-        (["-", "--tokenizer", "bpe:300"], 2, "stdin can be read once"),
+        (["-", "--tokenizer", "bpe:300"], 2, "stdin can be read only once"),
         (["TEXT", "--out", "TEXT"], 2, "is not empty and holds no data set"),
         (["TEXT", "--out", "TEXT/0.txt"], 2, "is a file"),
         (["TEXT", "--validation-fraction", "1"], 2, "below 1"),

@@ -1,4 +1,4 @@
-"""Byte-level BPE in Rust against the `tokenizers` library.
+"""Byte-level BPE in Rust gives the same ids as the `tokenizers` library.
 
 `TTTKIT_SLOW_TESTS=1` encodes whole corpora, every code point and a million random strings.
 """
@@ -34,7 +34,7 @@ BATCH_STRINGS = 5_000
 
 @pytest.fixture(scope="module")
 def gpt2(shared):
-    """Our encoder and that of the library, with the vocabulary of GPT-2."""
+    """Our encoder and the library's encoder, with the vocabulary of GPT-2."""
     path = shared / "data" / "gpt2" / "tokenizer.json"
     return Encoder(path.read_text()), Tokenizer.from_file(str(path))
 
@@ -59,7 +59,7 @@ def test_any_text(gpt2, texts):
 
 
 def kinds_of_pieces():
-    """Return the pieces that random strings are made of by their kind: all characters of the kind, or words."""
+    """Return the pieces of random strings by kind: all characters of the kind, or words."""
     by_category = {}
     for char in map(chr, itertools.chain(range(0xD800), range(0xE000, 0x110000))):
         by_category.setdefault(unicodedata.category(char), []).append(char)

@@ -65,19 +65,19 @@ def test_twenty_thousand_hostile_headers(tmp_path):
     generator = random.Random(0)
     path = tmp_path / "train-00000.tok"
     path.write_bytes(bytes(64) + BODY)
-    taken, messages = 0, set()
+    accepted, messages = 0, set()
     with path.open("r+b", buffering=0) as file:
         for number in range(20_000):
             os.pwrite(file.fileno(), hostile_header(generator), 0)
             try:
                 split = TokenSplit([path], mapped=bool(number % 2))
                 split.tokens(0, split.num_tokens)
-                taken += 1
+                accepted += 1
                 split.document_ends()
             except ShardError as error:
                 messages.add(str(error))
     assert all(message.startswith(str(path)) for message in messages)
-    assert 1_000 < taken < 15_000
+    assert 1_000 < accepted < 15_000
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +191,7 @@ def test_spoiled_manifests_are_refused_or_equal(data):
     sound = json.dumps(manifest, indent=2).encode()
     path.write_bytes(sound)
     expected = load_manifest(directory)
-    generator, taken, refused = random.Random(0), 0, set()
+    generator, accepted, refused = random.Random(0), 0, set()
     tracemalloc.start()
     try:
         for _ in range(NUM_MANIFESTS):
@@ -206,12 +206,12 @@ def test_spoiled_manifests_are_refused_or_equal(data):
             except DataError as error:
                 refused.add(str(error).split(": ", 1)[-1][:20])
             else:
-                taken += 1
+                accepted += 1
                 assert loaded == expected or b'"checksum"' not in spoiled, spoiled
                 assert loaded.fingerprint == expected.fingerprint
             assert tracemalloc.get_traced_memory()[1] - before < MAX_BYTES, spoiled
     finally:
         tracemalloc.stop()
         path.write_bytes(sound)
-    assert 10 < taken < NUM_MANIFESTS / 4
+    assert 10 < accepted < NUM_MANIFESTS / 4
     assert len(refused) > 20

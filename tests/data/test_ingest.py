@@ -1,4 +1,4 @@
-"""Reading, cutting, encoding and packing in Rust against the same rules in Python; resuming after an interruption."""
+"""Rust reads, cuts, encodes and packs by the same rules as Python, and resumes after an interruption."""
 
 from __future__ import annotations
 

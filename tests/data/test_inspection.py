@@ -1,4 +1,4 @@
-"""Figures of a split against plain counting, for pieces of any size."""
+"""The figures of a split equal plain counts, for pieces of any size."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from tttkit.errors import UsageError
 
 
 def make_job(sources, validation=None, **values):
-    """A job for sources that are given as texts."""
+    """Return a job for sources given as texts."""
     return Job(
         sources=[parse_source(str(source)) for source in sources],
         validation=None if validation is None else [parse_source(str(source)) for source in validation],
@@ -52,7 +52,7 @@ def test_each_split_is_read_from_the_split_of_a_data_set(tmp_path):
     assert list(make_job([source], [source]).texts()) == [("train", "of train"), ("validation", "of validation")]
 
 
-def test_the_request_is_what_the_data_set_is_made_from(lines):
+def test_the_request_names_the_sources_and_rules_of_the_data_set(lines):
     request = make_job([lines, "hf:name"], ["stdlib"]).request()
     assert list(request) == [
         "sources", "validation", "tokenizer", "validation_fraction", "documents", "document_pattern", "text_field",
@@ -63,7 +63,7 @@ def test_the_request_is_what_the_data_set_is_made_from(lines):
     assert make_job([lines]).request()["validation_fraction"] == 0.5
 
 
-def test_the_digest_follows_request_and_tokenizer(lines, tokenizer_json):
+def test_the_digest_changes_with_request_and_tokenizer(lines, tokenizer_json):
     loaded = load_tokenizer(str(tokenizer_json))
     digest = make_job([lines]).digest(loaded)
     assert digest == make_job([lines], num_threads=3).digest(loaded), "threads do not change the bytes"
@@ -81,5 +81,5 @@ def test_wrong_jobs_are_refused(lines, monkeypatch):
     for fraction in (-0.1, 1.0, float("nan")):
         with pytest.raises(UsageError, match="validation_fraction must be at least 0 and below 1"):
             make_job([lines], validation_fraction=fraction)
-    with pytest.raises(UsageError, match="`bpe:300` reads its source twice, and stdin can be read once"):
+    with pytest.raises(UsageError, match="`bpe:300` reads its source twice, but stdin can be read only once"):
         make_job([lines, "-"], tokenizer="bpe:300")

@@ -43,12 +43,12 @@ def test_a_value_that_no_digest_covers_is_covered_by_the_checksum(tmp_path):
     (tmp_path / "manifest.json").write_text(json.dumps(values))
     with pytest.raises(DataError, match="its checksum does not match"):
         load_manifest(tmp_path)
-    del values["checksum"]  # as data sets of before had none
+    del values["checksum"]  # older data sets have none
     (tmp_path / "manifest.json").write_text(json.dumps(values))
     assert load_manifest(tmp_path).splits["train"].num_words == 7
 
 
-def test_the_fingerprint_follows_tokenizer_and_shards_in_order():
+def test_the_fingerprint_changes_with_the_tokenizer_and_the_order_of_shards():
     other = dataclasses.replace(SHARD, sha256="c" * 64)
     two = {"train": dataclasses.replace(SPLITS["train"], shards=[SHARD, other])}
     swapped = {"train": dataclasses.replace(SPLITS["train"], shards=[other, SHARD])}

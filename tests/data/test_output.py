@@ -1,4 +1,4 @@
-"""Who may write to an output directory, and what is kept of an unfinished preparation."""
+"""An output directory has one writer at a time, and an unfinished preparation keeps its finished shards."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_damaged_record_is_never_trusted(tmp_path, tail):
         assert (out / "train-00000.tok").exists() == bool(output.finished_shards("train"))
 
 
-def test_an_error_removes_what_was_made_and_nothing_else(tmp_path):
+def test_an_error_removes_only_the_files_of_the_preparation(tmp_path):
     made, given = tmp_path / "made", tmp_path / "given"
     given.mkdir()
     for out in (made, given):

@@ -80,7 +80,7 @@ def test_the_validation_split_has_the_rounded_share_of_documents(num_documents, 
     assert chosen == int(np.floor(num_documents * fraction + 0.5))
 
 
-def test_a_fraction_that_chooses_no_document_is_answered_with_the_smallest_that_does(
+def test_the_error_about_a_fraction_without_documents_names_the_smallest_that_works(
     tmp_path, tokenizer_json, text_files
 ):
     sources = [str(path) for path in text_files]
@@ -113,7 +113,7 @@ def test_a_killed_preparation_is_not_a_data_set_and_the_next_call_completes_it(t
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "the process ended before it could be killed"
-    with pytest.raises(DataError, match="holds no whole data set"):
+    with pytest.raises(DataError, match="is not a complete data set"):
         load_manifest(tmp_path / "killed")
     prepare_dataset(*arguments, **options)
     prepare_dataset(arguments[0], tmp_path / "whole", arguments[2], **options)

@@ -25,7 +25,7 @@ def test_jsonl(tmp_path):
     with pytest.raises(DataError, match=r"records\.jsonl: line 2 is not a JSON object"):
         read(path)
     path.write_text('{"text": null}\n')
-    with pytest.raises(DataError, match=r"records\.jsonl: line 1: field `text` holds no text but null"):
+    with pytest.raises(DataError, match=r"records\.jsonl: line 1: field `text` must hold text, got null"):
         read(path)
 
 
@@ -39,7 +39,7 @@ def test_parquet_and_data_sets_on_disk(tmp_path):
     assert read(f"hf:{tmp_path / 'splits'}", split="validation") == [TEXTS[1]]
     with pytest.raises(DataError, match=r"texts\.parquet has no text field `body`; it has text, length"):
         read(tmp_path / "texts.parquet", text_field="body")
-    with pytest.raises(DataError, match=r"texts\.parquet: row 1: field `length` holds no text but int"):
+    with pytest.raises(DataError, match=r"texts\.parquet: row 1: field `length` must hold text, got int"):
         read(tmp_path / "texts.parquet", text_field="length")
     with pytest.raises(DataError, match=r"one: record 1 has no text field `body`; it has text, length"):
         read(f"hf:{tmp_path / 'one'}", text_field="body")
@@ -49,7 +49,7 @@ def test_records_without_text_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr("tttkit.data.records._PARQUET_ROWS", 2)
     path = tmp_path / "texts.parquet"
     parquet.write_table(pyarrow.table({"text": ["a", "", "b", None]}), path)
-    with pytest.raises(DataError, match=r"texts\.parquet: row 4: field `text` holds no text but null"):
+    with pytest.raises(DataError, match=r"texts\.parquet: row 4: field `text` must hold text, got null"):
         read(path)
     parquet.write_table(pyarrow.table({"text": ["a", "", "b", "c", "d"]}), path)
     assert read(path) == ["a", "b", "c", "d"]

@@ -120,7 +120,7 @@ def test_paths_that_are_not_a_data_set_are_refused(data, tmp_path):
         open_split(data, "test")
     assert caught.value.hint == "it has train"
     (data / "manifest.json").unlink()
-    with pytest.raises(DataError, match="holds no whole data set"):
+    with pytest.raises(DataError, match="is not a complete data set"):
         open_split(data, "train")
 
 

@@ -12,7 +12,7 @@ from tttkit.errors import DataError
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory, tokenizer_json):
-    """Some thousand tokens in many small shards, so that windows cross shards and documents."""
+    """A few thousand tokens in many small shards, so that windows cross shards and documents."""
     root = tmp_path_factory.mktemp("windows")
     (root / "text.txt").write_text("\n".join(f"line {index}: {'the cat sat ' * (index % 7)}" for index in range(300)))
     prepare_dataset(

@@ -1,4 +1,4 @@
-"""Cached decoding equals recomputation, whatever the prompts, their lengths and their neighbours."""
+"""Cached decoding equals recomputation, for any prompts, lengths and neighbors."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def recomputed(model, prompt, max_tokens):
 @settings(max_examples=12)
 @given(seed=st.integers(0, 10_000), length=st.integers(1, 23), drawn=st.integers(1, 9))
 def test_cached_distribution_equals_the_uncached_one(name, seed, length, drawn):
-    """Total variation and argmax, over random weights and every alignment of prompt and mini-batch."""
+    """Compare total variation and argmax over random weights and every alignment of prompt and mini-batch."""
     model = small_model(seed=seed, **{**ARCHITECTURES, "decay": {"state_decay": 0.7, "decay_window": 8}}[name])
     decoder = Decoder(model, prompts_of([length], seed), Sampling(seed=seed), max_tokens=drawn)
     read = []

@@ -1,4 +1,4 @@
-"""The distribution that is drawn from, and the draws."""
+"""The distribution of the next token, and the draws from it."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ def test_temperature_divides_the_logits():
 
 
 def test_top_k_keeps_the_likeliest():
-    found = probabilities(LOGITS, Sampling(top_k=2))
-    torch.testing.assert_close(found[0, :2], LOGITS[0, :2].double().softmax(-1))
-    assert found[0, 2:].tolist() == [0, 0]
+    distribution = probabilities(LOGITS, Sampling(top_k=2))
+    torch.testing.assert_close(distribution[0, :2], LOGITS[0, :2].double().softmax(-1))
+    assert distribution[0, 2:].tolist() == [0, 0]
     assert torch.equal(probabilities(LOGITS, Sampling(top_k=9)), probabilities(LOGITS, Sampling()))
 
 
 @pytest.mark.parametrize(("top_p", "kept"), [(0.1, 1), (0.64, 1), (0.65, 2), (0.9, 3), (0.999, 4), (1.0, 4)])
 def test_top_p_keeps_the_likeliest_that_reach_it(top_p, kept):
     """The likeliest tokens have 0.644, 0.237, 0.087, 0.032 here."""
-    found = probabilities(LOGITS.flip(-1), Sampling(top_p=top_p)).flip(-1)
-    torch.testing.assert_close(found[0, :kept], LOGITS[0, :kept].double().softmax(-1))
-    assert found[0, kept:].sum() == 0
-    assert probabilities(torch.zeros(1, 2), Sampling(top_p=0.5)).tolist() == [[1, 0]], "reached is enough"
+    distribution = probabilities(LOGITS.flip(-1), Sampling(top_p=top_p)).flip(-1)
+    torch.testing.assert_close(distribution[0, :kept], LOGITS[0, :kept].double().softmax(-1))
+    assert distribution[0, kept:].sum() == 0
+    assert probabilities(torch.zeros(1, 2), Sampling(top_p=0.5)).tolist() == [[1, 0]], "reaching top_p is enough"
 
 
 def test_draws_follow_the_distribution():
@@ -63,9 +63,9 @@ def test_values_outside_their_range_are_refused(fields, message):
         Sampling(**fields)
 
 
-def test_the_highest_random_number_draws_a_token_where_rounding_took_from_the_total(monkeypatch):
-    found = torch.full((1, 10), 0.1, dtype=torch.float64)
-    assert found.cumsum(-1)[0, -1] == 1 - 2**-53
+def test_the_highest_random_number_draws_a_token_if_rounding_lowers_the_total(monkeypatch):
+    distribution = torch.full((1, 10), 0.1, dtype=torch.float64)
+    assert distribution.cumsum(-1)[0, -1] == 1 - 2**-53
     draws = Draws(0, 1)
     monkeypatch.setattr(draws._streams[0], "random", lambda: 1 - 2**-53)
-    assert draws.pick(found, [0]) == [9]
+    assert draws.pick(distribution, [0]) == [9]

@@ -44,7 +44,7 @@ def test_bytes_that_never_become_a_character_are_shown_at_the_end(tokenizer):
     assert stream.close() == "�"
 
 
-def test_words_have_the_text_that_they_have_after_the_prompt(tmp_path):
+def test_words_are_decoded_as_they_are_after_the_prompt(tmp_path):
     words = Tokenizer(WordLevel({"<|endoftext|>": 0, "▁the": 1, "▁cat": 2, "▁sat": 3}, unk_token="<|endoftext|>"))
     words.pre_tokenizer, words.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()  # no space before the first
     words.add_special_tokens(["<|endoftext|>"])
@@ -72,21 +72,21 @@ def test_text_ends_before_a_stop_string(tokenizer, text, stops, expected):
 
 
 def texts_of(model, tokenizer, prompts, **options):
-    found, pieces = {}, {}
+    continuations, pieces = {}, {}
     for each, piece in continue_texts(model, tokenizer, prompts, Sampling(seed=1), **options):
-        found[each.row] = each
+        continuations[each.row] = each
         pieces[each.row] = pieces.get(each.row, "") + piece
-    assert {row: each.text for row, each in found.items()} == pieces
-    return found
+    assert {row: each.text for row, each in continuations.items()} == pieces
+    return continuations
 
 
 def test_continuations_end_by_length_and_stop_string(tokenizer):
     model = small_model(vocab_size=300)
-    found = texts_of(model, tokenizer, ["the cat", "a", "she read an old book about"], max_tokens=12)
-    assert {len(each.ids) for each in found.values()} == {12}
-    assert {each.finish_reason for each in found.values()} == {"length"}
-    assert [found[row].prompt for row in range(3)] == ["the cat", "a", "she read an old book about"]
-    text = found[0].text
+    continuations = texts_of(model, tokenizer, ["the cat", "a", "she read an old book about"], max_tokens=12)
+    assert {len(each.ids) for each in continuations.values()} == {12}
+    assert {each.finish_reason for each in continuations.values()} == {"length"}
+    assert [continuations[row].prompt for row in range(3)] == ["the cat", "a", "she read an old book about"]
+    text = continuations[0].text
     stop = text[3:5]
     stopped = texts_of(model, tokenizer, ["the cat"], max_tokens=12, stops=[stop])[0]
     assert stopped.finish_reason == "stop"
@@ -115,7 +115,7 @@ def test_ids_that_the_tokenizer_lacks_have_no_text(tokenizer):
 
 
 def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tiny_data, tmp_path):
-    with pytest.raises(DataError, match="has 300 tokens, the model knows 61"):
+    with pytest.raises(DataError, match="has 300 tokens, but the model knows 61"):
         TextTokenizer(str(tiny_data / "tokenizer.json"), 61)
     with pytest.raises(UsageError, match=r"holds no tokenizer.json \(model_type ttt\)"):
         find_tokenizer(tmp_path, {"model_type": "ttt"})

@@ -1,8 +1,8 @@
-"""Measure how fast text becomes token shards on this machine, beside the installed peers, on the user's own files.
+"""Measure how fast tttkit and the installed peers turn the user's own files into tokens on this machine.
 
 Every round runs all engines in turn; each loads its tokenizer and starts with cold caches. A figure is the median over
-rounds, and a ratio is the median of the ratios within each round. CPU time is that of all threads, so it is a fair
-comparison on a machine that other processes use too.
+rounds, and a ratio is the median of the ratios within each round. CPU time is summed over all threads, so it is a fair
+comparison even if other processes use the machine.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class Measurement:
     cpu_seconds: float
     """CPU time of all threads, median."""
     first_is: float
-    """Speed of the first engine over the speed of this one by wall time, median over rounds."""
+    """Speed of the first engine divided by the speed of this one, by wall time; median over rounds."""
     first_is_by_cpu: float
     """The same ratio by CPU time."""
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures were measured on: the processor, its vector instructions, the number of cores."""
+    """Describe this machine: the processor, its vector instructions and the number of cores."""
     lines: dict[str, str] = {}
     info = Path("/proc/cpuinfo")
     for line in info.read_text(encoding="utf-8").splitlines() if info.exists() else []:
@@ -125,7 +125,7 @@ def measure_preparation(
 
 @contextmanager
 def _simd_set(simd: str | None) -> Iterator[None]:
-    """Make tokenizers that are loaded in this context use these instructions. None leaves the choice as it is."""
+    """Make tokenizers that are loaded in this context use these instructions. None changes nothing."""
     before = os.environ.get(_SIMD_VARIABLE)
     if simd is not None:
         os.environ[_SIMD_VARIABLE] = simd

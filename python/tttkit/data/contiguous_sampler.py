@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class ContiguousSampler:
-    """Batches of `batch_size` contiguous rows for one rank among `world_size`. Window k is that of `WindowSampler`.
+    """Batches of `batch_size` contiguous rows for one rank among `world_size`. Window k is as in `WindowSampler`.
 
     An epoch takes `steps_per_epoch` steps and reads no window twice. The few windows that do not fill a step of all
-    rows are left out; every epoch leaves out others.
+    rows are left out; every epoch leaves out different ones.
     """
 
     def __init__(
@@ -48,8 +48,8 @@ class ContiguousSampler:
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Return tokens int64 `(batch_size, W + 1)` of `step` (from 0) and which rows to reset, bool `(batch_size,)`.
 
-        A row must start its window from the initial state after the window whose targets held its document's
-        end-of-text token, and where it jumps: at the first step of an epoch, and where the stream begins again. Raises
+        A row must start its window from the initial state if a document ended within the targets of its preceding
+        window, and if the row jumps: at the first step of an epoch, and when the stream begins again. Raises
         ValueError for a step below 0.
         """
         import torch

@@ -16,10 +16,10 @@ Lines = Iterable[str]
 def cut_lines(lines: Lines, rule: str, pattern: str | None = None) -> Iterator[str]:
     """Return the documents of one text, given its lines with their line ends.
 
-    The rules: `file` makes the whole text one document. `line` makes each line that is not blank one, without its line
-    end. `blank-line` makes each block between blank lines one. `wikitext` makes each article one: it starts at a
-    level-one heading ` = Title = `. A `pattern` overrides the rule: a document starts at each line that it matches.
-    Raises UsageError for an unknown rule or an invalid regular expression.
+    The rule says what a document is. `file`: the whole text. `line`: each line that is not blank, without its line end.
+    `blank-line`: each block between blank lines. `wikitext`: each article, which starts at a level-one heading
+    ` = Title = `. A `pattern` overrides the rule: a document starts at each line that matches it. Raises UsageError
+    for an unknown rule or an invalid regular expression.
     """
     if pattern is not None:
         return _cut_at(lines, compile_pattern(pattern))

@@ -32,7 +32,7 @@ def encode_documents(
     The ids equal those of `encode(text, add_special_tokens=False)` in Hugging Face `tokenizers`; no end-of-text token
     is added. `threads` None means all cores. The encoder uses the best vector instructions of the processor, or those
     that the environment variable TTTKIT_SIMD names while the tokenizer is loaded: avx512, avx2 or scalar.
-    `prepare_dataset` heeds the variable too. Raises UsageError for an unknown tokenizer, TypeError if `texts` is one
+    `prepare_dataset` uses the variable too. Raises UsageError for an unknown tokenizer, TypeError if `texts` is one
     string, ValueError if TTTKIT_SIMD names instructions that this processor lacks.
     """
     if isinstance(texts, str):

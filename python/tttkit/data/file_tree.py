@@ -14,12 +14,12 @@ COMPRESSIONS = (".gz", ".xz", ".zst")
 
 
 def inner_suffix(path: Path) -> str:
-    """Return the suffix without the suffix of a compression, in lower case: `.jsonl` for `a.jsonl.zst`."""
+    """Return the suffix before any compression suffix, in lower case: `.jsonl` for `a.jsonl.zst`."""
     return Path(path.stem).suffix.lower() if is_compressed(path) else path.suffix.lower()
 
 
 def is_compressed(path: Path) -> bool:
-    """Whether the suffix is that of a compressed file."""
+    """Whether the suffix marks a compressed file."""
     return path.suffix.lower() in COMPRESSIONS
 
 

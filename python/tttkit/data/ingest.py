@@ -1,6 +1,6 @@
 """Hand the sources of a preparation to Rust, and record each finished shard.
 
-Rust reads, cuts, encodes and packs text; Python reads every other kind of source and hands its documents over.
+Rust reads, cuts, encodes and packs text. Python reads every other kind of source and passes its documents to Rust.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from tttkit.data.tokenizer import LoadedTokenizer
 from tttkit.errors import DataError, UsageError
 
 BATCH_BYTES = 8 << 20
-"""Bytes of text from Python in one call to Rust, about."""
+"""Approximate bytes of text that one call passes to Rust."""
 BATCH_PATHS = 1024
-"""Paths in one call to Rust."""
+"""Paths that one call passes to Rust."""
 RUN_BYTES = 16 << 20
 """Bytes of text between two reports of progress."""
 
 
 class Ingestion:
-    """One run of Rust over the sources of a job, in order."""
+    """Runs the Rust ingestion over the sources of a job, in order."""
 
     def __init__(self, job: Job, loaded: LoadedTokenizer, output: OutputDirectory) -> None:
         self._job, self._output = job, output
@@ -106,7 +106,7 @@ class Ingestion:
         self.report()
 
     def _explain(self, error: DataError) -> None:
-        """Raise a better error for invalid UTF-8: Rust names the file only, Python also line, byte and hint."""
+        """Raise a better error for invalid UTF-8: Rust names only the file, Python also the line and the byte."""
         name = str(error).removesuffix(": invalid UTF-8")
         if name != str(error):
             for _ in file_documents(Path(name), self._job.reading, self._job.decoder):
@@ -120,7 +120,7 @@ class Ingestion:
         if self._job.progress:
             counts = self._ingest.counts()
             num_documents, num_new, num_bytes, _ = map(sum, zip(*counts, strict=True))
-            # A document that continues after a kept shard has its tokens in that shard counted twice until the end.
+            # If a document continues after a kept shard, its tokens in that shard count twice until the end.
             prepared = Prepared(
                 num_bytes=num_bytes,
                 total_bytes=self._job.survey.total_bytes if num_tokens is None else num_bytes,

@@ -1,6 +1,6 @@
-"""Inspect a split: the lengths of its documents, its end-of-text tokens, documents that occur more than once.
+"""Inspect a split: the lengths of its documents, its end-of-text tokens, and documents that occur more than once.
 
-Every token is read once, in pieces. Memory grows with the number of documents, by some 20 bytes each.
+Every token is read once, in pieces. Memory grows with the number of documents, by about 20 bytes each.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Inspection:
     num_eos_inside: int
     """End-of-text tokens that end no document, because the text itself contains them."""
     num_repeated: int
-    """Documents equal to an earlier one of the split."""
+    """Documents that equal an earlier document of the split."""
     most_copies: int
     """Number of copies of the most frequent document; 1 if none is repeated."""
     num_also_in: dict[str, int]

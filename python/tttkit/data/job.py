@@ -1,4 +1,4 @@
-"""What a preparation is asked for: its sources and rules, checked, and what is known of them before they are read."""
+"""A preparation job: its sources and rules, which it validates, and a survey of the sources before they are read."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tttkit.errors import UsageError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """How much of the text is prepared, both splits together."""
+    """Progress of a preparation, summed over both splits."""
 
     num_bytes: int
     """UTF-8 bytes of text."""
     total_bytes: int | None
-    """Bytes of all text, if that is known before it is read."""
+    """Bytes of all text; None if the size is unknown before the text is read."""
     num_documents: int
     num_tokens: int
 
@@ -36,7 +36,7 @@ PrepareProgress = Callable[[Prepared], None]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-    """One preparation."""
+    """Sources, rules and output of one preparation."""
 
     sources: Sequence[Source]
     validation: Sequence[Source] | None
@@ -56,17 +56,17 @@ class Job:
             raise UsageError("no source given", hint=f"expected {FORMS}")
         if self.tokenizer.startswith("bpe:") and not all(source.is_repeatable for source in self.sources):
             raise UsageError(
-                f"`{self.tokenizer}` reads its source twice, and stdin can be read once",
+                f"`{self.tokenizer}` reads its source twice, but stdin can be read only once",
                 hint="name a file, or another tokenizer",
             )
 
     @functools.cached_property
     def survey(self) -> Survey:
-        """What is known of the sources before they are read."""
+        """Signature and size of the sources, taken before they are read."""
         return survey([*self.sources, *(self.validation or [])])
 
     def request(self) -> dict[str, Any]:
-        """Return what the data set is made from. An existing data set with an equal request is this one."""
+        """Return the sources and rules that the data set is made from. Data sets with equal requests are the same."""
         reading = dataclasses.asdict(self.reading)
         return {
             "sources": [source.text for source in self.sources],
@@ -80,7 +80,7 @@ class Job:
         }
 
     def digest(self, loaded: LoadedTokenizer) -> str | None:
-        """Return what tells whether unfinished shards belong to this request. None with stdin, which is read once."""
+        """Return the SHA-256 that marks unfinished shards of this request; None with stdin, which is read only once."""
         request = self.request()
         if request["signature"] is None:
             return None
@@ -95,7 +95,7 @@ class Job:
             yield "validation", text
 
     def training_texts(self) -> Iterator[str]:
-        """Return the texts that a tokenizer is trained on: those of the train split."""
+        """Return the texts of the train split, which a tokenizer is trained on."""
         return (text for split, text in self.texts() if split == "train")
 
     def _documents(self, sources: Sequence[Source], split: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""manifest.json of a DATA directory: its contents, what it was made from, and the digests that prove it complete."""
+"""manifest.json of a DATA directory: its contents, its sources, and the digests that prove it complete."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ class Manifest:
     schema_version: int
     tokenizer_sha256: str
     vocab_size: int
-    """Every id is below this."""
+    """Number of token ids; every id is smaller."""
     eos_id: int
     dtype: str
     """uint16 or uint32."""
     splits: dict[str, SplitEntry]
     num_mended: int = 0
-    """Files or lines whose invalid UTF-8 was replaced or skipped, as `bad_utf8` asked."""
+    """Number of files or lines whose invalid UTF-8 was replaced or skipped, as `bad_utf8` says."""
     fingerprint: str
     """SHA-256 over tokenizer and shards: equal data has an equal fingerprint."""
     request: dict[str, Any]
@@ -102,7 +102,9 @@ def load_manifest(path: str | Path) -> Manifest:
     for name in (MANIFEST_NAME, TOKENIZER_NAME):
         refuse_link(path / name)
     if not file.exists():
-        raise DataError(f"{path} holds no whole data set (no {MANIFEST_NAME})", hint="run `tttkit data prepare` again")
+        raise DataError(
+            f"{path} is not a complete data set (no {MANIFEST_NAME})", hint="run `tttkit data prepare` again"
+        )
     raw = files.read_json(file, max_bytes=MAX_MANIFEST_BYTES)
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
@@ -140,5 +142,5 @@ def save_manifest(path: Path, manifest: Manifest) -> None:
 
 
 def _checksum(values: Any) -> str:
-    """Return the SHA-256 over the contents of the manifest, whatever its white space."""
+    """Return the SHA-256 over the contents of the manifest, independent of white space."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The output directory of a preparation: who may write to it, what may be removed, and which shards are finished.
+"""Lock the output directory of a preparation, record its finished shards, and clean up after a failure.
 
 A marker file proves that `data prepare` made the directory. It is written before anything else and removed when the
 manifest is in place. A locked marker belongs to a preparation that is still running; the lock ends with its process.
@@ -150,7 +150,7 @@ def _remove_leftovers(out: Path, kept: frozenset[str] | set[str] = frozenset()) 
 def _remove_unfinished(out: Path, *, made: bool) -> None:
     """Remove what was written, the marker last, unless the data set is complete.
 
-    Errors are ignored here: one would hide the error that led here.
+    Errors are ignored, because they would hide the original error.
     """
     if (out / MANIFEST_NAME).exists():
         return

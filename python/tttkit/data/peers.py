@@ -1,4 +1,4 @@
-"""Other tokenizers and recipes that turn text files into ids, to be measured beside ours.
+"""Other tokenizers and recipes that turn text files into ids, for comparison with ours.
 
 The engine of a peer imports its package, encodes the text once with cold caches, and returns the number of tokens.
 """
@@ -29,7 +29,7 @@ class Peer:
     is_fast: bool
     """Whether it is fast enough for the whole text; a slow one is given a sample."""
     supports: Callable[[Path], bool] = lambda _: True
-    """Whether it can encode as the tokenizer.json says."""
+    """Whether it can encode with the tokenizer.json."""
 
     @property
     def is_installed(self) -> bool:

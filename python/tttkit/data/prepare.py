@@ -1,8 +1,8 @@
 """Prepare a DATA directory from sources: tokenizer.json, the shards of both splits, and last the manifest.
 
-Rust reads, cuts, encodes and packs text files; Python names them, and hands over the documents of every other source.
-A directory without a manifest is not a data set. A preparation that was killed resumes from its finished shards and
-writes the same bytes.
+Python passes the paths of text files to Rust, which reads, cuts, encodes and packs them. Python reads every other
+source itself and passes its text to Rust. A directory without a manifest is not a data set. A preparation that was
+killed resumes from its finished shards and writes the same bytes.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def prepare_dataset(
     shard_tokens: int = SHARD_TOKENS,
     progress: PrepareProgress | None = None,
 ) -> Manifest:
-    """Write DATA directory `out` from `sources` and return its manifest. Keep `out` if it is that data set already.
+    """Write DATA directory `out` from `sources` and return its manifest. Keep `out` if it already holds that data set.
 
-    Document d (from 0) belongs to the validation split where floor((d+1) f + 1/2) > floor(d f + 1/2), unless
+    Document d (from 0) belongs to the validation split if floor((d+1) f + 1/2) > floor(d f + 1/2), unless
     `validation` names sources for it. The bytes do not depend on `threads`; None means all cores. Raises UsageError for
     a wrong source, tokenizer, fraction or `out`, DataError for unusable text, DiskFullError.
     """
@@ -116,7 +116,7 @@ def _refuse_empty(job: Job, splits: dict[str, SplitEntry]) -> None:
         )
     if splits["train"].num_documents == 0:
         raise DataError(
-            f"all {num_documents} documents went to the validation split, none is left for training",
+            f"all {num_documents} documents went to the validation split, so none is left for training",
             hint="lower --validation-fraction, or name --validation",
         )
 

@@ -1,6 +1,6 @@
 """Cut text files, record files and streams into documents, in Python.
 
-Rust cuts plain text itself (`ingest.py`). This module serves every other case: jsonl and parquet, a document pattern,
+Rust cuts plain text itself (`ingest.py`). This module handles every other case: jsonl and parquet, a document pattern,
 invalid UTF-8 that is replaced or skipped, and the training of a tokenizer.
 """
 
@@ -43,7 +43,7 @@ class Reading:
 
 
 def file_documents(path: Path, reading: Reading, decoder: Utf8Decoder) -> Iterator[str]:
-    """Yield the documents of one file, which its suffix tells how to read. Raises UsageError, DataError."""
+    """Yield the documents of one file; its suffix says how to read it. Raises UsageError, DataError."""
     suffix = inner_suffix(path)
     if suffix == ".parquet":
         with open_binary(path) as file, damage_named(path):
@@ -68,7 +68,7 @@ def stream_documents(file: IO[bytes], name: str, reading: Reading, decoder: Utf8
 
 
 def record_documents(texts: Iterator[str], reading: Reading) -> Iterator[str]:
-    """Return the texts of a data set's records as documents, or cut their lines by the rule unless it is `file`."""
+    """Return the texts of a data set's records as documents, or cut their lines if the rule is not `file`."""
     if reading.keeps_texts_whole:
         return texts
     return cut_lines(_with_line_ends(texts), reading.documents, reading.document_pattern)

@@ -80,7 +80,7 @@ def _load_data_set(name: str, *config: str, split: str) -> Iterable[dict[str, An
     import datasets
 
     datasets.disable_progress_bars()
-    # Every error that `datasets` logs also comes as an exception.
+    # `datasets` also raises every error that it logs.
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     if not Path(name).exists():
         stay_offline_if_unreachable()
@@ -102,7 +102,7 @@ def _text(record: dict[str, Any], field: str, where: str) -> str:
     text = record[field]
     if not isinstance(text, str):
         kind = "null" if text is None else type(text).__name__
-        raise DataError(f"{where}: field `{field}` holds no text but {kind}", hint=_NAME_FIELD)
+        raise DataError(f"{where}: field `{field}` must hold text, got {kind}", hint=_NAME_FIELD)
     return text
 
 

@@ -1,7 +1,7 @@
-"""SOURCE: a file, directory or glob, `-` (stdin), `hf:NAME[:CONFIG]` or `stdlib`, parsed once.
+"""Parse a SOURCE: a file, directory or glob, `-` (stdin), `hf:NAME[:CONFIG]` or `stdlib`.
 
-`parse_source` turns the text of a SOURCE into a `Source`. A source offers its documents, its inputs for Rust, and what
-identifies it: its files with their sizes and times. The order is fixed: sources as given, the files of one source
+`parse_source` turns the text of a SOURCE into a `Source`. A source offers its documents, its inputs for Rust, and its
+identity: its files with their sizes and times. The order is fixed: sources as given, the files of one source
 sorted bytewise by path. Text is read when it is needed; memory holds only the documents of one batch.
 """
 
@@ -58,14 +58,14 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def documents(self, reading: Reading, decoder: Utf8Decoder, split: str) -> Iterator[str]:
-        """Return the documents in order. Only data sets heed `split`: they have a train and a validation split."""
+        """Return the documents in order. Only data sets use `split`; they have a train and a validation split."""
 
     def inputs(self, reading: Reading, decoder: Utf8Decoder, split: str) -> Iterator[Input]:
         """Yield the same documents as inputs for Rust. Text that Rust can cut comes as a path or in pieces."""
         yield Documents(self.documents(reading, decoder, split))
 
     def sign(self, update: Callable[[bytes], object]) -> int | None:
-        """Pass what identifies the source to `update` of a hash. Return its size in bytes, None if only reading tells.
+        """Pass the identity of the source to `update` of a hash. Return its size in bytes; None if only reading tells.
 
         Raises UsageError when the source is missing.
         """
@@ -152,7 +152,7 @@ class Files(Source):
                 yield path
 
     def sign(self, update: Callable[[bytes], object]) -> int | None:
-        """Pass on the text, and path, size and time of every file; see `Source`."""
+        """Pass on the SOURCE, and the path, size and time of every file; see `Source`."""
         super().sign(update)
         total, is_known = 0, True
         for path in self.files():
@@ -192,12 +192,12 @@ def parse_source(text: str) -> Source:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Survey:
-    """What is known of sources before they are read."""
+    """Signature and size of sources, taken before they are read."""
 
     signature: str | None
     """Digest of the names, sizes and times of all files. None with stdin, which cannot be read twice.
 
-    Prepared data is made from the same sources if the signatures are equal.
+    Data sets with equal signatures are made from the same sources.
     """
     total_bytes: int | None
     """Bytes of text, or None if only reading tells."""

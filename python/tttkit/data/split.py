@@ -62,7 +62,7 @@ class Split:
 
     @property
     def vocab_size(self) -> int:
-        """Every id is below this."""
+        """Number of token ids; every id is smaller."""
         return self._manifest.vocab_size
 
     @property

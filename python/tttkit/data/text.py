@@ -18,7 +18,7 @@ from tttkit.errors import DataError, UsageError
 
 BadUtf8 = Literal["strict", "replace", "skip"]
 PIECE_BYTES = 1 << 18
-"""Bytes of a piece of text that `read_pieces` yields, about."""
+"""Approximate bytes of each piece of text that `read_pieces` yields."""
 _BOM = b"\xef\xbb\xbf"
 _BAD_UTF8_HINT = "--bad-utf8 replace or --bad-utf8 skip"
 
@@ -43,7 +43,7 @@ class Utf8Decoder:
         return data.decode("utf-8", errors=self._errors)
 
     def whole_characters(self, text: str, where: str) -> str:
-        """Return `text` without halves of surrogate pairs, which JSON can spell and UTF-8 cannot. Raises DataError."""
+        """Return `text` without halves of surrogate pairs, which JSON can hold and UTF-8 cannot. Raises DataError."""
         try:
             text.encode()
         except UnicodeEncodeError as error:
@@ -97,7 +97,7 @@ def read_pieces(file: IO[bytes], name: str) -> Iterator[str]:
 
 
 def _invalid(error: UnicodeDecodeError, name: str, first_line: int, before: int = 0) -> DataError:
-    """Make the error. The data begins `before` bytes into line `first_line`."""
+    """Return the error to raise. The data begins `before` bytes into line `first_line`."""
     data = error.object
     line = first_line + data.count(b"\n", 0, error.start)
     byte = error.start - data.rfind(b"\n", 0, error.start) + (before if line == first_line else 0)

@@ -16,7 +16,7 @@ from tttkit.errors import DataError, UsageError
 END_OF_TEXT = "<|endoftext|>"
 EOS_NAMES = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "[EOS]")
 MIN_BPE_VOCAB = 257
-"""256 bytes and the end-of-text token."""
+"""Smallest vocabulary of `bpe:N`: 256 bytes and the end-of-text token."""
 _HUB_NAMES = ("gpt2",)
 
 
@@ -37,7 +37,7 @@ class LoadedTokenizer:
 
 
 def load_tokenizer(spec: str, training_texts: Callable[[], Iterator[str]] | None = None) -> LoadedTokenizer:
-    """Load the tokenizer that `spec` names; `bpe:N` trains one of N tokens on `training_texts`.
+    """Load the tokenizer that `spec` names. For `bpe:N`, train a tokenizer with N tokens on `training_texts`.
 
     Raises UsageError for an unknown name, DataError for a damaged file or a tokenizer without an end-of-text token,
     ValueError if TTTKIT_SIMD names instructions that this processor lacks.
@@ -73,7 +73,7 @@ def _read_file(path: Path) -> Encoder:
 
 
 def _from_directory(path: Path) -> Encoder:
-    """Read vocab.json and merges.txt in the format of GPT-2, or a tokenizer.json if there is one beside them."""
+    """Read tokenizer.json if the directory has it, or else vocab.json and merges.txt in the format of GPT-2."""
     if (path / "tokenizer.json").is_file():
         return _read_file(path / "tokenizer.json")
     files = path / "vocab.json", path / "merges.txt"
@@ -88,7 +88,7 @@ def _from_directory(path: Path) -> Encoder:
 
 
 def _byte_level_json(vocab: Any, lines: list[str]) -> str:
-    """Return a tokenizer.json with the parts, and in the order, that the `tokenizers` library writes."""
+    """Return a tokenizer.json with the same parts in the same order as the `tokenizers` library writes."""
     if not isinstance(vocab, dict):
         raise DataError("the vocabulary is not a JSON object")
     merges = [line.split(" ") for line in lines if not line.startswith("#version")]

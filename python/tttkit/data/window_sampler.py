@@ -47,8 +47,9 @@ def batch_maker(batch_size: int, window: int) -> Callable[[], Tensor]:
 class WindowSampler:
     """Batches of `batch_size` windows of W+1 tokens for one rank among `world_size`.
 
-    Window k is tokens k W … k W + W, both included, across documents and shards. The ranks together read every window
-    of an epoch exactly once. Then the next epoch begins in another order, in the middle of a batch if need be.
+    Window k has the tokens k W … k W + W, both included, across documents and shards. The ranks together read every
+    window of an epoch exactly once. Then the next epoch begins in a different order, in the middle of a batch if
+    necessary.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class WindowSampler:
 
 
 def _from_numpy() -> Callable[[NDArray[np.int64]], Tensor]:
-    """Return `torch.from_numpy`: a tensor over an array that Rust makes is cheaper than an empty tensor to fill."""
+    """Return `torch.from_numpy`: wrapping an array that Rust makes is cheaper than filling an empty tensor."""
     from torch import from_numpy
 
     return from_numpy

@@ -1,4 +1,4 @@
-"""Decoding speed by context length: constant for a TTT model, falling for attention, whose cache grows."""
+"""Measure decoding speed by context length: constant for a TTT model, falling for attention, whose cache grows."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def measure_decoding(
 
 
 def _read(model: LanguageModel, ids: Tensor) -> ModelState:
-    """Read a context (1, L) in segments, with the head at its end: return the state after it."""
+    """Read a context (1, L) in segments, run the head at its end, and return the state after it."""
     state = model.initial_state(1)
     for part in torch.split(ids, _SEGMENT, dim=1):
         hidden_states, state = model.advance(part, state)

@@ -1,8 +1,8 @@
 """Cached decoding of several prompts at once, of any lengths and without padding.
 
-All rows are always at the same position. A row reads the next token of its prompt, or else the token that it has drawn,
-so its state depends on its own text alone. As long as every row has more tokens of its prompt to read, the model reads
-several at once. Memory beside the model's state does not depend on the length. Shapes: R rows, V vocabulary.
+All rows are always at the same position. A row reads the next token of its prompt, or the last drawn token after the
+prompt, so its state depends on its own text alone. While every row has more prompt tokens to read, the model reads
+several at once. Apart from the model's state, memory does not depend on the length. Shapes: R rows, V vocabulary.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Decoder:
 
     @torch.inference_mode()
     def next_tokens(self) -> dict[int, int]:
-        """Read until some rows have read all their tokens, and draw a token for each of them.
+        """Read until some rows have read all their tokens, and draw a token for each of these rows.
 
         Return ids by row, empty if all rows are finished. A row that reaches `max_tokens` is no longer `active`. Raises
         NumericalError if the logits are not finite.
@@ -81,7 +81,7 @@ class Decoder:
             self.active.remove(row)
 
     def _read(self) -> Tensor:
-        """Read what all active rows have, at most a segment: return the logits (R, V) after its last token."""
+        """Read the tokens that all active rows have, at most one segment, and return the last logits (R, V)."""
         if self._kept != self.active:
             self._state = self._state.select([self._kept.index(row) for row in self.active])
             self._kept = list(self.active)

@@ -1,4 +1,4 @@
-"""From logits to the next token: temperature, top-k, top-p, and draws that depend on (seed, row) alone.
+"""Draw the next token from logits: temperature, top-k, top-p, and draws that depend on (seed, row) alone.
 
 Shapes: R rows, V vocabulary.
 """
@@ -69,6 +69,6 @@ class Draws:
         cumulative = distribution.cpu().cumsum(-1)
         # stays below the rounded total, because the highest random number is 1 - 2^-53
         levels = levels * cumulative[:, -1:]
-        # right: the first tokens may have no probability
+        # right=True, because the first tokens may have probability zero
         picked: list[int] = torch.searchsorted(cumulative, levels, right=True).squeeze(-1).tolist()
         return picked

@@ -1,4 +1,4 @@
-"""Continuation of prompts as text: the tokenizer, stop strings, and pieces of text that can be shown immediately."""
+"""Continue prompts as text: the tokenizer, stop strings, and pieces of text that can be shown immediately."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tttkit.models import LanguageModel
 
 FinishReason = Literal["length", "end-of-text", "stop"]
 _UNFINISHED = "\ufffd"
-"""What a tokenizer decodes to if the bytes are not a whole character yet."""
+"""A tokenizer decodes bytes to this if they are not a whole character yet."""
 _CONTEXT = 4
 """Tokens before the text that are decoded with it."""
 
@@ -43,7 +43,7 @@ class TextTokenizer:
         loaded = load_tokenizer(spec)
         if loaded.vocab_size > vocab_size:
             raise DataError(
-                f"the tokenizer {spec} has {loaded.vocab_size} tokens, the model knows {vocab_size}",
+                f"the tokenizer {spec} has {loaded.vocab_size} tokens, but the model knows {vocab_size}",
                 hint="name the tokenizer that the model was trained with: --tokenizer PATH",
             )
         self._tokenizer = Tokenizer.from_str(loaded.json)
