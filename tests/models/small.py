@@ -31,7 +31,7 @@ def small_config(**fields) -> ModelConfig:
 
 
 def small_model(*, seed: int = 0, scale: float = 0.2, **fields) -> LanguageModel:
-    """No parameter is at a special value such as 0 or 1, so that none can be forgotten without notice."""
+    """Build a model without special values such as 0 or 1, so a test notices if a parameter is not used."""
     model = build_model(small_config(**fields), seed=seed)
     generator = torch.Generator().manual_seed(seed + 1)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What layers declare about themselves, for every architecture: state, memory, arithmetic, weight decay."""
+"""Layers of every architecture declare their state, memory, arithmetic and weight decay."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def test_every_architecture_of_the_registry_is_tested_here():
 def test_the_config_knows_before_building_whether_there_is_a_state(fields):
     model = small_model(**fields)
     assert model.has_state == model.config.has_state
-    assert model.has_state == ("delta1" in model.initial_state(1).layers[0]), "a cache grows: it cannot run on for ever"
+    assert model.has_state == ("delta1" in model.initial_state(1).layers[0]), "a cache grows without end"
 
 
 @all_architectures
 @pytest.mark.parametrize("length", [0, 3, 9])
-def test_state_bytes_are_those_of_the_state(fields, length):
+def test_state_bytes_equal_the_size_of_the_state(fields, length):
     model = small_model(**fields)
     state = model.initial_state(3)
     if length:
@@ -58,8 +58,8 @@ def test_flops_of_the_reference_model():
 @pytest.mark.parametrize(
     "fields", [{}, {"use_gate": True}, {"ttt_layer_type": "mlp"}, {"architecture": "transformer"}], ids=str
 )
-def test_flops_are_about_those_that_torch_counts(fields):
-    """Torch counts matrix products only, and those of attention over the whole text."""
+def test_flops_are_close_to_the_count_of_torch(fields):
+    """Torch counts matrix products only, and counts attention over the whole text."""
     config = small_config(hidden_size=64, intermediate_size=96, num_attention_heads=2, mini_batch_size=8, **fields)
     model, ids = build_model(config, seed=0), random_ids(2, 17)
     with FlopCounterMode(display=False) as counter:
@@ -76,7 +76,7 @@ def test_projections_decay_and_nothing_else_does(fields):
     assert any(name.endswith("q_proj.weight") for name in names)
 
 
-def test_the_head_and_the_parameters_that_a_layer_keeps_back_do_not_decay(monkeypatch):
+def test_the_head_and_parameters_that_a_layer_does_not_declare_do_not_decay(monkeypatch):
     model = small_model(tie_word_embeddings=False)
     assert id(model.lm_head.weight) not in {id(parameter) for parameter in model.decayed_parameters()}
     monkeypatch.setattr(
@@ -98,7 +98,7 @@ def test_memory_per_token():
     assert mlp.bytes_per_token() == 4 * (58 * 16 + 3 * 24)
 
 
-def test_a_model_is_as_wide_as_its_widest_block():
+def test_a_model_needs_as_much_memory_as_its_largest_block():
     model = small_model()
     block = model.model.layers[1]
     assert isinstance(block, Block)

@@ -1,4 +1,4 @@
-"""The model as the trainer runs it: the same results, and hooks that fire, eager and compiled."""
+"""Eager and compiled models give the same results, and their hooks fire."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_compiled_blocks_compute_the_same():
 
 @pytest.mark.parametrize("enabled", [False, pytest.param(True, marks=needs_compiler)], ids=["eager", "compiled"])
 def test_hooks_of_the_model_and_of_every_block_fire(enabled):
-    """FSDP and DDP work through such hooks; some are added here after the first, compiling call."""
+    """FSDP and DDP use such hooks; the test adds some after the first call, which compiles."""
     model = small_model(num_hidden_layers=2)
     run = compiled(model, enabled=enabled)
     ids = random_ids(1, 5)

@@ -1,4 +1,4 @@
-"""Conversion in both directions keeps every bit; what would run code is refused."""
+"""Conversion in both directions keeps every bit; files that would run code are refused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_round_trip_is_bit_exact(tmp_path, fields, tied):
     back = convert_model(tmp_path / "official", tmp_path / "again")
     assert (there.target, back.target) == ("official", "tttkit")
     again = load_model(tmp_path / "again")
-    assert again.config == dataclasses.replace(model.config, sliding_window=64)  # no part of a TTT model
+    assert again.config == dataclasses.replace(model.config, sliding_window=64)  # a TTT model does not use it
     assert same_weights(again, model)
     assert read_model_config(tmp_path / "again")["window"] == 16
     assert (tmp_path / "again" / "tokenizer.json").read_text() == "{}"
@@ -79,7 +79,7 @@ def test_foreign_pickles_of_tensors_are_read(tmp_path, save):
         load_model(source)
 
 
-def test_a_weights_file_is_read_beside_its_config(tmp_path):
+def test_a_weights_file_is_read_with_the_config_next_to_it(tmp_path):
     model = small_model()
     save_model(model, tmp_path / "m")
     (tmp_path / "m" / "model.safetensors").rename(tmp_path / "m" / "epoch3.safetensors")
@@ -156,7 +156,7 @@ def test_official_defaults_stand_for_keys_that_are_left_out():
         ({"state_decay": 0.9}, "does not decay its state"),
     ],
 )
-def test_what_the_official_code_lacks_is_refused(tmp_path, fields, message):
+def test_models_that_the_official_code_lacks_are_refused(tmp_path, fields, message):
     save_model(small_model(**fields), tmp_path / "m")
     with pytest.raises(UsageError, match=message):
         convert_model(tmp_path / "m", tmp_path / "out")

@@ -1,4 +1,4 @@
-"""The figures that the layers report, against the token-by-token specification."""
+"""The figures that the layers report equal the token-by-token specification."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .small import VARIANTS, random_ids, small_model
 
 
 def losses_by_hand(layer, y):
-    """Inner loss before and after learning of one row y (L, D), every token on its own, from the specification."""
+    """Return the inner loss of one row y (L, D) before and after learning, token by token, from the specification."""
     from tttkit.models.layers import rotate
     from tttkit.models.ttt_reference import _projections
 
@@ -46,13 +46,13 @@ def test_losses_equal_the_specification(fields):
     y = torch.randn(2, 14, 16, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         expected = [losses_by_hand(layer, row) for row in y]
-    found = layer.inner_losses(y)
+    losses = layer.inner_losses(y)
     for i in range(2):
-        torch.testing.assert_close(found[i], torch.stack([row[i] for row in expected]).mean(0), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(losses[i], torch.stack([row[i] for row in expected]).mean(0), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("cut", [4, 6, 13])
-def test_losses_go_on_from_a_state(cut):
+def test_losses_continue_from_a_state(cut):
     model = small_model(state_decay=0.5, decay_window=8)
     layer = model.model.layers[0].seq_modeling_block
     y = torch.randn(2, 20, 16, generator=torch.Generator().manual_seed(4))

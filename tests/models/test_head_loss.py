@@ -1,4 +1,4 @@
-"""The head's loss and its gradient by hand, against the cross-entropy of the logits."""
+"""The head's loss and its hand-written gradient equal the cross-entropy of the logits."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def results(function, hidden_states, weight, targets):
 @pytest.mark.parametrize("vocab", [1, 2, 63, 64, 65, 131])
 def test_loss_and_gradients_equal_the_cross_entropy(vocab):
     inputs = draw(vocab=vocab, dtype=torch.float32)
-    for found, expected in zip(results(head_loss, *inputs), results(plain, *inputs), strict=True):
-        torch.testing.assert_close(found, expected, rtol=2e-6, atol=1e-6)
+    for actual, expected in zip(results(head_loss, *inputs), results(plain, *inputs), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=2e-6, atol=1e-6)
 
 
 def test_gradient_equals_finite_differences():
@@ -40,15 +40,15 @@ def test_gradient_equals_finite_differences():
 
 
 def test_a_token_of_no_probability_has_a_finite_loss():
-    """Its probability is below every float32: only the logits tell how far."""
+    """Its probability underflows in float32, but the logits still give its loss."""
     inputs = draw(dtype=torch.float32, scale=300.0)
     loss, *gradients = results(head_loss, *inputs)
     assert loss > 200
-    for found, expected in zip([loss, *gradients], results(plain, *inputs), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    for actual, expected in zip([loss, *gradients], results(plain, *inputs), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_numbers_that_are_not_finite_stay_so():
+def test_nan_stays_nan():
     hidden_states, weight, targets = draw(dtype=torch.float32)
     with torch.no_grad():
         hidden_states[0, 0, 0] = torch.nan
@@ -60,12 +60,12 @@ def test_numbers_that_are_not_finite_stay_so():
 def test_autocast_rounds_products_only():
     inputs = draw(dtype=torch.float32, width=64)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found, expected = results(head_loss, *inputs), results(plain, *inputs)
-    assert [tensor.dtype for tensor in found] == [torch.float32] * 3
-    torch.testing.assert_close(found[0], expected[0], rtol=1e-6, atol=1e-6)
-    for value, other in zip(found[1:], expected[1:], strict=True):
+        actual, expected = results(head_loss, *inputs), results(plain, *inputs)
+    assert [tensor.dtype for tensor in actual] == [torch.float32] * 3
+    torch.testing.assert_close(actual[0], expected[0], rtol=1e-6, atol=1e-6)
+    for value, other in zip(actual[1:], expected[1:], strict=True):
         assert (value - other).norm() < 1e-2 * other.norm()
-    assert found[0] != head_loss(*inputs)
+    assert actual[0] != head_loss(*inputs)
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -1,4 +1,4 @@
-"""Properties of every architecture: causality, independence of rows, segments, the forward, errors, initial values."""
+"""Properties of every architecture: causality, independence of rows, segments, results, errors, initial values."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def test_gradients_through_segments_equal_those_of_one_pass(fields):
     for part in ids.split([6, 1, 2, 6], dim=1):
         logits, state = model.step(part, state)
         total = total + logits.square().sum()
-    for found, wanted in zip(torch.autograd.grad(total, parameters), expected, strict=True):
-        torch.testing.assert_close(found, wanted, rtol=1e-7, atol=1e-7)
+    for gradient, wanted in zip(torch.autograd.grad(total, parameters), expected, strict=True):
+        torch.testing.assert_close(gradient, wanted, rtol=1e-7, atol=1e-7)
 
 
 @pytest.mark.parametrize("fields", VARIANTS.values(), ids=VARIANTS)
@@ -115,7 +115,7 @@ def test_hidden_states_and_head_are_the_whole_model():
 
 
 @all_architectures
-def test_the_forward_returns_logits_or_loss_with_or_without_a_state(fields):
+def test_a_model_returns_logits_or_loss_with_or_without_a_state(fields):
     model, ids = small_model(**fields), random_ids(2, 12)
     inputs, targets = ids[:, :-1], ids[:, 1:]
     logits = model(inputs)

@@ -1,4 +1,4 @@
-"""Long texts in blocks: the same attention as with a mask over all pairs."""
+"""Attention in blocks over a long text equals attention with a mask over all pairs."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def test_blocks_equal_the_mask(window, cached, length):
     layer = small_model(architecture="sw", sliding_window=window).model.layers[0].seq_modeling_block
     cached = min(cached, window - 1)
     inputs = draw(length, cached)
-    found, expected = (attend(*inputs) for attend in (layer._attend, lambda *x: CausalAttention._attend(layer, *x)))
-    torch.testing.assert_close(found, expected)
-    direction = torch.randn(found.shape, dtype=found.dtype, generator=torch.Generator().manual_seed(1))
-    gradients = [torch.autograd.grad((read * direction).sum(), inputs) for read in (found, expected)]
+    actual, expected = (attend(*inputs) for attend in (layer._attend, lambda *x: CausalAttention._attend(layer, *x)))
+    torch.testing.assert_close(actual, expected)
+    direction = torch.randn(actual.shape, dtype=actual.dtype, generator=torch.Generator().manual_seed(1))
+    gradients = [torch.autograd.grad((read * direction).sum(), inputs) for read in (actual, expected)]
     for left, right in zip(*gradients, strict=True):
         torch.testing.assert_close(left, right)
 

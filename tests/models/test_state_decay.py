@@ -1,4 +1,4 @@
-"""Decay of the state: part of the model, at every border of the window, however the text is cut."""
+"""The state decays at every window boundary, however the text is cut into segments."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def decaying(**fields):
 
 
 def by_hand(model, ids, kept):
-    """Logits of windows of 8 tokens, the state pulled towards its start between them, per head."""
+    """Return the logits of windows of 8 tokens; between windows, pull the state of each head toward its start."""
     plain = small_model(**{name: getattr(model.config, name) for name in ("ttt_layer_type", "pre_conv", "share_qk")})
     plain.load_state_dict({k: v for k, v in model.state_dict().items() if "state_decay" not in k})
     state, parts = plain.initial_state(ids.shape[0]), []
@@ -88,6 +88,6 @@ def test_a_share_of_one_is_the_plain_model():
         ({"state_decay": 0.5, "architecture": "sw"}, "is for ttt models, got architecture sw"),
     ],
 )
-def test_a_decay_that_no_state_could_follow_is_refused(fields, message):
+def test_an_impossible_decay_is_refused(fields, message):
     with pytest.raises(ValidationError, match=message):
         ModelConfig(mini_batch_size=4, **fields)

@@ -1,4 +1,4 @@
-"""Model directories and official state dictionaries: round trips and what bad ones get."""
+"""Model directories and official state dictionaries: round trips, and errors for damaged ones."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_saving_twice_gives_the_same_bytes(tmp_path):
 
 
 def write_official(directory, model, shards):
-    """A directory as the official code writes it: further keys, and the head's alias among the tensors."""
+    """Write a directory as the official code does, with further keys, and the head's alias among the tensors."""
     directory.mkdir()
     fields = {**model.config.to_dict(), "model_type": "ttt", "bos_token_id": 1, "hidden_act": "silu"}
     for ours in ("architecture", "sliding_window"):
@@ -67,7 +67,7 @@ def test_official_directories_load(tmp_path, shards):
     assert torch.equal(load_model(tmp_path / "official")(random_ids(1, 7)), model(random_ids(1, 7)))
 
 
-def test_one_whole_file_is_read_before_an_index(tmp_path):
+def test_a_single_weights_file_takes_precedence_over_an_index(tmp_path):
     model = small_model()
     save_model(model, tmp_path)
     (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"left": "from-before.safetensors"}}')

@@ -1,4 +1,4 @@
-"""The chunked dual form against the token-by-token specification."""
+"""The chunked dual form equals the token-by-token specification."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def test_outputs_and_gradients_equal_the_specification(fields, length, mini_batc
 
 
 @pytest.mark.parametrize("kind", ["linear", "mlp"])
-def test_the_base_rate_scales_the_learning_rates(kind):
-    found = []
-    for rate in (1.0, 0.3):
-        layer, y = layer_and_input({"ttt_layer_type": kind, "ttt_base_lr": rate}, 1, 9)
-        found.append(layer(y)[0])
-        torch.testing.assert_close(found[-1], reference_forward(layer, y), rtol=1e-9, atol=1e-10)
-    assert (found[0] - found[1]).abs().max() > 1e-3
+def test_the_base_learning_rate_scales_the_learning_rates(kind):
+    outputs = []
+    for base in (1.0, 0.3):
+        layer, y = layer_and_input({"ttt_layer_type": kind, "ttt_base_lr": base}, 1, 9)
+        outputs.append(layer(y)[0])
+        torch.testing.assert_close(outputs[-1], reference_forward(layer, y), rtol=1e-9, atol=1e-10)
+    assert (outputs[0] - outputs[1]).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("kind", ["linear", "mlp"])
@@ -67,8 +67,8 @@ def test_norm_gradient_is_the_gradient_of_the_inner_loss():
     z.requires_grad_()
     reached = scale * torch.nn.functional.layer_norm(z, (6,), eps=1e-6) + shift
     (expected,) = torch.autograd.grad((0.5 * (reached - target) ** 2).sum(), z)
-    found = norm_gradient(z, scale * (shift - target), scale**2, 1e-6)
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+    gradient = norm_gradient(z, scale * (shift - target), scale**2, 1e-6)
+    torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_norm_gradient_can_be_differentiated():

@@ -1,4 +1,4 @@
-"""The Triton kernels of TTT-Linear against the plain code in float64: on a GPU, or anywhere through the interpreter."""
+"""The Triton kernels of TTT-Linear equal the plain code in float64, on a GPU or anywhere through the interpreter."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CASES = {
 
 @pytest.fixture(autouse=True)
 def interpreted_bf16(monkeypatch):
-    """Triton's interpreter keeps bf16 as raw bits and multiplies those: give it the numbers they stand for."""
+    """Triton's interpreter keeps bf16 as raw bits and multiplies the bits: give it numbers instead."""
     if not INTERPRETED:
         return
     import numpy as np
@@ -64,7 +64,7 @@ def interpreted_bf16(monkeypatch):
 
 @pytest.fixture
 def fused(monkeypatch):
-    """Models take the kernels wherever they are."""
+    """Make models use the kernels on every device."""
     monkeypatch.setattr("tttkit.models.ttt_scan.fused_obstacle", lambda *_: None)
 
 
@@ -82,7 +82,7 @@ def draw(N, M, C, d, closes=True, waits=False):
 
 
 def results(scan, tensors, closes, bf16=False):
-    """Everything a scan gives: outputs, what comes after, the gradient of each input."""
+    """Return all results of a scan: outputs, final weights or pending sum, and the gradient of each input."""
     inputs = [tensor.clone().requires_grad_() for tensor in tensors]
     names = ("queries", "keys", "values", "learning_rates", "factors", "scale", "shift")
     chunks = Chunks(**dict(zip(names, inputs, strict=False)), eps=1e-6, closes=closes, bf16=bf16)
@@ -91,14 +91,14 @@ def results(scan, tensors, closes, bf16=False):
     after = weights[0] if closes else pending[0]
     generator = torch.Generator().manual_seed(9)
     total = sum(
-        (found * torch.randn(found.shape, generator=generator, dtype=torch.float64).to(found)).sum()
-        for found in (output, after)
+        (result * torch.randn(result.shape, generator=generator, dtype=torch.float64).to(result)).sum()
+        for result in (output, after)
     )
     return dict(zip(NAMES, [output, after, *torch.autograd.grad(total, inputs)], strict=False))
 
 
-def errors(found, expected):
-    return {name: float((found[name].detach().cpu() - value).norm() / value.norm()) for name, value in expected.items()}
+def errors(ours, expected):
+    return {name: float((ours[name].detach().cpu() - value).norm() / value.norm()) for name, value in expected.items()}
 
 
 def compare(case, *, bf16=False):
@@ -107,37 +107,37 @@ def compare(case, *, bf16=False):
     closes = case.get("closes", True)
     tensors = draw(**case)
     expected = results(scan_linear, tensors, closes)
-    found = results(scan_linear_fused, [tensor.float().to(DEVICE) for tensor in tensors], closes, bf16)
-    return errors(found, {name: value.detach() for name, value in expected.items()})
+    ours = results(scan_linear_fused, [tensor.float().to(DEVICE) for tensor in tensors], closes, bf16)
+    return errors(ours, {name: value.detach() for name, value in expected.items()})
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_outputs_and_gradients_equal_the_plain_code(case):
-    found = compare(case)
-    assert max(found.values()) < 2e-6, found
+    deviations = compare(case)
+    assert max(deviations.values()) < 2e-6, deviations
 
 
-def test_products_of_bf16_round_and_no_more():
-    found = compare(CASES["whole"], bf16=True)
-    assert min(found.values()) > 5e-4, found
-    assert max(found.values()) < 1e-2, found
+def test_bf16_rounds_the_operands_of_products():
+    deviations = compare(CASES["whole"], bf16=True)
+    assert min(deviations.values()) > 5e-4, deviations
+    assert max(deviations.values()) < 1e-2, deviations
 
 
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter does not know tf32")
 def test_products_of_tf32():
     torch.set_float32_matmul_precision("high")
     try:
-        found = compare(CASES["whole"])
+        deviations = compare(CASES["whole"])
     finally:
         torch.set_float32_matmul_precision("highest")
-    assert 1e-5 < max(found.values()) < 3e-3, found
+    assert 1e-5 < max(deviations.values()) < 3e-3, deviations
 
 
-def test_a_carried_state_lets_the_start_learn(fused):
-    """A segment that begins inside a mini-batch, covers one, and ends in the next."""
+def test_initial_weights_receive_a_gradient_from_a_later_segment(fused):
+    """The segment begins inside a mini-batch, covers the next, and ends in a third."""
     layer = small_model().double().model.layers[0].seq_modeling_block
     y = torch.randn(1, 13, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-    found = []
+    results_of_both = []
     for module in (layer, small_model().to(DEVICE).model.layers[0].seq_modeling_block):
         part = y.to(module.W1)
         with torch.no_grad():
@@ -150,8 +150,8 @@ def test_a_carried_state_lets_the_start_learn(fused):
         total = output.sum() + after["delta1"].square().sum() + after["pending1"].sum()
         names, parameters = zip(*module.named_parameters(), strict=True)
         gradients = dict(zip(names, torch.autograd.grad(total, parameters), strict=True))
-        found.append({"output": output, **after, **gradients})
-    expected, fast = found
+        results_of_both.append({"output": output, **after, **gradients})
+    expected, fast = results_of_both
     assert all(expected[name].abs().max() > 1e-3 for name in ("W1", "b1"))
     worst = errors(fast, {name: value.detach() for name, value in expected.items()})
     assert max(worst.values()) < 1e-5, worst
@@ -172,9 +172,9 @@ def test_autocast_chooses_how_products_round(fused, monkeypatch):
     assert {chunks.queries.dtype for chunks in seen} == {torch.float32}
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # of torch's own check
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's own check causes it
 def test_torch_accepts_the_operators():
-    """Schema, autograd registration, fake kernels and tracing, as torch checks them."""
+    """Torch checks the schema, autograd registration, fake kernels and tracing."""
     from tttkit.models.ttt_linear_op import ttt_linear_scan, ttt_linear_scan_backward
 
     tensors = [tensor.float().to(DEVICE) for tensor in draw(**{**CASES["tail-of-pending"], "M": 1})]
@@ -199,7 +199,7 @@ def metadata(tensors):
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_fake_kernels_give_what_the_real_ones_give(case):
-    """Shapes, strides and dtypes of every result: what a compiled step is planned by."""
+    """The shapes, strides and dtypes are equal, which a compiled step relies on."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     from tttkit.models.ttt_linear_op import ttt_linear_scan, ttt_linear_scan_backward
@@ -210,14 +210,14 @@ def test_fake_kernels_give_what_the_real_ones_give(case):
     def run(convert):
         inputs = [convert(tensor) for tensor in tensors[:8]]
         waiting = None if pending is None else convert(pending)
-        found = []
+        described = []
         for keep in (False, True):
             output, after, starts = ttt_linear_scan(*inputs, waiting, 1e-6, closes, False, keep)
-            found += metadata((output, after, starts))
+            described += metadata((output, after, starts))
         for gradient in (after, None):
             options = (starts, waiting, output, gradient, 1e-6, closes, False)
-            found += metadata(ttt_linear_scan_backward(*inputs[:7], *options))
-        return found
+            described += metadata(ttt_linear_scan_backward(*inputs[:7], *options))
+        return described
 
     with torch.no_grad(), FakeTensorMode() as mode:
         fake = run(mode.from_tensor)
@@ -226,7 +226,7 @@ def test_fake_kernels_give_what_the_real_ones_give(case):
 
 
 def test_kernels_run_on_the_device_of_their_tensors(monkeypatch):
-    """Which need not be torch's current one."""
+    """It need not be torch's current device."""
     seen, plain = [], torch.cuda.device_of
     monkeypatch.setattr(torch.cuda, "device_of", lambda tensor: seen.append(tensor.shape) or plain(tensor))
     compare(CASES["tail"])
@@ -246,9 +246,9 @@ def test_a_compiled_block_runs_the_kernels(fused):
     block = model.model.layers[0]
     x = torch.randn(1, 9, 16, generator=torch.Generator().manual_seed(5)).to(DEVICE).requires_grad_()
     compiled = torch.compile(Block.forward, dynamic=False, fullgraph=True, backend="aot_eager")
-    found = []
+    results_of_both = []
     for run in (Block.forward, compiled):
         output, _ = run(block, x)
-        found.append([output, *torch.autograd.grad(output.square().sum(), [x, *block.parameters()])])
-    for eager, traced in zip(*found, strict=True):
+        results_of_both.append([output, *torch.autograd.grad(output.square().sum(), [x, *block.parameters()])])
+    for eager, traced in zip(*results_of_both, strict=True):
         torch.testing.assert_close(traced, eager, rtol=1e-5, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Where the kernels and the compiler are taken, and what is said where they are not; no GPU is needed to decide."""
+"""Which models use the kernels and the compiler, and the reason if they do not. The tests need no GPU."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .small import small_config, small_model
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """A machine with a GPU, Triton and a C compiler; what is named in the dictionary lacks."""
+    """A machine with a GPU, Triton and a C compiler; it lacks whatever the test adds to the returned set."""
     lacking = set()
     plain = importlib.util.find_spec
     monkeypatch.setattr(
@@ -53,7 +53,7 @@ def gpu(monkeypatch):
         ),
     ],
 )
-def test_which_models_the_kernels_take(gpu, fields, device, dtype, expected):
+def test_which_models_use_the_kernels(gpu, fields, device, dtype, expected):
     assert fused_obstacle(small_config(**fields), device, dtype) == expected
 
 

@@ -1,6 +1,6 @@
-"""The kernels without a GPU: the tests of the operator, run by Triton's interpreter in a process of its own.
+"""Run the tests of the operator without a GPU, through Triton's interpreter in a separate process.
 
-Triton decides when it is imported whether it interprets, for the whole process.
+Triton decides at import whether it interprets, for the whole process.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import torch
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton")
 def test_kernels_through_the_interpreter():
     tests = Path(__file__).with_name("test_ttt_linear_op.py")
-    found = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "pytest", "-o", "addopts=", "-x", str(tests)],
         env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
     )
-    assert found.returncode == 0, found.stdout + found.stderr
-    assert "1 skipped" in found.stdout, found.stdout  # tf32
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "1 skipped" in process.stdout, process.stdout  # tf32

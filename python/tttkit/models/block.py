@@ -73,7 +73,7 @@ class Block(nn.Module):
         return state
 
     def decayed_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield the parameters that weight decay applies to: those of the sequence layer, and the feed-forward's."""
+        """Yield the parameters of the sequence and feed-forward layers that weight decay applies to."""
         yield from self.seq_modeling_block.decayed_parameters()
         yield from linear_weights(self.mlp)
 

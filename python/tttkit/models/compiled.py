@@ -49,8 +49,8 @@ class CompiledModel(nn.Module):
 def compiled(model: LanguageModel, *, enabled: bool | None = None) -> CompiledModel:
     """Compile the blocks, or say why not: no compiler, or not worthwhile. All blocks share one compiled function.
 
-    `enabled` None compiles on a GPU only: on two CPU cores a block runs a fifth to a third faster, but the first call
-    with a new shape costs half a minute, and only the caller knows how long the run is.
+    With `enabled` None, compile on a GPU only: on two CPU cores a block runs a fifth to a third faster, but the first
+    call with a new shape costs half a minute, and only the caller knows how long the run is.
     """
     device = model.device.type
     if enabled is False:

@@ -1,4 +1,4 @@
-"""Conversion between our model directories and those of the official code: the same weight names, another config.
+"""Convert between our model directories and official ones: the weight names are the same, but the config differs.
 
 This is the only module that reads pickled weights (`.pt`, `.bin`), and it reads them as plain tensors only.
 """
@@ -139,7 +139,7 @@ def _read_file(path: Path) -> dict[str, Tensor]:
 
 
 def official_obstacle(config: ModelConfig) -> str | None:
-    """Return why the official code cannot run such a model, in one line; None if it can."""
+    """Return why the official code cannot run this model, in one line; None if it can."""
     if config.architecture != "ttt":
         return f"the official code has no `{config.name}` model"
     return "the official code does not decay its state, but this model does" if config.decays else None

@@ -1,4 +1,4 @@
-"""What the layers of a model report about themselves while it reads a text, for metrics.jsonl.
+"""Collect the figures that the layers of a model report while it reads a text, for metrics.jsonl.
 
 A finite training loss can hide an inner loop that diverges; the figures of the TTT layers show it. Shapes: B batch,
 L length, N layers.
@@ -48,7 +48,7 @@ def diagnose(
 
 
 def _combined(figures: list[Tensor]) -> list[float]:
-    """Average figures per position over the layers, list figures per layer."""
+    """Average figures per position over the layers, and list figures per layer."""
     stacked = torch.stack(figures)
     values: list[float] = (stacked.mean(0) if stacked.ndim > 1 else stacked).tolist()
     return [float(f"{value:.5g}") for value in values]

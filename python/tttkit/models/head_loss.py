@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from tttkit.models.layers import upcast
 
 _ROUND = 64
-"""Row lengths are multiples of this many numbers."""
+"""Row lengths are rounded up to multiples of this number."""
 
 
 def head_loss(hidden_states: Tensor, weight: Tensor, targets: Tensor) -> Tensor:

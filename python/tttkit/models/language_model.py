@@ -35,7 +35,7 @@ class Backbone(nn.Module):
 class LanguageModel(nn.Module):
     """Next-token model: `model(input_ids)` returns logits. Parameter names are the official ones.
 
-    It is also a `scoring.ScoringModel`, and it declares its capabilities as the sum of those of its blocks.
+    It is also a `scoring.ScoringModel`. Its capabilities follow from the capabilities of its blocks.
     """
 
     def __init__(self, config: ModelConfig, sequence_layer: Callable[[ModelConfig], SequenceLayer]) -> None:
@@ -77,8 +77,8 @@ class LanguageModel(nn.Module):
     def step(self, input_ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
         """Continue from `state`: return the logits (B, L, V) of a segment of any length, and the state after it.
 
-        Differentiable in parameters and state. Equal to one pass over all the text, however it is cut into segments.
-        From `state.detach()` the initial fast weights still receive their gradient. Errors as in `forward`.
+        The result is differentiable in parameters and state, and equals one pass over all the text, however it is cut
+        into segments. After `state.detach()` the initial fast weights still get their gradient. Errors as in `forward`.
         """
         logits, after = self(input_ids, state=state)
         return logits, after
@@ -118,7 +118,7 @@ class LanguageModel(nn.Module):
     def loss(self, hidden_states: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross-entropy, a scalar, of hidden states (…, D) and their next tokens (…) int64.
 
-        Equal to the cross-entropy of `head(hidden_states)`, in less time and memory (`head_loss.py`).
+        It equals the cross-entropy of `head(hidden_states)`, but takes less time and memory (`head_loss.py`).
         """
         return head_loss(hidden_states, self._head_weight, targets)
 
@@ -164,7 +164,7 @@ class LanguageModel(nn.Module):
     def flops_per_token(self, length: int) -> float:
         """Return the floating-point operations of forward and backward per token of a text of `length` tokens.
 
-        The head counts, the embedding, norms, convolutions and pointwise work do not.
+        The head counts, but the embedding, norms, convolutions and pointwise operations do not.
         """
         head = 6.0 * self.config.vocab_size * self.config.hidden_size
         return head + sum(block.flops_per_token(length) for block in self._blocks)
@@ -179,7 +179,7 @@ class LanguageModel(nn.Module):
 
     @torch.no_grad()
     def diagnostics(self, input_ids: Tensor, state: ModelState | None = None) -> dict[str, list[float]]:
-        """Return what the layers report about a text (B, L) read from `state`; empty if no layer reports anything.
+        """Return the layers' figures about a text (B, L) read from `state`; empty if no layer reports any.
 
         See `diagnostics.py` for the figures and their cost.
         """
@@ -238,7 +238,7 @@ class LanguageModel(nn.Module):
 
 
 def check_input_ids(input_ids: Tensor, vocab_size: int) -> None:
-    """Refuse ids that no model can read. The range is checked on a CPU only: elsewhere it would wait for the device.
+    """Refuse ids that no model can read. The range is checked on a CPU only: on a GPU the check would wait.
 
     Raises TypeError and ValueError.
     """

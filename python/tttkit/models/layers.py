@@ -1,7 +1,7 @@
 """Building blocks that all models share: RMSNorm, rotary positions, SwiGLU, causal convolution, the sequence layer.
 
 Shapes: B batch, L length, D width, H heads, d head width, I feed-forward width. Norms and positions are computed in
-float32 (float64 where the model is float64), whatever autocast says.
+float32 (float64 if the model is float64), regardless of autocast.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FLOAT_BYTES = 4
 
 
 def upcast(x: Tensor) -> Tensor:
-    """Return the tensor in float32, or as it is if it is float64."""
+    """Return the tensor in float32, or unchanged if it is float64."""
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
@@ -73,7 +73,7 @@ class SequenceLayer(nn.Module):
         return linear_weights(self)
 
     def multiply_adds_per_token(self, length: int) -> int:
-        """Return the multiply-adds per token, beside the projections, of one forward pass over `length` tokens."""
+        """Return the multiply-adds per token of one forward pass over `length` tokens, without the projections."""
         raise NotImplementedError
 
     def flops_per_token(self, length: int) -> float:
@@ -107,7 +107,7 @@ class SequenceLayer(nn.Module):
         return {}
 
     def compiled_note(self, device_type: str, dtype: torch.dtype) -> str:  # noqa: ARG002
-        """Return what a report of how the model runs must add about this layer, once its block is compiled."""
+        """Return a note about this layer for the report of how the compiled model runs."""
         return ""
 
 

@@ -23,7 +23,7 @@ def from_official(config: Mapping[str, Any] | ModelConfig, state_dict: Mapping[s
     """Build a model in float32 with a copy of the given weights.
 
     `config` is an official config.json as a dictionary, or a ModelConfig. The alias `lm_head.weight` of a tied model is
-    optional. Raises ValueError that lists at once all names that are missing, unexpected, of another shape, or not of a
+    optional. Raises one ValueError that lists all names that are missing, unexpected, of another shape, or not of a
     floating-point type.
     """
     if not isinstance(config, ModelConfig):

@@ -1,4 +1,4 @@
-"""The one list of architectures: a new one is a file with a `SequenceLayer`, and a line here (docs/extending.md)."""
+"""The one list of architectures. A new architecture needs a `SequenceLayer` and a line here (docs/extending.md)."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ def build_model(config: ModelConfig, *, seed: int | None = None) -> LanguageMode
     """Build a freshly initialised model in float32 on the default device.
 
     The weights come from torch's global generator. With `seed` they depend on the seed alone, and the global generator
-    does not advance.
-    Raises ValueError for a `vocab_size` of 0, which a run takes from its data before it builds its model.
+    does not advance. Raises ValueError for a `vocab_size` of 0: a run must take it from its data first.
     """
     if config.vocab_size < 1:
         raise ValueError(f"a model needs a vocab_size of at least 1, got {config.vocab_size}")

@@ -1,4 +1,4 @@
-"""What an evaluation needs from a model. `LanguageModel` has it all; any other model needs these few members.
+"""The interface of a model that an evaluation needs. `LanguageModel` has it; any other model can implement it.
 
 Shapes: N windows, L tokens. A window is (L+1) token ids: the model reads the first L and is scored on the last L.
 """
@@ -37,7 +37,7 @@ class ScoringModel(Protocol):
 
     @property
     def can_carry(self) -> bool:
-        """Whether `carry` over the segments of a text gives what one pass over the text gives."""
+        """Whether `carry` over the segments of a text equals one pass over the text."""
 
     def bytes_per_token(self) -> int:
         """Return the peak memory of a forward pass without gradients and without head, in bytes per token."""
@@ -52,7 +52,7 @@ class ScoringModel(Protocol):
     def carry(self, windows: Tensor, state: Any, *, head_positions: int | None = None) -> tuple[Tensor, Any]:
         """Score a segment of a longer text: return the NLL (N, L) of windows (N, L+1), and the state after it.
 
-        `state` is what the call for the segment before returned, or None at the start of the text. The last token of a
+        `state` is the state that the preceding call returned, or None at the start of the text. The last token of a
         segment is the first of the next.
         """
 

@@ -30,7 +30,7 @@ class SlidingWindowAttention(CausalAttention):
         self.window: int = config.sliding_window
 
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Attend as `CausalAttention` does; in a long text in blocks of W tokens, at a cost linear in the length.
+        """Attend as `CausalAttention` does; cut a long text into blocks of W tokens, at a cost linear in its length.
 
         Each block attends to itself and to the block before it.
         """

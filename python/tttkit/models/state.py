@@ -1,4 +1,4 @@
-"""The recurrent state of a model as a value: what the model keeps of the text it has read.
+"""The recurrent state of a model as a value: all that the model keeps of the text it has read.
 
 Shapes: B batch, H heads, n cached tokens, d head width.
 """
@@ -114,7 +114,7 @@ def check_state(state: ModelState, expected: LayerState, *, num_layers: int, bat
 def _check_tensor(name: str, tensor: Tensor, wanted: Tensor) -> None:
     if tensor.device != wanted.device:
         raise ValueError(f"state must be on the model's device {wanted.device}, but {name} is on {tensor.device}")
-    # an expected size of zero is the length of a cache, which may be any
+    # an expected size of zero is the length of a cache, which may be any number
     if tensor.ndim != wanted.ndim or any(
         size not in (0, given) for size, given in zip(wanted.shape, tensor.shape, strict=True)
     ):

@@ -73,7 +73,7 @@ class CausalAttention(SequenceLayer):
         return x.view(batch, length, self.config.num_attention_heads, -1).transpose(1, 2)  # (B, H, L, d)
 
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Attend from the last L of the n + L tokens: return (B, H, L, d)."""
+        """Attend from the last L of the n + L tokens, and return (B, H, L, d)."""
         length, total = queries.shape[2], keys.shape[2]
         narrow = self.window is not None and total > self.window
         if length == total and not narrow:

@@ -2,10 +2,9 @@
 
 Sun et al., "Learning to (Learn at Test Time)" (arXiv 2407.04620); docs/ttt.md has the formulas.
 
-Shapes: B batch, L length, D width, H heads, d = D/H head width, C inner mini-batch, N
-pieces of text. The inner loop runs in float32 (float64 where the model is float64), whatever autocast says; only the
-projections around it run in bf16. On a GPU the operands of its products are rounded to tf32 or bf16, but its sums and
-states are not.
+Shapes: B batch, L length, D width, H heads, d = D/H head width, C inner mini-batch, N pieces of text. The inner loop
+runs in float32 (float64 if the model is float64), regardless of autocast; only the projections around it run in bf16.
+On a GPU the operands of its products are rounded to tf32 or bf16, but its sums and states are not.
 """
 
 from __future__ import annotations
@@ -121,7 +120,7 @@ class TTTLayer(SequenceLayer):
     def multiply_adds_per_token(self, length: int) -> int:  # noqa: ARG002 - the inner loop costs the same everywhere
         """Count the products of the inner loop: 3 d^2 + 2 C d per head for TTT-Linear.
 
-        The layers of TTT-MLP are 4 d wide, which makes it 8 times the first and 5/2 times the second term.
+        The layers of TTT-MLP are 4 d wide, so the first term is 8 times and the second 5/2 times as large.
         """
         outer, inner = (3, 2) if self.config.ttt_layer_type == "linear" else (24, 5)
         head_dim = self.config.head_dim
@@ -144,7 +143,7 @@ class TTTLayer(SequenceLayer):
     def diagnostics(self, y: Tensor, before: LayerState | None, position: int, after: LayerState) -> dict[str, Tensor]:
         """Return the inner loss per position before and after learning, (L) each, and the norm of the fast weights.
 
-        The norm is the root mean square over rows of |W - W_0|, all heads together, W_0 the learned initial values.
+        The norm is the root mean square over rows of |W - W_0|, all heads together; W_0 is the learned initial value.
         """
         unlearned, learned = self.inner_losses(y, before, position)
         squares = sum(tensor.float().square().sum() for name, tensor in after.items() if name.startswith("delta"))
@@ -155,8 +154,9 @@ class TTTLayer(SequenceLayer):
     def inner_losses(self, y: Tensor, state: LayerState | None = None, position: int = 0) -> tuple[Tensor, Tensor]:
         """Return the inner loss 1/2 |f(k) - v|^2 per feature at each position, (L), before and after learning.
 
-        Before: with the fast weights at the start of the mini-batch. After: with those that have learned from the
-        mini-batch up to and with the token itself. Means over rows and heads; arguments as in `forward`.
+        The loss before learning uses the fast weights at the start of the mini-batch. The loss after learning uses the
+        fast weights that have learned from the mini-batch up to and including the token itself. Both are means over
+        rows and heads. Arguments are as in `forward`.
         """
         before: list[Tensor] = []
 

@@ -1,9 +1,9 @@
 """The inner loop of a TTT layer in its dual form: one matrix form per mini-batch, mini-batches in sequence.
 
 Sun et al., "Learning to (Learn at Test Time)" (arXiv 2407.04620), section 2.5 and appendix A; docs/ttt.md.
-`ttt_reference.py` is the same function token by token. Shapes: M = batch x heads, N mini-batches, C tokens in each, d
-head width, e inner input width. The last row of a fast weight matrix, (M, e + 1, columns), is its bias, so the last
-column of its inputs is 1.
+`ttt_reference.py` computes the same function token by token. Shapes: M = batch x heads, N mini-batches, C tokens in
+each, d head width, e inner input width. The last row of a fast weight matrix, (M, e + 1, columns), is its bias, so the
+last column of its inputs is 1.
 
 Cost per token and head: O(C d + d^2) products; memory is linear in the length.
 """
@@ -73,7 +73,7 @@ def norm_gradient(z: Tensor, pull: Tensor, squared_scale: Tensor, eps: float) ->
 
 
 class _NormGradient(torch.autograd.Function):
-    """`norm_gradient` with a derivative written by hand, a third of the kernels of automatic differentiation.
+    """`norm_gradient` with a hand-written derivative, which needs a third of the kernels of automatic differentiation.
 
     The function is r P u, with n the normalised z, r = 1/sqrt(var + eps), u = squared_scale n + pull, and the symmetric
     map P x = x - mean(x) - n mean(n x).
@@ -174,7 +174,7 @@ def _pull(chunks: Chunks) -> Tensor:
 
 
 def _read(inputs: Tensor, weight: Tensor, pending: Matrices | None, index: int, chunks: Chunks) -> Tensor:
-    """Return what inputs (M, C, e + 1) read from the fast weights, without the tokens of their own piece."""
+    """Read from the fast weights with inputs (M, C, e + 1), without the tokens of their own piece."""
     read = torch.bmm(inputs, weight)
     if pending is None:
         return read
@@ -194,6 +194,6 @@ def _advance(
 
 
 def _output(z: Tensor, chunks: Chunks) -> Tensor:
-    """Return f of the queries, given what the inner model computes before its norm."""
+    """Return f of the queries, given the output z of the inner model before its norm."""
     normed = F.layer_norm(z, z.shape[-1:], eps=chunks.eps)
     return chunks.queries + torch.addcmul(chunks.shift, chunks.scale, normed)

@@ -39,7 +39,7 @@ def ttt_linear_scan(
     bf16: bool,
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return outputs (N, M, C, d), the weights afterwards (M, d + 1, d), and those at each start (N, M, d + 1, d).
+    """Return outputs (N, M, C, d), the final weights (M, d + 1, d), and the weights at each start (N, M, d + 1, d).
 
     If the pieces do not close their mini-batch, the second result is the pending sum in place of the weights. `keep`
     asks for the weights at each start, which the backward pass needs; without it they are empty. `bf16` rounds the
@@ -76,8 +76,7 @@ def ttt_linear_scan_backward(
     closes: bool,
     bf16: bool,
 ) -> list[Tensor]:
-    """Return the gradients of queries, keys, values, learning rates, factors (M, C), scale,
-    shift, weight and pending, in this order.
+    """Return the gradients of queries, keys, values, learning rates, factors (M, C), scale, shift, weight and pending.
 
     The gradient of `pending` is empty if nothing was pending.
     """

@@ -1,8 +1,8 @@
-"""The specification of a TTT layer: what it computes, one token at a time, as plainly as possible.
+"""The specification of a TTT layer: it computes one token at a time, as plainly as possible.
 
 Sun et al., "Learning to (Learn at Test Time)" (arXiv 2407.04620), sections 2.1 to 2.7, in the official parametrisation.
 Automatic differentiation of the inner loss gives the inner gradient; nothing is detached, and there is no dual form.
-`ttt.py` must agree with it. It is slow: for tests and for reading. Shapes: B batch, L length, D width, d head width.
+`ttt.py` must agree with it. It is slow: use it for tests and reading. Shapes: B batch, L length, D width, d head width.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def triton_obstacle() -> str | None:
-    """Return what this machine lacks for Triton, in a few words: Triton itself or a C compiler; None if nothing."""
+    """Return why this machine cannot use Triton, in a few words: it lacks Triton or a C compiler; None if it can."""
     if importlib.util.find_spec("triton") is None:
         return "no Triton found"
     return None if shutil.which("gcc") or shutil.which("clang") else "no C compiler found"

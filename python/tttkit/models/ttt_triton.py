@@ -6,7 +6,7 @@ products are rounded, as PRODUCTS says: "bf16", "tf32", or "ieee" for float32. A
 columns; its padding is zero and stays zero, because the learning rates, keys and scales there are zero.
 
 The forward kernel saves only the weights at the start of each mini-batch, N x M x (d + 1) x d numbers; the backward
-kernel goes through the mini-batches in reverse and computes everything else again. Neither kernel uses atomics, so
+kernel goes through the mini-batches in reverse and recomputes everything else. Neither kernel uses atomics, so
 results are the same in every run. `ttt_linear_op.py` makes them a torch operator.
 """
 
@@ -83,7 +83,7 @@ def backward_kernel(
 ):  # fmt: skip
     """Write the gradients of `forward_kernel`: one per input, of its shape; factors, scale and shift per program.
 
-    `dw`, `db` are the gradient of the weights after the current mini-batch, then of those before it.
+    `dw`, `db` are the gradient of the weights after the current mini-batch, then of the weights before it.
     """
     program = tl.program_id(0).to(tl.int64)
     g, c = load_row(scale, program, D, BD), load_row(shift, program, D, BD)
