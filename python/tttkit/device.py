@@ -1,4 +1,4 @@
-"""The device to compute on: find it, prepare it, and choose the number of CPU threads by a measurement."""
+"""Find and prepare the device to compute on, and choose the number of CPU threads by a measurement."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _NEVER = 2**31 - 1
 _VARIABLE = "OMP_NUM_THREADS"
 _ROUND_SECONDS = 1.5
-"""Time after which no further round of the measurement begins."""
+"""Seconds after which no new round of the measurement begins."""
 _SLOW_STEP = 5.0
-"""Seconds; a first step that takes longer is not repeated."""
+"""A first step that takes longer, in seconds, is not repeated."""
 _LONGEST = 10.0
-"""Seconds that the first round may take. Then it skips the smallest numbers of threads, unless fewer were faster."""
+"""Maximum seconds of the first round. Then it skips the smallest numbers of threads, unless fewer were faster."""
 _MAX_ROUNDS = 40
 _NOISE = 0.03
 """Medians that differ by less than this share count as equal."""
 
 
 def find_device(name: str | None) -> str:
-    """Return `name` when torch can use that device; for None the GPU where there is one, else the CPU.
+    """Return `name` if torch can use that device; for None, return the GPU if there is one, else the CPU.
 
-    Raises UsageError. Changes nothing; `prepare_device` does.
+    This function changes no settings; `prepare_device` does. Raises UsageError.
     """
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -65,11 +65,11 @@ def prepare_device(device: str, *, exact: bool = False) -> None:
 def prepare_cpu(num_threads: int | None = None) -> None:
     """Set the number of threads, flush denormals to zero, and let the C library keep freed memory.
 
-    Without `num_threads` torch keeps its own number, at most `available_cores`, or that of OMP_NUM_THREADS. Saturated
-    logits give denormals, which are twenty times as slow on a CPU. Above 32 MB glibc asks the system for every array
-    and returns it when it is freed, and the system clears each page anew; a training step with GPT-2's vocabulary does
-    that about ten times with 200 MB, so freed memory is kept and reused. Neither setting changes a result that is not
-    denormal. A C library other than glibc stays as it is.
+    Without `num_threads` torch keeps its own number, at most `available_cores`, or OMP_NUM_THREADS. Saturated
+    logits give denormals, which are twenty times as slow on a CPU. By default, glibc gets each array above 32 MB from
+    the system and returns it when it is freed, and the system clears each page again. A training step with GPT-2's
+    vocabulary does that about ten times with 200 MB, so freed memory is kept and reused. Neither setting changes a
+    result that is not denormal. A C library other than glibc stays as it is.
     """
     if num_threads is None and _VARIABLE not in os.environ and torch.get_num_threads() > available_cores():
         num_threads = available_cores()
@@ -83,7 +83,7 @@ def prepare_cpu(num_threads: int | None = None) -> None:
 
 
 def threads_of_environment() -> ThreadChoice | None:
-    """Return the number that OMP_NUM_THREADS gives; None where the variable is not set."""
+    """Return the number that OMP_NUM_THREADS gives; None if the variable is not set."""
     if _VARIABLE not in os.environ:
         return None
     return ThreadChoice(num_threads=torch.get_num_threads(), why=_VARIABLE)
@@ -121,20 +121,20 @@ def choose_num_threads(
 def _measure(
     step: Callable[[], object], counts: Sequence[int], clock: Callable[[], float], *, first: float | None
 ) -> dict[int, list[float]]:
-    """Return the seconds of each step by number of threads; each round runs every number once.
+    """Return the seconds of each step by number of threads; each round times every number once.
 
-    `first` is the time of a step with the largest number in seconds, if it is known.
+    `first` is the time in seconds of a step with the largest number, if it is known.
     """
     started = clock()
     seconds = {} if first is None else {counts[0]: [first]}
     for count in counts[len(seconds) :]:
         times = [values[0] for values in seconds.values()]
-        # half the threads take at most twice the time, and beside other processes they may even be faster
+        # half the threads take at most twice the time, and may even be faster if other processes run
         if len(times) > 1 and times[-1] >= times[-2] and clock() - started + 2 * times[-1] > _LONGEST:
             break
         torch.set_num_threads(count)
         seconds[count] = [_seconds(step, clock)]
-    # numbers that are far behind after one round are not measured again
+    # numbers that are much slower in the first round are not measured again
     fastest = min(times[0] for times in seconds.values())
     close = [count for count, times in seconds.items() if times[0] <= 3 * fastest]
     while clock() - started < _ROUND_SECONDS and len(seconds[close[0]]) < _MAX_ROUNDS:

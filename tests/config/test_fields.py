@@ -1,4 +1,4 @@
-"""Fields describe themselves: help and documentation are made from it."""
+"""Fields describe themselves; help and documentation are made from their descriptions."""
 
 from __future__ import annotations
 

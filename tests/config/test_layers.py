@@ -28,7 +28,7 @@ def test_each_layer_overrides_the_one_before(tmp_path):
     assert origin_of["optimizer.beta1"] == "default"
 
 
-def test_the_preset_of_the_command_line_wins_over_that_of_the_file(tmp_path):
+def test_the_preset_of_the_command_line_wins_over_the_preset_of_the_file(tmp_path):
     file = tmp_path / "run.toml"
     file.write_text('preset = "window-128"\n')
     assert collect_layers(Choices(file=file))[0].origin == "preset window-128"

@@ -1,4 +1,4 @@
-"""Keys and words of version 0.1.0 are read wherever values come from, and obey the order of the layers."""
+"""Keys and words of version 0.1.0 are read in every layer, and obey the order of the layers."""
 
 from __future__ import annotations
 

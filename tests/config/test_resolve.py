@@ -1,4 +1,4 @@
-"""One rule fills in what data and machine decide, for `train`, `--dry-run` and `config show` alike."""
+"""One rule fills in the values that data and machine decide, for `train`, `--dry-run` and `config show` alike."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_vocabulary_is_taken_from_the_data(vocab_size):
     assert resolve_config(Config(), Facts(vocab_size=300)).model.vocab_size == 300
 
 
-def test_another_vocabulary_than_that_of_the_data_is_refused():
+def test_a_vocabulary_size_that_differs_from_the_data_is_refused():
     with pytest.raises(UsageError, match="vocab_size is 299, but the data's tokenizer has 300") as error:
         resolve_config(build_config({"model": {"vocab_size": 299}}), Facts(vocab_size=300))
     assert "remove model.vocab_size" in error.value.hint

@@ -19,7 +19,7 @@ def test_every_preset_builds(name):
     assert build_config(config.to_dict()) == config
 
 
-def test_reference_run_is_the_one_of_the_design():
+def test_the_reference_run_has_the_designed_values():
     config = build_config(preset_values("curriculum-100k"))
     train, optimizer = config.train, config.optimizer
     assert train.window * train.batch_size * train.grad_accumulation * train.max_steps == 204_800_000
@@ -53,7 +53,7 @@ def test_wrong_values_are_named(values, message, hint):
     assert error.value.exit_code == 2
 
 
-def test_chunks_as_long_as_the_window_and_any_without_evaluations():
+def test_chunks_may_be_as_long_as_the_window_and_longer_without_evaluations():
     assert build_config({"evaluation": {"chunk_size": 64}}).evaluation.chunk_size == 64
     assert build_config({"evaluation": {"chunk_size": 65, "num_checkpoints": 0}}).evaluation.chunk_size == 65
 

@@ -1,4 +1,4 @@
-"""What the fields of the configuration say about themselves: key, type, default, meaning. Help and docs read it."""
+"""Describe the fields of the configuration by key, type, default and meaning, for help texts and documentation."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class FieldDescription:
     type: type[Any]
     """The type of a value on the command line: int, float, str, bool or list; a choice is a str."""
     choices: tuple[str, ...]
-    """Words that the field accepts; empty where any value of the type is valid."""
+    """Words that the field accepts; empty if any value of the type is valid."""
     values: str
     """Valid values in words, such as `integer, at least 1`."""
     default: Any
-    """Value without a preset or any other layer; None means that data or machine decide."""
+    """Value if no layer sets the field; None means that the data or the machine decides."""
     help: str
     """The docstring of the field."""
 
@@ -52,7 +52,7 @@ def describe_fields() -> dict[str, FieldDescription]:
 
 @cache
 def describe_stage() -> list[FieldDescription]:
-    """Return the settings of one entry of `train.stages`, in order; their defaults are None: both are required."""
+    """Return the settings of one entry of `train.stages`, in order. Both are required, so their defaults are None."""
     names = [field.name for field in dataclasses.fields(StageConfig)]
     return [_describe(f"train.stages.{name}", StageConfig, name, None) for name in names]
 

@@ -1,4 +1,4 @@
-"""How a configuration comes together: defaults < preset < TOML file < environment < flags and `--set`.
+"""Merge the layers of a configuration: defaults < preset < TOML file < environment < flags and `--set`.
 
 Layers are nested plain values; `config.run.build_config` validates the merged result.
 """
@@ -32,7 +32,7 @@ class Layer(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Choices:
-    """What the user chose: None and empty where the user chose nothing."""
+    """The user's choices; None or empty if the user chose nothing."""
 
     file: Path | None = None
     """TOML file with sections of the configuration."""
@@ -48,11 +48,11 @@ class Choices:
     assignments: tuple[str, ...] = ()
     """`section.key=value`, in order."""
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Environment variables, of which those named TTTKIT_SET_SECTION__KEY count."""
+    """Environment variables; only names such as TTTKIT_SET_SECTION__KEY count."""
 
 
 def collect_layers(choices: Choices) -> list[Layer]:
-    """Return the layers from the weakest to the strongest, keys under their present names. Raises UsageError."""
+    """Return the layers from the weakest to the strongest, with keys under their present names. Raises UsageError."""
     from_file = load_toml(choices.file) if choices.file else {}
     preset = choices.preset or from_file.get("preset") or "quick"
     layers = [Layer(f"preset {preset}", preset_values(preset))]
@@ -76,7 +76,7 @@ def collect_layers(choices: Choices) -> list[Layer]:
 
 
 def merge_layers(layers: list[Layer]) -> dict[str, Any]:
-    """Return the values of all layers, where later layers override earlier ones."""
+    """Merge the values of all layers; later layers override earlier ones."""
     values: dict[str, Any] = {}
     for layer in layers:
         values = merge(values, layer.values)
@@ -96,7 +96,7 @@ def load_toml(path: Path) -> dict[str, Any]:
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Return two nested dictionaries as one; values of `over` override those of `base`."""
+    """Merge two nested dictionaries; values of `over` override values of `base`."""
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)
@@ -152,7 +152,7 @@ def origins(resolved: dict[str, Any], layers: list[Layer]) -> dict[str, str]:
 def to_toml(values: dict[str, Any], comments: dict[str, str] | None = None) -> str:
     """Write sections of plain values as TOML, each dotted key in `comments` followed by its comment.
 
-    TOML has no null: a value of None is left out, or is a comment line itself if it has a comment.
+    TOML has no null: a value of None is left out, or becomes a comment line if it has a comment.
     """
     sections = {"": {key: value for key, value in values.items() if not isinstance(value, dict)}}
     sections |= {key: value for key, value in values.items() if isinstance(value, dict)}

@@ -1,7 +1,7 @@
 """The configuration of a model: one frozen value under the official field names, and the named sizes. Imports no torch.
 
-The properties are what the rest of the program may ask of a model before it is built; `models/layers.py` lists what it
-may ask afterwards. No other module compares `architecture`.
+The rest of the program learns about a model from these properties before it is built, and from the attributes in
+`models/layers.py` afterwards. No other module compares `architecture`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ModelConfig:
     architecture: Literal["ttt", "sw", "transformer"] = "ttt"
     """Which model: Test-Time Training, sliding-window attention, or full causal attention."""
     vocab_size: int = 50_257
-    """Rows of the embedding; every token id is smaller. 0 in a run's configuration: taken from the data."""
+    """Rows of the embedding; every token id is smaller. In a run, 0 means that the data decides."""
     hidden_size: int = 768
     """Width D of the residual stream."""
     intermediate_size: int = 3072
@@ -60,25 +60,25 @@ class ModelConfig:
     rope_theta: float = 10_000.0
     """Base of the rotary position frequencies."""
     rms_norm_eps: float = 1e-6
-    """Added under the root of every norm."""
+    """Added under the square root of every norm."""
     use_gate: bool = False
     """Multiply the TTT output by a learned gate (Mamba-style backbone)."""
     share_qk: bool = False
-    """One projection for q and k, told apart by short convolutions."""
+    """Use one projection for q and k, with a short convolution for each."""
     pre_conv: bool = False
-    """A short causal convolution before every TTT layer."""
+    """Apply a short causal convolution before every TTT layer."""
     conv_kernel: int = 4
-    """Length of those convolutions, in tokens."""
+    """Length of the short convolutions, in tokens."""
     tie_word_embeddings: bool = True
-    """The output head is the embedding."""
+    """Use the embedding as the output head."""
     initializer_range: float = 0.02
     """Standard deviation of initial weights."""
     sliding_window: int = 64
     """Tokens that a token attends to in each layer of the `sw` model, itself included."""
     state_decay: float = 1.0
-    """Share of what it has learned that a TTT state keeps every `decay_window` tokens; 1 keeps all."""
+    """Share of the learned change that a TTT state keeps every `decay_window` tokens; 1 keeps all."""
     learn_state_decay: bool = False
-    """Learn that share per head, starting from `state_decay`."""
+    """Learn the share per head, starting from `state_decay`."""
     decay_window: int = 64
     """Tokens between two decays of the state, a multiple of the inner mini-batch."""
 
@@ -104,7 +104,7 @@ class ModelConfig:
         self._check_decay()
 
     def _check_decay(self) -> None:
-        """Refuse a decay that no state can have."""
+        """Refuse a decay that is out of range or does not fit the model."""
         if not 0 <= self.state_decay <= 1:
             raise ValueError(f"model.state_decay must be in 0 … 1, got {self.state_decay}")
         if self.learn_state_decay and not 0 < self.state_decay < 1:
@@ -121,7 +121,7 @@ class ModelConfig:
 
     @property
     def has_state(self) -> bool:
-        """Whether the state after one window may be the initial state of the next; equal to that of the built model."""
+        """Whether the state after one window may be the initial state of the next, as in the built model."""
         return self.architecture == "ttt"
 
     @property
@@ -158,7 +158,7 @@ class ModelConfig:
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> ModelConfig:
-        """Build a named size: `ttt-125m` is the reference of 152,609,616 parameters. Raises UsageError."""
+        """Build a named size: `ttt-125m` is the reference model with 152,609,616 parameters. Raises UsageError."""
         if name not in _PRESETS:
             raise UsageError(f"unknown model preset `{name}`", hint=f"presets: {', '.join(_PRESETS)}")
         return cls(**{**_PRESETS[name], **overrides})
@@ -167,8 +167,8 @@ class ModelConfig:
     def from_official(cls, config: dict[str, Any]) -> ModelConfig:
         """Build from an official config.json, or from ours; unknown keys (model_type, …) are ignored.
 
-        Keys that an official config.json leaves out have the official defaults. Raises ValueError for another
-        activation than silu and for grouped heads, which no model here has.
+        Keys that an official config.json leaves out get the official defaults. Raises ValueError for an activation
+        other than silu and for grouped heads, which no model here has.
         """
         if config.get("hidden_act", "silu") != "silu":
             raise ValueError(f"hidden_act must be silu, got {config['hidden_act']}")

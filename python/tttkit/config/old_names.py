@@ -1,4 +1,4 @@
-"""Keys, presets and words of version 0.1.0 and of the earlier system, and what each is called now."""
+"""Keys, presets and words of version 0.1.0 and of the earlier system, with their present names."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def present_word(key: str, value: Any) -> Any:
 def with_present_names(values: dict[str, Any]) -> dict[str, Any]:
     """Return nested values whose old keys and words have their present names.
 
-    It is applied to each layer of a configuration before layers are merged, so that the order of the layers decides
-    whatever names they use. Raises UsageError where `values` hold one setting under both names.
+    It is applied to each layer of a configuration before layers are merged, so the order of the layers decides, whether
+    their names are old or new. Raises UsageError if `values` holds one setting under both names.
     """
     values = dict(values)
     if isinstance(values.get("preset"), str):

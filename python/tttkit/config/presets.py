@@ -50,7 +50,7 @@ def _curriculum_15k() -> dict[str, Any]:
 
 
 def _contiguous(base: dict[str, Any]) -> dict[str, Any]:
-    """The run of `base`, whose windows start from the decayed state of the preceding window in the last fifth."""
+    """The run of `base`, but in its last fifth windows start from the decayed state of the preceding window."""
     return {
         **base,
         "train": {
@@ -82,15 +82,15 @@ class Preset(NamedTuple):
     """A named experiment."""
 
     summary: str
-    """What it is, in one sentence."""
+    """One sentence about the experiment."""
     build: Callable[[], dict[str, Any]]
-    """Make its values."""
+    """Returns its values."""
 
 
 _PRESETS = {
     "quick": Preset("A few minutes on two cores, on text that every machine has.", _quick),
     "quick-contiguous": Preset(
-        "`quick`, whose windows start from the decayed state of the preceding window in the last fifth of the run.",
+        "`quick`, but in the last fifth of the run windows start from the decayed state of the preceding window.",
         lambda: _contiguous(_quick()),
     ),
     "curriculum-100k": Preset(

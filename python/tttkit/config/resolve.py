@@ -1,4 +1,4 @@
-"""The one rule that fills in what a configuration leaves open. It reads nothing and changes nothing outside itself.
+"""The one rule that fills in the values that a configuration leaves open. It reads no files and has no side effects.
 
 `train`, `train --dry-run` and `config show` all call `resolve_config`, with the facts that each of them knows.
 """
@@ -12,12 +12,12 @@ from tttkit.config.run import Config
 from tttkit.errors import UsageError
 
 LEARNED_DECAY_START = 0.9
-"""Initial value of `model.state_decay` where it is learned."""
+"""Initial value of `model.state_decay` if it is learned."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What the data and the machine decide; None while it is not known."""
+    """Facts that the data and the machine decide; None if not known yet."""
 
     vocab_size: int | None = None
     """Number of tokens of the data's tokenizer."""
@@ -29,9 +29,9 @@ def resolve_config(config: Config, facts: Facts) -> Config:
     """Return the configuration that a run uses, as far as `facts` allow; resolving it again changes nothing.
 
     The vocabulary comes from the data, the precision from the device, the sliding window of an `sw` model from the
-    training window, and the decay of the recurrent state from `train.initial_state_decay`. What stays unknown keeps its
-    value that means "not known yet": `model.vocab_size` 0, `train.device` and `train.precision` None. Raises UsageError
-    where the configuration names another vocabulary size than the data has.
+    training window, and the decay of the recurrent state from `train.initial_state_decay`. Unknown values stay as they
+    are: `model.vocab_size` 0, `train.device` and `train.precision` None. Raises UsageError if the configuration names
+    another vocabulary size than the data has.
     """
     device = facts.device or config.train.device
     precision = config.train.precision

@@ -1,7 +1,7 @@
-"""The configuration of a run: a frozen value, validated once at construction, complete. Unknown keys are errors.
+"""The complete configuration of a run: a frozen value, validated once at construction. Unknown keys are errors.
 
 The docstring of a field is its help text: `train --help` and docs/configuration.md are generated from it.
-`config.layers` says where values come from, `config.resolve` fills in what data and machine decide. Imports no torch.
+`config.layers` collects values, and `config.resolve` adds values that data and machine decide. Imports no torch.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class TrainConfig:
     compile: bool | None = None
     """Compile the blocks with torch.compile. Default: on a GPU, and on a CPU for runs longer than about 5 minutes."""
     num_threads: int | None = Field(default=None, ge=1)
-    """CPU threads. Default: OMP_NUM_THREADS, else the fastest in a measurement. Bits depend on it; resume keeps it."""
+    """CPU threads. Default: OMP_NUM_THREADS, else the fastest measured. They affect rounding, so resume keeps them."""
     save_every: int | None = Field(default=None, ge=1)
     """Steps between training checkpoints. Default: 1 % of the run, at least 50 steps."""
     log_every: int = Field(default=10, ge=1)
@@ -157,7 +157,7 @@ class EarlyStoppingConfig:
     min_delta: str = "0.5%"
     """Smallest decrease of selection_ppl that counts as an improvement: relative (`0.5%`) or absolute (`50`)."""
     min_steps_ratio: float = Field(default=0.2, ge=0, le=1)
-    """Share of the run before which it never stops."""
+    """Initial share of the run in which it never stops."""
 
     def __post_init__(self) -> None:
         """Refuse a delta that is not a number."""
@@ -213,7 +213,7 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         """Return all sections as plain values for JSON or TOML; `build_config` reads them back.
 
-        `model.vocab_size` is None where it is taken from the data.
+        `model.vocab_size` is None if it is taken from the data.
         """
         values = dataclasses.asdict(self)
         values["model"]["vocab_size"] = self.model.vocab_size or None
@@ -240,7 +240,7 @@ def _stage_windows(train: TrainConfig) -> list[tuple[str, int]]:
 
 
 def _check_stages(train: TrainConfig) -> None:
-    """Refuse stages that do not add up to the run, or whose windows do not fill a micro-batch."""
+    """Refuse stages whose shares do not sum to 1, or whose windows do not divide a micro-batch."""
     shares = sum(stage.share for stage in train.stages)
     if train.stages and abs(shares - 1) > _SHARE_TOLERANCE:
         raise ValueError(f"the shares of train.stages must sum to 1, got {shares:.6g}")

@@ -106,7 +106,7 @@ class Ingestion:
         self.report()
 
     def _explain(self, error: DataError) -> None:
-        """Raise a better error for invalid UTF-8: Rust names only the file, Python also the line and the byte."""
+        """Raise a better error for invalid UTF-8: Rust names only the file, but Python also names line and byte."""
         name = str(error).removesuffix(": invalid UTF-8")
         if name != str(error):
             for _ in file_documents(Path(name), self._job.reading, self._job.decoder):

@@ -37,7 +37,7 @@ def linear_weights(module: nn.Module) -> Iterator[nn.Parameter]:
 class SequenceLayer(nn.Module):
     """The part of a block that mixes tokens, and the only part in which the architectures differ.
 
-    A subclass computes (`forward`, `initial_state`) and declares what the rest of the program must know about it: the
+    A subclass computes (`forward`, `initial_state`) and declares its properties to the rest of the program by the
     attributes and methods below. Nothing outside `models/` asks for the name of an architecture.
     """
 

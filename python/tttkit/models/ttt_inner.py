@@ -110,8 +110,8 @@ def _project(x: Tensor, normed: Tensor) -> Tensor:
 def scan_linear(chunks: Chunks, weights: Matrices, pending: Matrices | None) -> ScanResult:
     """Run TTT-Linear, f(u) = u + norm(u W + b): return outputs (N, M, C, d), then weights and pending sums afterwards.
 
-    `weights` are those at the start of the mini-batch, `pending` is the sum over its earlier tokens (None: no earlier
-    tokens).
+    `weights` are the weights at the start of the mini-batch, and `pending` is the sum over its earlier tokens (None: no
+    earlier tokens).
     """
     (weight,) = weights
     queries, keys = append_one(chunks.queries), append_one(chunks.keys)
