@@ -158,7 +158,7 @@ def test_read_json_reports_what_is_wrong(tmp_path):
     path.write_text("[" * 33 + "]" * 33)
     assert files.read_json(path)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(DataError, match="no plain file"):
+    with pytest.raises(DataError, match="not a plain file"):
         files.read_json(tmp_path / "pipe")
     path.write_text(json.dumps(["x" * 100]))
     with pytest.raises(DataError, match="more than the 50"):
