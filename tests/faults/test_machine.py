@@ -51,7 +51,7 @@ def test_another_number_of_threads_is_reported(tiny_values, tmp_path):
     train(tiny_values(train={"max_steps": 4, "num_threads": 2}), run.path, report=events.append)
     trials.torch.set_num_threads(1)
     messages = [event["message"] for event in events if event["event"] == "warning"]
-    assert messages == ["environment changed, equal bits are not promised: num_threads: 1 -> 2"]
+    assert messages == ["environment changed, so results may not be bit-identical: num_threads: 1 -> 2"]
 
 
 def test_a_checkpoint_of_this_version_loads_and_one_of_a_newer_is_refused(tmp_path):
@@ -218,7 +218,7 @@ def test_halved_micro_batches_give_the_same_update(tiny_values, tmp_path, monkey
     for left, right in zip(whole.read_metrics(), run.read_metrics(), strict=True):
         assert left["loss"] == pytest.approx(right["loss"], rel=1e-4)
         assert left["tokens_seen"] == right["tokens_seen"]
-    assert "going on with 1 at once" in next(event["message"] for event in events if event["event"] == "warning")
+    assert "continuing with 1 at once" in next(event["message"] for event in events if event["event"] == "warning")
     state = json.loads((run.states / "step_12" / "state.json").read_text())
     assert state["progress"]["micro_batch"] == 1
 

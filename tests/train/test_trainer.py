@@ -99,13 +99,13 @@ def test_a_save_that_fails_names_the_training_checkpoint_and_what_happens(tiny_v
     (message,) = [event["message"] for event in events if event["event"] == "warning"]
     why = f"disk full while writing {run_path / 'state' / 'step_4'}" if is_full else "[Errno 5] Input/output error"
     assert message == (
-        f"training checkpoint of step 4 not saved: {why}; training continues and tries again, free space on the disk "
-        f"meanwhile"
+        f"training checkpoint of step 4 not saved: {why}; training continues and tries again; free disk space in the "
+        f"meantime"
     )
     assert problems == [f"training checkpoint of step 4 not saved: {why}"]
     log = run.training_log.read_text()
     assert message in log
-    assert "there is room again: training checkpoint of step 8 saved" in log
+    assert "disk space is available again: training checkpoint of step 8 saved" in log
     assert [step for step, _ in training_checkpoints(run)] == [12, 8]
 
 
