@@ -135,7 +135,7 @@ def finished_run(reference):
 
 
 class _LittleMemory:
-    """A limit on the address space: `more` bytes beyond what the process uses already."""
+    """Limit the address space to `more` bytes beyond the current use of the process."""
 
     def __init__(self, more: int) -> None:
         self.more = more
@@ -148,7 +148,7 @@ class _LittleMemory:
         return FileSystem()
 
 
-def test_out_of_memory_names_what_helps(tiny_values, tmp_path):
+def test_out_of_memory_errors_name_remedies(tiny_values, tmp_path):
     values = tiny_values(train={"batch_size": 20_000}, evaluation={"num_checkpoints": 0})
     log = tmp_path / "log"
     code = run_trial(trials.train, values, str(tmp_path / "run"), disk=_LittleMemory(256 << 20), log=str(log))

@@ -27,15 +27,15 @@ def old_run(tmp_path) -> RunDirectory:
 
 
 def unfinish(run: RunDirectory) -> None:
-    """Make the run look as after a SIGTERM at step 30."""
+    """Make the run look as if SIGTERM had stopped it at step 30."""
     metadata = run.read_metadata()
     metadata["segments"][-1] |= {"reason": "preempted", "end_step": 30}
-    metadata["config"]["data"]["path"] = "no-such-folder"  # a run that is not refused ends soon all the same
+    metadata["config"]["data"]["path"] = "no-such-folder"  # if the run is not refused, it still ends soon
     files.write_json(run.metadata, {**metadata, "result": {"reason": "preempted", "step": 30}})
 
 
 @pytest.mark.parametrize("command", [["resume"], ["train", "--out"]])
-def test_an_unfinished_run_of_an_older_version_is_refused_with_a_way_out(old_run, command):
+def test_an_unfinished_run_of_an_older_version_is_refused_with_advice(old_run, command):
     unfinish(old_run)
     before = {path: path.read_bytes() for path in old_run.path.rglob("*") if path.is_file()}
     result = tttkit(*command, old_run.path)
