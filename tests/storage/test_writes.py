@@ -21,7 +21,7 @@ CHANGES_OF = {
 """Functions that change the disk only if called on their module, because other objects have methods of these names.
 `Path.mkdir` is allowed, because an empty directory holds nothing that could be lost."""
 OURS = {"files", "filesystem", "current", "dataclasses"}
-"""Names on which these methods may be called: `files.write_text`, `filesystem.current.rename`, `dataclasses.replace`."""
+"""Names on which these methods are allowed: `files.write_text`, `filesystem.current.rename`, `dataclasses.replace`."""
 OPENERS = {"gzip", "bz2", "lzma", "io"}
 """Modules whose `open` takes a path and a mode; `Path.open` takes the mode first."""
 WRITING_FLAGS = {"O_WRONLY", "O_RDWR", "O_CREAT", "O_APPEND", "O_TRUNC"}
