@@ -38,19 +38,19 @@ def validation_split(text_data):
 
 @pytest.fixture(scope="session")
 def text_tokenizer(text_data, validation_split):
-    """The tokenizer of that text."""
+    """The tokenizer of the validation text."""
     return str(text_data / "tokenizer.json")
 
 
 @pytest.fixture(scope="session")
 def text_model(validation_split):
-    """A model whose vocabulary is the text's."""
+    """A model with the vocabulary of the validation text."""
     return small_model(vocab_size=validation_split.vocab_size)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    """Models this small lose more to waiting for each other than two threads win."""
+    """Use one thread: models this small lose more to synchronization than a second thread gains."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

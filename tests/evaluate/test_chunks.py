@@ -21,16 +21,16 @@ ARRAYS = np.load(GOLDEN / "chunk_ppl.npz")
 @pytest.mark.parametrize(("array", "key"), [("full", "ttt"), ("sw", "sw")])
 def test_the_earlier_systems_figures_are_reproduced(index, array, key):
     case = CASES[index]
-    found = chunk_perplexity(
+    chunks = chunk_perplexity(
         ARRAYS[f"{array}_{index}"], case["W"], case["K"], case["S"], "median", legacy=True, x_axis=case["x_axis"]
     )
-    assert found.centers.tolist() == case["centers"]
-    assert found.ends.tolist() == case["ends"]
-    np.testing.assert_allclose(found.perplexity, case[f"ppl_{key}"], rtol=5e-5)
+    assert chunks.centers.tolist() == case["centers"]
+    assert chunks.ends.tolist() == case["ends"]
+    np.testing.assert_allclose(chunks.perplexity, case[f"ppl_{key}"], rtol=5e-5)
     multiples = [int(name.split("_")[-1][:-2]) for name in case["summary"] if name.startswith("x_pos")]
     assert multiples
     for multiple in multiples:
-        perplexity, center = found.at_multiple(multiple)
+        perplexity, center = chunks.at_multiple(multiple)
         assert center == case["summary"][f"x_pos_at_{multiple}xW"]
         assert perplexity == pytest.approx(case["summary"][f"{key}_ppl_at_{multiple}xW"], rel=5e-5)
 
@@ -42,50 +42,50 @@ def test_against_plain_numpy(data):
     aggregate = data.draw(st.sampled_from(["mean", "median"]))
     nll = np.random.default_rng(data.draw(st.integers(0, 99))).gamma(2, 3, (num_sequences, num_positions))
     nll = nll.astype(np.float32)
-    found = chunk_perplexity(nll, 8, size, stride, aggregate)
+    chunks = chunk_perplexity(nll, 8, size, stride, aggregate)
     starts = list(range(0, num_positions - size + 1, stride))
     means = np.array([nll[:, start : start + size].mean(axis=1, dtype=np.float64) for start in starts])
     lower_middle = np.sort(means, axis=1)[:, (num_sequences - 1) // 2]
     expected = means.mean(axis=1) if aggregate == "mean" else lower_middle
-    np.testing.assert_allclose(found.mean_nll, expected, rtol=1e-12)
-    np.testing.assert_allclose(found.perplexity, np.exp(expected), rtol=1e-11)
-    assert found.ends.tolist() == [start + size for start in starts]
-    assert found.centers.tolist() == [start + size // 2 for start in starts]
-    assert found.num_tokens.tolist() == [num_sequences * size] * len(starts)
+    np.testing.assert_allclose(chunks.mean_nll, expected, rtol=1e-12)
+    np.testing.assert_allclose(chunks.perplexity, np.exp(expected), rtol=1e-11)
+    assert chunks.ends.tolist() == [start + size for start in starts]
+    assert chunks.centers.tolist() == [start + size // 2 for start in starts]
+    assert chunks.num_tokens.tolist() == [num_sequences * size] * len(starts)
 
 
 def test_the_protocols_labels_are_the_last_chunks_that_end_by_then():
     nll = np.tile(np.repeat(np.log(np.arange(1, 81)), 16), (2, 1)).astype(np.float32)
-    found = chunk_perplexity(nll, window=64, chunk_size=16, chunk_stride=16)
-    assert len(found.ends) == 80
+    chunks = chunk_perplexity(nll, window=64, chunk_size=16, chunk_stride=16)
+    assert len(chunks.ends) == 80
     for multiple in (1, 2, 5, 10, 20):
-        perplexity, center = found.at_multiple(multiple)
+        perplexity, center = chunks.at_multiple(multiple)
         assert center == 64 * multiple - 8
-        assert found.ends[found.index_at_multiple(multiple)] == 64 * multiple
+        assert chunks.ends[chunks.index_at_multiple(multiple)] == 64 * multiple
         assert perplexity == pytest.approx(4 * multiple)
 
 
-def test_a_label_never_stands_on_more_context_than_it_says():
-    found = chunk_perplexity(np.ones((1, 300), dtype=np.float32), window=50, chunk_size=16, chunk_stride=12)
-    assert found.ends[found.index_at_multiple(1)] == 40
-    assert found.ends[found.index_at_multiple(5)] == 244
+def test_a_label_never_has_more_context_than_it_names():
+    chunks = chunk_perplexity(np.ones((1, 300), dtype=np.float32), window=50, chunk_size=16, chunk_stride=12)
+    assert chunks.ends[chunks.index_at_multiple(1)] == 40
+    assert chunks.ends[chunks.index_at_multiple(5)] == 244
     with pytest.raises(ValueError, match="10 x W = 500 is outside"):
-        found.at_multiple(10)
+        chunks.at_multiple(10)
 
 
 def test_a_label_before_the_first_chunk_is_an_error():
-    found = chunk_perplexity(np.ones((1, 64), dtype=np.float32), window=8, chunk_size=16)
+    chunks = chunk_perplexity(np.ones((1, 64), dtype=np.float32), window=8, chunk_size=16)
     with pytest.raises(ValueError, match="1 x W = 8 is outside"):
-        found.at_multiple(1)
+        chunks.at_multiple(1)
 
 
 @pytest.mark.parametrize("aggregate", ["mean", "median"])
 def test_positions_that_were_not_computed_make_their_chunks_unknown_and_no_others(aggregate):
     nll = np.full((3, 40), 2.0, dtype=np.float32)
     nll[:, 17] = np.nan
-    found = chunk_perplexity(nll, 8, 8, 8, aggregate)
-    assert np.isnan(found.perplexity).tolist() == [False, False, True, False, False]
-    np.testing.assert_allclose(found.perplexity[[0, 1, 3, 4]], np.exp(2))
+    chunks = chunk_perplexity(nll, 8, 8, 8, aggregate)
+    assert np.isnan(chunks.perplexity).tolist() == [False, False, True, False, False]
+    np.testing.assert_allclose(chunks.perplexity[[0, 1, 3, 4]], np.exp(2))
 
 
 def test_sums_are_exact_where_float32_would_drift():
@@ -124,6 +124,6 @@ def test_a_bad_argument_is_named(error, name, arguments):
         chunk_perplexity(values.pop("nll"), **values)
 
 
-def test_a_view_that_is_not_contiguous_is_taken():
+def test_a_view_that_is_not_contiguous_is_accepted():
     nll = np.random.default_rng(0).random((64, 8), dtype=np.float32)
     np.testing.assert_array_equal(chunk_perplexity(nll.T).mean_nll, chunk_perplexity(nll.T.copy()).mean_nll)

@@ -1,4 +1,4 @@
-"""One evaluation of a tiny model on real text: its files, keys and figures, and what bad requests get."""
+"""One evaluation of a tiny model on real text: its files, keys and figures, and the errors of bad requests."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def at_labels(text_model, validation_split):
 
 @pytest.fixture(scope="module")
 def starts(validation_split):
-    """First, middle and last of the places on multiples of T+1."""
+    """The first, middle and last start among the multiples of T+1."""
     last = validation_split.num_tokens // (T + 1) - 1
     return [0, last // 2 * (T + 1), last * (T + 1)]
 
@@ -92,14 +92,14 @@ def test_the_summarys_figures(exact):
     assert summary["tokens_per_chunk"] == B * K
     assert summary["ttt_ppl_corpus"] == pytest.approx(math.exp(exact.nll["full"][:, W:].mean(dtype=np.float64)))
     for context, prefix in (("sw", ""), ("sw_aligned", "sw_aligned_"), ("reset", "reset_")):
-        found = paired_bootstrap(exact.nll["full"], exact.nll[context], K, K, 200, 0)
+        intervals = paired_bootstrap(exact.nll["full"], exact.nll[context], K, K, 200, 0)
         for multiple in (1, 2, 5, 10, 20):
             at, last = f"at_{multiple}xW", multiple * W // K - 1
             assert summary[f"x_pos_{at}"] == multiple * W - K // 2
             assert summary[f"{prefix or 'sw_'}ppl_{at}"] == pytest.approx(chunks[context].perplexity[last])
-            assert summary[f"{prefix}ratio_{at}"] == pytest.approx(found.ratio[last])
-            assert summary[f"{prefix}ratio_ci_low_{at}"] == pytest.approx(found.ratio_low[last])
-            assert summary[f"{prefix}ratio_ci_high_{at}"] == pytest.approx(found.ratio_high[last])
+            assert summary[f"{prefix}ratio_{at}"] == pytest.approx(intervals.ratio[last])
+            assert summary[f"{prefix}ratio_ci_low_{at}"] == pytest.approx(intervals.ratio_low[last])
+            assert summary[f"{prefix}ratio_ci_high_{at}"] == pytest.approx(intervals.ratio_high[last])
         assert summary[f"{prefix}ratio_at_1xW"] == pytest.approx(1.0, abs=1e-5)
     expected = summary["sw_ppl_at_5xW"] - summary["ttt_ppl_at_5xW"]
     assert summary["improvement_at_5xW"] == pytest.approx(expected)
@@ -116,12 +116,12 @@ def test_attention_has_its_windows_computed_once(validation_split, sequences, mo
         return token_nll(model, tokens, context, **options)
 
     monkeypatch.setattr(measure, "token_nll", watched)
-    found = evaluate_model(model, validation_split, protocol(sw_mode=sw_mode), window=W).nll["sw"]
+    nll = evaluate_model(model, validation_split, protocol(sw_mode=sw_mode), window=W).nll["sw"]
     assert asked == ["full", "full", "reset", "sw_aligned"]
-    known = np.isfinite(found)
+    known = np.isfinite(nll)
     assert known.all() == (sw_mode == "exact")
     assert known[:, 20 * W - K : 20 * W].all()
-    np.testing.assert_allclose(found[known], direct[known], atol=1e-5)
+    np.testing.assert_allclose(nll[known], direct[known], atol=1e-5)
 
 
 def test_selection_ppl_is_the_perplexity_at_1xw_over_windows_spread_over_the_split(exact, text_model, validation_split):
@@ -181,7 +181,7 @@ def test_progress_grows_to_one_and_can_stop(text_model, validation_split, sw_mod
         evaluate_model(text_model, validation_split, protocol(), window=W, progress=stop)
 
 
-def test_a_model_gone_wild_still_gives_files(text_model, validation_split, tmp_path):
+def test_a_diverged_model_still_gives_files(text_model, validation_split, tmp_path):
     model = small_model(vocab_size=validation_split.vocab_size, scale=1.0)
     model.model.norm.weight.data.mul_(1e3)
     evaluation = evaluate_model(model, validation_split, protocol(), window=W)
@@ -191,14 +191,14 @@ def test_a_model_gone_wild_still_gives_files(text_model, validation_split, tmp_p
     assert strict_json(tmp_path / "summary.json")["improvement_at_5xW"] is None
 
 
-def test_more_sequences_than_the_split_holds(text_model, validation_split):
+def test_more_sequences_than_the_split_holds_are_refused(text_model, validation_split):
     most = validation_split.num_tokens // (T + 1)
     with pytest.raises(UsageError, match=f"{most + 1} sequences were requested, but the split holds {most} ") as caught:
         evaluate_model(text_model, validation_split, protocol(num_sequences=most + 1), window=W)
     assert caught.value.exit_code == 2
 
 
-def test_a_split_shorter_than_one_sequence(text_model, validation_split):
+def test_a_split_shorter_than_one_sequence_is_refused(text_model, validation_split):
     longer = validation_split.num_tokens
     expected = f"the split has {longer} tokens, but one sequence of T={longer} needs {longer + 1}"
     with pytest.raises(DataError, match=expected) as caught:
@@ -207,13 +207,13 @@ def test_a_split_shorter_than_one_sequence(text_model, validation_split):
     assert caught.value.hint
 
 
-def test_a_split_shorter_than_one_window(text_model, validation_split):
+def test_a_split_shorter_than_one_window_is_refused(text_model, validation_split):
     longer = validation_split.num_tokens
     with pytest.raises(DataError, match=f"one window of W={longer} needs {longer + 1}"):
         evaluate_model(text_model, validation_split, protocol(), window=longer)
 
 
-def test_data_of_another_tokenizer(validation_split):
+def test_data_of_another_tokenizer_is_refused(validation_split):
     with pytest.raises(DataError, match="tokenizer has 300 tokens, but the model knows 61") as caught:
         evaluate_model(small_model(), validation_split, protocol(), window=W)
     assert caught.value.exit_code == 65
@@ -227,7 +227,7 @@ def test_data_of_another_tokenizer(validation_split):
         ({"max_length": 7}, W, "evaluation.chunk_size must be at most 7"),
     ],
 )
-def test_sizes_that_do_not_fit_together(text_model, validation_split, values, window, message):
+def test_sizes_that_do_not_fit_together_are_refused(text_model, validation_split, values, window, message):
     with pytest.raises(UsageError, match=message) as caught:
         evaluate_model(text_model, validation_split, protocol(**values), window=window)
     assert caught.value.exit_code == 2
@@ -244,7 +244,7 @@ def test_some_sequences_are_among_all_and_all_are_the_whole_split(validation_spl
         assert (starts[0], starts[-1]) == (0, everywhere[-1] if count > 1 else 0)
 
 
-def test_a_sequence_that_begins_with_a_document_is_of_that_document(text_model, tmp_path, text_tokenizer):
+def test_a_sequence_that_begins_with_a_document_belongs_to_it(text_model, tmp_path, text_tokenizer):
     for name in ("a.txt", "b.txt", "c.txt"):
         (tmp_path / name).write_text("def read(self, size):\n    return self.buffer[:size]\n" * 4)
     sources = [str(tmp_path / "a.txt")]
@@ -255,26 +255,26 @@ def test_a_sequence_that_begins_with_a_document_is_of_that_document(text_model, 
     assert evaluate_model(text_model, split, asked, window=W).documents.tolist() == [0, 1, 2]
 
 
-def test_intervals_over_documents_are_those_of_whole_documents(exact):
-    """Two sequences of one document and one of another: by hand."""
+def test_intervals_over_documents_resample_whole_documents(exact):
+    """The expected ends for two sequences of one document and one of another are computed by hand."""
     apart = dataclasses.replace(exact, documents=np.array([4, 4, 7]))
-    found = apart.document_intervals("reset")
+    intervals = apart.document_intervals("reset")
     last = (T - K) // K
     window = slice(last * K, last * K + K)
     nll = {context: exact.nll[context][:, window].mean(axis=1, dtype=np.float64) for context in ("full", "reset")}
     difference = nll["reset"] - nll["full"]
     ends = sorted([difference[:2].mean(), difference[2]])  # one document drawn twice: a quarter of resamples each
-    assert [found.difference_low[last], found.difference_high[last]] == pytest.approx(ends, rel=1e-6)
+    assert [intervals.difference_low[last], intervals.difference_high[last]] == pytest.approx(ends, rel=1e-6)
     summary = apart.summary().to_dict()
     assert summary["num_documents"] == 2
     at_20 = 20 * W // K - 1
-    assert summary["reset_ratio_document_ci_low_at_20xW"] == pytest.approx(found.ratio_low[at_20])
+    assert summary["reset_ratio_document_ci_low_at_20xW"] == pytest.approx(intervals.ratio_low[at_20])
     assert summary["ratio_document_ci_high_at_20xW"] == pytest.approx(apart.document_intervals("sw").ratio_high[at_20])
     alone = dataclasses.replace(exact, documents=np.zeros(B, dtype=np.int64)).summary().to_dict()
     assert (alone["num_documents"], alone["ratio_document_ci_low_at_20xW"]) == (1, None)
 
 
-def test_nll_by_sequence_is_what_the_figures_are_means_of(exact, validation_split, starts, tmp_path):
+def test_the_figures_are_means_of_the_nll_by_sequence(exact, validation_split, starts, tmp_path):
     write_evaluation(tmp_path, exact, FROM_THE_CALLER)
     arrays = load_file(tmp_path / "chunk_nll.safetensors")
     assert set(arrays) == {*CONTEXTS, "ends", "starts", "documents"}

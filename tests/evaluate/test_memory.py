@@ -1,4 +1,4 @@
-"""Batches of an evaluation: bounded by the size that is fast and by the free memory."""
+"""Batches of an evaluation are bounded by the fastest size and by the free memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize(
     ("gigabytes", "tokens", "logits"), [(64, 16_384, 1335), (4, 8_192, 1335), (1, 2_048, 414), (1e-6, 1, 1)]
 )
-def test_the_reference_model_gets_what_its_memory_holds(monkeypatch, gigabytes, tokens, logits):
+def test_the_reference_model_gets_batches_that_fit_in_memory(monkeypatch, gigabytes, tokens, logits):
     """At 125M a token needs about 100 kB; an evaluation uses a quarter of the free memory."""
     monkeypatch.setattr(memory, "available_bytes", lambda _: int(gigabytes * 1e9))
     with torch.device("meta"):

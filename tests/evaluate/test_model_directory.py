@@ -1,4 +1,4 @@
-"""One model directory through the library: files in their order, results known again, progress, what is missing."""
+"""Evaluate one model directory through the library: order of files, reuse of results, progress, missing results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RESULTS = ["chunk_eval.json", "chunk_nll.safetensors", "run.lock", "summary.json
 
 @pytest.fixture
 def request_of(tmp_path, text_model, text_data):
-    """`request_of(name)`: a request for a model directory of that name, made with the same weights."""
+    """`request_of(name)` makes a model directory of that name, always with the same weights, and returns a request."""
 
     def build(name="best_model", **fields):
         save_model(text_model, tmp_path / name, metadata={"window": 16})
@@ -61,7 +61,7 @@ def test_an_evaluation_killed_at_its_plot_is_not_known(request_of, tmp_path):
     assert evaluate_model_directory(request_of(), tmp_path / "out").written != ()
 
 
-def test_results_of_equal_weights_beside_are_copied_with_a_plot_and_a_message(request_of, tmp_path):
+def test_neighboring_results_of_equal_weights_are_copied_with_a_plot_and_a_message(request_of, tmp_path):
     first = evaluate_model_directory(request_of(), tmp_path / "eval_best_model")
     drawn = []
     second = evaluate_model_directory(
@@ -82,7 +82,7 @@ def test_progress_begins_at_0_grows_and_ends_at_1(request_of, tmp_path):
     assert shares[-1] == pytest.approx(1.0)
 
 
-def test_results_that_lack_a_new_context_are_not_taken_for_all_of_them(request_of, tmp_path, monkeypatch):
+def test_results_that_lack_a_new_context_are_not_reused(request_of, tmp_path, monkeypatch):
     evaluate_model_directory(request_of(), tmp_path / "out")
     extra = dataclasses.replace(CONTEXTS["reset"], name="extra", key="extra", is_required=False)
     monkeypatch.setitem(CONTEXTS, "extra", extra)
@@ -110,7 +110,7 @@ def test_a_directory_without_weights_says_what_to_do(tmp_path):
 
 @pytest.fixture
 def run(tmp_path):
-    """Two evaluations that kept weights, the second without results, and one of no schedule; a best model."""
+    """Two evaluations that kept weights, the second without results; one that is not in the schedule; a best model."""
     for index, names in ((0, ["model", "summary.json", "chunk_eval.json"]), (1, ["model"]), (7, ["model"])):
         for name in names:
             (tmp_path / f"checkpoint_{index:03d}" / name).mkdir(parents=True)
@@ -118,16 +118,16 @@ def run(tmp_path):
     return RunDirectory(tmp_path)
 
 
-def test_missing_evaluations_by_the_protocol_of_the_run_then_the_models_in_full(run):
+def test_missing_evaluations_use_the_protocol_of_the_run_and_models_the_full_one(run):
     config = build_config({"train": {"window": 16, "batch_size": 2, "max_steps": 10}, "evaluation": {"max_length": 80}})
-    (along, target), (best, beside) = missing_evaluations(run, config, [0, 10], "cpu")
+    (along, target), (best, best_target) = missing_evaluations(run, config, [0, 10], "cpu")
     assert (along.path, target) == (run.checkpoint(1) / "model", run.checkpoint(1))
     assert (along.protocol, along.window) == (config.evaluation, 16)
     assert along.facts == {
         "checkpoint_idx": 1, "step": 10, "training_loss": None, "tokens_seen": 10 * config.train.tokens_per_step,
     }  # fmt: skip
     assert (best.path, best.protocol, best.window, best.device) == (run.best_model, None, None, "cpu")
-    assert beside == run.path / "eval_best_model"
+    assert best_target == run.path / "eval_best_model"
     assert best.facts == {}
 
 
@@ -143,4 +143,4 @@ def test_summaries_that_the_list_lacks_are_added_in_order(run):
     ]  # fmt: skip
     before = run.summaries.stat().st_ino
     complete_summaries(run)
-    assert run.summaries.stat().st_ino == before, "nothing was missing, nothing is written"
+    assert run.summaries.stat().st_ino == before, "nothing was missing, so nothing is written"

@@ -24,7 +24,7 @@ def first_token_of_context(context: str, position: int, window: int, mini_batch:
 
 
 def nll_by_loop(model, tokens: torch.Tensor, context: str, window: int) -> np.ndarray:
-    """One forward pass per position, over exactly the tokens it may see."""
+    """Run one forward pass per position, over exactly the tokens that the position may see."""
     nll = np.empty((tokens.shape[0], tokens.shape[1] - 1), dtype=np.float32)
     with torch.no_grad():
         for position in range(nll.shape[1]):
@@ -41,25 +41,25 @@ def nll_by_loop(model, tokens: torch.Tensor, context: str, window: int) -> np.nd
     [(32, W), (31, W), (27, W), (26, 6), (9, W), (5, W), (8, W), (1, W)],
     ids=lambda value: str(value),
 )
-def test_each_context_is_the_loop_over_positions(tiny_model, context, num_positions, window):
+def test_each_context_equals_the_loop_over_positions(tiny_model, context, num_positions, window):
     tokens = random_ids(3, num_positions + 1)
-    found = token_nll(tiny_model, tokens, context, window=window)
-    assert found.dtype == np.float32
-    assert found.shape == (3, num_positions)
-    np.testing.assert_allclose(found, nll_by_loop(tiny_model, tokens, context, window), atol=2e-4)
+    nll = token_nll(tiny_model, tokens, context, window=window)
+    assert nll.dtype == np.float32
+    assert nll.shape == (3, num_positions)
+    np.testing.assert_allclose(nll, nll_by_loop(tiny_model, tokens, context, window), atol=2e-4)
 
 
 def test_the_contexts_differ_beyond_the_window():
     """Otherwise the comparison with the loop would prove little."""
     model, tokens = small_model(), random_ids(2, 33)
-    found = [token_nll(model, tokens, context, window=W)[:, W:] for context in CONTEXTS]
-    for index, one in enumerate(found):
-        for other in found[index + 1 :]:
+    by_context = [token_nll(model, tokens, context, window=W)[:, W:] for context in CONTEXTS]
+    for index, one in enumerate(by_context):
+        for other in by_context[index + 1 :]:
             assert np.abs(one - other).max() > 1e-2
 
 
 def test_all_contexts_agree_before_the_window_when_each_is_computed_by_itself(tiny_model):
-    """`full` from a later start of the text must agree with what the other contexts compute there in their own way."""
+    """`full` from a later start of the text must agree with the other contexts, which compute it differently."""
     tokens = random_ids(2, 4 * W + 1)
     for start in (W, 2 * W):
         full = token_nll(tiny_model, tokens[:, start : start + W + 1], "full", window=W)
@@ -88,7 +88,7 @@ def test_only_the_requested_positions_are_computed(context):
     assert np.isnan(np.delete(some, positions, axis=1)).all()
 
 
-def test_positions_save_the_other_windows():
+def test_only_windows_of_requested_positions_are_run():
     model, tokens = small_model(), random_ids(2, 65)
     num_tokens = []
     hook = model.model.embed_tokens.register_forward_pre_hook(lambda _, ids: num_tokens.append(ids[0].numel()))
@@ -103,13 +103,13 @@ def test_positions_save_the_other_windows():
 )
 @pytest.mark.parametrize("part", ["mlp", "seq_modeling_block.o_proj"])
 def test_the_last_layer_computes_the_scored_positions_only(context, read, scored, part):
-    """The first window is scored whole in every context; at the end of the text a shorter one is left."""
+    """All positions of the first window are scored in every context; the last window of the text is shorter."""
     model, tokens = small_model(use_gate=True), random_ids(2, 26)
     assert lengths_seen(model, part, lambda: token_nll(model, tokens, context, window=W)) == [read, scored]
 
 
 @pytest.mark.parametrize("architecture", ["sw", "transformer"])
-def test_the_last_attention_is_asked_at_the_scored_positions_only(architecture):
+def test_the_last_attention_computes_queries_at_the_scored_positions_only(architecture):
     model, tokens = small_model(architecture=architecture), random_ids(2, 26)
     for part in ("seq_modeling_block.q_proj", "seq_modeling_block.o_proj", "mlp"):
         seen = lengths_seen(model, part, lambda: token_nll(model, tokens, "sw", window=W))
@@ -162,14 +162,14 @@ def test_progress_grows_to_one(context, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.uint32, np.int32, torch.int32, torch.int64])
-def test_any_integer_type_is_taken(dtype):
+def test_any_integer_type_is_accepted(dtype):
     model, tokens = small_model(), random_ids(2, 12)
     given = tokens.to(dtype) if isinstance(dtype, torch.dtype) else tokens.numpy().astype(dtype)
     np.testing.assert_array_equal(token_nll(model, given), token_nll(model, tokens))
 
 
 class Bigram(torch.nn.Module):
-    """A foreign model, with nothing of ours: the logits of the next token are a row of a table.
+    """A foreign model without any of our code: the logits of the next token are a row of a table.
 
     Its state, the number of tokens read, shifts them, so that contexts differ and a lost state shows.
     """
@@ -237,7 +237,7 @@ def test_a_long_text_can_be_read_in_segments(segment):
     assert sum(length - 1 for _, length in foreign.calls) == 27
 
 
-def test_segments_bound_the_batch_in_place_of_the_length(monkeypatch):
+def test_segments_bound_the_batch_instead_of_the_length(monkeypatch):
     monkeypatch.setattr("tttkit.evaluate.nll.batch_tokens", lambda *_: 12)
     model = Bigram()
     token_nll(model, random_ids(3, 28), "full", window=W, segment=4)
@@ -252,7 +252,7 @@ def test_a_model_that_cannot_carry_its_state_reads_no_segments():
     assert token_nll(model, random_ids(2, 12)).shape == (2, 11)
 
 
-def test_no_window_is_longer_than_the_positions_of_the_model():
+def test_windows_longer_than_the_positions_of_the_model_are_refused():
     tokens = random_ids(2, 28)
     with pytest.raises(ValueError, match="must fit the model's 20 positions in every window, got 27 tokens"):
         token_nll(Bigram(max_positions=20), tokens, "full", window=W)

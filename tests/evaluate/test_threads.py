@@ -44,7 +44,7 @@ def test_the_number_is_measured_once_and_kept_when_the_evaluation_continues(meas
     assert len(measured) == 10
 
 
-def test_windows_longer_than_the_measured_batch(measured, tmp_path):
+def test_windows_may_be_longer_than_the_measured_batch(measured, tmp_path):
     assert choose_for_evaluation(small_model(), window=4096, blocks=tmp_path).tokens_per_second[1] == 4096.0
 
 
@@ -55,7 +55,7 @@ def test_the_environment_wins(measured, monkeypatch, tmp_path):
     assert (choice.num_threads, choice.why, measured) == (2, "OMP_NUM_THREADS", [])
 
 
-def test_a_gpu_is_left_alone(measured, tmp_path):
+def test_nothing_is_measured_on_a_gpu(measured, tmp_path):
     class OnGpu:
         device = torch.device("cuda")
 
@@ -63,7 +63,7 @@ def test_a_gpu_is_left_alone(measured, tmp_path):
     assert measured == []
 
 
-def test_the_measurement_leaves_nothing_that_changes_a_score(measured, tmp_path):
+def test_the_measurement_changes_no_score(measured, tmp_path):
     model, ids = small_model(), random_ids(2, 12)
     with torch.no_grad():
         before = model(ids)

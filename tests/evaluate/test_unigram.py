@@ -1,4 +1,4 @@
-"""The unigram perplexity by direct counting."""
+"""The unigram perplexity against direct counting."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def expected_perplexity(split) -> float:
     return math.exp(nll)
 
 
-def test_by_direct_counting(validation_split):
-    found = unigram_perplexity(validation_split)
-    assert found == pytest.approx(expected_perplexity(validation_split), rel=1e-9)
-    assert 1 < found < validation_split.vocab_size
+def test_it_equals_direct_counting(validation_split):
+    perplexity = unigram_perplexity(validation_split)
+    assert perplexity == pytest.approx(expected_perplexity(validation_split), rel=1e-9)
+    assert 1 < perplexity < validation_split.vocab_size
 
 
 def test_the_size_of_the_blocks_does_not_matter(validation_split, monkeypatch):

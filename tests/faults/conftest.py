@@ -1,4 +1,4 @@
-"""Fixtures of the fault tests: a folder in memory, and a run that was never interrupted to compare with."""
+"""Fixtures of the fault tests: a folder in memory, and an uninterrupted run to compare with."""
 
 from __future__ import annotations
 

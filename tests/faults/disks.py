@@ -17,7 +17,7 @@ CALLS = (
 """The calls that can fail or be the last one. `close` is not among them, since it loses nothing."""
 
 Matches = Callable[[str, tuple], bool]
-"""Return whether a call, given by name and arguments, is one of those meant."""
+"""A function that returns whether a call, given by name and arguments, matches."""
 
 
 class Counted(FileSystem):
@@ -68,7 +68,7 @@ class KilledAt:
 
 
 class Touching:
-    """Match calls with a path that contains a text; with `removing`, only those that remove something."""
+    """Match calls with a path that contains a text; with `removing`, only calls that remove something."""
 
     def __init__(self, text: str, *, removing: bool = False) -> None:
         self.text = text
@@ -94,7 +94,7 @@ def failing_at(number: int, error: int, *, persistent: bool, only: str | None = 
 
 
 class Inode:
-    """A file: its content after the last sync, `durable`, and the writes and truncations since then, `pending`."""
+    """A file: `durable` is its content after the last sync, `pending` lists the writes and truncations since then."""
 
     def __init__(self) -> None:
         self.durable = b""
@@ -105,7 +105,7 @@ class Inode:
 
 
 class Directory:
-    """Names: those after the last sync, `durable`, and every value that each name has had since, `history`."""
+    """A directory: `durable` holds its names after the last sync, `history` every value of each name since then."""
 
     def __init__(self) -> None:
         self.durable: dict[str, Inode | Directory] = {}
@@ -124,7 +124,7 @@ class Directory:
 
 
 class Recorded(FileSystem):
-    """Record every call, so that `crash` can make what the disk may hold if the power fails after any of them.
+    """Record every call, so that `crash` can recreate what the disk may hold if the power fails after any call.
 
     Every call is also made in the real directory, which serves the readers.
     """
@@ -138,7 +138,7 @@ class Recorded(FileSystem):
         self.calls.append(call)
 
     def note(self, text: str) -> None:
-        """Record between two calls what is durable from here on."""
+        """Record, between two calls, that `text` is durable from here on."""
         self._log("note", text)
 
     def create(self, path):
@@ -199,7 +199,7 @@ class Recorded(FileSystem):
         self._log("sync_directory", path)
 
     def crash(self, num_calls: int, target: Path, generator: random.Random) -> None:
-        """Make in `target` one of the things that the disk may hold when the power fails after `num_calls` calls."""
+        """Make one possible content of the disk in `target`, if the power fails after `num_calls` calls."""
         root = Directory()
         for call in self.calls[:num_calls]:
             if call[0] != "note":
@@ -247,7 +247,7 @@ def _find(root: Directory, base: Path, path: Path) -> Directory:
 def _materialize(directory: Directory, target: Path, generator: random.Random) -> None:
     target.mkdir(exist_ok=True)
     names = dict(directory.durable)
-    for name, values in directory.history.items():  # a name that is not durable is old, new, or anything between
+    for name, values in directory.history.items():  # a name that is not durable has any of its values
         names[name] = generator.choice(values)
     for name, value in names.items():
         if isinstance(value, Directory):

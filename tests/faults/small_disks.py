@@ -15,21 +15,21 @@ import pytest
 from tttkit.storage.filesystem import FileSystem
 
 _PAGE = 4096
-"""Bytes of a page, of which a tmpfs gives every file a whole number."""
+"""Bytes of a page; files in a tmpfs take whole pages."""
 
 
 class UnavailableError(Exception):
-    """This kind of disk cannot be made here, and why."""
+    """This kind of disk cannot be made here; the message says why."""
 
 
 class SmallDisk(ABC):
-    """A directory of limited size. It lies outside of pytest's own, whose removal a leftover mount would break."""
+    """A directory of limited size, outside pytest's own directory, whose removal a leftover mount would break."""
 
     def __init__(self, size: int) -> None:
         """Make an empty disk of `size` bytes. Raises UnavailableError."""
         self._place = Path(tempfile.mkdtemp(prefix="tttkit-disk-"))
         self.path = self._place
-        """Where its files are."""
+        """The directory of its files."""
         try:
             self._make(size)
         except UnavailableError:
@@ -81,13 +81,13 @@ class MountedDisk(SmallDisk):
                 file.write(b"x" * 10_000)
 
     def remove(self) -> None:
-        """It is detached even if a process still has a file open on it."""
+        """Detach the disk even if a process still has a file open on it."""
         subprocess.run([*self._prefix, "umount", "-l", str(self._place)], capture_output=True)
         self._place.rmdir()
 
 
 class NamespaceDisk(MountedDisk):
-    """A tmpfs in a user namespace, which an ordinary user may mount; it is reached through a process in there."""
+    """A tmpfs in a user namespace, which an ordinary user may mount; a process in that namespace gives access."""
 
     def _make(self, size: int) -> None:
         script = "echo ready; exec cat >/dev/null"
@@ -112,7 +112,7 @@ class NamespaceDisk(MountedDisk):
         self._holder.communicate()
 
     def remove(self) -> None:
-        """The mount ends with the last process in the namespace."""
+        """End the last process in the namespace, which ends the mount."""
         self._end_holder()
         self._place.rmdir()
 
@@ -156,7 +156,7 @@ class _Limited(FileSystem):
 
     def write(self, descriptor: int, data: bytes | memoryview) -> int:
         end = os.lseek(descriptor, 0, os.SEEK_CUR) + len(data)
-        if end <= os.fstat(descriptor).st_size:  # overwriting takes no space
+        if end <= os.fstat(descriptor).st_size:  # overwriting needs no space
             return super().write(descriptor, data)
         free = self._size - used_bytes(self._root)
         if free <= 0 and len(data):
@@ -165,7 +165,7 @@ class _Limited(FileSystem):
 
 
 def used_bytes(path: Path) -> int:
-    """Return the bytes that the files under a directory take, in whole pages; files may vanish meanwhile."""
+    """Return the bytes that the files under a directory take, in whole pages; files may vanish during the call."""
     total = 0
     for directory, _, names in os.walk(path):
         for name in names:

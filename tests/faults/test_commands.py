@@ -31,7 +31,7 @@ STOPPING = [signal.SIGTERM, signal.SIGINT]
 
 @pytest.mark.parametrize("number", STOPPING)
 def test_a_stopped_evaluation_continues_with_the_same_results(reference, tmp_path, number):
-    """A signal at its third block keeps the blocks before, and the results are those of an undisturbed evaluation."""
+    """A signal at the third block keeps the earlier blocks; the results equal those of an undisturbed evaluation."""
     command = ["eval", "checkpoint", str(reference.best_model), "--max-length", "64", "--num-sequences", "70", "--out"]
     out = tmp_path / "out"
     stopped = KilledAt(3, Touching("out/.nll-"), number)
@@ -146,8 +146,8 @@ def test_doctor_removes_what_killed_commands_left(reference, tmp_path, command):
     left = {path for path in run.path.rglob(".tmp-*") if path.parent.name[:5] != ".tmp-"}
     assert left
     examinations = json.loads(tttkit("doctor", run.path, "--fix", "--json").out)
-    mended = {item["message"].partition(": removed")[0] for item in examinations if item["level"] == "mended"}
-    assert mended >= {str(path) for path in left}
+    repaired = {item["message"].partition(": removed")[0] for item in examinations if item["level"] == "mended"}
+    assert repaired >= {str(path) for path in left}
     assert_no_leftovers(run.path)
     assert run_trial(trials.command, arguments) == 0, "the command still works afterwards"
     levels = {item["level"] for item in json.loads(tttkit("doctor", run.path, "--json").out)}

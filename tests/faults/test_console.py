@@ -59,7 +59,7 @@ def test_training_reaches_its_end_with_any_stream(tiny_data, tmp_path, monkeypat
 
 @pytest.fixture
 def terminal():
-    """Both ends of a terminal; those that are still open are closed afterwards."""
+    """Both ends of a terminal; ends that are still open are closed afterwards."""
     ends = list(pty.openpty())
     yield ends
     for end in ends:
@@ -80,7 +80,7 @@ def _on(terminal, options):
 
 
 @pytest.mark.faults
-def test_a_terminal_that_is_resized_all_the_time(tiny_data, tmp_path, terminal):
+def test_training_survives_a_terminal_that_is_resized_all_the_time(tiny_data, tmp_path, terminal):
     shown, width = b"", 1
     with _on(terminal, train_options(tiny_data, tmp_path / "run", "--max-steps", 60)) as process:
         os.close(terminal.pop())
@@ -98,8 +98,8 @@ def test_a_terminal_that_is_resized_all_the_time(tiny_data, tmp_path, terminal):
 
 
 @pytest.mark.faults
-def test_a_terminal_that_is_closed(tiny_data, tmp_path, terminal):
-    """As when an ssh connection breaks: SIGHUP, then every write fails."""
+def test_training_survives_a_terminal_that_is_closed(tiny_data, tmp_path, terminal):
+    """A broken ssh connection looks like this: SIGHUP comes, then every write fails."""
     run = RunDirectory(tmp_path / "run")
     with _on(terminal, train_options(tiny_data, run.path, "--max-steps", 400)) as process:
         os.close(terminal.pop())
@@ -112,8 +112,8 @@ def test_a_terminal_that_is_closed(tiny_data, tmp_path, terminal):
 
 
 @pytest.mark.faults
-def test_ctrl_c_that_ends_the_reader_of_a_pipe_too(tiny_data, tmp_path, terminal):
-    """As in `tttkit train 2>&1 | tee log`: the terminal and the log still say how to resume."""
+def test_ctrl_c_may_end_the_reader_of_a_pipe_too(tiny_data, tmp_path, terminal):
+    """In `tttkit train 2>&1 | tee log`, the terminal and the log still say how to resume."""
     run, (outer, inner), shown = RunDirectory(tmp_path / "run"), terminal, b""
     script = 'trap : INT; { trap : INT; "$@" 2>&1; echo $? >"$0"; } | cat'
     command = ["sh", "-c", script, tmp_path / "code", *COMMAND, *train_options(tiny_data, run.path)]

@@ -35,7 +35,7 @@ def run(tmp_path) -> RunDirectory:
 
 
 def corrupt(run: RunDirectory, generator: random.Random, count: int) -> None:
-    """Damage a random file of the newest checkpoint; each time the older one must load and the damaged one be named."""
+    """Damage a random file of the newest checkpoint; the older one must load, and the damaged one must be named."""
     newest = run.states / "step_2"
     whole = {path: path.read_bytes() for path in newest.iterdir()}
     for _ in range(count):
@@ -206,7 +206,7 @@ def _each_in_its_own_way(states):
 
 
 def _rewritten(**changes):
-    """Complete and with a valid manifest; only the content of state.json is wrong."""
+    """Return a damage that makes only the content of state.json wrong; files and manifest stay complete and valid."""
 
     def damage(states):
         for path in list(states.iterdir()):
@@ -251,7 +251,7 @@ def _pickle(canary) -> bytes:
 
 
 def _zipped(canary) -> bytes:
-    """Return what torch.save writes."""
+    """Return the bytes that torch.save writes."""
     buffer = io.BytesIO()
     trials.torch.save({"model.norm.weight": Evil(canary)}, buffer)
     return buffer.getvalue()

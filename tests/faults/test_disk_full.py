@@ -35,7 +35,7 @@ ERRORS = [errno.EIO, errno.EDQUOT, errno.EROFS, errno.EINTR, errno.ENOSPC]
 
 @pytest.fixture
 def small_disk():
-    """Make a disk of a size, and of a kind or the best one available; it is removed at the end."""
+    """Return a function that makes a disk of a size, of a kind or the best available one; remove all at the end."""
     disks: list[SmallDisk] = []
 
     def make(size: int, kind: str | None = None) -> SmallDisk:
@@ -80,7 +80,7 @@ def assert_named_by_final_paths(text: str) -> None:
 @pytest.mark.parametrize("size", [300_000, 700_000])
 @pytest.mark.parametrize("kind", KINDS)
 def test_2_small_disks(values, reference, small_disk, tmp_path, kind, size):
-    """The run ends with code 0 or 6 and is completed once there is space, whatever makes the disk small."""
+    """On every kind of small disk, the run ends with code 0 or 6 and finishes once there is space."""
     fill_disk(values, reference, small_disk(size, kind), size, tmp_path)
 
 
@@ -170,7 +170,7 @@ class _FullLog:
 
 
 def test_a_log_on_a_full_device_does_not_end_the_run(values, reference, tmp_path):
-    """/dev/full gives the error of the kernel, and cannot be truncated either."""
+    """/dev/full gives the real error of the kernel and cannot be truncated."""
     run = RunDirectory(tmp_path / "run")
     run.path.mkdir()
     assert run_trial(trials.train, values, str(run.path), disk=KilledAt(60)) == -signal.SIGKILL
@@ -181,7 +181,7 @@ def test_a_log_on_a_full_device_does_not_end_the_run(values, reference, tmp_path
 
 
 def session(root, done: list[str]) -> None:
-    """Write what a run writes in two steps, as the trainer does; `done` receives what was reported as done."""
+    """Write the files of two steps as the trainer does; `done` receives the name of every write reported as done."""
     run, (model, optimizer) = RunDirectory(root / "run"), trials.small_model()
     files.make_directory(run.path)
     log = RunLog(run)
@@ -200,7 +200,7 @@ def session(root, done: list[str]) -> None:
 
 
 def fail_session(root, disk, monkeypatch) -> None:
-    """Run a session on a failing disk: what was reported as done is there, and the next session succeeds."""
+    """Run a session on a failing disk: every write reported as done is on disk, and the next session succeeds."""
     done: list[str] = []
     monkeypatch.setattr(filesystem, "current", disk)
     with suppress(OSError):
@@ -290,7 +290,7 @@ def test_old_checkpoints_are_removed_only_after_the_commit(tmp_path, monkeypatch
 
 
 def test_a_waiting_write_is_replaced_by_a_newer_one_of_its_name(tmp_path):
-    """Of two waiting writes of the same name, only the newer one is done."""
+    """If two writes of the same name wait, only the newer one is written."""
     writes, written, room = PendingWrites(), [], threading.Event()
 
     def write(value):

@@ -20,11 +20,11 @@ from tttkit.data import open_split, prepare_dataset
 LEAST_TOKENS = 4 << 16
 """At least four blocks in the pass over the whole split and in the pass over 4,096 windows."""
 KILLS = [("selection", 3), ("whole", 3), ("whole", 2)]
-"""The pass and the block before whose write the command is killed, in turn."""
+"""Kills in order: each names a pass and the number of the block whose write is prevented."""
 
 
 class Keeping:
-    """Match the calls that rename a block into place: any block whose name starts with a text, or those of a set."""
+    """Match the calls that rename a block into place: any block whose name starts with a text or is in a set."""
 
     def __init__(self, names: str | set[str]) -> None:
         self.names = names
@@ -52,7 +52,7 @@ def blocks_of(out, passed: str) -> set[str]:
 
 
 def test_kills_within_a_pass_recompute_no_finished_block(command, tmp_path):
-    """The results are those of an evaluation that was never killed, bit for bit."""
+    """The results are bit-identical to those of an evaluation that was never killed."""
     out, whole = tmp_path / "out", tmp_path / "uninterrupted"
     for passed, number in KILLS:
         before = blocks_of(out, passed)

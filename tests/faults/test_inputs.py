@@ -31,7 +31,7 @@ def shard(tiny_data):
 
 
 def fuzz_shards(shard, tmp_path, count: int) -> int:
-    """Open damaged shards and return how many could be opened. Each error is one of ours, and nothing crashes."""
+    """Open damaged shards and return how many could be opened. Each error must be one of ours; nothing may crash."""
     generator, whole = random.Random(0), shard.read_bytes()
     path, num_opened = tmp_path / "x.tok", 0
     for _ in range(count):
@@ -82,7 +82,7 @@ def test_a_replaced_or_deleted_shard_still_reads_as_before(tiny_data, tmp_path):
 
 @pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 66, 100, 500, 1000, 2000, 2049, 4096, 8192, 16_384])
 def test_a_truncated_shard_is_an_error_with_pread(tiny_data, tmp_path, size):
-    """Tokens before the cut read as before; all others, also half a token id, are an error."""
+    """Tokens before the cut read as before; reading any other token, even half a token id, is an error."""
     data = shutil.copytree(tiny_data, tmp_path / "data")
     split = open_split(data, "train", io="pread")
     before = split.tokens(0, split.num_tokens).copy()
@@ -125,9 +125,9 @@ def test_an_index_opens_only_plain_files_in_its_directory(tmp_path, name):
 
 def test_pipes_and_devices_are_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "config.json")
-    with pytest.raises(DataError, match="no plain file"):
+    with pytest.raises(DataError, match="not a plain file"):
         load_model(tmp_path)
-    with pytest.raises(DataError, match="no plain file"):
+    with pytest.raises(DataError, match="not a plain file"):
         files.read_json(files.Path("/dev/zero"))
 
 
@@ -199,14 +199,14 @@ def test_a_manifest_of_files_names_nothing_outside_its_directory(tmp_path, name)
 
 
 def test_a_manifest_that_lists_a_file_twice_is_refused(tmp_path):
-    """JSON parsers take one of the two entries, and not all of them the same one."""
+    """JSON parsers use one of the two entries, but they disagree on which one."""
     with commits.commit_directory(tmp_path / "model") as directory:
         files.write_new(directory / "a", [b"a"])
     manifest = tmp_path / "model" / commits.MANIFEST_NAME
     entry = manifest.read_text().partition('"files": {')[2].rpartition("\n  }\n}")[0]
     manifest.write_text(manifest.read_text().replace(entry, f"{entry},{entry}"))
     assert manifest.read_text().count('"a": {') == 2
-    with pytest.raises(DataError, match="not as it was written"):
+    with pytest.raises(DataError, match="has changed since it was written"):
         commits.verify_directory(tmp_path / "model")
 
 

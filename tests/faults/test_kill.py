@@ -60,9 +60,9 @@ class Watcher:
 
 
 def kill_until_finished(values, path, generator, duration: float, *, share_at_call: float = 0.5) -> tuple[int, int]:
-    """Start and kill a run until it ends by itself, and return the number of kills and of those during a save.
+    """Start and kill a run until it ends by itself; return the number of kills and the number of kills during a save.
 
-    Half of the kills come at a random time, half before a random call that changes the disk, where they do most harm.
+    Half of the kills come at a random time, half before a random call that changes the disk, when they do most harm.
     """
     num_saving = 0
     for num_kills in range(200):
@@ -152,7 +152,7 @@ for content in (b"old", b"new"):
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 @pytest.mark.parametrize("call", ["fsync", "rename", "renameat2", "write", "openat", "unlink"])
 def test_a_kill_at_a_system_call_leaves_the_old_or_the_new_directory(tmp_path, call):
-    """The same without the help of our own code: strace kills the process at the n-th system call."""
+    """This needs no help of our own code: strace kills the process at the n-th system call."""
     num_killed = 0
     for number in range(1, 60, 1 if call in ("fsync", "rename", "renameat2", "unlink") else 7):
         path = tmp_path / f"{number}" / "model"
@@ -196,7 +196,7 @@ def test_10_kills_of_the_real_command_leave_the_same_bits(tiny_data, disk_path):
 
 @pytest.mark.parametrize("mutant", ["rng not saved", "position off by one"])
 def test_mutants_are_caught_after_a_kill(values, reference, tmp_path, mutant):
-    """What a training checkpoint omits or gets wrong shows in the bits."""
+    """If a training checkpoint omits something or gets it wrong, the bits differ."""
     path = str(tmp_path / "run")
     assert run_trial(trials.train, values, path, disk=KilledAt(250), mutant=mutant) == -signal.SIGKILL
     run_trial(trials.train, values, path, mutant=mutant)

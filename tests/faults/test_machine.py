@@ -51,7 +51,7 @@ def test_another_number_of_threads_is_reported(tiny_values, tmp_path):
     train(tiny_values(train={"max_steps": 4, "num_threads": 2}), run.path, report=events.append)
     trials.torch.set_num_threads(1)
     messages = [event["message"] for event in events if event["event"] == "warning"]
-    assert messages == ["environment changed, equal bits are not promised: num_threads: 1 -> 2"]
+    assert messages == ["environment changed, so results may not be bit-identical: num_threads: 1 -> 2"]
 
 
 def test_a_checkpoint_of_this_version_loads_and_one_of_a_newer_is_refused(tmp_path):
@@ -135,7 +135,7 @@ def finished_run(reference):
 
 
 class _LittleMemory:
-    """A limit on the address space: `more` bytes beyond what the process uses already."""
+    """Limit the address space to `more` bytes beyond the current use of the process."""
 
     def __init__(self, more: int) -> None:
         self.more = more
@@ -148,7 +148,7 @@ class _LittleMemory:
         return FileSystem()
 
 
-def test_out_of_memory_names_what_helps(tiny_values, tmp_path):
+def test_out_of_memory_errors_name_remedies(tiny_values, tmp_path):
     values = tiny_values(train={"batch_size": 20_000}, evaluation={"num_checkpoints": 0})
     log = tmp_path / "log"
     code = run_trial(trials.train, values, str(tmp_path / "run"), disk=_LittleMemory(256 << 20), log=str(log))
@@ -218,7 +218,7 @@ def test_halved_micro_batches_give_the_same_update(tiny_values, tmp_path, monkey
     for left, right in zip(whole.read_metrics(), run.read_metrics(), strict=True):
         assert left["loss"] == pytest.approx(right["loss"], rel=1e-4)
         assert left["tokens_seen"] == right["tokens_seen"]
-    assert "going on with 1 at once" in next(event["message"] for event in events if event["event"] == "warning")
+    assert "continuing with 1 at once" in next(event["message"] for event in events if event["event"] == "warning")
     state = json.loads((run.states / "step_12" / "state.json").read_text())
     assert state["progress"]["micro_batch"] == 1
 

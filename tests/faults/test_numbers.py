@@ -103,7 +103,7 @@ def test_bad_updates_after_a_rollback_end_the_run(tiny_values, tmp_path, monkeyp
 
 
 def poison_initial_states(monkeypatch, value: float, bad: set[int]) -> None:
-    """Make the fast weights that a row starts its next window from infinite or NaN, which the loss does not show."""
+    """Make the initial fast weights of a row's next window infinite or NaN, which the loss does not show."""
     add, num_updates = ContiguousStates.add, 0
 
     def poisoned(states, after):

@@ -25,10 +25,10 @@ PHASES = {
     "removing old training checkpoints": (Touching("state/.tmp-step_", removing=True), 1),
     "writing the final model": (Touching("final_model"), 3),
 }
-"""The calls that belong to a phase, and how many more of them are let through from one kill to the next."""
+"""The calls that belong to a phase, and by how many calls each kill comes later than the previous one."""
 
 
-def assert_models_whole(run: RunDirectory) -> None:
+def assert_models_complete(run: RunDirectory) -> None:
     for path in (run.best_model, run.final_model):
         if path.exists():
             commits.verify_directory(path)
@@ -39,7 +39,7 @@ def kill_in_phase(values, reference, tmp_path, phase: str, num_kills: int) -> No
     run, done, number = RunDirectory(tmp_path / "run_0"), 0, 1
     while done < num_kills:
         code = run_trial(trials.train, values, str(run.path), disk=KilledAt(number, matches), log=str(tmp_path / "log"))
-        assert_models_whole(run)
+        assert_models_complete(run)
         if code == 0:  # no matching call was left: continue with a new run
             assert_equal_runs(run, reference)
             run, number = RunDirectory(tmp_path / f"run_{done}"), 1
@@ -62,7 +62,7 @@ def test_10_kills_in_a_phase_leave_the_same_bits(values, reference, tmp_path, ph
 
 
 def results_of(directory) -> dict[str, object]:
-    """Return what an evaluation wrote, without the values in which any two evaluations differ."""
+    """Return the results of an evaluation, without the values that differ between any two evaluations."""
     results = {
         path.name: path.read_bytes() for path in directory.iterdir() if path.is_file() and path.name != "run.lock"
     }

@@ -73,7 +73,7 @@ def check(disk: Recorded, root, target, generator) -> None:
 
 
 def _newest_valid_state(run: RunDirectory) -> int:
-    """Return the step of the newest training checkpoint, which must be valid: it gets its name last."""
+    """Return the step of the newest training checkpoint, which must be valid because it gets its name last."""
     for step, path in training_checkpoints(run):
         checkpoint.verify_checkpoint(path, step)
         assert json.loads((path / "state.json").read_text())["note"] == step
@@ -118,7 +118,7 @@ def _rename_before_manifest(monkeypatch):
 
 
 @pytest.mark.parametrize("mutate", [_no_sync, _no_directory_sync, _rename_before_manifest])
-def test_mutants_are_caught_by_power_failures(tmp_path, mutate):
+def test_power_failures_catch_mutants(tmp_path, mutate):
     """Without any one of its three precautions, a commit fails the test above."""
     with pytest.MonkeyPatch.context() as monkeypatch, pytest.MonkeyPatch.context() as mutation:
         mutate(mutation)

@@ -47,7 +47,7 @@ def wait_for(log, text, process, seconds=60) -> None:
 def preempt_until_finished(values, path, tmp_path, generator, duration, count) -> int:
     """Send SIGTERM at random times until `count` have stopped the run or it ended, and return how many did.
 
-    Each is answered within 10 s by exit code 75.
+    The run must answer each within 10 s with exit code 75.
     """
     num_stopped = 0
     for index in range(count):
@@ -127,7 +127,7 @@ PLACES = {
     "retention": (Touching("state/.tmp-step_", removing=True), 2),
     "final model": (Touching("final_model"), 5),
 }
-"""Places of a signal: before the n-th of the matching calls."""
+"""Places of a signal: before the n-th matching call."""
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -163,7 +163,7 @@ def test_the_last_step_is_saved_even_long_after_the_last_save(tiny_values, refer
 
 
 class _FullAfterFirstSave:
-    """No training checkpoint but the first one fits; SIGTERM comes while step 6 is logged."""
+    """Only the first training checkpoint fits on the disk; SIGTERM comes while step 6 is logged."""
 
     def __call__(self):
         class Disk(filesystem.FileSystem):
@@ -332,10 +332,10 @@ def test_the_grace_period_ends_a_process_that_cannot_stop(tmp_path):
 
 @pytest.mark.faults
 def test_a_process_that_cannot_stop_in_time_reports_what_is_lost(tiny_data, tmp_path):
-    """As in `tttkit train --json | less` when less reads no further: the trainer blocks in a write."""
+    """The trainer blocks in a write, as in `tttkit train --json | less` when less reads no further."""
     run = tmp_path / "run"
     options = train_options(tiny_data, run, "--max-steps", 100_000, "--json", "--grace", 0.5)
-    # With unbuffered streams a signal would interrupt the line.
+    # With unbuffered streams, a signal would interrupt the line.
     with start(*options, env={"PYTHONUNBUFFERED": ""}) as process:
         fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
         while '"event": "step"' not in process.stdout.readline():

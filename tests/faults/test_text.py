@@ -75,7 +75,7 @@ def _texts(data) -> list[str]:
 @pytest.mark.parametrize("bad", [b"\xff", b"\xc0", b" "])
 @pytest.mark.parametrize("how", ["replace", "skip"])
 def test_invalid_utf8_can_be_replaced_or_skipped(tmp_path, place, bad, how):
-    """At each byte of a 4-byte character: it is replaced or skipped, and counted; the text around it stays."""
+    """A bad byte at any place of a 4-byte character is replaced or skipped, and counted; the text around it stays."""
     character = "😀".encode()
     content = b"before " + character[:place] + bad + character[place + 1 :] + b" after"
     manifest = _prepare(tmp_path, content, bad_utf8=how)
@@ -127,7 +127,7 @@ sys.exit(code)
 
 
 def _peak_of_preparing(tiny_data, out, *arguments) -> int:
-    """Return the most bytes that `tttkit data prepare` held, measured in a process of its own."""
+    """Return the peak memory of `tttkit data prepare` in its own process."""
     command = ["data", "prepare", *arguments, "--tokenizer", tiny_data / "tokenizer.json", "--out", out]
     done = subprocess.run(
         [sys.executable, "-c", _MEASURED, *(str(part) for part in command)], capture_output=True, text=True,
@@ -140,7 +140,7 @@ def _peak_of_preparing(tiny_data, out, *arguments) -> int:
 @pytest.mark.parametrize("half", ["d800", "dbff", "dc00", "DFFF"])
 @pytest.mark.parametrize("how", ["strict", "replace", "skip"])
 def test_half_of_a_surrogate_pair_in_json_is_invalid(tmp_path, half, how):
-    """JSON can spell it. Complete pairs around it are read back as the characters that they stand for."""
+    """JSON can spell half of a pair. Complete pairs around it are read back as the characters that they stand for."""
     (tmp_path / "a.jsonl").write_text(f'{{"text": "plain words"}}\n{{"text": "\\ud83d\\ude00 a\\u{half}b"}}\n')
 
     def prepare():
@@ -187,7 +187,7 @@ def test_a_source_without_text_is_an_error(tiny_data, tmp_path, content, documen
     assert not (tmp_path / "data").exists()
 
 
-def test_another_tokenizer_than_that_of_the_model_is_refused_before_the_first_step(tiny_values, tmp_path):
+def test_a_tokenizer_of_another_model_is_refused_before_the_first_step(tiny_values, tmp_path):
     values = tiny_values(model={"vocab_size": 299})
     assert run_trial(trials.train, values, str(tmp_path / "run"), log=str(tmp_path / "log")) == 2
     assert not (tmp_path / "run").exists()
@@ -209,7 +209,7 @@ def _put_token(data, width: str, token: int) -> None:
 
 
 def _with_vocabulary(tmp_path, size: int):
-    """Prepare data with a tokenizer of that many tokens, most of which occur in no text."""
+    """Prepare data with a tokenizer of `size` tokens, most of which occur in no text."""
     words = {f"w{index}": index for index in range(size - 1)} | {"<|endoftext|>": size - 1}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="w0"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

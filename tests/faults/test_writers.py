@@ -1,4 +1,4 @@
-"""Promise: one process at a time writes to a run, and `status` tells who it is and whether it is alive.
+"""Promise: one process at a time writes to a run, and `status` tells which process it is and whether it is alive.
 
 Processes race for the lock; trainers are killed, suspended, and copied; pids, boots, hosts, and clocks are changed. See
 docs/reliability.md.
@@ -125,7 +125,7 @@ def _wait_for_state(run: RunDirectory, state: str) -> None:
 
 @pytest.fixture
 def unfinished(reference, tmp_path) -> RunDirectory:
-    """A run of this machine that did not end, and whose process is gone."""
+    """A run of this machine that did not finish and whose process is gone."""
     run = RunDirectory(shutil.copytree(reference.path, tmp_path / "run"))
     metadata = run.read_metadata()
     del metadata["result"]
@@ -175,7 +175,7 @@ def test_a_reboot_ends_every_trainer(unfinished):
 
 @pytest.mark.parametrize("content", [b"", b'{"sequence": 7, "pha', b"[1]", bytes(4096)])
 def test_a_damaged_heartbeat_is_ignored(unfinished, content):
-    """It is overwritten in place on a full disk, and a power failure may leave anything."""
+    """A full disk makes us overwrite it in place, and a power failure may leave anything."""
     unfinished.heartbeat.write_bytes(content)
     assert read_status(unfinished).state == "crashed"
     with exclusive(unfinished):

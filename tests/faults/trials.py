@@ -26,11 +26,11 @@ from tttkit.train import start, trainer
 from tttkit.train.resume import checkpoint
 
 torch.set_num_threads(1)
-# The first optimizer loads further modules: once here instead of once in every fork.
+# The first optimizer loads more modules: load them once here instead of once in every fork.
 torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
 
 LONG = 1000.0
-"""Seconds, longer than any test waits."""
+"""A time in seconds that is longer than any test waits."""
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(["tests.faults.trials"])
 

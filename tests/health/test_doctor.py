@@ -28,7 +28,7 @@ def digests(run: RunDirectory, *, fix: bool = False) -> list[tuple[str, str]]:
 def test_the_newest_valid_training_checkpoint_is_named_not_what_metadata_says(run):
     assert digests(run)[-1] == ("ok", "the newest valid training checkpoint is of step 400")
     (run.states / "step_400" / "state.json").write_text("{}")
-    assert digests(run)[0] == ("error", "state/step_400/state.json has 2 bytes, its manifest says 18")
+    assert digests(run)[0] == ("error", "state/step_400/state.json has 2 bytes, but its manifest says 18")
     assert digests(run)[-1] == ("ok", "the newest valid training checkpoint is of step 300")
     assert digests(run, fix=True)[0][1].endswith("; renamed to step_400.corrupt-0")
     assert digests(run)[-1] == ("ok", "the newest valid training checkpoint is of step 300")

@@ -1,4 +1,4 @@
-"""The table of contexts: what is derived from it, in which order."""
+"""The table of contexts, and the lists and orders derived from it."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ def test_every_context_has_a_scoring_function():
     assert set(SCORING) == set(CONTEXTS)
 
 
-def test_the_order_of_the_files_is_that_of_the_costs():
+def test_files_list_contexts_in_the_order_of_their_costs():
     """summary.json and chunk_eval.json of version 0.1.0 have this order; sw_aligned must be there before sw."""
     assert evaluation_order() == ["full", "reset", "sw_aligned", "sw"]
 
 
-def test_names_and_keys_are_those_of_the_files():
+def test_names_and_keys_equal_those_in_the_files():
     assert {name: context.key for name, context in CONTEXTS.items()} == {
         "full": "ttt", "sw": "sw", "sw_aligned": "sw_aligned", "reset": "reset",
     }  # fmt: skip
     assert [CONTEXTS[name].ratio_key for name in windowed_contexts()] == ["", "sw_aligned_", "reset_"]
 
 
-def test_an_optional_context_is_shown_where_it_was_measured(monkeypatch):
+def test_an_optional_context_is_shown_if_it_was_measured(monkeypatch):
     extra = dataclasses.replace(CONTEXTS["reset"], name="extra", key="extra", is_required=False)
     monkeypatch.setitem(CONTEXTS, "extra", extra)
     assert windowed_contexts() == ["sw", "sw_aligned", "reset", "extra"]

@@ -1,4 +1,4 @@
-"""`Curves`: the keys of version 0.1.0, unchanged through reading and writing; what a damaged file gets."""
+"""`Curves`: the keys of version 0.1.0, unchanged through reading and writing; errors of damaged files."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ def test_the_keys_made_from_curves_are_those_of_version_0_1_0(path):
     assert list(made.to_dict().items()) == list(golden.items())
 
 
-def test_what_the_curves_say():
+def test_the_values_of_the_curves():
     golden, curves = json.loads(FILES[-1].read_text()), Curves.read(FILES[-1], index=3, step=9, model="ttt-linear")
     assert (curves.index, curves.step, curves.model) == (3, 9, "ttt-linear")
     assert (curves.window, curves.num_sequences) == (golden["training_window"], golden["num_sequences"])
     assert curves.contexts() == list(CONTEXTS)
     assert curves.mean_nll("full") == golden["full_mean_nll"]
-    assert None in curves.mean_nll("sw"), "computed at the labelled positions alone"
+    assert None in curves.mean_nll("sw"), "computed at the labelled positions only"
     assert curves.get("sw_mode") == "positions"
 
 
-def test_a_context_that_is_absent_or_unknown_everywhere_is_none_of_its_contexts():
+def test_absent_contexts_and_contexts_without_a_known_value_are_not_listed():
     curves = Curves.new({"training_window": 8}, [4, 12], [8, 16], {"full": [1.0, math.inf], "sw": [None, None]}, {})
     assert curves.contexts() == ["full"]
     assert curves.mean_nll("full") == [1.0, None]

@@ -58,7 +58,7 @@ def fifth(monkeypatch):
 
 @pytest.fixture
 def make_run(tiny_data, tmp_path):
-    """`make_run(name, seed)`: a run with one evaluation of a tiny model, and the Record that reads it."""
+    """`make_run(name, seed)` makes a run with one evaluation of a tiny model and returns the Record that reads it."""
     split = open_split(tiny_data, "validation")
 
     def build(name, seed=0):
@@ -82,7 +82,7 @@ def shown(table):
 
 
 @pytest.mark.usefixtures("fifth")
-def test_it_is_evaluated_written_read_and_shown(make_run, tiny_data):
+def test_the_fifth_context_is_evaluated_written_read_and_shown(make_run, tiny_data):
     record = make_run("run")
     summary, directory = record.evaluations[-1].summary, record.evaluations[-1].directory
     assert "half" in summary.contexts()
@@ -107,7 +107,7 @@ def test_it_is_evaluated_written_read_and_shown(make_run, tiny_data):
 
 
 @pytest.mark.usefixtures("fifth")
-def test_runs_are_compared_in_it(make_run):
+def test_runs_are_compared_in_the_fifth_context(make_run):
     comparison = compare([make_run("one"), make_run("other", seed=1)])
     assert {(row["run"], row["context"]) for row in comparison.paired} >= {("one", "half"), ("other", "half")}
     (row,) = [row for row in comparison.paired if (row["run"], row["context"]) == ("other", "half")]
@@ -115,7 +115,7 @@ def test_runs_are_compared_in_it(make_run):
 
 
 @pytest.mark.usefixtures("fifth")
-def test_it_takes_part_in_the_rule_that_names_a_winner(make_run):
+def test_the_fifth_context_can_win(make_run):
     measured = make_run("run").evaluations[-1].summary
     sure, unsure, ahead = (1.1, 1.05, 1.2), (1.1, 0.9, 1.2), (0.8, 0.75, 0.85)
 

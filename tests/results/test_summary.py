@@ -1,4 +1,4 @@
-"""`Summary`: the keys of version 0.1.0, unchanged through reading and writing; figures, ratios, what is missing."""
+"""`Summary`: the keys of version 0.1.0, unchanged through reading and writing; figures, ratios and missing values."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_reading_and_writing_all_summaries_keeps_every_byte(tmp_path):
 
 @pytest.mark.parametrize("path", SUMMARIES, ids=lambda path: path.parent.name)
 def test_the_keys_made_from_figures_are_those_of_version_0_1_0(path):
-    """Everything is read through the properties and made again: the same keys, values and order."""
+    """A summary made from the properties of another one has the same keys, values and order."""
     golden = json.loads(path.read_text())
     summary = Summary.read(path)
     order = ("full", "reset", "sw_aligned", "sw")
@@ -81,8 +81,8 @@ def test_the_ratio_of_the_earlier_system_is_the_quotient_of_its_perplexities():
     assert summary.labels() == [2, 5]
 
 
-def test_what_is_not_finite_is_unknown():
-    """json spells it as a string."""
+def test_a_value_that_is_not_finite_is_unknown():
+    """JSON spells it as a string."""
     summary = Summary({"ttt_ppl_at_1xW": "Infinity", "sw_ppl_at_1xW": math.nan, "selection_ppl": True, "step": 3.0})
     assert summary.perplexity("full", 1) is summary.perplexity("sw", 1) is summary.selection_ppl is None
     assert summary.step == 3
@@ -94,7 +94,7 @@ def test_a_difference_of_infinite_perplexities_is_null():
     assert made["improvement_at_1xW"] is made["improvement_mean"] is None
 
 
-def test_new_keys_stand_in_front_and_known_ones_keep_their_place():
+def test_new_keys_come_first_and_known_keys_keep_their_position():
     summary = Summary({"step": 1, "model": "sw"})
     assert list(summary.with_values(model="ttt", path="p").to_dict().items()) == [
         ("path", "p"), ("step", 1), ("model", "ttt"),

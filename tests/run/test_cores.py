@@ -54,18 +54,18 @@ def write(folder, files: dict[str, str]):
         ({}, 8),
     ],
 )
-def test_the_quota_of_a_container_counts(eight_cores, tmp_path, files, expected):
+def test_the_quota_of_a_container_limits_the_cores(eight_cores, tmp_path, files, expected):
     assert available_cores(*write(tmp_path, files)) == expected
 
 
-def test_the_affinity_counts(monkeypatch):
+def test_the_affinity_limits_the_cores(monkeypatch):
     assert 1 <= available_cores() <= os.cpu_count()
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3})
     assert available_cores() == 1
 
 
 def test_only_the_cores_of_this_process_are_read(monkeypatch, tmp_path):
-    """Two of three cores are ours; steal time counts, idle, iowait and guest times do not."""
+    """This process may use two of three cores. Steal time counts; idle, iowait and guest times do not."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 2})
     monkeypatch.setattr(os, "sysconf", lambda _: 100)
     write(
@@ -89,10 +89,10 @@ def test_cores_used_by_other_processes():
 
 
 def test_a_busy_process_is_seen_in_the_real_counters():
-    """The work of this process does not count as that of others."""
+    """The work of this process does not count as work of others."""
     with subprocess.Popen([sys.executable, "-c", _SPIN]) as process:
         before = read_cores()
-        # CPU time, because other tests may have the cores meanwhile
+        # CPU time, because other tests may use the cores at the same time
         end = time.process_time() + 0.4
         while time.process_time() < end:
             pass

@@ -22,7 +22,7 @@ with exclusive(RunDirectory(Path(sys.argv[1]))):
 """
 
 
-def test_lock_excludes_names_the_holder_and_ends_with_it(tmp_path):
+def test_the_lock_excludes_others_names_its_holder_and_ends_with_it(tmp_path):
     run = RunDirectory(tmp_path)
     assert not is_locked(run)
     with subprocess.Popen([sys.executable, "-c", _HOLDER, str(tmp_path)], stdout=subprocess.PIPE) as holder:

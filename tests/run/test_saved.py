@@ -16,7 +16,7 @@ def test_training_checkpoints_are_listed_by_number_newest_first(tmp_path):
     assert newest_saved_step(run) == 100
 
 
-def test_a_run_without_training_checkpoints(tmp_path):
+def test_a_run_may_have_no_training_checkpoints(tmp_path):
     run = RunDirectory(tmp_path)
     assert (training_checkpoints(run), newest_saved_step(run)) == ([], None)
     run.states.touch()

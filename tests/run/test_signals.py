@@ -1,4 +1,4 @@
-"""Signals in this process; what they do to a whole run is in tests/faults."""
+"""Signals in this process. tests/faults tests signals to a whole run."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def test_a_save_is_requested_once():
         signals.poll()
 
 
-def test_a_call_is_given_its_time():
-    """What takes too long, or fails, has no result."""
+def test_a_call_has_limited_time():
+    """A call that takes too long or fails has no result."""
     started = time.monotonic()
     assert within(0.05, lambda: time.sleep(5)) is None
     assert time.monotonic() - started < 4

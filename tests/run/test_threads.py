@@ -26,7 +26,7 @@ def test_the_line_of_text(choice, text):
     assert describe_threads(choice.to_dict()) == text
 
 
-def test_the_numbers_to_compare():
+def test_thread_counts_are_all_cores_half_of_them_down_to_one():
     assert thread_counts(1) == [1]
     assert thread_counts(2) == [2, 1]
     assert thread_counts(12) == [12, 6, 3, 1]

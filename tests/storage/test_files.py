@@ -127,7 +127,7 @@ def test_a_failed_append_leaves_no_incomplete_line(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS])
-def test_directories_are_replaced_where_names_cannot_be_exchanged(tmp_path, monkeypatch, number):
+def test_directories_are_replaced_even_if_names_cannot_be_exchanged(tmp_path, monkeypatch, number):
     def refuse(*_):
         raise OSError(number, os.strerror(number))
 
@@ -158,7 +158,7 @@ def test_read_json_reports_what_is_wrong(tmp_path):
     path.write_text("[" * 33 + "]" * 33)
     assert files.read_json(path)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(DataError, match="no plain file"):
+    with pytest.raises(DataError, match="not a plain file"):
         files.read_json(tmp_path / "pipe")
     path.write_text(json.dumps(["x" * 100]))
     with pytest.raises(DataError, match="more than the 50"):
@@ -174,7 +174,7 @@ def test_only_our_leftovers_are_removed(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.png", "/folder/a-1.json", "folder/a"])
-def test_a_temporary_name_leads_back_to_the_final_one(name):
+def test_the_final_name_follows_from_a_temporary_name(name):
     assert files.final_name(str(files.temporary_name(Path(name)))) == name
     assert files.final_name(name) == name
     assert files.final_name(f"{name}/.tmp-x") == f"{name}/.tmp-x"
@@ -183,7 +183,7 @@ def test_a_temporary_name_leads_back_to_the_final_one(name):
 
 
 CALLS = ("create", "open_append", "open_existing", "write", "sync", "rename", "exchange", "mkdir", "sync_directory")
-"""Calls for which a file system may have no space left."""
+"""Calls that can fail because the disk is full."""
 
 
 def _write_everything(root: Path) -> None:
@@ -201,7 +201,7 @@ def _write_everything(root: Path) -> None:
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 @pytest.mark.parametrize("call", CALLS)
 def test_a_full_disk_is_reported_with_final_names_and_what_to_do(tmp_path, monkeypatch, call, number):
-    """Every call in turn fails, until all of them came through: no message has a temporary name in it."""
+    """Each call in turn fails, until no call is left to fail. No message contains a temporary name."""
     real, messages, hints = getattr(filesystem.current, call), [], []
     for fatal in range(1, 40):
         count = iter(range(1, 1000))

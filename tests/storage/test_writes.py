@@ -1,4 +1,4 @@
-"""Every call that changes the disk is made by `storage`: it is atomic, and tests can make it fail."""
+"""Only `storage` makes calls that change the disk, so that writes are atomic and tests can make them fail."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ CHANGES = {
     "hardlink_to", "save_file", "copyfile", "copytree", "copy2", "touch", "ftruncate", "pwrite", "pwritev", "writev",
     "savez", "tofile", "makedirs", "removedirs", "mkfifo", "mkstemp", "NamedTemporaryFile", "fsync", "savefig",
 }  # fmt: skip
-"""Functions and methods that change the disk, whatever they are called on."""
+"""Functions and methods that change the disk, no matter which object they are called on."""
 CHANGES_OF = {
     "os": {"write", "remove", "link", "symlink", "mkdir"}, "shutil": {"copy", "move"}, "torch": {"save"},
     "numpy": {"save"}, "np": {"save"}, "json": {"dump"},
 }  # fmt: skip
-"""Functions of modules whose names are common among methods. `Path.mkdir` is allowed: an empty directory holds nothing
-that could be lost."""
+"""Functions that change the disk only if called on their module, because other objects have methods of these names.
+`Path.mkdir` is allowed, because an empty directory holds nothing that could be lost."""
 OURS = {"files", "filesystem", "current", "dataclasses"}
-"""What such a method may be called on: `files.write_text`, `filesystem.current.rename`, `dataclasses.replace`."""
+"""Names on which these methods are allowed: `files.write_text`, `filesystem.current.rename`, `dataclasses.replace`."""
 OPENERS = {"gzip", "bz2", "lzma", "io"}
-"""Modules whose `open` takes a path and a mode; that of a path takes the mode first."""
+"""Modules whose `open` takes a path and a mode; `Path.open` takes the mode first."""
 WRITING_FLAGS = {"O_WRONLY", "O_RDWR", "O_CREAT", "O_APPEND", "O_TRUNC"}
 EXEMPT = {
     "storage/filesystem.py": "makes the calls",
     "run/directory.py": "opens the lock file and writes the name of the holder into it, in place",
     "data/output.py": "opens the lock file of a data set and appends the digests of finished shards to it, in place",
-    "data/prepare.py": "removes that lock file",
+    "data/prepare.py": "removes the lock file of a data set",
 }
-"""Files that may make such calls, and which."""
+"""Files that may make these calls, and the calls that they make."""
 
 
 def changes_of(source: str) -> list[str]:
@@ -42,7 +42,7 @@ def changes_of(source: str) -> list[str]:
 
 def _changes_the_disk(call: ast.Call) -> bool:
     if isinstance(call.func, ast.Name):
-        is_function = call.func.id in CHANGES - {"write_bytes", "write_text"}  # those are of `files` itself
+        is_function = call.func.id in CHANGES - {"write_bytes", "write_text"}  # calls of `files` itself
         return is_function or (call.func.id == "open" and _is_writing_mode(call, position=1))
     if not isinstance(call.func, ast.Attribute):
         return False
@@ -63,7 +63,7 @@ def _name_of(node: ast.expr) -> str:
 
 
 def _is_writing_mode(call: ast.Call, position: int) -> bool:
-    """Return whether the mode of an `open` writes. A mode that is no literal may."""
+    """Return whether the mode of an `open` writes. A mode that is not a literal may write."""
     modes = [keyword.value for keyword in call.keywords if keyword.arg == "mode"] or call.args[position : position + 1]
     return any(not isinstance(mode, ast.Constant) or set(str(mode.value)) & set("wax+") for mode in modes)
 

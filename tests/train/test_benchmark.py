@@ -30,7 +30,7 @@ class Output:
 
 
 class TTTForCausalLM(torch.nn.Module):
-    '''Stands in for the official class: the same call and names, computed by our reference.'''
+    '''Substitute for the official class: the same call and names, computed by our reference.'''
 
     def __init__(self, config):
         super().__init__()
@@ -54,7 +54,7 @@ def test_peers_run_beside_the_model(tmp_path):
     assert [row.name for row in speed.contestants] == ["ttt-linear", "transformer", "official"]
     ours, transformer, official = speed.contestants
     assert ours.ratio == 1
-    assert transformer.ratio == pytest.approx(transformer.seconds / ours.seconds), "of the only round"
+    assert transformer.ratio == pytest.approx(transformer.seconds / ours.seconds), "the ratio of the only round"
     assert ours.loss == pytest.approx(official.loss, abs=1e-5)
     assert ours.loss != pytest.approx(transformer.loss, abs=1e-5)
     assert ours.num_parameters == official.num_parameters
@@ -65,10 +65,10 @@ def test_peers_run_beside_the_model(tmp_path):
     assert 0 < speed.mfu < 1
     assert speed.mfu == pytest.approx(speed.flop_per_step / speed.step_seconds / speed.peak_flop_per_second)
     assert speed.flop_per_step == 24 * small_model(use_gate=True).flops_per_token(12)
-    assert speed.peak_memory_bytes > 50e6  # torch alone is more
+    assert speed.peak_memory_bytes > 50e6  # torch alone uses more
 
 
-def test_the_peak_is_that_of_the_fastest_product(monkeypatch):
+def test_the_peak_is_the_speed_of_the_fastest_product(monkeypatch):
     """A product of n x n matrices takes n^3 multiplications and additions; the first one does not count."""
     clock = iter([0.0, 0.1, 1.0, 3.0, 5.0, 6.0])
     monkeypatch.setattr(utilization.time, "perf_counter", lambda: next(clock))

@@ -27,21 +27,21 @@ def old_run(tmp_path) -> RunDirectory:
 
 
 def unfinish(run: RunDirectory) -> None:
-    """Make the run look as after a SIGTERM at step 30."""
+    """Make the run look as if SIGTERM had stopped it at step 30."""
     metadata = run.read_metadata()
     metadata["segments"][-1] |= {"reason": "preempted", "end_step": 30}
-    metadata["config"]["data"]["path"] = "no-such-folder"  # a run that is not refused ends soon all the same
+    metadata["config"]["data"]["path"] = "no-such-folder"  # if the run is not refused, it still ends soon
     files.write_json(run.metadata, {**metadata, "result": {"reason": "preempted", "step": 30}})
 
 
 @pytest.mark.parametrize("command", [["resume"], ["train", "--out"]])
-def test_an_unfinished_run_of_an_older_version_is_refused_with_a_way_out(old_run, command):
+def test_an_unfinished_run_of_an_older_version_is_refused_with_advice(old_run, command):
     unfinish(old_run)
     before = {path: path.read_bytes() for path in old_run.path.rglob("*") if path.is_file()}
     result = tttkit(*command, old_run.path)
     assert result.code == 2
     assert f"error: {old_run.path} is an unfinished run of tttkit 0.1.0, which this version cannot resume" in result.err
-    assert "hint: finish it with tttkit 0.1.0, or start anew with another --out" in result.err
+    assert "hint: finish it with tttkit 0.1.0, or start over with another --out" in result.err
     after = {path: path.read_bytes() for path in old_run.path.rglob("*") if path.is_file() and path.name != "run.lock"}
     assert after == before
 
@@ -87,11 +87,13 @@ def test_keys_that_change_no_bit_may_differ(tiny_values, tmp_path):
 def test_the_disk_is_compared_with_what_the_run_needs(tmp_path):
     run = RunDirectory(tmp_path)
     assert check_disk(run, PLAN) is None
-    assert "the run will need 48.0 MB, 20.0 MB are free" in check_disk(
+    assert "the run will need 48.0 MB, but only 20.0 MB is free" in check_disk(
         run, dataclasses.replace(PLAN, free_bytes=20_000_000)
     )
     small = dataclasses.replace(PLAN, free_bytes=15_000_000)
-    with pytest.raises(DiskFullError, match=r"15\.0 MB free, the first training checkpoint and model take 16\.0 MB"):
+    with pytest.raises(
+        DiskFullError, match=r"15\.0 MB free, but the first training checkpoint and model take 16\.0 MB"
+    ):
         check_disk(run, small)
     run.states.mkdir()
     (run.states / "file").write_bytes(bytes(1000))

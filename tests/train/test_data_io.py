@@ -20,7 +20,7 @@ def data(tiny_data, tmp_path):
     return shutil.copytree(tiny_data, tmp_path / "data")
 
 
-def test_a_run_that_reads_by_position_ends_with_an_error_and_goes_on(tiny_values, tiny_data, data, tmp_path):
+def test_a_run_that_reads_by_position_ends_with_an_error_and_resumes(tiny_values, tiny_data, data, tmp_path):
     whole, _ = run_training(tiny_values(), tmp_path / "whole")
     values = tiny_values(data={"path": str(data), "io": "pread"})
 
@@ -36,7 +36,7 @@ def test_a_run_that_reads_by_position_ends_with_an_error_and_goes_on(tiny_values
 
 
 def test_a_mapped_shard_that_shrinks_ends_the_process_by_sigbus(data):
-    """Nothing else of the process is harmed first, and nothing hangs."""
+    """The process does nothing else wrong before it ends, and nothing hangs."""
     split = open_split(data, "train")
     child = os.fork()
     if child == 0:

@@ -10,7 +10,7 @@ from tttkit.train.resume.progress import TrainingProgress
 
 
 def test_an_export_that_failed_is_written_later_with_the_weights_of_its_step(tiny_values, tmp_path, monkeypatch):
-    """The disk is full at the evaluation of step 4 and has room from step 8 on, when the weights are others."""
+    """The disk is full at the evaluation of step 4 and has room from step 8 on, when the weights have changed."""
     values = tiny_values(train={"keep_weights": True})
     whole = train(values, tmp_path / "whole").run
     export, is_full, failed = evaluator.export_model, True, []

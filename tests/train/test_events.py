@@ -1,4 +1,4 @@
-"""The JSON of events is an interface: keys, their order and their names."""
+"""The JSON of events is an interface: the keys and their order must not change."""
 
 from __future__ import annotations
 

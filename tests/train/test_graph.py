@@ -1,4 +1,4 @@
-"""When a step is recorded and replayed, with a stand-in for CUDA that computes on the CPU: no GPU is needed."""
+"""Recording and replaying a step, with a substitute for CUDA that computes on the CPU: no GPU is needed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tttkit.train.graph import WARM_UP_CALLS, StepGraph
 
 @pytest.fixture
 def cuda(monkeypatch):
-    """A graph runs the function that was recorded again; what is asked of CUDA is noted."""
+    """Replace CUDA: a graph runs the recorded function again; the result lists the calls of CUDA."""
     seen = types.SimpleNamespace(streams=[], waits=[], recordings=[], replays=0)
     usual = types.SimpleNamespace(wait_stream=lambda other: seen.waits.append(("usual", other)))
     side = types.SimpleNamespace(wait_stream=lambda other: seen.waits.append((other, "side")))
@@ -48,7 +48,7 @@ def cuda(monkeypatch):
 
 
 def call(step, value, size=2):
-    """What a step gives for `value`, and whether a graph gave it."""
+    """Return the output of a step for `value`, and whether a graph computed it."""
     inputs = torch.full((size,), value)
     if step.is_ready(inputs):
         return step(inputs), True
@@ -56,12 +56,12 @@ def call(step, value, size=2):
         return step._function(inputs), False
 
 
-def test_the_first_steps_go_without_and_the_rest_are_replayed(cuda):
+def test_the_first_steps_run_without_a_graph_and_the_rest_are_replayed(cuda):
     where = []
     step = cuda.step = StepGraph(lambda x: where.append(list(cuda.streams)) or 2 * x, enabled=True)
-    found = [call(step, float(i)) for i in range(6)]
-    assert [graphed for _, graphed in found] == [False] * WARM_UP_CALLS + [True] * (6 - WARM_UP_CALLS)
-    assert [float(output[0]) for output, _ in found] == [0, 2, 4, 6, 8, 10], "results are the caller's own"
+    outputs = [call(step, float(i)) for i in range(6)]
+    assert [graphed for _, graphed in outputs] == [False] * WARM_UP_CALLS + [True] * (6 - WARM_UP_CALLS)
+    assert [float(output[0]) for output, _ in outputs] == [0, 2, 4, 6, 8, 10], "results are the caller's own"
     assert cuda.replays == 6 - WARM_UP_CALLS
     assert [(same, mode) for _, same, mode in cuda.recordings] == [(True, "thread_local")]
     assert all(len(streams) == 1 for streams in where[:WARM_UP_CALLS]), "on the stream that records"
@@ -69,14 +69,14 @@ def test_the_first_steps_go_without_and_the_rest_are_replayed(cuda):
     assert len(cuda.waits) == 2 * WARM_UP_CALLS
 
 
-def test_another_shape_is_recorded_anew(cuda):
+def test_another_shape_is_recorded_again(cuda):
     step = cuda.step = StepGraph(lambda x: x + 1, enabled=True)
     graphed = [call(step, 0.0, size)[1] for size in [2] * 5 + [3] * 5 + [2] * 4]
     assert graphed == [False] * 3 + [True] * 2 + [False] * 3 + [True] * 2 + [False] * 3 + [True]
     assert len(cuda.recordings) == 3
 
 
-def test_what_was_forgotten_is_recorded_anew(cuda):
+def test_a_forgotten_graph_is_recorded_again(cuda):
     step = cuda.step = StepGraph(lambda x: x + 1, enabled=True)
     before = [call(step, 0.0)[1] for _ in range(4)]
     step.forget()
@@ -84,7 +84,7 @@ def test_what_was_forgotten_is_recorded_anew(cuda):
     assert len(cuda.recordings) == 2
 
 
-def test_a_stop_while_warming_up_leaves_the_streams_in_order(cuda):
+def test_a_stop_during_warm_up_leaves_the_streams_in_order(cuda):
     step = cuda.step = StepGraph(lambda x: x, enabled=True)
     with pytest.raises(KeyboardInterrupt), step.warm_up():
         raise KeyboardInterrupt
@@ -92,7 +92,7 @@ def test_a_stop_while_warming_up_leaves_the_streams_in_order(cuda):
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-def test_without_cuda_or_where_it_is_switched_off_nothing_is_recorded(enabled, monkeypatch):
+def test_without_cuda_or_if_switched_off_nothing_is_recorded(enabled, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: not enabled)
     step = StepGraph(lambda x: x, enabled=enabled)
     assert not any(call(step, 1.0)[1] for _ in range(6))

@@ -25,7 +25,7 @@ def test_decay_touches_projections_only(options):
 
 
 def test_both_groups_are_in_the_order_of_the_parameters():
-    """A saved optimizer state refers to parameters by their place in the groups."""
+    """A saved optimizer state refers to parameters by their position in the groups."""
     model = build_model(ModelConfig(**TINY, use_gate=True))
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     groups = build_optimizer(model, OptimizerConfig()).param_groups

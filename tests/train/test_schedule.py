@@ -46,5 +46,5 @@ def test_no_warm_up_starts_below_the_peak_only_by_the_cosine():
     assert learning_rate(1, OptimizerConfig(learning_rate=1.0, warmup_ratio=1.0), max_steps=1) == 1.0
 
 
-def test_states_are_saved_a_hundred_times_but_not_all_the_time():
+def test_checkpoints_are_saved_a_hundred_times_but_at_least_50_steps_apart():
     assert [default_save_every(n) for n in (1, 5_000, 100_000)] == [50, 50, 1000]

@@ -55,7 +55,7 @@ def whole_run(tiny_values, tmp_path):
     return outcome.run, events
 
 
-def test_run_directory_holds_what_the_design_names(whole_run, tiny_data):
+def test_the_run_directory_holds_all_documented_files(whole_run, tiny_data):
     run, events = whole_run
     assert [event["event"] for event in events if event["event"] not in ("step", "evaluating")] == [
         "plan", "evaluation", "saved", "evaluation", "saved", "evaluation", "saved", "evaluation", "saved",
@@ -79,7 +79,7 @@ def test_run_directory_holds_what_the_design_names(whole_run, tiny_data):
     assert summaries[-1].selection_ppl < summaries[0].selection_ppl
 
 
-def test_two_runs_are_equal_to_the_bit(whole_run, tiny_values, tmp_path):
+def test_two_runs_are_bit_identical(whole_run, tiny_values, tmp_path):
     first, _ = whole_run
     second = _train(tiny_values(), tmp_path / "again")[0].run
     assert _losses(first) == _losses(second)
@@ -88,7 +88,7 @@ def test_two_runs_are_equal_to_the_bit(whole_run, tiny_values, tmp_path):
             assert file.read_bytes() == (second.path / name / file.name).read_bytes()
 
 
-def test_threads_are_those_of_the_environment_unless_the_run_names_some(tiny_values, tmp_path, monkeypatch):
+def test_the_environment_sets_the_threads_unless_the_run_does(tiny_values, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     for given, expected in ((None, 1), (2, 2)):
         with _start(tiny_values(train={"num_threads": given, "max_steps": 1}), tmp_path / str(given)) as process:
@@ -139,13 +139,13 @@ def test_killed_and_preempted_run_equals_one_that_never_stopped(whole_run, tiny_
     assert segments[1]["resume_verified"] is True
 
 
-def test_second_signal_leaves_at_once(tiny_values, tmp_path):
+def test_the_second_signal_exits_at_once(tiny_values, tmp_path):
     values = tiny_values(train={"max_steps": 10_000_000}, evaluation={"num_checkpoints": 0})
     with _start(values, tmp_path / "run") as process:
         for line in process.stdout:
             if json.loads(line)["event"] == "step":
                 break
-        os.kill(process.pid, signal.SIGSTOP)  # both signals arrive before the loop can heed the first
+        os.kill(process.pid, signal.SIGSTOP)  # both signals arrive before the loop can handle the first
         os.kill(process.pid, signal.SIGINT)
         time.sleep(0.1)
         os.kill(process.pid, signal.SIGTERM)
@@ -168,7 +168,7 @@ def test_finished_run_is_left_alone_and_another_config_refused(whole_run, tiny_v
 
 
 def test_another_config_is_refused_before_data_are_prepared(whole_run, tiny_values, tmp_path):
-    """Preparing takes time, and would replace the data that a run made for itself."""
+    """Preparing takes time and would replace the data that the run prepared."""
     run, _ = whole_run
     before = {path.relative_to(run.path): path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
     with pytest.raises(UsageError, match=r"data\.source: stdlib -> .*other"):
@@ -207,7 +207,7 @@ def test_bad_requests_are_refused_before_anything_is_written(tiny_values, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
-def test_paths_that_are_no_run_are_refused(tiny_values, tmp_path):
+def test_paths_that_are_not_runs_are_refused(tiny_values, tmp_path):
     file = tmp_path / "file"
     file.write_text("mine")
     with pytest.raises(UsageError, match="is a file"):
@@ -227,7 +227,7 @@ def test_early_stopping_ends_the_run(tiny_values, tmp_path):
     assert (result["early_stopped"], result["total_steps_completed"]) == (True, 5)
 
 
-def test_diverging_run_stops_with_its_own_code_and_saves_nothing_infinite(tiny_values, tmp_path):
+def test_diverging_run_stops_with_its_own_code_and_saves_only_finite_numbers(tiny_values, tmp_path):
     from tttkit.errors import NumericalError
 
     values = tiny_values(optimizer={"learning_rate": 1e30, "max_grad_norm": 0.0, "warmup_ratio": 0.0})
@@ -240,7 +240,7 @@ def test_diverging_run_stops_with_its_own_code_and_saves_nothing_infinite(tiny_v
         assert torch.isfinite(parameter).all()
 
 
-def test_full_disk_keeps_the_last_state_and_training_goes_on(tiny_values, tmp_path, monkeypatch):
+def test_full_disk_keeps_the_last_checkpoint_and_training_continues(tiny_values, tmp_path, monkeypatch):
     from tttkit.errors import DiskFullError
     from tttkit.train.resume import checkpoint
 
@@ -260,7 +260,7 @@ def test_full_disk_keeps_the_last_state_and_training_goes_on(tiny_values, tmp_pa
     assert [event["step"] for event in events if event["event"] == "saved"] == [0, 8, 12]
 
 
-def test_state_files_verify(whole_run):
+def test_checkpoint_files_verify(whole_run):
     run, _ = whole_run
     for path in run.states.iterdir():
         commits.verify_directory(path)

@@ -1,4 +1,4 @@
-"""What a stopped run says about its saved work, on stderr, in training.log and in metadata.json, is what is on disk."""
+"""A stopped run reports only saved work that is on disk: on stderr, in training.log and in metadata.json."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ HANGS, FAILS = "time.sleep(1000)", "raise DiskFullError('disk full')"
 
 
 def stop(data, run: RunDirectory, harm: str, grace: float) -> tuple[int, str]:
-    """Stop a training whose second save is broken; return exit code and stderr."""
+    """Stop a training run whose second save is broken; return exit code and stderr."""
     command = [sys.executable, "-c", _COMMAND.format(harm=harm), "train", "--data", str(data), "--out", str(run.path)]
     options = ["--max-steps=100000", "--num-eval-checkpoints=0", "--plain", f"--grace={grace}", *SMALL]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -76,7 +76,7 @@ def test_a_save_that_fails_while_stopping_is_not_called_saved(tiny_data, tmp_pat
     assert said in run.training_log.read_text()
 
 
-def test_a_run_that_could_save_says_the_step(tiny_values, tmp_path):
+def test_a_run_that_could_save_names_the_step(tiny_values, tmp_path):
     run = RunDirectory(tmp_path / "run")
     with StopSignals() as signals:
 
@@ -92,7 +92,7 @@ def test_a_run_that_could_save_says_the_step(tiny_values, tmp_path):
 
 
 def test_sigusr1_logs_what_is_saved(tiny_values, tmp_path, monkeypatch):
-    """A save on request that fails is logged as it is, too."""
+    """If a requested save fails, the log says so."""
     from tttkit.errors import DiskFullError
     from tttkit.train.resume import checkpoint
 

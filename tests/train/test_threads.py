@@ -1,4 +1,4 @@
-"""The number of CPU threads of a run: what decides it, the measurement that changes nothing else, and the watch."""
+"""The number of CPU threads of a run: the order of its sources, a measurement without side effects, and the watch."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_on_a_gpu_nothing_is_measured(no_measurement):
 
 
 def with_dropout(model):
-    """Add dropout: our models draw no random numbers, and only a model that does can test the generator."""
+    """Add dropout, because our models draw no random numbers and the test of the generator needs some."""
     model.model.embed_tokens.register_forward_hook(
         lambda module, _inputs, output: functional.dropout(output, 0.1, module.training)
     )
@@ -248,7 +248,7 @@ def test_two_other_processes_leave_a_share_of_the_cores(monkeypatch):
 
 
 def test_a_resumed_run_is_compared_with_the_measured_speeds(monkeypatch):
-    """Without them, a run that resumes beside other processes has nothing faster to compare with."""
+    """Without them, a run that resumes while other processes run has no faster speed to compare with."""
     machine = Machine(monkeypatch)
     table = {1: 4318.0, 2: 6287.0}
     assert machine.run(watch_of(table=table), tokens_per_second=1500, others=0.8)
@@ -285,7 +285,7 @@ def test_with_one_thread_the_watch_warns_without_advice(monkeypatch):
     assert message.endswith("from 4,000 to 1,500 tokens/s while other processes use 1.6 of 2 cores")
 
 
-def test_no_advice_that_would_not_help(monkeypatch):
+def test_useless_advice_is_left_out(monkeypatch):
     machine, watch = Machine(monkeypatch), watch_of(table={1: 1000.0, 2: 6287.0})
     (message,) = machine.run(watch, tokens_per_second=1500, others=0.8)
     assert "resume" not in message

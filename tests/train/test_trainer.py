@@ -15,7 +15,7 @@ from tttkit.train.resume import checkpoint
 
 
 def order(values, out) -> list[str]:
-    """What a run reports, in order: `e0` an evaluation, `s0` a save, `0` a logged step, `!` a warning."""
+    """Return the events of a run in order: `e0` an evaluation, `s0` a save, `0` a logged step, `!` a warning."""
     marks = {"evaluation": "e{}", "saved": "s{}", "step": "{}", "warning": "!{}"}
     seen = []
 
@@ -37,11 +37,11 @@ def test_evaluations_come_before_saves_and_saves_before_steps(tiny_values, tmp_p
     ]  # fmt: skip
 
 
-def test_a_resumed_run_goes_on_after_what_its_checkpoint_knows(tiny_values, tmp_path):
+def test_a_resumed_run_continues_after_its_checkpoint(tiny_values, tmp_path):
     values = tiny_values(train={"max_steps": 6, "save_every": 2}, evaluation={"num_checkpoints": 3})
 
     class KilledError(Exception):
-        """Stands for a kill."""
+        """Simulates a kill."""
 
     def kill(event):
         if event["event"] == "evaluation" and event["summary"]["step"] == 3:
@@ -74,7 +74,7 @@ def test_divergence_rolls_back_once_to_the_newest_checkpoint(tiny_values, tmp_pa
 
 @pytest.mark.parametrize("is_full", [True, False])
 def test_a_save_that_fails_names_the_training_checkpoint_and_what_happens(tiny_values, tmp_path, monkeypatch, is_full):
-    """On screen, in training.log and in heartbeat.json, which `status` shows."""
+    """The names are on screen, in training.log and in heartbeat.json, which `status` shows."""
     write_tensors, events, problems = checkpoint.write_tensors, [], []
     run_path = tmp_path / "run"
 
@@ -99,13 +99,13 @@ def test_a_save_that_fails_names_the_training_checkpoint_and_what_happens(tiny_v
     (message,) = [event["message"] for event in events if event["event"] == "warning"]
     why = f"disk full while writing {run_path / 'state' / 'step_4'}" if is_full else "[Errno 5] Input/output error"
     assert message == (
-        f"training checkpoint of step 4 not saved: {why}; training continues and tries again, free space on the disk "
-        f"meanwhile"
+        f"training checkpoint of step 4 not saved: {why}; training continues and tries again; free disk space in the "
+        f"meantime"
     )
     assert problems == [f"training checkpoint of step 4 not saved: {why}"]
     log = run.training_log.read_text()
     assert message in log
-    assert "there is room again: training checkpoint of step 8 saved" in log
+    assert "disk space is available again: training checkpoint of step 8 saved" in log
     assert [step for step, _ in training_checkpoints(run)] == [12, 8]
 
 

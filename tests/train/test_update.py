@@ -56,7 +56,7 @@ def poison(monkeypatch, bad_updates):
     return calls
 
 
-def test_reading_late_changes_nothing_but_when(tiny_values, tmp_path, monkeypatch, request):
+def test_reading_late_changes_no_numbers(tiny_values, tmp_path, monkeypatch, request):
     values = tiny_values(train=GRADIENT, evaluation={"num_checkpoints": 4})
     calls = poison(monkeypatch, {8, 13})
     at_once = train(values, tmp_path / "at-once", report=lambda event: None).run
@@ -73,7 +73,7 @@ def test_reading_late_changes_nothing_but_when(tiny_values, tmp_path, monkeypatc
     assert summaries[0] == summaries[1]
 
 
-def test_divergence_is_seen_late_too(tiny_values, tmp_path, monkeypatch, late):
+def test_divergence_is_detected_with_late_reading_too(tiny_values, tmp_path, monkeypatch, late):
     poison(monkeypatch, {9, 10, 11})
     run = train(tiny_values(train=GRADIENT), tmp_path / "run", report=lambda event: None).run
     (rollback,) = run.read_metadata()["rollbacks"]
@@ -103,7 +103,7 @@ def test_one_large_batch_has_the_gradients_of_accumulation(tiny_data, tiny_value
             torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_memory_for_a_batch_but_not_for_all_goes_back_to_batches(tiny_data, tiny_values, monkeypatch):
+def test_if_memory_holds_only_a_batch_the_update_runs_batch_by_batch(tiny_data, tiny_values, monkeypatch):
     updater, _ = make_updater(tiny_data, tiny_values)
     plain, sizes = update.Updater._backward, []
 
@@ -130,7 +130,7 @@ def test_contiguous_windows_begin_the_update_again_if_memory_ran_out(tiny_data, 
     def limited(self, batch, share):
         loss = plain(self, batch, share)
         if len(batch) > 2:
-            # at the end, when the states after these windows are kept already
+            # memory runs out at the end, when the states after these windows are already kept
             raise MemoryError
         return loss
 
@@ -140,7 +140,7 @@ def test_contiguous_windows_begin_the_update_again_if_memory_ran_out(tiny_data, 
 
 
 def windows_per_call(updater):
-    """Return a list that grows by the number of windows of each call of the model, and that of its targets."""
+    """Return a list that receives the number of windows and the number of targets of each call of the model."""
     counts = []
     updater._run.register_forward_pre_hook(
         lambda _, inputs, options: counts.append((len(inputs[0]), len(options["targets"]))), with_kwargs=True
@@ -154,7 +154,7 @@ def windows_per_call(updater):
 def test_a_micro_batch_says_how_many_windows_go_through_the_model_at_once(
     tiny_data, tiny_values, micro_batch, expected
 ):
-    """Two windows a batch, three batches an update; the update is the same."""
+    """With two windows per batch and three batches per update, the update is the same."""
     updater, _ = make_updater(tiny_data, tiny_values, micro_batch=micro_batch)
     counts = windows_per_call(updater)
     (result,) = updater.run(1, 1e-3, lambda: None)
@@ -165,7 +165,7 @@ def test_a_micro_batch_says_how_many_windows_go_through_the_model_at_once(
 
 @pytest.mark.parametrize(("micro_batch", "expected"), [(None, [6]), (2, [2, 2, 2]), (3, [3, 3])])
 def test_on_a_gpu_all_windows_of_an_update_go_at_once_by_default(tiny_data, tiny_values, micro_batch, expected):
-    """Seen on a CPU: the updater takes its default from the device that it is told."""
+    """A CPU can show this, because the updater takes its default from the device that it is given."""
     updater, _ = make_updater(tiny_data, tiny_values, micro_batch=micro_batch)
     updater._device = torch.device("cuda")
     updater.restart(None)
@@ -174,7 +174,7 @@ def test_on_a_gpu_all_windows_of_an_update_go_at_once_by_default(tiny_data, tiny
     updater.run(1, 1e-3, lambda: None)
     assert [count for count, _ in counts] == expected
     updater.restart(1)
-    assert updater.micro_batch == 1, "what a run had to lower stays lower"
+    assert updater.micro_batch == 1, "a lowered micro-batch stays low"
 
 
 def test_the_micro_batch_is_recorded_and_the_run_resumes(tiny_values, tmp_path):
@@ -182,7 +182,7 @@ def test_the_micro_batch_is_recorded_and_the_run_resumes(tiny_values, tmp_path):
     assert run.read_metadata()["config"]["train"]["micro_batch"] == 1
 
 
-def test_an_update_that_is_not_finite_leaves_weights_and_moments_alone(tiny_data, tiny_values):
+def test_a_non_finite_update_changes_neither_weights_nor_moments(tiny_data, tiny_values):
     updater, model = make_updater(tiny_data, tiny_values)
     updater.run(1, 1e-2, lambda: None)
     state = updater._optimizer.state
@@ -195,14 +195,14 @@ def test_an_update_that_is_not_finite_leaves_weights_and_moments_alone(tiny_data
     assert not torch.equal(before[0], next(model.parameters()))
 
 
-def test_updates_are_read_together_in_their_mean_time_and_forgotten_at_a_restart(tiny_data, tiny_values, monkeypatch):
+def test_updates_read_together_have_their_mean_time_and_are_forgotten_at_a_restart(tiny_data, tiny_values, monkeypatch):
     updater, _ = make_updater(tiny_data, tiny_values)
     updater._reads_at_once = False
     clock = iter([10.0, 16.0, 20.0, 21.0])
     monkeypatch.setattr(update.time, "perf_counter", lambda: next(clock))
-    found = [updater.run(step, 1e-3, lambda: None, read=step == 3) for step in (1, 2, 3)]
-    assert [len(group) for group in found] == [0, 0, 3]
-    assert [(each.step, each.seconds) for each in found[2]] == [(1, 2.0), (2, 2.0), (3, 2.0)]
+    groups = [updater.run(step, 1e-3, lambda: None, read=step == 3) for step in (1, 2, 3)]
+    assert [len(group) for group in groups] == [0, 0, 3]
+    assert [(each.step, each.seconds) for each in groups[2]] == [(1, 2.0), (2, 2.0), (3, 2.0)]
     assert updater.run(4, 1e-3, lambda: None, read=False) == []
     updater.restart(None)
     assert updater.read() == []
@@ -224,7 +224,7 @@ def test_a_micro_batch_holds_as_many_tokens_in_longer_windows(tiny_data, tiny_va
 
 
 def test_a_limit_of_zero_clips_nothing(tiny_data, tiny_values):
-    found = []
+    moments = []
     for limit in (0.0, 1e9):
         config = build_config(
             tiny_values(model={"vocab_size": 300}, train=GRADIENT, optimizer={"max_grad_norm": limit})
@@ -233,13 +233,13 @@ def test_a_limit_of_zero_clips_nothing(tiny_data, tiny_values):
         split, optimizer = open_split(tiny_data, "train"), build_optimizer(model, config.optimizer)
         updater = update.Updater(model, optimizer, split, config, torch.device("cpu"), auto_microbatch=False)
         updater.run(1, 1e-2, lambda: None)
-        found.append(optimizer.state[model.model.norm.weight]["exp_avg"])
-    assert found[0].abs().sum() > 0
-    assert torch.equal(*found)
+        moments.append(optimizer.state[model.model.norm.weight]["exp_avg"])
+    assert moments[0].abs().sum() > 0
+    assert torch.equal(*moments)
 
 
 def test_the_model_starts_contiguous_windows_from_the_states_after_the_update_before(tiny_data, tiny_values):
-    """With accumulation: every micro-batch gets the states of its own rows."""
+    """With accumulation, every micro-batch gets the states of its own rows."""
     updater, _ = make_updater(tiny_data, tiny_values, initial_state="contiguous")
     before, after, resets = [], [], []
 
@@ -260,7 +260,7 @@ def test_the_model_starts_contiguous_windows_from_the_states_after_the_update_be
     assert torch.equal(second, expected)
 
 
-def test_contiguous_rows_start_from_zero_after_an_update_that_is_not_finite(tiny_data, tiny_values, monkeypatch):
+def test_contiguous_rows_start_from_zero_after_a_non_finite_update(tiny_data, tiny_values, monkeypatch):
     updater, _ = make_updater(tiny_data, tiny_values, initial_state="contiguous")
     poison(monkeypatch, {2})
     sizes = []
@@ -275,7 +275,7 @@ def test_contiguous_rows_start_from_zero_after_an_update_that_is_not_finite(tiny
 
 
 class Graph:
-    """A substitute for `StepGraph`: it is ready after one update, and computes what it would have recorded."""
+    """A substitute for `StepGraph` that is ready after one update and computes the function without recording."""
 
     def __init__(self, function):
         self.function, self.calls = function, []
@@ -298,16 +298,16 @@ class Graph:
         return self.function(windows)
 
 
-def test_updates_warm_the_graph_up_and_come_from_it_then(tiny_data, tiny_values):
+def test_updates_warm_the_graph_up_and_then_replay_it(tiny_data, tiny_values):
     graphed, plain = (make_updater(tiny_data, tiny_values)[0] for _ in range(2))
     graph = graphed._graph = Graph(graphed._compute)
     graphed._reads_at_once = False
-    found = [[updater.run(step, 1e-2, lambda: None)[0].loss for step in (1, 2, 3)] for updater in (graphed, plain)]
+    losses = [[updater.run(step, 1e-2, lambda: None)[0].loss for step in (1, 2, 3)] for updater in (graphed, plain)]
     assert graph.calls == ["warm up", "done", "replay", "replay"]
-    assert found[0] == found[1]
+    assert losses[0] == losses[1]
 
 
-def test_contiguous_windows_that_begin_late_leave_the_graph_then(tiny_data, tiny_values):
+def test_contiguous_windows_that_begin_late_release_the_graph(tiny_data, tiny_values):
     updater, _ = make_updater(tiny_data, tiny_values, initial_state="contiguous", initial_state_from=0.2)
     graph = updater._graph = Graph(updater._compute)
     updater._reads_at_once = False
@@ -316,8 +316,8 @@ def test_contiguous_windows_that_begin_late_leave_the_graph_then(tiny_data, tiny
     assert counts == [0, 0, 0, 0, 5, 1]
 
 
-def test_contiguous_windows_that_begin_late_are_read_when_they_must(tiny_values, tmp_path, monkeypatch, request):
-    """The last update before them and one of their own are skipped."""
+def test_contiguous_windows_that_begin_late_are_read_after_every_update(tiny_values, tmp_path, monkeypatch, request):
+    """The last update before contiguous windows and a contiguous update are skipped."""
     values = tiny_values(
         train={**GRADIENT, "initial_state": "contiguous", "initial_state_from": 0.45}, evaluation={"num_checkpoints": 2}
     )
@@ -331,23 +331,23 @@ def test_contiguous_windows_that_begin_late_are_read_when_they_must(tiny_values,
     assert weights[0] == weights[1]
     assert max(reads) >= 3, "several updates were read together"
     assert [count for count in reads if count][-11:] == [3, *[1] * 10], (
-        "the first contiguous update is read with those before it"
+        "the first contiguous update is read with the two before it"
     )
 
 
 @pytest.mark.gpu
 @pytest.mark.filterwarnings("default")  # torch.compile warns about its own internals
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="a CUDA graph needs a GPU")
-def test_a_graph_is_the_update_it_recorded(tiny_data, tiny_values):
+def test_a_graph_equals_the_update_that_it_recorded(tiny_data, tiny_values):
     graphed, plain = (make_updater(tiny_data, tiny_values, "cuda") for _ in range(2))
     plain[0]._graph._stream = None
-    found = []
+    runs = []
     for updater, model in (graphed, plain):
         updates = [updater.run(step, 1e-2 / step, lambda: None, read=step % 4 == 0) for step in range(1, 9)]
-        found.append(([u.loss for group in updates for u in group], list(model.parameters())))
+        runs.append(([u.loss for group in updates for u in group], list(model.parameters())))
     assert graphed[0]._graph._graph is not None
-    assert found[0][0] == pytest.approx(found[1][0], rel=1e-4)
-    for left, right in zip(found[0][1], found[1][1], strict=True):
+    assert runs[0][0] == pytest.approx(runs[1][0], rel=1e-4)
+    for left, right in zip(runs[0][1], runs[1][1], strict=True):
         torch.testing.assert_close(left, right, rtol=1e-3, atol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""Checks of the arrays that users pass in; errors say what was expected and what came."""
+"""Checks of the arrays that users pass in; errors name the expected and the actual value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finished parts of an evaluation on disk: a killed one continues, and a finished one is not done again."""
+"""Finished parts of an evaluation on disk: a killed evaluation continues, and no finished part is computed again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SELECTION_ROWS = 1024
 
 
 class Compute(Protocol):
-    """The NLL of sequences in one context."""
+    """A function that computes the NLL of sequences in one context."""
 
     def __call__(self, tokens: NDArray[np.int64], *, progress: Callable[[float], None]) -> NDArray[np.float32]:
         """Return float32 (sequences, positions) for int64 (sequences, positions + 1)."""
@@ -62,7 +62,7 @@ class NllBlocks:
     def block(
         self, name: str, sequences: NDArray[np.int64], compute: Compute, progress: Callable[[float], None]
     ) -> NDArray[np.float32]:
-        """Return the NLL of some sequences: read where the block is present and intact, else computed and kept."""
+        """Return the NLL of some sequences: read it if the block is present and intact, else compute and keep it."""
         path = self.path / f"{name}.safetensors"
         part = _read(path, (sequences.shape[0], sequences.shape[1] - 1))
         if part is None:
@@ -76,12 +76,12 @@ class NllBlocks:
 
 
 def evaluation_key(**parts: Any) -> str:
-    """SHA-256 over weights, data and protocol: equal keys give equal results."""
+    """Return the SHA-256 of weights, data and protocol: equal keys give equal results."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _read(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
-    """Read a block of the expected shape; None where it is missing or damaged, so that it is computed again."""
+    """Read a block of the expected shape; None if it is missing or damaged, so that it is computed again."""
     try:
         arrays = load_file(path)
         part: NDArray[np.float32] = arrays["nll"]

@@ -17,7 +17,7 @@ class PairedBootstrap:
     """Per chunk, shape (C,): difference in nats and ratio of perplexities, with percentile 95 % intervals."""
 
     difference: NDArray[np.float64]
-    """mean(nll_sw) - mean(nll_full): above 0 where `full` is better."""
+    """mean(nll_sw) - mean(nll_full): above 0 if `full` is better."""
     difference_low: NDArray[np.float64]
     difference_high: NDArray[np.float64]
     band_low: NDArray[np.float64]
@@ -91,7 +91,7 @@ def _check_groups(groups: NDArray[np.uint32], num_sequences: int, statistic: str
         raise ValueError(f"groups must have shape ({num_sequences},), got {groups.shape}")
     if np.unique(groups).size != int(groups.max()) + 1:
         raise ValueError(
-            f"groups must be counted from 0 without gaps, got {np.unique(groups).size} up to {groups.max()}"
+            f"groups must be counted from 0 without gaps, got {np.unique(groups).size} numbers up to {groups.max()}"
         )
 
 

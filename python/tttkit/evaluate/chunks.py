@@ -1,4 +1,4 @@
-"""Per-token NLL to perplexity per chunk of positions, and the chunk that stands for m x W (docs/protocol.md)."""
+"""Convert per-token NLL to perplexity per chunk, and find the chunk that stands for m x W (docs/protocol.md)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ChunkPerplexity:
     centers: NDArray[np.int64]
     """start + K // 2."""
     ends: NDArray[np.int64]
-    """Position after the last."""
+    """Position after the last position of the chunk."""
     mean_nll: NDArray[np.float64]
     """Nats per token; with `median` the lower median over sequences of their means."""
     num_tokens: NDArray[np.int64]
@@ -29,15 +29,15 @@ class ChunkPerplexity:
 
     @property
     def perplexity(self) -> NDArray[np.float64]:
-        """exp of the mean NLL; infinite for a model so wrong that the result leaves float64."""
+        """exp of the mean NLL; infinite if the result overflows float64."""
         with np.errstate(over="ignore"):
             return np.exp(self.mean_nll)
 
     def index_at_multiple(self, multiple: int) -> int:
-        """Index of the chunk that stands for `multiple` x W: the last with end <= m W.
+        """Return the index of the chunk that stands for `multiple` x W: the last one with end <= m W.
 
-        With `legacy` it is the one with the nearest center, the first on ties. Raises ValueError when no chunk ends by
-        then or, without `legacy`, when the positions do not reach that far.
+        With `legacy` it is the chunk with the nearest center, the first one on ties. Raises ValueError when no chunk
+        ends by then or, without `legacy`, when the positions do not reach that far.
         """
         target = check_size("multiple", multiple) * self.window
         if self.legacy:
@@ -48,7 +48,7 @@ class ChunkPerplexity:
         return int(inside[-1])
 
     def at_multiple(self, multiple: int) -> tuple[float, int]:
-        """(perplexity, center) of the chunk that stands for `multiple` x W."""
+        """Return (perplexity, center) of the chunk that stands for `multiple` x W."""
         index = self.index_at_multiple(multiple)
         return float(self.perplexity[index]), int(self.centers[index])
 
@@ -66,7 +66,7 @@ def chunk_perplexity(
     legacy: bool = False,
     x_axis: Literal["center", "end"] = "center",
 ) -> ChunkPerplexity:
-    """Perplexity of every chunk `nll[:, c*S : c*S + K]` of float32 NLL in nats, shape (sequences, positions).
+    """Return the perplexity of every chunk `nll[:, c*S : c*S + K]` of float32 NLL in nats, (sequences, positions).
 
     `mean`: exp(sum / number of tokens), in float64. `median`: exp of the lower median over sequences of their means.
     `legacy` labels chunks by the nearest center and, with `x_axis="center"`, cuts a chunk across W at W, as the earlier

@@ -32,12 +32,12 @@ BOOTSTRAP_SEED = 0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Measured NLL. Arrays are float32 (sequences, positions) in nats, NaN where a mode does not compute them."""
+    """Measured NLL. Arrays are float32 (sequences, positions) in nats, NaN at positions that were not computed."""
 
     protocol: EvaluationConfig
     window: int
     nll: dict[str, NDArray[np.float32]]
-    """By context, in the order in which they are written to files."""
+    """NLL by context, in the order in which contexts are written to files."""
     selection_ppl: float
     """exp of the mean NLL of positions W-K+1 … W over many disjoint windows, for best model and early stopping."""
     selection_windows: int
@@ -48,7 +48,7 @@ class Evaluation:
     """Number of the document in which each sequence begins, (sequences,)."""
 
     def chunks(self, context: str) -> ChunkPerplexity:
-        """Perplexity of one context per chunk."""
+        """Return the perplexity of one context per chunk."""
         return chunk_perplexity(
             self.nll[context], self.window, self.protocol.chunk_size, self.protocol.chunk_stride, "mean"
         )
@@ -58,7 +58,7 @@ class Evaluation:
         return self._bootstrap(context, None)
 
     def document_intervals(self, context: str) -> PairedBootstrap | None:
-        """Compare as `intervals` does, resampling whole documents; None where all sequences begin in one document."""
+        """Compare as `intervals` does, resampling whole documents; None if all sequences begin in one document."""
         names, groups = np.unique(self.documents, return_inverse=True)
         return self._bootstrap(context, groups.astype(np.uint32)) if names.size > 1 else None
 
@@ -70,7 +70,7 @@ class Evaluation:
         )  # fmt: skip
 
     def summary(self) -> Summary:
-        """The summary, without what only the caller knows: step, training loss, fingerprints."""
+        """Return the summary without the facts that only the caller knows: step, training loss, fingerprints."""
         protocol, num_sequences = self.protocol, self.nll["full"].shape[0]
         facts = {
             "training_window": self.window,
@@ -93,7 +93,7 @@ class Evaluation:
         return Summary.new(facts, figures, positions)
 
     def curves(self) -> Curves:
-        """The curve of every context over all chunks, with intervals of its ratio to `full`."""
+        """Return the curve of every context over all chunks, with intervals of its ratio to `full`."""
         protocol, full = self.protocol, self.chunks("full")
         facts = {
             "training_window": self.window,
@@ -110,7 +110,7 @@ class Evaluation:
         return Curves.new(facts, full.centers.tolist(), full.ends.tolist(), mean_nll, ratios)
 
     def sequence_nll(self) -> dict[str, NDArray[Any]]:
-        """Mean NLL of each chunk of each sequence by context, float32 (sequences, chunks), for paired intervals."""
+        """Return the mean NLL per chunk and sequence by context, float32 (sequences, chunks), for paired intervals."""
         size, stride = self.protocol.chunk_size, self.protocol.chunk_stride
         arrays: dict[str, NDArray[Any]] = {
             context: np.ascontiguousarray(
@@ -125,7 +125,7 @@ class Evaluation:
         return [context for context in self.nll if CONTEXTS[context].is_windowed]
 
     def _figures(self, context: str, columns: Mapping[int, int]) -> Figures:
-        """Figures of one context; `columns` are the indices of the chunks by label."""
+        """Return the figures of one context; `columns` are the indices of the chunks by label."""
         perplexities = self.chunks(context).perplexity
         beyond = self.nll[context][:, self.window :]
         spread = (perplexities.mean(), perplexities.min(), perplexities.max())
@@ -159,7 +159,7 @@ def write_evaluation(
     """Write chunk_nll.safetensors, chunk_eval.json and summary.json, with the keys of `facts` in front.
 
     Returns the summary, which is written last because it makes the results known; `before_summary` is called just
-    before. Raises DiskFullError.
+    before that. Raises DiskFullError.
     """
     directory.mkdir(parents=True, exist_ok=True)
     summary = evaluation.summary().with_values(**facts)
@@ -173,7 +173,7 @@ def write_evaluation(
 
 
 def perplexity(nll: NDArray[np.float32]) -> float:
-    """exp of the mean of NLL in nats; infinite for a model so wrong that the result leaves float64."""
+    """Return exp of the mean NLL in nats; infinite if the result overflows float64."""
     with np.errstate(over="ignore"):
         return float(np.exp(nll.mean(dtype=np.float64)))
 
@@ -194,7 +194,7 @@ def _bounds(intervals: PairedBootstrap, column: int) -> tuple[float | None, floa
 
 
 def _known(value: float | np.floating[Any]) -> float | None:
-    """JSON has no NaN, so a value that was not computed is null."""
+    """Return the value, or None for NaN: JSON has no NaN, so a value that was not computed is null."""
     return None if math.isnan(value) else float(value)
 
 

@@ -34,7 +34,7 @@ def evaluate_model(
 ) -> Evaluation:
     """Measure all contexts on `num_sequences` disjoint sequences of T+1 tokens spread evenly over a split, in order.
 
-    `progress` is called between batches with the share done, and may raise to stop. With `blocks` finished parts are
+    `progress` is called between batches with the share done, and may raise to stop. With `blocks`, finished parts are
     kept, so that the same call continues from there. Raises UsageError when the split holds fewer sequences or when
     window, chunks and inner mini-batch do not fit together, DataError when the split holds no sequence or has ids that
     the model does not know.
@@ -63,7 +63,7 @@ def evaluate_model(
 
 @dataclasses.dataclass
 class _Stages:
-    """The stages of an evaluation one after another, with its progress."""
+    """Runs the stages of an evaluation one after another and reports the progress."""
 
     model: ScoringModel
     window: int
@@ -72,10 +72,10 @@ class _Stages:
     progress: Callable[[float], None] | None
     blocks: NllBlocks | None
     done: float = 0.0
-    """Tokens of the stages that are over."""
+    """Tokens of the finished stages."""
 
     def run(self, stage: str, context: str, sequences: Integers, positions: Integers | None) -> NDArray[np.float32]:
-        """NLL of sequences (B, T+1) in a context, float32 (B, T)."""
+        """Return the NLL of sequences (B, T+1) in a context, float32 (B, T)."""
         cost, total = self.costs[stage], sum(self.costs.values())
 
         def tick(share: float) -> None:
@@ -96,16 +96,16 @@ class _Stages:
 
 
 def _selection_windows(split: Split, protocol: EvaluationConfig, window: int) -> Integers:
-    """Windows for selection_ppl, spread over the split, (windows, W + 1). Raises DataError."""
+    """Return the windows for selection_ppl, spread over the split, (windows, W + 1). Raises DataError."""
     num_windows = (split.num_tokens - 1) // window
     if num_windows == 0:
-        raise DataError(f"the split has {split.num_tokens} tokens, one window of W={window} needs {window + 1}")
+        raise DataError(f"the split has {split.num_tokens} tokens, but one window of W={window} needs {window + 1}")
     starts = spread(num_windows, min(num_windows, protocol.selection_windows)) * window
     return np.stack([split.tokens(start, start + window + 1) for start in starts.tolist()]).astype(np.int64)
 
 
 def _known_at(nll: NDArray[np.float32], positions: Integers | None) -> NDArray[np.float32]:
-    """The same NLL, but NaN outside `positions`; all of it for None."""
+    """Return the NLL with NaN outside `positions`, or unchanged if `positions` is None."""
     if positions is None:
         return nll
     known = np.full_like(nll, np.nan)

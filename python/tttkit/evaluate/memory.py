@@ -1,4 +1,4 @@
-"""How many tokens and logits an evaluation holds at once: what fits in memory, but not more than is fast."""
+"""Choose how many tokens and logits an evaluation holds at once, by the free memory and by what is fastest."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 from tttkit.run.memory_events import own_cgroup
 
 _FASTEST_TOKENS = {"cpu": 16_384, "cuda": 131_072}
-"""Tokens from which a larger batch is no faster."""
+"""Number of tokens above which a larger batch is no faster."""
 _MOST_LOGITS = 1 << 26
-"""Largest number of logits at once: 256 MB in float32, and as much again for their softmax."""
+"""Maximum number of logits at once: 256 MB in float32, and as much again for their softmax."""
 _SHARE = 0.25
 """Share of the free memory to use: other processes may need some, and the sizes are estimates."""
 _FLOAT = 4
@@ -21,15 +21,15 @@ _FLOAT = 4
 def batch_tokens(bytes_per_token: int, device: torch.device) -> int:
     """Return how many tokens one forward pass without gradients may hold: a power of two, at least one.
 
-    `bytes_per_token` is that of the model (`ScoringModel`). The number is a bounded power of two, so that the same
-    machine nearly always forms the same batches: a product over other rows may differ in its last bit.
+    `bytes_per_token` comes from the model (`ScoringModel`). The number is a bounded power of two, so that the same
+    machine nearly always forms the same batches: another batch size may change the last bit of a matrix product.
     """
     fitting = int(_SHARE * available_bytes(device)) // bytes_per_token
     return min(_FASTEST_TOKENS[device.type], 1 << max(0, fitting.bit_length() - 1))
 
 
 def head_positions(vocab_size: int, device: torch.device) -> int:
-    """Return for how many positions logits may exist at once, at least one."""
+    """Return the number of positions whose logits may exist at once, at least one."""
     fitting = int(_SHARE * available_bytes(device)) // (3 * _FLOAT)
     return max(1, min(_MOST_LOGITS, fitting) // vocab_size)
 
@@ -51,7 +51,7 @@ def _system_bytes(file: Path) -> int:
 
 
 def _group_bytes(group: Path) -> int:
-    """Return what the limit of a control group leaves; cached files that the kernel would drop do not count as used."""
+    """Return the bytes that a control group may still use; cached files that the kernel would drop count as free."""
     try:
         limit, used, stat = ((group / f"memory.{name}").read_text() for name in ("max", "current", "stat"))
     # no control group, or one of version 1

@@ -41,9 +41,9 @@ class EvaluatedModel:
     summary: Summary
     directory: Path
     written: tuple[Path, ...] = ()
-    """Files that were written; empty where the results were known before."""
+    """Files that were written; empty if the results were known before."""
     messages: tuple[str, ...] = ()
-    """What the user should know, a sentence each."""
+    """Messages for the user, one sentence each."""
 
 
 def evaluate_model_directory(
@@ -51,10 +51,10 @@ def evaluate_model_directory(
 ) -> EvaluatedModel:
     """Evaluate one model directory into `directory`.
 
-    Nothing is written where `directory` holds a summary of the same weights, data and protocol; such results of another
-    model beside it are copied. A killed evaluation continues where it was. `draw` is called before summary.json is
-    written, which makes the results known. Raises UsageError, DataError, NumericalError, DiskFullError, and
-    RunLockedError while another evaluation writes to the same directory.
+    Nothing is written if `directory` holds a summary of the same weights, data and protocol. If a neighboring
+    directory holds one, its results are copied. A killed evaluation continues where it stopped. `draw` is called before
+    summary.json is written, which makes the results known. Raises UsageError, DataError, NumericalError, DiskFullError,
+    and RunLockedError while another evaluation writes to the same directory.
     """
     job = prepare(request)
     known = _known_summary(directory, job.key)
@@ -115,7 +115,7 @@ def _measure(job: EvaluationJob, directory: Path, progress: Progress | None, dra
 
 
 def _copy_results(twin: Path, directory: Path, facts: Mapping[str, Any], draw: Draw | None) -> EvaluatedModel:
-    """Copy results of the same weights, data and protocol: those of best_model where final_model is the same."""
+    """Copy results of the same weights, data and protocol, for example if final_model is the same as best_model."""
     for name in (SEQUENCES_NAME, CURVES_NAME):
         files.write_bytes(directory / name, (twin / name).read_bytes())
     plots = [] if draw is None else [draw(Curves.read(directory / CURVES_NAME), directory)]
@@ -131,7 +131,7 @@ def _result_files(directory: Path) -> list[Path]:
 
 
 def _known_summary(directory: Path, key: str) -> Summary | None:
-    """The summary in `directory` if it has this key and every context, and its files are complete."""
+    """Return the summary in `directory` if it has this key and every context, and its files are complete."""
     if not all(path.exists() for path in _result_files(directory)):
         return None
     try:

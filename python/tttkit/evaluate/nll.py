@@ -39,7 +39,7 @@ def token_nll(
     """Return the NLL in nats of `tokens[:, 1:]`, float32 `(B, T)`, for tokens `(B, T+1)` of any integer type.
 
     With `positions`, only those are computed and the others are NaN, which saves time for `sw`. With `segment`, `full`
-    reads the text in segments of that many tokens through the model's `carry`, in memory that does not depend on T; a
+    reads the text in segments of that many tokens through the model's `carry`, in memory that does not depend on T; the
     last bit may differ from one pass. The model is back in its mode (training or evaluation) afterwards. Raises
     TypeError, ValueError naming the argument.
     """
@@ -103,7 +103,7 @@ def score_reset(runner: Runner, window: int, wanted: NDArray[np.bool_]) -> None:
 SCORING: dict[str, ScoringFunction] = {
     "full": score_full, "sw": score_sw, "sw_aligned": score_sw_aligned, "reset": score_reset
 }  # fmt: skip
-"""How each entry of `results.contexts.CONTEXTS` is computed."""
+"""The scoring function of each entry of `results.contexts.CONTEXTS`."""
 
 
 def _score_strided(runner: Runner, window: int, wanted: NDArray[np.bool_], stride: int) -> None:
@@ -191,7 +191,7 @@ def _check_segment(model: ScoringModel, segment: int | None) -> None:
 
 
 def _check_tokens(tokens: NDArray[np.integer] | Tensor, vocab_size: int) -> Tensor:
-    """Return the ids as int64. All of them are checked here: no model reads the last token of a row."""
+    """Return the ids as int64. All of them are checked here, because no model reads the last token of a row."""
     if not isinstance(tokens, np.ndarray | Tensor):
         raise TypeError(f"tokens must be an integer array or tensor, got {type(tokens).__name__}")
     if isinstance(tokens, np.ndarray):

@@ -11,12 +11,12 @@ from tttkit.results.contexts import CONTEXTS, labels_within
 
 
 def positions_only(protocol: EvaluationConfig, context: str) -> bool:
-    """Whether a context is computed only at the labelled positions."""
+    """Return whether a context is computed only at the labelled positions."""
     return context == "sw" and protocol.sw_mode == "positions"
 
 
 def labelled_positions(protocol: EvaluationConfig, window: int) -> NDArray[np.int64]:
-    """Positions of the chunks at the labels, and all before W, which cost one pass."""
+    """Return all positions before W, which cost one pass, and the positions of the chunks at the labels."""
     size, stride = protocol.chunk_size, protocol.chunk_stride
     wanted = [np.arange(min(window, protocol.max_length))]
     for multiple in labels_within(window, protocol.max_length):
@@ -26,7 +26,7 @@ def labelled_positions(protocol: EvaluationConfig, window: int) -> NDArray[np.in
 
 
 def costs(protocol: EvaluationConfig, window: int, mini_batch_size: int) -> dict[str, float]:
-    """Tokens that each stage runs through the model, for the progress bar."""
+    """Return the tokens that each stage runs through the model, for the progress bar."""
     length, rows = protocol.max_length, protocol.num_sequences
     at_labels = int((labelled_positions(protocol, window) >= window).sum())
     stages: dict[str, float] = {SELECTION: protocol.selection_windows * window}

@@ -29,12 +29,12 @@ _USUAL_CHUNK = 16
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluationRequest:
-    """What to evaluate, and how. None means the default: everything in the split, W of the training, 20 x W."""
+    """A model to evaluate, and how. None means the default: the whole split, the training window W, 20 x W."""
 
     path: Path
     """The model directory, or a checkpoint_NNN that kept its weights."""
     data: Path | None = None
-    """DATA directory; None for that of the run to which the model belongs."""
+    """DATA directory; None for the data of the run that owns the model."""
     split: str = "validation"
     num_sequences: int | None = None
     max_length: int | None = None
@@ -86,7 +86,7 @@ def prepare(request: EvaluationRequest) -> EvaluationJob:
 
 
 def _protocol(request: EvaluationRequest, window: int, num_tokens: int) -> EvaluationConfig:
-    """The full protocol: all of the split, 20 x W, unless the request says otherwise."""
+    """Return the full protocol, the whole split and 20 x W, unless the request says otherwise."""
     max_length = request.max_length or _USUAL_MULTIPLE * window
     size = min(_USUAL_CHUNK, window)
     values = {
@@ -122,18 +122,18 @@ def find_model_directory(path: Path) -> Path:
 
 
 def _data_of_run(path: Path) -> Path:
-    """DATA of the run that owns a model directory. Raises UsageError when there is no such run."""
+    """Return the DATA directory of the run that owns a model directory. Raises UsageError if no run owns it."""
     for parent in list(path.absolute().parents)[:3]:
         run = RunDirectory(parent)
         if run.metadata.exists():
             recorded = run.read_metadata().get("data", {}).get("path")
             if recorded:
                 return Path(recorded)
-    raise UsageError(f"{path} belongs to no run, so its data are not known", hint="name them: --data DATA")
+    raise UsageError(f"{path} belongs to no run, so its data is unknown", hint="name the data: --data DATA")
 
 
 def _trained_window(path: Path, config: dict[str, Any]) -> int:
-    """The window in config.json; 64 for a model that was not trained by tttkit."""
+    """Return the window in config.json; 64 for a model that was not trained by tttkit."""
     window = config.get("window", _USUAL_WINDOW)
     if not isinstance(window, int) or window < 1:
         raise DataError(f"{path / 'config.json'}: window must be a whole number of at least 1, got {window!r}")

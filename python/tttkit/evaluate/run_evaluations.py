@@ -15,9 +15,9 @@ from tttkit.run.directory import RunDirectory
 def missing_evaluations(
     run: RunDirectory, config: Config, steps: Sequence[int], device: str | None
 ) -> list[tuple[EvaluationRequest, Path]]:
-    """Requests and their target directories, in order.
+    """Return requests for the missing evaluations and their target directories, in order.
 
-    These are the evaluations along the run that kept weights but have no results, by the run's own protocol, and then
+    First come the evaluations along the run that kept weights but have no results, by the run's own protocol, then
     best_model and final_model by the full protocol. `steps` is the evaluation schedule of the run.
     """
     requests = []
@@ -40,7 +40,7 @@ def missing_evaluations(
 
 
 def complete_summaries(run: RunDirectory) -> None:
-    """Add the evaluations that all_summaries.json lacks to it. Raises DataError, DiskFullError."""
+    """Add missing evaluations to all_summaries.json. Raises DataError, DiskFullError."""
     listed: dict[int | None, Summary] = {summary.index: summary for summary in run.read_summaries()}
     missing: dict[int | None, Summary] = {
         index: Summary.read(path / SUMMARY_NAME)

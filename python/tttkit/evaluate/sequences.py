@@ -17,8 +17,8 @@ SEQUENCE_CHOICE = "spread"
 def cut_sequences(split: Split, num_sequences: int, max_length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Cut disjoint sequences of T+1 tokens, spread evenly over the split, in order.
 
-    Returns them, int64 (num_sequences, T+1), and their starts in the split, int64 (num_sequences,). They lie on
-    multiples of T+1, so that a smaller number is a subset of all. Raises UsageError, DataError.
+    Returns the sequences, int64 (num_sequences, T+1), and their starts in the split, int64 (num_sequences,). All starts
+    are multiples of T+1, so that a few sequences are a subset of all of them. Raises UsageError, DataError.
     """
     length = max_length + 1
     most = split.num_tokens // length

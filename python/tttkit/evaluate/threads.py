@@ -20,8 +20,8 @@ _TOKENS = 2048
 def choose_for_evaluation(model: LanguageModel, *, window: int, blocks: Path) -> ThreadChoice | None:
     """Set torch's number of threads for an evaluation and return the choice; on a GPU return None and change nothing.
 
-    The first of these decides: OMP_NUM_THREADS, the number that an earlier process recorded in `blocks`, the directory
-    of unfinished results, a measurement of forward passes over windows of `window` tokens.
+    The first of these decides: OMP_NUM_THREADS, the number that an earlier process recorded in `blocks` (the directory
+    of unfinished results), or a measurement of forward passes over windows of `window` tokens.
     """
     if model.device.type != "cpu":
         return None

@@ -12,7 +12,7 @@ _BLOCK_TOKENS = 1 << 22
 
 
 def unigram_perplexity(split: Split) -> float:
-    """exp of the entropy in nats of a split's own token frequencies. It reads the split once, in bounded memory."""
+    """Return exp of the entropy in nats of a split's token frequencies. Read the split once, in bounded memory."""
     counts = np.zeros(split.vocab_size, dtype=np.int64)
     for start in range(0, split.num_tokens, _BLOCK_TOKENS):
         block = split.tokens(start, min(start + _BLOCK_TOKENS, split.num_tokens))

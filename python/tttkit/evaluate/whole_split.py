@@ -25,7 +25,7 @@ _BLOCK_TOKENS = 1 << 16
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WholeSplit:
-    """Every token of a split except the first scored once, in windows of `stride` tokens, each with a fresh state."""
+    """The score of a split: every token but the first once, in windows of `stride` tokens, each with a fresh state."""
 
     nll_sum: float
     """Nats over all scored tokens."""
@@ -54,7 +54,7 @@ class WholeSplit:
         return self.nll_sum / math.log(2) / self.num_bytes
 
     def to_dict(self) -> dict[str, Any]:
-        """Figures and counts, for JSON."""
+        """Return figures and counts for JSON."""
         figures = {"token_ppl": self.token_ppl, "word_ppl": self.word_ppl, "bits_per_byte": self.bits_per_byte}
         return {**figures, **dataclasses.asdict(self)}
 
@@ -69,7 +69,7 @@ def score_split(
 ) -> WholeSplit:
     """Score every token of a split once, in disjoint windows of `stride` tokens, the last one shorter.
 
-    `progress` is called with the share done and may raise to stop. With `blocks` finished parts are kept, so that the
+    `progress` is called with the share done and may raise to stop. With `blocks`, finished parts are kept, so that the
     same call continues from there. Raises DataError for a split of fewer than two tokens or with ids that the model
     does not know.
     """
@@ -95,10 +95,10 @@ def score_split(
 
 
 def nll_by_slot(nll: NDArray[np.float32], mini_batch_size: int, window: int) -> list[float | None]:
-    """Mean NLL beyond the window for each slot of the inner mini-batch, in nats; None where no position is known.
+    """Return the mean NLL beyond the window for each slot of the inner mini-batch, in nats; None if none is known.
 
-    `nll` is (sequences, positions) of one context. Position i has slot i mod C where the state is carried or windows
-    are aligned (`full`, `sw_aligned`, `reset`). Exact `sw` always scores slot C-1, so its rows show only the text.
+    `nll` is (sequences, positions) of one context. Position i has slot i mod C if the state is carried or windows are
+    aligned (`full`, `sw_aligned`, `reset`). Exact `sw` always scores slot C-1, so its values reflect only the text.
     """
     slots = np.arange(nll.shape[1]) % check_size("mini_batch_size", mini_batch_size)
     beyond = np.arange(nll.shape[1]) >= window
@@ -111,14 +111,14 @@ def nll_by_slot(nll: NDArray[np.float32], mini_batch_size: int, window: int) -> 
 
 
 def _windows(split: Split, start: int, rows: int, length: int) -> NDArray[np.int64]:
-    """(rows, length + 1): the last token of a row is the first of the next."""
+    """Return windows (rows, length + 1); the last token of a row is the first token of the next row."""
     tokens = split.tokens(start, start + rows * length + 1).astype(np.int64)
     windows: NDArray[np.int64] = tokens[np.arange(rows)[:, None] * length + np.arange(length + 1)]
     return windows
 
 
 def _pieces(scored: int, stride: int) -> Iterator[tuple[int, int, int]]:
-    """(first token, rows, length of a row): whole windows in blocks, then the remainder as one shorter window."""
+    """Yield (first token, rows, length of a row): whole windows in blocks, then the remainder as one shorter window."""
     num_whole, most = scored // stride, max(1, _BLOCK_TOKENS // stride)
     for first in range(0, num_whole, most):
         yield first * stride, min(most, num_whole - first), stride

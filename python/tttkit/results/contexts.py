@@ -31,11 +31,11 @@ class Context:
     cost: Callable[[int, int, int, int], float]
     """Tokens run through the model per sequence, from (length T, window W, inner mini-batch C, positions beyond W)."""
     block_sequences: int
-    """Sequences that an evaluation computes between two saves: fewer where each sequence costs more."""
+    """Sequences that an evaluation computes between two saves: fewer if each sequence costs more."""
     is_required: bool = True
     """Whether an evaluation without it is incomplete; False for a context that older results lack."""
     has_spread: bool = False
-    """Whether mean, least and largest perplexity over chunks are recorded, as the earlier system did."""
+    """Whether mean, minimum and maximum perplexity over chunks are recorded, as in the earlier system."""
 
     @property
     def ratio_key(self) -> str:
@@ -44,7 +44,7 @@ class Context:
 
     @property
     def usual_cost(self) -> float:
-        """Tokens run through the model per sequence at the usual sizes: which of two contexts is the cheaper one."""
+        """Tokens run through the model per sequence at the usual sizes, to tell which of two contexts is cheaper."""
         return self.cost(*_USUAL_SIZES)
 
 
@@ -76,25 +76,25 @@ CONTEXTS: dict[str, Context] = {
 
 
 def windowed_contexts() -> list[str]:
-    """Names of the contexts that are compared with `full`, in the order of tables."""
+    """Return the names of the contexts that are compared with `full`, in the order of tables."""
     return [name for name, context in CONTEXTS.items() if context.is_windowed]
 
 
 def required_contexts() -> list[str]:
-    """Names of the windowed contexts that a verdict needs."""
+    """Return the names of the windowed contexts that a verdict needs."""
     return [name for name in windowed_contexts() if CONTEXTS[name].is_required]
 
 
 def evaluation_order() -> list[str]:
-    """Names of all contexts, the cheapest first: the order in which they are computed and written to files."""
+    """Return the names of all contexts, cheapest first, as they are computed and written to files."""
     return sorted(CONTEXTS, key=lambda name: CONTEXTS[name].usual_cost)
 
 
 def contexts_to_show(measured: Collection[str]) -> list[str]:
-    """Contexts that a table shows: the required ones even where they are unknown, the others where measured."""
+    """Return the contexts that a table shows: the required ones always, the others if they were measured."""
     return [name for name, context in CONTEXTS.items() if context.is_required or name in measured]
 
 
 def labels_within(window: int, length: int) -> list[int]:
-    """Labels m with m W <= `length`."""
+    """Return the labels m with m W <= `length`."""
     return [multiple for multiple in LABELS if multiple * window <= length]

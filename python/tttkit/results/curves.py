@@ -25,7 +25,7 @@ class Curves:
         step: int | None = None,
         model: str | None = None,
     ) -> None:
-        """`values` are the keys of the file; `index`, `step` and `model` say which evaluation of which model it is."""
+        """`values` is the content of the file; `index`, `step` and `model` identify the evaluation and its model."""
         self._values = dict(values)
         self.index = index
         self.step = step
@@ -44,7 +44,7 @@ class Curves:
         step: int | None = None,
         model: str | None = None,
     ) -> Curves:
-        """Curves by context, in that order; the keys of a context's ratios are the parts that `ratio` knows.
+        """Make curves by context, in that order; a context's ratios are keyed by the `part` argument of `ratio`.
 
         `facts` are the keys that say what was evaluated and how, in the order of the file.
         """
@@ -78,7 +78,7 @@ class Curves:
         return dict(self._values)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The value of a key as it is in the file, for facts without a property here."""
+        """Return the value of a key as it is in the file, for facts without a property here."""
         return self._values.get(key, default)
 
     @property
@@ -88,25 +88,25 @@ class Curves:
 
     @property
     def ends(self) -> list[int]:
-        """Position after the last one of each chunk."""
+        """Position after the last position of each chunk."""
         return list(self._values["ends"])
 
     @property
     def num_sequences(self) -> int | None:
-        """Number of sequences in each figure; None where that was not recorded."""
+        """Number of sequences in each figure; None if it was not recorded."""
         count = self._values.get("num_sequences")
         return count if isinstance(count, int) else None
 
     def contexts(self) -> list[str]:
-        """Contexts with a value for at least one chunk, in the order of tables."""
+        """Return the contexts with a value for at least one chunk, in the order of tables."""
         return [name for name in CONTEXTS if any(value is not None for value in self.mean_nll(name))]
 
     def mean_nll(self, context: str) -> list[float | None]:
-        """Nats per token of each chunk; empty where the context was not evaluated."""
+        """Return the nats per token of each chunk; empty if the context was not evaluated."""
         return [number(value) for value in self._values.get(_mean_key(context)) or ()]
 
     def ratio(self, context: str, part: str = "ratio") -> list[float | None]:
-        """Ratio to `full` of each chunk; empty where it is unknown.
+        """Return the ratio to `full` of each chunk; empty if it is unknown.
 
         `part` is `ratio`, an end of its 95 % interval (`ratio_low`, `ratio_high`) or of the simultaneous band over all
         chunks (`ratio_band_low`, `ratio_band_high`).

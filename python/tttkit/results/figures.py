@@ -15,7 +15,7 @@ class Ratio:
     """The interval over sequences; None in files of the earlier system."""
     high: float | None = None
     document_low: float | None = None
-    """The interval over documents; None where all sequences begin in one."""
+    """The interval over documents; None if all sequences begin in one document."""
     document_high: float | None = None
 
 
@@ -28,6 +28,6 @@ class Figures:
     corpus: float | None
     """Over all positions from W on."""
     spread: tuple[float | None, float | None, float | None] | None = None
-    """Mean, least and largest perplexity over chunks."""
+    """Mean, minimum and maximum perplexity over chunks."""
     ratios: Mapping[int, Ratio] = dataclasses.field(default_factory=dict)
     """By label m, for windowed contexts."""

@@ -21,12 +21,12 @@ SELECTION_KEY = "selection_ppl"
 
 
 def perplexity_key(context: str, multiple: int) -> str:
-    """Flat key of the perplexity of a context at `multiple` x W."""
+    """Return the flat key of the perplexity of a context at `multiple` x W."""
     return f"{CONTEXTS[context].key}_ppl_at_{multiple}xW"
 
 
 def mean_key(context: str) -> str:
-    """Flat key of the mean of a context's perplexities over chunks."""
+    """Return the flat key of the mean of a context's perplexities over chunks."""
     return f"{CONTEXTS[context].key}_ppl_mean"
 
 
@@ -34,7 +34,7 @@ class Summary:
     """One evaluation: `summary.json`, or an entry of `all_summaries.json`. It is immutable."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
-        """`values` are the flat keys of the file; unknown keys are kept."""
+        """`values` is the content of the file, with flat keys; unknown keys are kept."""
         self._values = dict(values)
 
     def __eq__(self, other: object) -> bool:
@@ -60,12 +60,12 @@ class Summary:
 
     @classmethod
     def read(cls, path: Path) -> Summary:
-        """Read a summary.json. Raises DataError when it is missing, damaged, no object or has a newer schema."""
+        """Read a summary.json. Raises DataError when it is missing, damaged, not an object, or of a newer schema."""
         return cls(checked_object(files.read_json(path), path))
 
     @classmethod
     def read_all(cls, path: Path) -> list[Summary]:
-        """Read an all_summaries.json; empty where there is none. Raises DataError as `read` does."""
+        """Read an all_summaries.json; empty if there is none. Raises DataError as `read` does."""
         if not path.exists():
             return []
         values = files.read_json(path)
@@ -87,15 +87,15 @@ class Summary:
         return dict(self._values)
 
     def with_values(self, **values: Any) -> Summary:
-        """A copy with these flat keys set; new keys come first."""
+        """Return a copy with these flat keys set; new keys come first."""
         return Summary({**{key: None for key in values if key not in self._values}, **self._values, **values})
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The value of a key as it is in the file, for facts without a property here."""
+        """Return the value of a key as it is in the file, for facts without a property here."""
         return self._values.get(key, default)
 
     def value(self, key: str) -> float | None:
-        """The value of a key if it is a finite number, else None."""
+        """Return the value of a key if it is a finite number, else None."""
         return number(self._values.get(key))
 
     @property
@@ -135,7 +135,7 @@ class Summary:
 
     @property
     def num_documents(self) -> int:
-        """Number of documents in which the sequences begin; 0 where that was not recorded."""
+        """Number of documents in which the sequences begin; 0 if it was not recorded."""
         return self._whole("num_documents") or 0
 
     @property
@@ -146,7 +146,7 @@ class Summary:
 
     @property
     def selection_ppl(self) -> float | None:
-        """Perplexity at 1 x W over many windows, by which the best model and early stopping are decided."""
+        """Perplexity at 1 x W over many windows, which decides the best model and early stopping."""
         return self.value(SELECTION_KEY)
 
     @property
@@ -155,13 +155,13 @@ class Summary:
         return self._whole("mini_batch_size")
 
     def labels(self) -> list[int]:
-        """Labels m at which this evaluation has a perplexity of the full context, known or not, ascending."""
+        """Return the labels m at which this evaluation has a `full` perplexity, known or not, ascending."""
         start, end = f"{CONTEXTS['full'].key}_ppl_at_", "xW"
         names = [key.removeprefix(start).removesuffix(end) for key in self._values if key.startswith(start)]
         return sorted(int(name) for name in names if name.isdigit())
 
     def contexts(self) -> list[str]:
-        """Contexts of which this evaluation has a figure, in the order of tables."""
+        """Return the contexts for which this evaluation has a figure, in the order of tables."""
         return [
             name
             for name, context in CONTEXTS.items()
@@ -169,23 +169,23 @@ class Summary:
         ]
 
     def has_context(self, context: str) -> bool:
-        """Whether a context was evaluated, even if none of its figures is known."""
+        """Return whether a context was evaluated, even if none of its figures is known."""
         return f"{CONTEXTS[context].key}_ppl_corpus" in self._values
 
     def perplexity(self, context: str, multiple: int) -> float | None:
-        """Perplexity of a context at `multiple` x W, where it is known and finite."""
+        """Return the perplexity of a context at `multiple` x W, or None if it is unknown or not finite."""
         return self.value(perplexity_key(context, multiple))
 
     def corpus(self, context: str) -> float | None:
-        """Perplexity of a context over all positions from W on."""
+        """Return the perplexity of a context over all positions from W on."""
         return self.value(f"{CONTEXTS[context].key}_ppl_corpus")
 
     def mean(self, context: str) -> float | None:
-        """Mean of the chunks' perplexities, the only figure in some files of the earlier system."""
+        """Return the mean of the chunks' perplexities, the only figure in some files of the earlier system."""
         return self.value(mean_key(context))
 
     def ratio(self, context: str, multiple: int) -> Ratio:
-        """Ratio of a windowed context to `full` at `multiple` x W.
+        """Return the ratio of a windowed context to `full` at `multiple` x W.
 
         In files of the earlier system it is the quotient of the two perplexities, without an interval.
         """
@@ -229,7 +229,7 @@ def _label_values(figures: Mapping[str, Figures], multiple: int, position: int) 
 
 
 def _difference(windowed: float | None, full: float | None) -> float | None:
-    """windowed - full, where both are known and the difference is finite."""
+    """Return windowed - full, or None if either is unknown or the difference is not finite."""
     if windowed is None or full is None or not math.isfinite(windowed - full):
         return None
     return windowed - full

@@ -1,4 +1,4 @@
-"""The schema version that every result file carries, and how a number in it is read."""
+"""The schema version of every result file, and the functions that check and read its values."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ SEQUENCES_NAME = "chunk_nll.safetensors"
 
 
 def number(value: Any) -> float | None:
-    """Return a finite number; None for null, NaN, infinity and the strings that stand for those in JSON."""
+    """Return a finite number; None for null, NaN, infinity and the strings that stand for them in JSON."""
     usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if usable else None
 
 
 def checked_object(values: Any, path: Path) -> dict[str, Any]:
-    """Return `values`, read from `path`. Raises DataError when they are no object or have a newer schema."""
+    """Return `values`, read from `path`. Raises DataError if they are not an object or have a newer schema."""
     if not isinstance(values, dict):
         raise DataError(f"{path} holds no results: expected an object, got {type(values).__name__}")
     version = values.get("schema_version", SCHEMA_VERSION)

@@ -26,7 +26,7 @@ SCHEMA_VERSION = 2
 BLOCKS_PREFIX = ".nll-"
 """Prefix of the directory that holds the finished blocks of an evaluation until it ends."""
 KEY_LENGTH = 16
-"""Characters of the key of the evaluation that follow the prefix."""
+"""Number of characters of the evaluation's key that follow the prefix."""
 _EVALUATION = re.compile(r"^checkpoint_(\d{3,})$")
 _MARKS = ("metadata.json", "all_summaries.json", "args.json", "checkpoint_000/summary.json")
 """A directory with any of these files is a run; the last two are from the earlier system."""
@@ -55,7 +55,7 @@ class RunDirectory:
     summaries = property(lambda self: self.results or self.path / "all_summaries.json")
     """The list of all summary.json, replaced after each evaluation."""
     heartbeat = property(lambda self: self._file("heartbeat.json"))
-    """What the trainer is doing, with a sequence number that increases while it is alive."""
+    """The current activity of the trainer, with a sequence number that increases while the trainer is alive."""
     lock = property(lambda self: self._file("run.lock"))
     """Locked by the trainer as long as it is alive."""
     states = property(lambda self: self.path / "state")
@@ -99,7 +99,7 @@ class RunDirectory:
     def read_metrics(self) -> list[dict[str, Any]]:
         """Read metrics.jsonl by ascending step, without an incomplete last line.
 
-        Of several records of a step, which a resumed run writes, the last one counts. Raises DataError when it is not a
+        If a resumed run wrote several records of a step, the last one counts. Raises DataError when the file is not a
         plain file.
         """
         by_step: dict[int, dict[str, Any]] = {}
@@ -170,7 +170,7 @@ def _last_start(run: Path) -> str:
 
 @contextmanager
 def exclusive(run: RunDirectory) -> Iterator[None]:
-    """Hold the lock of a run. It is an open-file-description lock, so it ends with the process, however that ends.
+    """Hold the lock of a run. It is an open-file-description lock, so the kernel releases it when the process ends.
 
     Raises RunLockedError naming host and pid of the holder.
     """
@@ -192,7 +192,7 @@ def exclusive(run: RunDirectory) -> Iterator[None]:
 
 
 def _holder(descriptor: int) -> str:
-    """Return host and pid of the holder of a lock, which it writes into the file just after taking the lock."""
+    """Return host and pid of the holder of a lock. The holder writes them into the file just after taking the lock."""
     deadline = time.monotonic() + _NAMING_SECONDS
     while not (text := os.pread(descriptor, 256, 0).decode(errors="replace").strip()):
         if time.monotonic() > deadline:

@@ -12,8 +12,8 @@ _WHOLE_MACHINE = Path("/proc/vmstat")
 def mark() -> dict[str, Any] | None:
     """Return the counter that an OOM kill of this process would increase, and its current value.
 
-    The counter is `oom_kill` of the control group of the process, or of the machine without such a group. Returns None
-    if the kernel has neither.
+    The counter is `oom_kill` of the process's control group, or of the machine if there is no control group. Returns
+    None if the kernel has neither.
     """
     for file in (own_cgroup() / "memory.events", _WHOLE_MACHINE):
         count = _read(file)

@@ -30,7 +30,7 @@ def boot_id() -> str | None:
 
 
 def describe(process: dict[str, Any]) -> str:
-    """Describe a process in one line that no other process of the machine ever has."""
+    """Describe a process in one line that is unique on its machine."""
     return f"host {process.get('host')}, pid {process.get('pid')}, started {process.get('started')}"
 
 

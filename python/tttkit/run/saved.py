@@ -1,7 +1,7 @@
-"""Which training checkpoints of a run are on disk, and the words for it. Imports no torch.
+"""Find the training checkpoints of a run on disk, and describe what is saved. Imports no torch.
 
-Every message about saved work is made here, from the files: what a process believes to have saved may never have
-reached the disk.
+Every message about saved work is built here from the files on disk, because a save that a process started may never
+have reached the disk.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def newest_saved_step(run: RunDirectory) -> int | None:
 
 
 def describe_saved(saved_step: int | None, step: int | None = None) -> str:
-    """Say what of a run that stopped at `step` is saved, given the newest step on disk; `step` None: not known."""
+    """Describe what a run that stopped at `step` (None if unknown) has saved, given the newest step on disk."""
     if saved_step is None:
         return "no training checkpoint was saved"
     if step is None:

@@ -32,10 +32,10 @@ class StopRequestedError(BaseException):
 
 
 class StopSignals:
-    """While entered: SIGTERM and SIGINT ask to stop, SIGUSR1 asks for a save, SIGHUP is ignored.
+    """While entered, SIGTERM and SIGINT ask to stop, SIGUSR1 asks for a save, and SIGHUP is ignored.
 
     A second SIGTERM or SIGINT ends the process at once with exit code 128 + its number. A process that still runs
-    `grace_seconds` after the first exits with the code of a preempted run; files on disk are complete at any time.
+    `grace_seconds` after the first signal exits with the code of a preempted run. Files on disk are always complete.
     Outside the main thread, where Python allows no handlers, this does nothing.
     """
 
@@ -85,12 +85,12 @@ class StopSignals:
             raise StopRequestedError(self.requested)
 
     def take_save_request(self) -> bool:
-        """Whether SIGUSR1 has come since the last call."""
+        """Return whether SIGUSR1 has come since the last call."""
         requested, self._save_requested = self._save_requested, False
         return requested
 
     def _handle(self, number: int, _frame: object) -> None:
-        """Without a handler the signal number would not reach the pipe."""
+        """Raise StopRequestedError if asked to. Without a handler, the signal number would not reach the pipe."""
         if self._interrupt and number in _STOP:
             self._interrupt = False
             raise StopRequestedError(signal.Signals(number).name)
@@ -116,7 +116,7 @@ class StopSignals:
                     deadline = time.monotonic() + max(left, self._grace_seconds / 2)
 
     def _leave(self) -> None:
-        """End the process, even if a disk or a terminal hangs: each call has a second in a thread of its own."""
+        """End the process even if a disk or terminal hangs: the calls run in their own threads for at most a second."""
         calls = [call for call in (self.before_leaving, self.last_words) if call is not None]
         threads = [threading.Thread(target=_attempt, args=(call,), daemon=True) for call in calls]
         for thread in threads:

@@ -32,7 +32,7 @@ class ThreadChoice:
 
 
 def describe_threads(choice: Mapping[str, Any]) -> str:
-    """Return a line of text about the result of `ThreadChoice.to_dict`."""
+    """Describe the result of `ThreadChoice.to_dict` in one line of text."""
     count, measured = choice["chosen"], choice["measured"]
     text = f"{count} thread{'' if count == 1 else 's'} ({choice['why']}"
     if not measured:

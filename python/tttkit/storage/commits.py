@@ -54,19 +54,19 @@ def verify_directory(path: Path) -> dict[str, int]:
         if not file.is_file():
             raise DataError(f"missing file: {file}")
         if file.stat().st_size != entry.get("size"):
-            raise DataError(f"{file} has {file.stat().st_size} bytes, its manifest says {entry.get('size')}")
+            raise DataError(f"{file} has {file.stat().st_size} bytes, but its manifest says {entry.get('size')}")
         if files.sha256_of(file) != entry.get("sha256"):
-            raise DataError(f"{file} does not have the SHA-256 that its manifest says")
+            raise DataError(f"{file} does not have the SHA-256 that its manifest records")
     return {name: entry["size"] for name, entry in entries.items()}
 
 
 def leftovers(directory: Path) -> list[Path]:
-    """Return what interrupted writes left in a directory."""
+    """Return the leftovers of interrupted writes in a directory."""
     return sorted(entry for entry in directory.iterdir() if entry.name.startswith(files.TEMPORARY_PREFIX))
 
 
 def sweep_temporaries(directory: Path) -> list[str]:
-    """Remove what interrupted writes left in a directory, and return the names.
+    """Remove the leftovers of interrupted writes in a directory, and return their names.
 
     Only the holder of the lock of the directory may call this.
     """
@@ -95,7 +95,7 @@ def set_aside(path: Path) -> Path:
 
 
 def _seal(directory: Path) -> None:
-    """Sync every file, then write the manifest from what can be read back."""
+    """Sync every file, then read the files back and write the manifest."""
     entries = {}
     for file in sorted(directory.iterdir()):
         descriptor = filesystem.current.open_existing(file)
@@ -112,14 +112,14 @@ def _manifest_text(entries: dict[str, Any]) -> str:
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
-    """Return the entries of a manifest. It must read byte for byte as we write it, which detects damage to itself."""
+    """Return the entries of a manifest. Its bytes must equal what we would write, which detects damage to it."""
     file = path / MANIFEST_NAME
     manifest = files.read_json(file, max_bytes=1 << 20)
     entries = manifest.get("files") if isinstance(manifest, dict) else None
     if not isinstance(entries, dict) or not entries:
         raise DataError(f"{file} lists no files")
     if file.read_bytes() != _manifest_text(entries).encode():
-        raise DataError(f"{file} is not as it was written")
+        raise DataError(f"{file} has changed since it was written")
     return entries
 
 
@@ -143,7 +143,7 @@ def _swap(temporary: Path, path: Path) -> None:
 
 
 def _exchange(temporary: Path, path: Path) -> Path:
-    """Exchange the two, or rename twice if the file system cannot, and return where the old one is now."""
+    """Exchange two directories, or rename twice if the file system cannot; return the new path of the old one."""
     try:
         filesystem.current.exchange(temporary, path)
         return temporary

@@ -30,7 +30,7 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _FULL = {
     errno.ENOSPC: "free disk space, then run the command again",
     errno.EDQUOT: "the disk quota is used up: free space or raise the quota, then run the command again",
-    errno.EFBIG: "the file reached the largest size allowed (see `ulimit -f`): raise it, then run the command again",
+    errno.EFBIG: "the file reached the size limit (see `ulimit -f`): raise the limit, then run the command again",
 }
 """Errors of the operating system that mean a full disk, and what to do about each."""
 
@@ -50,12 +50,12 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` by UTF-8 text, like `write_bytes`."""
+    """Replace `path` with UTF-8 text, like `write_bytes`."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace `path` by indented JSON, like `write_bytes`. Non-finite floats are spelled as in `json_safe`."""
+    """Replace `path` with indented JSON, like `write_bytes`. Non-finite floats are spelled as in `json_safe`."""
     write_text(path, json.dumps(json_safe(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -153,9 +153,9 @@ def read_limited(path: Path, max_bytes: int) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise DataError(f"{path} is no plain file")
+            raise DataError(f"{path} is not a plain file")
         if status.st_size > max_bytes:
-            raise DataError(f"{path} is {status.st_size} bytes, more than the {max_bytes} that such a file may have")
+            raise DataError(f"{path} is {status.st_size} bytes, more than the {max_bytes} allowed")
         return file.read()
 
 
@@ -212,7 +212,7 @@ def fsync_directory(path: Path) -> None:
 def disk_full_named(path: Path) -> Iterator[None]:
     """Turn the operating system's errors about a full disk into a DiskFullError.
 
-    It names the final path of the file that was being written, whatever its temporary name, and says what to do.
+    The error names the final path of the file that was being written, not its temporary name, and says what to do.
     """
     try:
         yield
@@ -246,7 +246,7 @@ def temporary_name(path: Path) -> Path:
 
 
 def final_name(name: str) -> str:
-    """Return a path with every temporary name in it, of a file or a directory, replaced by its final name."""
+    """Return a path in which final names replace all temporary names of files and directories."""
     parts = Path(name).parts
     matches = [_TEMPORARY_NAME.fullmatch(part) for part in parts]
     if not any(matches):

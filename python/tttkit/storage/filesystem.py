@@ -1,7 +1,7 @@
 """The system calls that change a file system, one method each. Only `files` and `commits` make them.
 
-Tests replace `current` by an object that kills the process at the n-th call, lets that call fail, or records all calls
-to determine what a power failure could leave.
+Tests replace `current` with an object that kills the process at the n-th call, makes that call fail, or records all
+calls to determine what a power failure could leave.
 """
 
 from __future__ import annotations

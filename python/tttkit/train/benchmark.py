@@ -1,8 +1,8 @@
-"""Training speed: forward and backward of a model beside its peers, and the parts of a whole step.
+"""Training speed: forward and backward of a model compared with its peers, and the parts of a whole step.
 
-The peers are the Transformer of the same size and, given a path to its code, the official implementation, which needs
-`transformers` and starts from the same weights. Every round runs each model once, and the results are medians over the
-rounds, so that a slow moment of the machine affects all models alike. Shapes: B windows, W window length.
+The peers are the Transformer of the same size and, if a path to its code is given, the official implementation, which
+needs `transformers` and starts from the same weights. Every round runs each model once, and the results are medians
+over the rounds, so that a slow moment of the machine affects all models alike. Shapes: B windows, W window length.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Contestant:
     num_parameters: int
     seconds: float
     ratio: float
-    """Median over the rounds of the seconds of this model divided by those of the first."""
+    """Median over the rounds of this model's seconds divided by the first model's seconds."""
     loss: float
     how: str
     """Whether it runs compiled or eager, and why."""
@@ -67,7 +67,7 @@ class TrainSpeed:
 
     @property
     def mfu(self) -> float:
-        """Floating-point operations of a step divided by those that the peak speed allows in its time."""
+        """Floating-point operations of a step divided by the number that the peak speed allows in the same time."""
         return self.flop_per_step / self.step_seconds / self.peak_flop_per_second
 
 
@@ -231,7 +231,7 @@ def _step_seconds(
             with graph.warm_up():
                 step(windows)
 
-    # the last call records
+    # the last call records the graph
     for _ in range(WARM_UP_CALLS + 1 if device.type == "cuda" else 0):
         run()
     return median(_clock(run, device) for _ in range(rounds))

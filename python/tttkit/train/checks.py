@@ -1,4 +1,4 @@
-"""Checks before a run trains: the configuration against its data, against the earlier run, and the free disk space."""
+"""Checks before training: the configuration against the data and the earlier run, and the free disk space."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _FREE_KEYS = {
     "train.keep_weights",
     "train.num_threads",
 }
-"""Keys that may change when a run is resumed: they do not change what is computed (threads are recorded)."""
+"""Keys that may change when a run is resumed, because they do not change the results (threads are recorded)."""
 
 
 def resolve(config: Config, vocab_size: int) -> Config:
-    """Fill in what depends on the data and the machine: vocabulary, device, precision. Raises UsageError."""
+    """Fill in the values that depend on data and machine: vocabulary, device, precision. Raises UsageError."""
     return resolve_config(config, Facts(vocab_size=vocab_size, device=find_device(config.train.device)))
 
 
@@ -41,7 +41,7 @@ def check_splits(config: Config, splits: dict[str, Split]) -> None:
         window = longest if name == "train" else config.train.window
         if split.num_tokens < window + 1:
             raise DataError(
-                f"the {name} split has {split.num_tokens} tokens, one window of W={window} needs {window + 1}"
+                f"the {name} split has {split.num_tokens} tokens, but one window of W={window} needs {window + 1}"
             )
     if config.evaluation.num_checkpoints == 0:
         return
@@ -49,13 +49,13 @@ def check_splits(config: Config, splits: dict[str, Split]) -> None:
     most = num_tokens // (length + 1)
     if most == 0:
         raise DataError(
-            f"the validation split has {num_tokens} tokens, one sequence of T={length} needs {length + 1}",
+            f"the validation split has {num_tokens} tokens, but one sequence of T={length} needs {length + 1}",
             hint="lower --eval-max-length, or prepare more validation text",
         )
     if config.evaluation.num_sequences > most:
         raise UsageError(
-            f"evaluation.num_sequences is {config.evaluation.num_sequences}, the validation split holds {most} "
-            f"disjoint sequences of T={length}",
+            f"evaluation.num_sequences is {config.evaluation.num_sequences}, but the validation split holds "
+            f"{most} disjoint sequences of T={length}",
             hint=f"--eval-num-sequences {most}",
         )
 
@@ -67,7 +67,7 @@ def refuse_old_version(old: dict[str, Any], run: RunDirectory) -> None:
     version = old.get("environment", {}).get("tttkit", "of an earlier version")
     raise UsageError(
         f"{run.path} is an unfinished run of tttkit {version}, which this version cannot resume",
-        hint=f"finish it with tttkit {version}, or start anew with another --out",
+        hint=f"finish it with tttkit {version}, or start over with another --out",
     )
 
 
@@ -77,7 +77,7 @@ def refuse_other_config(old: dict[str, Any], config: Config, run: RunDirectory, 
     Returns the differences that `options.allow_change` names. Raises UsageError naming the others.
     """
     if "data" not in old:
-        return []  # it ended before it knew its data, so it trained nothing
+        return []  # the run ended before its data was known, so it trained nothing
     defaults = build_config({}).to_dict()  # for keys that did not exist when the run was started
     before, now = (
         {**merge(defaults, with_present_names(old["config"])), "world_size": old.get("world_size", 1)},
@@ -87,8 +87,8 @@ def refuse_other_config(old: dict[str, Any], config: Config, run: RunDirectory, 
     refused = [line for key, line in changed.items() if key not in _FREE_KEYS | options.allow_change]
     if refused:
         raise UsageError(
-            f"{run.path} holds a run of another configuration: {'; '.join(refused)}",
-            hint="repeat its options to resume it, choose another --out, or pass --allow-change KEY for each",
+            f"{run.path} holds a run with another configuration: {'; '.join(refused)}",
+            hint="pass the options of that run to resume it, choose another --out, or pass --allow-change KEY for each",
         )
     return [line for key, line in changed.items() if key in options.allow_change]
 
@@ -104,7 +104,7 @@ def refuse_other_data(
     if not options.allow_data_change:
         raise UsageError(
             f"{run.path} was started on other data: {line}",
-            hint="choose another --out, or resume with the new data by --allow-data-change",
+            hint="choose another --out, or pass --allow-data-change to resume with the new data",
         )
     return [line]
 
@@ -118,13 +118,14 @@ def check_disk(run: RunDirectory, plan: Plan) -> str | None:
     free, first = plan.free_bytes + there, 4 * plan.state_bytes // 3
     if there == 0 and free < first:
         raise DiskFullError(
-            f"{run.path} has {_megabytes(free)} free, the first training checkpoint and model take {_megabytes(first)}",
+            f"{run.path} has {_megabytes(free)} free, but the first training checkpoint and model take "
+            f"{_megabytes(first)}",
             hint="free space, or choose an --out on another disk",
         )
     if free < plan.planned_bytes:
         return (
-            f"the run will need {_megabytes(plan.planned_bytes)}, {_megabytes(free)} are free: when the disk is full, "
-            f"training continues in memory and waits for space"
+            f"the run will need {_megabytes(plan.planned_bytes)}, but only {_megabytes(free)} is free; when the disk "
+            f"is full, training continues in memory and waits for space"
         )
     return None
 

@@ -1,4 +1,4 @@
-"""The run directory of a training: make or accept it, clean it up, remove it if the request is refused."""
+"""The run directory of a training run: make or accept it, clean it up, remove it if the request is refused."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def make_or_accept(out: Path, *, resume: bool) -> RunDirectory:
 
 
 def sweep(run: RunDirectory) -> None:
-    """Remove what interrupted writes left in the directories that a run writes to. The caller holds the lock."""
+    """Remove the leftovers of interrupted writes from the directories of a run. The caller holds the lock."""
     for directory in (run.path, run.states, *run.checkpoints().values()):
         if directory.is_dir():
             commits.sweep_temporaries(directory)

@@ -11,7 +11,7 @@ from tttkit.config.run import EarlyStoppingConfig
 
 @dataclasses.dataclass
 class EarlyStopping:
-    """Tracks the best value, and how many evaluations brought no improvement of at least `min_delta`."""
+    """Tracks the best value and the number of evaluations without an improvement of at least `min_delta`."""
 
     config: EarlyStoppingConfig
     max_steps: int
@@ -38,12 +38,12 @@ class EarlyStopping:
         return is_best
 
     def should_stop(self, step: int) -> bool:
-        """Whether patience has run out and at least `min_steps_ratio` of the run is done."""
+        """Return whether patience has run out and at least `min_steps_ratio` of the run is done."""
         old_enough = step >= self.config.min_steps_ratio * self.max_steps
         return self.config.enabled and old_enough and self.num_waiting >= self.config.patience
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the values for JSON; those without a value yet are None."""
+        """Return the values for JSON, None for a value that is not known yet."""
         return {
             "best": self.best if self.best_checkpoint is not None else None,
             "best_checkpoint": self.best_checkpoint,

@@ -80,11 +80,11 @@ class Evaluator:
     def forget_later(self, progress: TrainingProgress) -> None:
         """Forget the evaluations after the training checkpoint that `progress` was restored from."""
         known = set(progress.evaluated)
-        summaries = self.summaries or self.run.read_summaries()  # those in memory may not be written yet
+        summaries = self.summaries or self.run.read_summaries()  # the summaries in memory may not be written yet
         self.summaries = [item for item in summaries if item.step in known]
 
     def export(self, name: str) -> None:
-        """Write the weights to the directory `name` of the run; if that fails, later, from a copy in memory."""
+        """Write the weights to the directory `name` of the run; if that fails, retry later from a copy in memory."""
 
         def write(model: LanguageModel) -> None:
             export_model(model, self.run.path / name, self.config, self.splits["train"])
@@ -103,7 +103,7 @@ class Evaluator:
         return summary
 
     def _context(self, progress: TrainingProgress, index: int, seconds: float) -> dict[str, Any]:
-        """Return what summary.json holds besides the figures: what was evaluated, and when."""
+        """Return the facts that summary.json holds besides the figures: what was evaluated, and when."""
         return {
             "checkpoint_idx": index,
             "step": progress.step,

@@ -1,4 +1,4 @@
-"""What a training run reports while it runs. `to_dict` gives the JSON of `tttkit train --json`, `event` first."""
+"""The events that a run reports while it trains. `to_dict` gives the JSON of `tttkit train --json`, `event` first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tttkit.train.batches.curriculum import Stage
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Event:
-    """Base of all events. The fields of each are in the order of its JSON object."""
+    """Base class of all events. Fields are in the order of the JSON object."""
 
     name: ClassVar[str]
     """Value of `event` in JSON."""
@@ -27,7 +27,7 @@ Report = Callable[[Event], None]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan(Event):
-    """What the run is about to do. Reported once, before the first step."""
+    """The plan of the run, reported once before the first step."""
 
     name: ClassVar[str] = "plan"
 
@@ -64,7 +64,7 @@ class Plan(Event):
     state_bytes: int
     """Size of one training checkpoint."""
     planned_bytes: int
-    """Most bytes that the run holds on disk at once from here on."""
+    """Maximum number of bytes that the run will hold on disk at once."""
     free_bytes: int
     """Free bytes on the disk of the run directory."""
 
@@ -87,7 +87,7 @@ class Resumed(Event):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepLogged(Event):
-    """A step that is logged; without `event` it is a record of metrics.jsonl."""
+    """A logged step; without `event` it is a record of metrics.jsonl."""
 
     name: ClassVar[str] = "step"
 
@@ -105,7 +105,7 @@ class StepLogged(Event):
     """Updates of the run that were skipped because their numbers were not finite."""
     eta_seconds: float | None
     utilization: dict[str, float] = dataclasses.field(default_factory=dict)
-    """Figures of the GPU (`mfu`, `gpu_memory_used`, `gpu_memory_total`, `gpu_utilization`), each if it is known."""
+    """Figures of the GPU, as far as known: `mfu`, `gpu_memory_used`, `gpu_memory_total`, `gpu_utilization`."""
     window: int | None = None
     """Training window of a run with stages."""
     inner: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -129,7 +129,7 @@ class StepLogged(Event):
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the record with `event` before it."""
+        """Return the record with `event` as its first key."""
         return {"event": self.name, **self.record()}
 
 
@@ -176,7 +176,7 @@ class Saved(Event):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Warned(Event):
-    """Something that the user should know; training continues."""
+    """A warning for the user; training continues."""
 
     name: ClassVar[str] = "warning"
 

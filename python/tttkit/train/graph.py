@@ -14,8 +14,8 @@ WARM_UP_CALLS = 3
 class StepGraph:
     """Record a function of one tensor, once per shape, and replay it.
 
-    The function must not synchronise with the host, and everything that it reads beside its argument must keep its
-    place in memory. Without CUDA nothing is recorded.
+    The function must not synchronize with the host, and everything that it reads except its argument must keep its
+    address in memory. Without CUDA nothing is recorded.
     """
 
     def __init__(self, function: Callable[[torch.Tensor], torch.Tensor], *, enabled: bool) -> None:
@@ -31,7 +31,7 @@ class StepGraph:
         self._outputs = torch.empty(0)
 
     def is_ready(self, inputs: torch.Tensor) -> bool:
-        """Return whether to replay now; ask once before each call. The first few calls must run the function itself."""
+        """Return whether to replay now; call it once per update. The first few updates must run the function itself."""
         if inputs.shape != self._shape:
             self._shape, self._graph, self._num_waiting = inputs.shape, None, WARM_UP_CALLS
         if self._num_waiting:
@@ -41,7 +41,7 @@ class StepGraph:
 
     @contextmanager
     def warm_up(self) -> Iterator[None]:
-        """Run calls of the function itself in here: on the stream that records, as CUDA requires."""
+        """Run calls of the function itself inside this block: on the stream that records, as CUDA requires."""
         if self._stream is None:
             yield
             return

@@ -9,7 +9,7 @@ from tttkit.models import LanguageModel
 
 
 def build_optimizer(model: LanguageModel, config: OptimizerConfig) -> torch.optim.AdamW:
-    """Build AdamW over two groups, decayed and not; the caller sets the learning rate before every step.
+    """Build AdamW with two groups, with and without weight decay; the caller sets the learning rate before every step.
 
     On a GPU the learning rate is a tensor, so that a CUDA graph of the step sees it change.
     """

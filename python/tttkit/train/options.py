@@ -1,4 +1,4 @@
-"""How a run is executed. None of these options changes what is computed."""
+"""Options of the execution of a run. None of them changes what is computed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What the caller of `start.train` wants besides the configuration."""
+    """Options of `start.train` besides the configuration."""
 
     resume: bool = True
-    """Resume the run that the directory holds; False refuses a directory that holds one."""
+    """Resume the run that the directory holds; False refuses a directory that holds a run."""
     auto_microbatch: bool = False
     """Halve the micro-batch when memory runs out; the batch of an update stays the same."""
     grace_seconds: float = 10.0

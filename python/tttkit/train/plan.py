@@ -23,10 +23,10 @@ _JSON_BYTES_PER_CHUNK = 400
 
 
 def planned_bytes(config: Config, num_parameters: int, num_evaluations: int) -> int:
-    """Return the most bytes that a run with `num_evaluations` more evaluations holds on disk at once.
+    """Return the maximum number of bytes that a run with `num_evaluations` more evaluations holds on disk at once.
 
-    These are the newest training checkpoints and one more while it is written, the best and the final model and one
-    more, the figures of every evaluation, and its weights if `train.keep_weights` is set.
+    They hold the newest training checkpoints and the one being written, the best and the final model and the one being
+    written, the figures of every evaluation, and its weights if `train.keep_weights` is set.
     """
     weights = _BYTES_PER_PARAMETER * num_parameters
     kept = num_evaluations if config.train.keep_weights else 0

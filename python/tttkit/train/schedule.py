@@ -10,8 +10,8 @@ from tttkit.config.run import OptimizerConfig
 def learning_rate(step: int, config: OptimizerConfig, *, max_steps: int) -> float:
     """Return the learning rate of update `step` (1 … max_steps).
 
-    Linear warm-up to the peak, then cosine decay to `min_lr_ratio` of the peak. It depends on the update number alone,
-    so neither accumulation nor the number of devices changes it.
+    It warms up linearly to the peak, then decays by a cosine to `min_lr_ratio` of the peak. It depends on the update
+    number alone, so neither accumulation nor the number of devices changes it.
     """
     warmup_steps = round(config.warmup_ratio * max_steps)
     if step <= warmup_steps:
@@ -24,7 +24,7 @@ def learning_rate(step: int, config: OptimizerConfig, *, max_steps: int) -> floa
 def evaluation_steps(max_steps: int, num_checkpoints: int) -> list[int]:
     """Return the steps at which to evaluate: evenly spaced with both ends, halves rounded up, without duplicates.
 
-    One evaluation is at the last step; none give an empty list (docs/protocol.md).
+    A single evaluation is at the last step; for no evaluations the list is empty (docs/protocol.md).
     """
     if num_checkpoints == 0:
         return []

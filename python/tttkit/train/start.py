@@ -80,8 +80,8 @@ def train(
 ) -> Outcome:
     """Train `config` in the run directory `out`, or resume the unfinished run there if it has the same configuration.
 
-    `report` gets the typed events of `train.events`. `signals` were entered by the caller; without them this function
-    handles signals itself. Raises UsageError for a run of another configuration or version or a path that is no run,
+    `report` gets the typed events of `train.events`. The caller has entered `signals`; without them this function
+    handles signals itself. Raises UsageError for a run of another configuration or version or a path that is not a run,
     RunLockedError, DataError, CheckpointError, NumericalError, DeviceMemoryError, DiskFullError, PreemptedError.
     """
     options = options or RunOptions()
@@ -126,7 +126,7 @@ def _set_up(call: _Call, *, has_ended: bool) -> Trainer | None:
     """Do everything before the first step; return None if the run had ended before. Raises StopRequestedError."""
     call.signals.poll()
     old, run, options = call.old, call.run, call.options
-    if old and "data" in old:  # compared before data is prepared, which takes time and would replace that of the run
+    if old and "data" in old:  # compared before data is prepared, which takes time and would replace the run's data
         refuse_other_config(old, resolve(call.config, old["config"]["model"]["vocab_size"]), run, options)
     log = RunLog(run)
     command = options.command or sys.argv
@@ -148,7 +148,7 @@ def _set_up(call: _Call, *, has_ended: bool) -> Trainer | None:
 
 
 def _prepare_data_of(call: _Call, metadata: Metadata, log: RunLog) -> tuple[Path, Manifest]:
-    """Prepare or find the data. A signal meanwhile ends the segment of a new run as preempted."""
+    """Prepare or find the data. A signal during this ends the segment of a new run as preempted."""
     if not call.old:
         call.signals.before_leaving = lambda: metadata.end_segment(0, "preempted")
     log.heartbeat("starting", 0)
@@ -207,7 +207,7 @@ def _build_trainer(call: _Call, config: Config, splits: dict[str, Split], metada
 
 
 def _choose_threads(call: _Call, trainer: Trainer) -> None:
-    """Choose and record the number of CPU threads. A signal meanwhile ends the segment of a new run as preempted."""
+    """Choose and record the number of CPU threads. A signal during this ends the segment of a new run as preempted."""
     try:
         choice = choose_for_run(trainer.config, trainer.model, call.old, call.signals.poll)
     except StopRequestedError:
@@ -236,7 +236,7 @@ def _begin(trainer: Trainer, data_path: Path, accepted: list[str]) -> None:
     for line in accepted:
         trainer.warn(f"allowed difference: {line}")
     for line in changed:
-        trainer.warn(f"environment changed, equal bits are not promised: {line}")
+        trainer.warn(f"environment changed, so results may not be bit-identical: {line}")
     messages = warnings_about(config)
     messages += [how] if how.endswith("found") else []  # a compiler or Triton is missing
     for message in [*messages, *([disk_warning] if disk_warning else [])]:

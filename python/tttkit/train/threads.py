@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 KEPT = "as before"
 _MIN_STEPS = 5
 _MIN_SECONDS = 10.0
-"""Smallest number of steps and seconds of a stretch that the watch judges."""
+"""Minimum number of steps and seconds in each interval that the watch judges."""
 _SLOW = 0.5
-"""Share of the best throughput below which a stretch is slow."""
+"""Share of the best throughput below which an interval is slow."""
 _MIN_OTHERS = 0.5
 """Cores that other processes must use, and that our threads must lack, before the watch blames those processes."""
 
@@ -40,7 +40,7 @@ def choose_for_run(
     """Set torch's number of threads for a run and return the choice.
 
     The first of these decides: `train.num_threads`, OMP_NUM_THREADS, the number recorded in `earlier` (metadata.json of
-    a run that resumes), a measurement with `model`, which must be on its device. `before_step` is called before each
+    a run that resumes), or a measurement with `model`, which must be on its device. `before_step` is called before each
     measured step and may raise. The measurement changes neither the model nor any random generator.
     """
     measured = _measured_earlier(earlier)
@@ -100,7 +100,7 @@ class ThreadWatch:
         return message
 
     def _judge(self, speed: float, others: float) -> str | None:
-        """Return the warning, if any, for a stretch with throughput `speed` beside others that use `others` cores."""
+        """Return the warning, if any, for throughput `speed` while other processes use `others` cores."""
         threads, cores = self._choice.num_threads, len(os.sched_getaffinity(0))
         if speed >= _SLOW * self._best or min(others, others + threads - cores) < _MIN_OTHERS:
             return None
@@ -124,7 +124,7 @@ class ThreadWatch:
         The estimate gives every other process and each of our threads an equal share of the cores, at most one core.
         """
         alone = self._choice.tokens_per_second.get(num_threads, self._best * num_threads / self._choice.num_threads)
-        # other processes ask for more than they get beside our threads
+        # other processes want more cores than they get while our threads run
         num_others = max(1, round(others + 0.25))
         return alone * min(1.0, cores / (num_threads + num_others))
 

@@ -87,7 +87,7 @@ class Trainer:
 
     @property
     def progress(self) -> TrainingProgress:
-        """How far the run is."""
+        """The counters of the run."""
         return self.state.progress
 
     def resume(self) -> LoadedCheckpoint | None:
@@ -117,14 +117,14 @@ class Trainer:
             if isinstance(error, DeviceMemoryError) or not is_out_of_memory(error):
                 raise
             raise DeviceMemoryError(
-                f"out of memory at step {self.progress.step}, outside of the update itself",
-                hint="lower --eval-num-sequences or --eval-max-length, or take a smaller model or --precision bf16",
+                f"out of memory at step {self.progress.step}, outside the update itself",
+                hint="lower --eval-num-sequences or --eval-max-length, or use a smaller model or --precision bf16",
             ) from error
         finally:
             self.updater.feed.close()
 
     def _train_to_the_end(self) -> str:
-        """The loop. Returns why the run is over: `finished` or `early-stopped`."""
+        """Run the training loop. Returns why the run has ended: `finished` or `early-stopped`."""
         while True:
             try:
                 self.maybe_evaluate()
@@ -147,7 +147,7 @@ class Trainer:
         self.progress.step = step
         if (fewer := self.updater.micro_batch) != micro_batch:
             self.progress.micro_batch = fewer
-            self.warn(f"out of memory with {micro_batch} windows, going on with {fewer} at once; same batch")
+            self.warn(f"out of memory with {micro_batch} windows, continuing with {fewer} at once; same total batch")
         self._count(updates)
         if updates and is_logged:
             self._log_step(updates[-1])
@@ -180,7 +180,7 @@ class Trainer:
     def save(self) -> None:
         """Commit a training checkpoint of the current step, unless it would hold non-finite numbers.
 
-        Everything logged before is written first, so a training checkpoint is never ahead of the files beside it. If
+        Everything logged before is written first, so a training checkpoint is never ahead of the run's other files. If
         the disk is full, the run warns, keeps the last good training checkpoint, continues, and tries again. Raises
         DiskFullError or OSError only for the first training checkpoint.
         """
@@ -195,16 +195,16 @@ class Trainer:
             self.state.write()
         elif not (writes.retry() and self.log.sync() and writes.attempt(_CHECKPOINT, self.state.write)):
             writes.problem = f"training checkpoint of step {step} not saved: {writes.problem}"
-            self.warn(f"{writes.problem}; training continues and tries again, free space on the disk meanwhile")
+            self.warn(f"{writes.problem}; training continues and tries again; free disk space in the meantime")
             self.log.heartbeat("training", step)
             return
         seconds = self.pace.count_save(started)
         if had_problem:
-            self.log.write(f"there is room again: training checkpoint of step {step} saved")
+            self.log.write(f"disk space is available again: training checkpoint of step {step} saved")
         self.report(Saved(step=step, seconds=seconds))
 
     def _end_reason(self) -> str | None:
-        """Return why the run is over, or None while it is not."""
+        """Return why the run has ended, or None if it has not."""
         step = self.progress.step
         if step in self.schedule and self.early_stopping.should_stop(step):
             return "early-stopped"
@@ -235,7 +235,7 @@ class Trainer:
         self.log.heartbeat("training", self.progress.step)
 
     def _roll_back(self, why: str) -> None:
-        """Return to the newest valid training checkpoint with half the learning rate; a second time, NumericalError."""
+        """Go back to the newest valid checkpoint with half the learning rate; the second time raise NumericalError."""
         failed, num_skipped = self.progress.step, self.progress.num_skipped
         try:
             loaded = None if self.progress.num_rollbacks else self.state.load_newest()

@@ -1,8 +1,9 @@
 """One optimizer update over batch_size x grad_accumulation windows, applied only if all its numbers are finite.
 
-The device decides that by itself, so a GPU never waits for the host: the caller reads results of updates when it wants
-them, and in between a whole update is one CUDA graph (`graph.py`). On a CPU, and with contiguous windows, results are
-read after every update. Shapes: R windows of one update, b windows that go through the model at once, W window length.
+The device itself decides whether to apply an update, so a GPU never waits for the host: the caller reads results of
+updates when it wants them, and in between a whole update is one CUDA graph (`graph.py`). On a CPU, and with contiguous
+windows, results are read after every update. Shapes: R windows of one update, b windows that go through the model at
+once, W window length.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from tttkit.train.graph import StepGraph
 from tttkit.train.optim import set_learning_rate
 
 _MIN_COMPILED_FLOP = 5e13
-"""Training on a CPU from which compiling saves time: five minutes on two cores, of which it saves at least a sixth."""
+"""FLOP of a run on a CPU above which compiling saves time: five minutes on two cores, at least a sixth saved."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ class Update:
 
     @property
     def numbers(self) -> str:
-        """The numbers in words, with what was not finite."""
+        """The numbers as text, naming what was not finite."""
         what = ", recurrent state not finite" if math.isfinite(self.loss + self.grad_norm) else ""
         return f"loss {self.loss}, gradient norm {self.grad_norm}{what}"
 
@@ -78,7 +79,7 @@ class Updater:
 
     @property
     def how(self) -> str:
-        """How the model runs, compiled or eager, and why, in one line."""
+        """Whether the model runs compiled or eager, and why, in one line."""
         return self._run.reason
 
     def restart(self, micro_batch: int | None) -> None:
@@ -92,15 +93,15 @@ class Updater:
     def run(self, step: int, learning_rate: float, between: Callable[[], None], *, read: bool = True) -> list[Update]:
         """Run update `step` (from 1); call `between` before each micro-batch, which may raise to stop.
 
-        Return the updates that were not read before if `read` asks for them or the device waits for the host anyway,
-        otherwise an empty list. Raises DeviceMemoryError if the device's memory does not hold the micro-batch.
+        Return the unread updates if `read` is set or the device waits for the host anyway, otherwise an empty list.
+        Raises DeviceMemoryError if the device's memory does not hold the micro-batch.
         """
         if not self._unread:
             self._started = time.perf_counter()
         self._model.train()
         set_learning_rate(self._optimizer, learning_rate)
         windows = self.feed.windows(step)
-        # contiguous windows continue the states of the update before, so the host must know whether it was applied
+        # Contiguous windows continue the states of the last update, so the host must know whether it was applied.
         if self._reads_at_once or self.feed.is_contiguous:
             read = True
             self._graph.forget()
@@ -115,7 +116,7 @@ class Updater:
         return self.read() if read else []
 
     def read(self) -> list[Update]:
-        """Return the updates since the last call, in order; wait for the device."""
+        """Wait for the device and return the updates since the last call, in order."""
         unread, self._unread = self._unread, []
         if not unread:
             return []
@@ -124,7 +125,7 @@ class Updater:
         updates = []
         for (step, learning_rate, _), (loss, grad_norm, finite_or_nan) in zip(unread, values, strict=True):
             applied = all(math.isfinite(value) for value in (loss, grad_norm, finite_or_nan))
-            # only the last verdict applies to contiguous states: others belong to updates before the first of them
+            # Only the last verdict applies to contiguous states: earlier ones belong to updates with shuffled windows.
             self.feed.end_update(applied=applied)
             updates.append(
                 Update(
@@ -135,23 +136,23 @@ class Updater:
         return updates
 
     def _compute(self, windows: torch.Tensor) -> torch.Tensor:
-        """Run a whole update over all its windows without the host: return what `_apply` returns."""
+        """Run a whole update over all its windows without the host; return what `_apply` returns."""
         return self._apply(self._accumulate(windows, lambda: None))
 
     def _apply(self, loss: torch.Tensor) -> torch.Tensor:
-        """Clip, and run the optimizer if all is finite: return loss, gradient norm, and 0 or NaN for the states."""
+        """Clip, run the optimizer if all is finite, and return loss, gradient norm, and 0 or NaN for the states."""
         limit = self._config.optimizer.max_grad_norm or math.inf
         grad_norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), limit)
         finite_or_nan = torch.zeros_like(loss) + self.feed.finite_or_nan()
         result = torch.stack((loss, grad_norm.double(), finite_or_nan))
-        # the fused kernel leaves weights and moments alone if this is 1
+        # the fused kernel leaves weights and moments unchanged if this is 1
         self._optimizer.found_inf = (~result.isfinite().all()).float()  # type: ignore[attr-defined]
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         return result
 
     def _gradients(self, step: int, windows: torch.Tensor, between: Callable[[], None]) -> torch.Tensor:
-        """Accumulate the gradients of a step; repeat it with a smaller micro-batch if memory ran out and that helps."""
+        """Accumulate the gradients of a step; if memory runs out, repeat it with a smaller micro-batch if allowed."""
         batch = self._config.train.batch_size
         while True:
             try:
@@ -169,7 +170,7 @@ class Updater:
             self.micro_batch = batch if self.micro_batch > batch else (self.micro_batch + 1) // 2
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
-            # the states of contiguous windows begin the update again
+            # contiguous states begin the update again
             windows = self.feed.windows(step)
 
     def _accumulate(self, windows: torch.Tensor, between: Callable[[], None]) -> torch.Tensor:
@@ -197,7 +198,7 @@ class Updater:
         return loss.detach().double()  # type: ignore[no-any-return]
 
     def _windows_at_once(self) -> int:
-        """Return how many windows of this stage have as many tokens as a micro-batch of windows of train.window."""
+        """Return how many windows of this stage have as many tokens as a micro-batch of `train.window` windows."""
         return max(1, self.micro_batch * self._config.train.window // self.feed.window)
 
     def _memory_error(self, step: int) -> DeviceMemoryError:
@@ -224,7 +225,7 @@ class Updater:
 
 
 def _may_compile(model: LanguageModel, config: TrainConfig) -> bool | None:
-    """Return whether to compile if that is possible; None leaves it to the device."""
+    """Return whether to compile if possible; None leaves the choice to the device."""
     if config.compile is not None or model.device.type != "cpu":
         return config.compile
     tokens = config.max_steps * config.tokens_per_step
@@ -232,5 +233,5 @@ def _may_compile(model: LanguageModel, config: TrainConfig) -> bool | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error of torch says that memory ran out; on a CPU it has no class of its own."""
+    """Return whether a torch error means that memory ran out; on a CPU this error has no class of its own."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

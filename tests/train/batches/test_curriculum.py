@@ -1,4 +1,4 @@
-"""Stages of window lengths: where they begin, what they read, and runs that stop within them."""
+"""Stages of window lengths: their first steps, their windows, and runs that stop during a stage."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def firsts(shares, max_steps, **options):
     return [(stage.first_step, stage.window, stage.num_windows) for stage in stages_of(TrainConfig(**values))]
 
 
-def test_where_stages_begin():
+def test_stages_begin_at_their_share_of_the_steps():
     assert firsts([0.5, 0.3, 0.2], 100) == [(1, 16, 60), (51, 32, 30), (81, 48, 20)]
     assert firsts([0.5, 0.001, 0.499], 100) == [(1, 16, 60), (51, 48, 20)]
     assert firsts([0.001, 0.999], 100) == [(1, 32, 30)]
@@ -38,7 +38,7 @@ def test_where_stages_begin():
 
 
 @given(parts=st.lists(st.integers(1, 50), min_size=1, max_size=6), max_steps=st.integers(1, 500))
-def test_stages_share_the_steps_out_in_order_and_leave_none_over(parts, max_steps):
+def test_stages_cover_all_steps_in_order(parts, max_steps):
     stages = [{"share": part / sum(parts), "window": 2**index} for index, part in enumerate(parts)]
     config = TrainConfig(window=64, batch_size=2, max_steps=max_steps, stages=stages)
     in_order = stages_of(config)
@@ -54,7 +54,7 @@ def test_stages_share_the_steps_out_in_order_and_leave_none_over(parts, max_step
     "train_values", [{}, CONTIGUOUS, {**CONTIGUOUS, "initial_state_decay": 0.7}], ids=["zero", "contiguous", "decay"]
 )
 def test_a_run_with_stages_resumes_bit_for_bit(tiny_values, tmp_path, train_values):
-    """Stopped within stages, with a checkpoint at the last step of the first stage, and resumed over both borders."""
+    """The run stops during stages, saves at the last step of the first stage, and resumes across both borders."""
     scale = 2 if "initial_state_decay" in train_values else 1
     stages = [{**stage, "window": scale * stage["window"]} for stage in STAGES]
     values = tiny_values(train={"stages": stages, "save_every": 3, **train_values})
@@ -73,7 +73,7 @@ def test_a_run_with_stages_resumes_bit_for_bit(tiny_values, tmp_path, train_valu
     assert {summary.window for summary in whole.read_summaries()} == {16}
 
 
-def test_one_stage_of_the_base_window_is_the_run_without(tiny_values, tmp_path):
+def test_one_stage_of_the_base_window_equals_a_run_without_stages(tiny_values, tmp_path):
     plain, _ = run_training(tiny_values(), tmp_path / "plain")
     staged, _ = run_training(
         tiny_values(train={"stages": [{"share": 0.5, "window": 16}, {"share": 0.5, "window": 16}]}), tmp_path / "staged"
@@ -81,7 +81,7 @@ def test_one_stage_of_the_base_window_is_the_run_without(tiny_values, tmp_path):
     assert results(staged) == results(plain)
 
 
-def test_contiguous_rows_start_from_zero_where_a_stage_begins(tiny_data):
+def test_contiguous_rows_start_from_zero_when_a_stage_begins(tiny_data):
     from tests.models.small import small_model
     from tttkit.train.batches.feed import Feed
 
@@ -157,7 +157,7 @@ def test_stages_survive_toml():
 
 
 def test_a_run_whose_config_has_no_stages_resumes(tiny_values, tmp_path):
-    """Keys that the config of a run does not have yet have their defaults."""
+    """Keys that the config of an older run lacks have their defaults."""
     from tttkit.storage import files
 
     with pytest.raises(CrashError):

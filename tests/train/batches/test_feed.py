@@ -45,7 +45,7 @@ def results(run):
 
 @pytest.mark.parametrize("decay", [1.0, 0.7, "learned"])
 def test_a_run_with_contiguous_windows_resumes_bit_for_bit(tiny_values, tmp_path, decay):
-    """Stopped before the first contiguous update, and twice between saves after it."""
+    """The run stops before the first contiguous update, and twice between saves after it."""
     values = tiny_values(train={**CONTIGUOUS, "initial_state_decay": decay, "save_every": 2})
     whole, _ = run_training(values, tmp_path / "whole")
     for step in (3, 7, 11):
@@ -81,7 +81,7 @@ def test_inner_loops_are_recorded(tiny_values, tmp_path, initial_state):
 
 
 @pytest.mark.parametrize("initial_state", ["zero", "contiguous"])
-def test_diagnostics_read_the_first_windows_of_the_update_from_their_own_states(tiny_data, initial_state):
+def test_diagnostics_read_the_first_windows_of_the_update_from_their_initial_states(tiny_data, initial_state):
     model = small_model(vocab_size=300, mini_batch_size=8)
     config = TrainConfig(window=16, batch_size=10, initial_state=initial_state, seed=1, compile=False, max_steps=9)
     feed = Feed(model, open_split(tiny_data, "train"), config)
@@ -100,7 +100,7 @@ def test_diagnostics_read_the_first_windows_of_the_update_from_their_own_states(
     assert (record == model.diagnostics(windows[:8, :-1])) == (initial_state == "zero")
 
 
-def test_a_layer_that_keeps_nothing_is_warned_of_once(tiny_values, tmp_path, monkeypatch):
+def test_a_layer_that_keeps_nothing_gets_one_warning(tiny_values, tmp_path, monkeypatch):
     """The position factor of the last token, which scales all that a mini-batch learns, can reach 0 and stay there."""
     plain, changed = TTTLayer.reset_parameters, []
 
@@ -137,7 +137,7 @@ def test_attention_records_no_diagnostics(tiny_values, tmp_path):
     assert not any("inner_loss_before" in record for record in run.read_metrics())
 
 
-def test_a_window_of_one_mini_batch_is_warned_of(tiny_values, tmp_path):
+def test_a_window_of_one_mini_batch_gets_a_warning(tiny_values, tmp_path):
     values = tiny_values(model={"mini_batch_size": 16}, train={"max_steps": 0})
     _, events = run_training(values, tmp_path / "run")
     messages = [event["message"] for event in events if event["event"] == "warning"]

@@ -55,7 +55,7 @@ def loss_of(states, tokens):
 
 @variants
 def test_logits_of_contiguous_windows_equal_one_long_pass(states_of, tiny_data, fields):
-    """With fixed weights, and without rows whose document ends on the way, which start from zero there."""
+    """The weights are fixed. Rows whose document ends on the way are left out, because they start from zero there."""
     model, states = states_of(fields)
     windows, parts = [], []
     with torch.no_grad():
@@ -95,7 +95,7 @@ def test_initial_fast_weights_receive_a_gradient_at_every_step(states_of, fields
 
 
 def read(states, step):
-    """One applied update: logits, and the size of the state of each row before it."""
+    """Apply one update; return its logits and the size of the state of each row before it."""
     tokens = begin(states, step)
     sizes = states._before.layers[0]["delta1"].flatten(1).abs().sum(1)
     with torch.no_grad():
@@ -125,7 +125,7 @@ def test_rows_that_always_start_from_zero_and_rows_reset_by_chance(states_of):
     _, states = states_of(batch_size=8, initial_state_reset=0.5)
     fresh = torch.cat([read(states, step)[1] == 0 for step in range(1, 40)][1:])
     assert 0.4 < fresh.float().mean() < 0.65  # 304 draws, and some documents end
-    assert all(0 < share < 1 for share in fresh.view(-1, 8).float().mean(0)), "every step draws anew"
+    assert all(0 < share < 1 for share in fresh.view(-1, 8).float().mean(0)), "every step draws its own rows"
     _, again = states_of(batch_size=8, initial_state_reset=0.5)
     assert torch.equal(torch.cat([read(again, step)[1] == 0 for step in range(1, 40)][1:]), fresh)
 
@@ -137,9 +137,9 @@ def test_accumulation_reads_the_rows_that_one_batch_reads(states_of):
         expected, _ = read(whole, step)
         tokens = begin(parts, step)
         with torch.no_grad():
-            found = torch.cat([logits_of(parts, part[:, :-1]) for part in tokens.split([1, 3])])
+            logits = torch.cat([logits_of(parts, part[:, :-1]) for part in tokens.split([1, 3])])
         parts.end_update(applied=True)
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
 
 
 def test_an_attempt_that_did_not_end_leaves_no_trace(states_of):
@@ -148,7 +148,7 @@ def test_an_attempt_that_did_not_end_leaves_no_trace(states_of):
     for each in (states, other):
         read(each, 1)
     with torch.no_grad():
-        # memory ran out after two rows, say
+        # for example, memory ran out after two rows
         logits_of(states, begin(states, 2)[:2, :-1])
     assert torch.equal(read(states, 2)[0], read(other, 2)[0])
     states.forget()

@@ -1,4 +1,4 @@
-"""Reading ahead: the same batches with and without, errors where they belong, no thread that outlives its use."""
+"""Reading ahead gives the same batches, raises errors at their own step, and leaves no thread behind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def ahead_threads():
     return [thread for thread in threading.enumerate() if thread.name.startswith("tttkit-read-ahead")]
 
 
-def test_it_returns_what_read_returns_whatever_is_asked_for():
+def test_it_returns_the_result_of_read_for_steps_in_any_order():
     ahead = ReadAhead(lambda step: step * 10, last_step=9)
     steps = [1, 2, 3, 3, 2, 9, 8, 9, 1, 4, 5, 6, 7, 8, 9]
     assert [ahead.get(step) for step in steps] == [step * 10 for step in steps]
@@ -34,12 +34,12 @@ def test_it_reads_the_next_two_steps_while_the_caller_works_and_never_past_the_l
     for step in range(1, 6):
         assert ahead.get(step) == step
         for later in range(step + 1, min(step + 2, 5) + 1):
-            assert reached[later].wait(10)  # nobody has asked for these
+            assert reached[later].wait(10)  # no `get` asked for these steps
     assert not reached[6].wait(0.1)
     ahead.close()
 
 
-def test_an_error_comes_with_its_step_and_does_not_stay():
+def test_an_error_is_raised_at_its_step_and_does_not_persist():
     broken = {3}
 
     def read(step):
@@ -69,14 +69,14 @@ def test_no_thread_is_left_after_close_and_none_before_the_first_get():
     assert not ahead_threads()
 
 
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork beside a thread, which is the point
-def test_a_forked_child_begins_anew():
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # this test forks beside a thread on purpose
+def test_a_forked_child_starts_its_own_thread():
     ahead = ReadAhead(str, last_step=9)
     assert ahead.get(1) == "1"
     child = os.fork()
     if child == 0:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(20)  # whoever waits for the parent's thread waits for ever
+        signal.alarm(20)  # waiting for the parent's thread would never end
         try:
             answers = [ahead.get(2), ahead.get(3)]
             ahead.close()

@@ -8,7 +8,7 @@ import torch
 from tttkit.train.logs.environment import changes, environment
 
 
-def test_the_environment_names_what_bits_depend_on_and_no_variable():
+def test_the_environment_names_everything_that_bits_depend_on_but_no_variable():
     os.environ["TTTKIT_TEST_SECRET"] = "swordfish"
     try:
         values = environment()

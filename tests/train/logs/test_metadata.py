@@ -36,7 +36,7 @@ def test_a_segment_that_a_crash_left_open_is_closed_by_the_next(metadata, tmp_pa
 
 
 def test_the_end_of_a_segment_names_the_newest_checkpoint_on_disk(metadata, tmp_path):
-    """Not the step that the process reached."""
+    """It is not the step that the process reached."""
     metadata.begin_segment(0, resumed=False)
     for step in (100, 400):
         (tmp_path / "state" / f"step_{step}").mkdir(parents=True)

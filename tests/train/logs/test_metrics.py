@@ -40,7 +40,7 @@ def test_numbers_that_are_not_finite_are_written_as_words(run):
     assert (record["loss"], record["ppl"]) == ("NaN", "-Infinity")
 
 
-def test_lines_of_a_full_disk_are_written_in_order_later(run, monkeypatch):
+def test_lines_that_a_full_disk_refused_are_written_in_order_later(run, monkeypatch):
     append, is_full = files.append_lines, True
 
     def append_or_fail(path, lines, *, sync=False):

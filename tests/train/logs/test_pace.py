@@ -9,13 +9,13 @@ from tttkit.train.logs.pace import Pace
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The monotonic clock, which the test moves."""
+    """A monotonic clock that the test moves."""
     now = [50.0]
     monkeypatch.setattr(pace.time, "monotonic", lambda: now[0])
     return now
 
 
-def test_by_default_saves_take_two_per_cent_of_the_time(clock):
+def test_by_default_saves_take_two_percent_of_the_time(clock):
     subject = Pace(TrainConfig(max_steps=10_000), [])
     assert subject.save_every == 100
     assert [subject.may_save(step) for step in (0, 50, 100)] == [True, False, True]
@@ -28,7 +28,7 @@ def test_by_default_saves_take_two_per_cent_of_the_time(clock):
     assert due == [False, True], "0.5 s is 2 % of 25 s"
 
 
-def test_a_given_interval_is_kept_whatever_a_save_takes(clock):
+def test_a_given_interval_is_kept_however_long_a_save_takes(clock):
     subject = Pace(TrainConfig(max_steps=10_000, save_every=7), [])
     subject.count_save(clock[0] - 1000)
     assert [subject.may_save(step) for step in (7, 8, 14)] == [True, False, True]

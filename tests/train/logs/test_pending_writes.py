@@ -7,7 +7,7 @@ from tttkit.train.logs.pending_writes import PendingWrites
 
 
 class Disk:
-    """Takes writes unless it is full."""
+    """Accepts writes unless it is full."""
 
     def __init__(self) -> None:
         self.is_full = True
@@ -33,7 +33,7 @@ def test_failed_writes_wait_and_the_newest_of_each_name_is_written_in_order():
     assert (disk.written, writes.problem, writes.is_complete) == (["a2", "b1"], None, True)
 
 
-def test_other_errors_than_of_the_disk_are_raised():
+def test_errors_other_than_disk_errors_are_raised():
     def fail() -> None:
         raise ValueError("a bug")
 

@@ -45,7 +45,7 @@ def records(tiny_values, tiny_data):
     return StepRecords(config, torch.device("cpu"), Feed(), Pace(config.train, []))
 
 
-def test_each_layer_whose_fast_weights_stand_still_is_named_once(records):
+def test_each_layer_whose_fast_weights_do_not_change_is_named_once(records):
     def warning(*norms):
         return records.warning(dataclasses.replace(STEP, inner={"fast_weight_norm": list(norms)}))
 

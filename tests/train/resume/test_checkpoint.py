@@ -37,7 +37,7 @@ def _save(run, trained, *steps):
         save_checkpoint(run, step, *trained, {"note": step})
 
 
-def test_state_restores_weights_moments_and_random_numbers_exactly(run, trained):
+def test_a_checkpoint_restores_weights_moments_and_random_numbers_exactly(run, trained):
     model, optimizer = trained
     _save(run, trained, 7)
     expected = torch.rand(4)
@@ -55,13 +55,13 @@ def test_state_restores_weights_moments_and_random_numbers_exactly(run, trained)
             assert torch.equal(value, fresh.state[right][key])
 
 
-def test_newest_two_states_are_kept(run, trained):
+def test_the_newest_two_checkpoints_are_kept(run, trained):
     _save(run, trained, 5, 10, 100)
     assert sorted(entry.name for entry in run.states.iterdir()) == ["step_10", "step_100"]
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_damaged_state_is_set_aside_and_the_one_before_taken(run, trained, seed):
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_loaded(run, trained, seed):
     _save(run, trained, 1, 2)
     random = np.random.default_rng(seed)
     victim = run.states / "step_2" / random.choice(["tensors.safetensors", "state.json", "MANIFEST.json"])
@@ -80,7 +80,7 @@ def test_damaged_state_is_set_aside_and_the_one_before_taken(run, trained, seed)
     assert (run.states / "step_2.corrupt-0").is_dir()
 
 
-def test_no_valid_state_is_never_a_silent_restart(run, trained):
+def test_without_a_valid_checkpoint_the_run_does_not_silently_restart(run, trained):
     _save(run, trained, 1)
     (run.states / "step_1" / "state.json").unlink()
     for _ in range(2):
@@ -89,11 +89,11 @@ def test_no_valid_state_is_never_a_silent_restart(run, trained):
         assert error.value.exit_code == 4
 
 
-def test_a_run_that_never_saved_has_no_state(run):
+def test_a_run_that_never_saved_has_no_checkpoint(run):
     assert load_newest_checkpoint(run) is None
 
 
-def test_state_of_another_model_is_refused(run, trained):
+def test_a_checkpoint_of_another_model_is_refused(run, trained):
     _save(run, trained, 1)
     other = build_model(ModelConfig(**{**TINY, "num_hidden_layers": 2}))
     with pytest.raises(CheckpointError, match="other parameters"):

@@ -21,7 +21,7 @@ def test_skipped_updates_are_counted_and_their_losses_left_out():
     assert (progress.num_skipped, progress.num_skipped_in_a_row, progress.recently_skipped) == (2, 1, [2, 4])
 
 
-def test_so_many_skipped_updates_in_a_row_diverge():
+def test_three_skipped_updates_in_a_row_are_a_divergence():
     some = [False] * (MAX_SKIPPED_IN_A_ROW - 1)
     assert counted(*some, True, *some).divergence() is None
     assert "3 updates in a row, up to step 4" in counted(True, *some, False).divergence()

@@ -16,7 +16,7 @@ def test_equal_losses_verify_and_steps_not_logged_before_say_nothing():
     assert proof.verified is True
 
 
-def test_one_bit_is_a_difference_and_is_said_once():
+def test_a_difference_of_one_bit_is_reported_once():
     proof = ResumeProof(RECORDS, 20)
     assert proof.compare(21, 3.0 + 21 / 7) is None
     loss = math.nextafter(3.0 + 22 / 7, 9)

@@ -57,7 +57,7 @@ def test_a_restored_run_continues_with_the_same_bits(build, initial_state):
 
 
 def test_what_must_be_saved_again(build, tmp_path):
-    """A step, an evaluation within a step, a rollback; and the first time of all."""
+    """A step, an evaluation at the same step, a rollback, and a run that was never saved."""
     state, _, updater, _ = build(0)
     assert (state.is_first, state.is_saved) == (True, False)
     state.write()
@@ -72,7 +72,7 @@ def test_what_must_be_saved_again(build, tmp_path):
     assert not build(1)[0].is_first, "an earlier process saved"
 
 
-def test_numbers_that_are_not_finite_are_found_everywhere(build):
+def test_non_finite_numbers_are_detected_everywhere(build):
     for spoil in ("weights", "moments", "rows"):
         state, model, updater, _ = build(0, initial_state="contiguous")
         train_steps(state, updater, 2)
@@ -96,7 +96,7 @@ def test_a_checkpoint_of_another_run_is_set_aside(build, tmp_path):
     assert [path.name for path in RunDirectory(tmp_path).states.iterdir()] == ["step_0.corrupt-0"]
 
 
-def test_the_checkpoint_has_its_schema_and_the_run_s_id(build, tmp_path):
+def test_the_checkpoint_has_its_schema_and_the_id_of_the_run(build, tmp_path):
     build(0)[0].write()
     values = files.read_json(RunDirectory(tmp_path).states / "step_0" / "state.json")
     assert (values["schema_version"], values["run_id"], values["step"]) == (2, "ours", 0)

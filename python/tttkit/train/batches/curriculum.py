@@ -1,4 +1,4 @@
-"""The stages of a run: from which update on windows have which length. All functions depend on the configuration alone.
+"""The stages of a run, each with its first update and its window length. They depend on the configuration alone.
 
 Every update reads the same number of tokens, so a share of the tokens is a share of the updates, and learning rate,
 evaluations and `tokens_seen` do not depend on the stages.

@@ -1,4 +1,4 @@
-"""What an update reads: shuffled windows that start from zero, or contiguous windows that continue the states before.
+"""The input of an update: shuffled windows that start from zero, or contiguous windows that continue earlier states.
 
 Shapes: R windows of one update, b windows of one micro-batch, W window length.
 """
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from tttkit.models.state import ModelState
 
 _MAX_DIAGNOSED = 8
-"""Windows that diagnostics read: enough for a mean, few enough to cost nothing."""
+"""Number of windows that diagnostics read: enough for a mean, few enough to cost almost nothing."""
 
 
 class Feed:
     """The windows of each update and their initial states.
 
-    Call per update: `windows`; then for its micro-batches in order `initial_state` and, if that is not None,
+    For each update call `windows`; then for each micro-batch in order `initial_state` and, unless that returns None,
     `keep_state`; then `end_update`. A thread reads the windows of the next updates ahead; `close` ends it.
     """
 
@@ -59,7 +59,7 @@ class Feed:
         """Return all windows of update `step` (from 1), int64 (R, W + 1); a second call begins the update again."""
         source = self._at(step)
         if source is not self._source and self._source.states is not None:
-            # frees the memory of a stage that is over
+            # frees the memory of a finished stage
             self._source.states.forget()
         self._source = source
         self._windows, resets = self._ahead.get(step)
@@ -78,7 +78,7 @@ class Feed:
         self._states.add(after)
 
     def finite_or_nan(self) -> Tensor | float:
-        """Return 0, or NaN if a state that the next update starts from is not finite, which no loss shows yet."""
+        """Return 0, or NaN if an initial state of the next update is not finite, which no loss shows yet."""
         return 0.0 if self._states is None else self._states.finite_or_nan()
 
     def end_update(self, *, applied: bool) -> None:
@@ -101,7 +101,7 @@ class Feed:
         return {} if self._source.states is None else self._source.states.tensors()
 
     def load(self, tensors: Mapping[str, Tensor], step: int) -> None:
-        """Continue after update `step` from what `tensors` returned, among the tensors of a training checkpoint."""
+        """Continue after update `step` from the result of `tensors()`; other tensors of the checkpoint are ignored."""
         for source in self._sources:
             if source.states is not None:
                 source.states.forget()
@@ -117,7 +117,7 @@ class Feed:
 
 
 class _Source:
-    """What the updates of one stage read."""
+    """The windows and initial states of the updates of one stage."""
 
     def __init__(self, model: LanguageModel, split: Split, config: TrainConfig, stage: Stage) -> None:
         self.stage = stage
@@ -126,7 +126,7 @@ class _Source:
         self._sampler = WindowSampler(split, window=stage.window, batch_size=stage.num_windows, seed=config.seed)
 
     def read(self, step: int) -> tuple[Tensor, Tensor | None]:
-        """Return the windows of an update, int64 (R, W + 1), and which rows start from zero; None for shuffled ones."""
+        """Return the windows of an update, int64 (R, W + 1), and which rows start from zero, None if shuffled."""
         if self.states is not None and step >= self.states.first_step:
             return self.states.read(step)
         return self._sampler.batch(step - 1), None

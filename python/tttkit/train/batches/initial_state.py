@@ -73,7 +73,7 @@ class ContiguousStates:
         return tokens, self._resets(step, ended)
 
     def begin_update(self, resets: Tensor) -> None:
-        """Begin an update, whose rows are then read in order; an earlier attempt at it is forgotten."""
+        """Begin an update, whose rows are then read in order; forget an earlier attempt at it."""
         before = self._zero() if self._state is None else self._state
         self._before = before.reset(resets.to(self._model.device))
         self._after = []
@@ -99,7 +99,7 @@ class ContiguousStates:
             self._state = None
             return
         joined = ModelState.stack(self._after)
-        # always the same position, so that code is compiled for one: a TTT layer depends on the place in a window only
+        # The position is always the same, so that code is compiled once: a TTT layer needs only the place in a window.
         self._state = ModelState(position=self._window, layers=joined.layers)
 
     def finite_or_nan(self) -> Tensor:
@@ -113,7 +113,7 @@ class ContiguousStates:
         self._state = None
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return what a training checkpoint must hold of the states; nothing before the first contiguous update."""
+        """Return the states that a training checkpoint must hold; empty before the first contiguous update."""
         if self._state is None:
             return {}
         flat = self._state.to_tensors()
@@ -121,7 +121,7 @@ class ContiguousStates:
         return {f"{_PREFIX}{name}": tensor for name, tensor in flat.items() if ".pending" not in name}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore what `tensors` returned, from among the tensors of a training checkpoint."""
+        """Restore what `tensors` returned, given all tensors of a training checkpoint."""
         saved = {name.removeprefix(_PREFIX): value for name, value in tensors.items() if name.startswith(_PREFIX)}
         self._state = None
         if saved:
@@ -133,7 +133,7 @@ class ContiguousStates:
         return ModelState(position=self._window, layers=zero.layers)
 
     def _resets(self, step: int, ended: Tensor) -> Tensor:
-        """Return which rows start from zero, (R,) bool: their document ended, by chance, or always."""
+        """Return which rows start from zero, (R,) bool: after the end of a document, by chance, or always."""
         always = torch.arange(self.num_rows) < self._num_always_zero
         chance = np.random.default_rng((self._config.seed, step, _RESET_STREAM)).random(self.num_rows)
         return ended | always | torch.from_numpy(chance < self._config.initial_state_reset)

@@ -1,7 +1,7 @@
 """Reading ahead: a thread reads the windows of the next updates while the current update is computed.
 
-The windows depend on the step alone, so a run with the thread and a run without it see the same ones. The thread helps
-if text comes from a disk; with the shards in memory a batch takes microseconds.
+The windows depend on the step alone, so a run sees the same windows with the thread and without it. The thread helps if
+text comes from a disk; if the shards are in memory, a batch takes microseconds.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 NUM_AHEAD = 2
-"""Updates read ahead: one more than needed, so that a slow read has the time of two updates."""
+"""Number of updates read ahead: one more than needed, so that a slow read may take as long as two updates."""
 
 T = TypeVar("T")
 
@@ -21,8 +21,8 @@ T = TypeVar("T")
 class ReadAhead(Generic[T]):
     """Results of `read(step)` for steps up to `last_step`, computed ahead on a thread.
 
-    `close` waits for the thread to end; a `get` after that starts another. An error of `read` is raised by the `get` of
-    its step. A forked child, which does not inherit the thread, starts one of its own.
+    `close` waits for the thread to end; a later `get` starts another. If `read` raises an error, the `get` of its step
+    raises it. A forked child, which does not inherit the thread, starts its own.
     """
 
     def __init__(self, read: Callable[[int], T], last_step: int) -> None:

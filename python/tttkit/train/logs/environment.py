@@ -1,4 +1,4 @@
-"""Versions, threads and hardware, on which the bits of a run depend besides its configuration."""
+"""Versions, threads and hardware: besides its configuration, the bits of a run depend on them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _KEYS_THAT_CHANGE_BITS = (
 
 
 def environment() -> dict[str, Any]:
-    """Return versions, threads and hardware of this process. No environment variables: they may hold secrets."""
+    """Return versions, threads and hardware of this process, but no environment variables: they may hold secrets."""
     has_gpu = torch.cuda.is_available()
     return {
         "tttkit": tttkit.__version__,

@@ -61,7 +61,7 @@ class Metadata:
         files.write_json(self._run.metadata, self.values)
 
     def describe(self, config: Config, data: dict[str, Any], model: dict[str, Any]) -> None:
-        """Record the resolved configuration, data fingerprints and sizes, which are known only with data and model."""
+        """Record the resolved configuration, the environment, and the fingerprints and sizes of data and model."""
         self.values |= {"config": config.to_dict(), "data": data, "model": model, "environment": environment()}
         self.write()
 
@@ -83,7 +83,7 @@ class Metadata:
         self.write()
 
     def note_rollback(self, from_step: int, to_step: int, lr_scale: float, why: str) -> None:
-        """Record a rollback from step `from_step`, where numbers were not finite, to `to_step`."""
+        """Record a rollback from `from_step`, the step at which numbers were not finite, to `to_step`."""
         rollback = {"from_step": from_step, "to_step": to_step, "lr_scale": lr_scale, "why": why, "time": now()}
         self.values.setdefault("rollbacks", []).append(rollback)
         self.write()
@@ -91,12 +91,12 @@ class Metadata:
     def end_segment(self, step: int, reason: str) -> None:
         """End the segment of this process, and record the newest training checkpoint on disk as `saved_step`.
 
-        The process may not have begun to train; then there is no segment.
+        If the process has not begun to train, there is no segment to end.
         """
         if self.values["segments"]:
             self.values["segments"][-1] |= {"end_step": step, "reason": reason, "ended": now()}
         result: dict[str, Any] = {"reason": reason, "step": step}
-        with suppress(OSError):  # if the disk cannot be read, nothing is said about it
+        with suppress(OSError):  # if the disk cannot be read, the key is left out
             result["saved_step"] = newest_saved_step(self._run)
         self.values["result"] = result
         self.write()
@@ -109,7 +109,7 @@ class Metadata:
     def finish(
         self, step: int, reason: str, stopping: EarlyStopping, summaries: list[Summary], validation: Split
     ) -> None:
-        """Record the result of a run that is over. Some keys have the names of the earlier system."""
+        """Record the result of a finished run. Some keys have the names of the earlier system."""
         self.end_segment(step, reason)
         best = stopping.to_dict()
         self.values["result"] |= {

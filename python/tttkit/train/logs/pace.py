@@ -17,7 +17,7 @@ class Pace:
     """Medians of recent steps, evaluations and saves, in seconds."""
 
     def __init__(self, config: TrainConfig, schedule: list[int]) -> None:
-        """Begin without measurements. `schedule` are the steps at which to evaluate."""
+        """Begin without measurements. `schedule` lists the steps at which to evaluate."""
         self.steps: deque[float] = deque(maxlen=200)
         self.evaluations: deque[float] = deque(maxlen=5)
         self.save_every = config.save_every or default_save_every(config.max_steps)
@@ -39,7 +39,7 @@ class Pace:
         return self._saves[-1]
 
     def may_save(self, step: int) -> bool:
-        """Whether a save is due at `step`. By default saves take at most MAX_SAVING_SHARE of the time."""
+        """Return whether a save is due at `step`. By default saves take at most MAX_SAVING_SHARE of the time."""
         if step % self.save_every:
             return False
         if self._is_given or not self._saves:
@@ -47,9 +47,9 @@ class Pace:
         return time.monotonic() - self._last_save >= median(self._saves) / MAX_SAVING_SHARE
 
     def eta_seconds(self, step: int) -> float | None:
-        """Expected seconds from `step` to the end, with evaluations and saves at their measured durations.
+        """Return the expected seconds from `step` to the end, with evaluations and saves at their measured durations.
 
-        None before the first update was measured.
+        Return None before the first update was measured.
         """
         if not self.steps:
             return None

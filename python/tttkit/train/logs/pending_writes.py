@@ -9,7 +9,7 @@ RETRY_SECONDS = 10.0
 
 
 class PendingWrites:
-    """The newest failed write of each name, tried again until it succeeds.
+    """Keeps the newest failed write of each name and tries it again until it succeeds.
 
     Writes with an `expendable` name delay nothing else: neither a training checkpoint nor the end of the run.
     """
@@ -17,7 +17,7 @@ class PendingWrites:
     def __init__(self, *, expendable: frozenset[str] = frozenset()) -> None:
         """Begin with no failed writes."""
         self.problem: str | None = None
-        """Why the last write failed, as long as any write waits."""
+        """The error of the last failed write; None after all waiting writes have succeeded."""
         self._waiting: dict[str, Callable[[], object]] = {}
         self._expendable = expendable
         self._last_try = -RETRY_SECONDS
@@ -53,7 +53,7 @@ class PendingWrites:
         return not self._waiting.keys() - self._expendable
 
     def finish(self) -> None:
-        """Try all waiting writes. Raises the OSError of the first that fails and is not expendable."""
+        """Try all waiting writes. Raises the OSError of the first write that fails and is not expendable."""
         for name, write in list(self._waiting.items()):
             if not self.attempt(name, write) and name not in self._expendable:
                 write()

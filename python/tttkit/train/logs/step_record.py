@@ -15,7 +15,7 @@ from tttkit.train.resume.progress import TrainingProgress
 from tttkit.train.update import Update
 
 _MAX_EXPONENT = 700.0
-"""Largest loss whose perplexity is a float64."""
+"""Loss at which the reported perplexity is capped, so that it fits in float64."""
 
 
 class StepRecords:
@@ -30,7 +30,7 @@ class StepRecords:
         self._utilization = Utilization(feed.flops_per_step, precision=config.train.precision, device=device)
 
     def record(self, update: Update, progress: TrainingProgress) -> StepLogged:
-        """Return the record of the present step, whose update is `update`."""
+        """Return the record of the current step, whose update is `update`."""
         tokens_per_step, seconds = self._config.train.tokens_per_step, self._pace.step_seconds
         is_inner_logged = progress.step % self._config.train.inner_loss_every == 0
         return StepLogged(

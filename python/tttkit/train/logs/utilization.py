@@ -1,4 +1,4 @@
-"""The utilization of a GPU: the share of its peak speed that the model's arithmetic reaches, its memory and load."""
+"""The utilization of a GPU: model FLOP/s as a share of its peak speed, memory and load."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from contextlib import suppress
 import torch
 
 _PEAK_SIZES = {"cpu": 2048, "cuda": 4096}
-"""Side of the square product that measures a device's peak speed; a smaller one would not keep a large GPU busy."""
+"""Size of the matrix product that measures a device's peak speed; a smaller one would not keep a large GPU busy."""
 
 
 class Utilization:
-    """Figures for the log about the GPU that trains; none on a CPU, which other processes use too."""
+    """Measures the GPU that trains, for the log. A CPU is not measured, because other processes use it too."""
 
     def __init__(self, flops_per_step: float, *, precision: str | None, device: torch.device) -> None:
         """Measure the device's peak speed, which takes milliseconds; `flops_per_step` is the cost of an update."""
@@ -23,7 +23,7 @@ class Utilization:
     def record(self, step_seconds: float) -> dict[str, float]:
         """Return `mfu` (share of the peak), `gpu_memory_used`, `gpu_memory_total` (bytes), `gpu_utilization` (of time).
 
-        The last one needs the package nvidia-ml-py. On a CPU the record is empty.
+        `gpu_utilization` needs the package nvidia-ml-py. On a CPU the record is empty.
         """
         if self._device.type != "cuda":
             return {}
@@ -40,7 +40,7 @@ class Utilization:
 
 
 def peak_flop_per_second(device: torch.device, precision: str | None, *, rounds: int = 3) -> float:
-    """Return the floating-point operations per second of a square product, the fastest of `rounds`."""
+    """Return the floating-point operations per second of a square matrix product, the fastest of `rounds`."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     size = _PEAK_SIZES.get(device.type, _PEAK_SIZES["cpu"])
     # a generator of its own, so that the random numbers of the run do not change
@@ -58,6 +58,6 @@ def peak_flop_per_second(device: torch.device, precision: str | None, *, rounds:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until a GPU has finished all its work; nothing on a CPU."""
+    """Wait until a GPU has finished all its work; return at once on a CPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -38,7 +38,7 @@ class LoadedCheckpoint:
     """Content of state.json."""
     tensors: dict[str, torch.Tensor]
     skipped: list[str]
-    """New name and fault of each newer training checkpoint that is damaged."""
+    """New name and fault of each damaged training checkpoint that was newer."""
 
 
 def save_checkpoint(
@@ -51,7 +51,7 @@ def save_checkpoint(
 ) -> None:
     """Commit a training checkpoint after update `step`, then drop all but the newest two.
 
-    `extra` are the tensors besides weights, moments and random-number states: those of contiguous rows. Raises
+    `extra` holds the recurrent states of contiguous rows, besides weights, moments and random-number states. Raises
     DiskFullError, OSError.
     """
     tensors = {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters()}
@@ -72,8 +72,8 @@ def save_checkpoint(
 def load_newest_checkpoint(run: RunDirectory, *, run_id: str | None = None) -> LoadedCheckpoint | None:
     """Read the newest training checkpoint that verifies; None if the run never saved one.
 
-    A damaged one, or one of a run with another id, is renamed to `step_N.corrupt-n`, never deleted. Raises
-    CheckpointError if there are some, but none is valid.
+    A checkpoint that is damaged or of a run with another id is renamed to `step_N.corrupt-n`, never deleted. Raises
+    CheckpointError if there are checkpoints, but none is valid.
     """
     checkpoints = training_checkpoints(run)
     skipped: list[str] = []
@@ -90,7 +90,7 @@ def load_newest_checkpoint(run: RunDirectory, *, run_id: str | None = None) -> L
     if checkpoints or (run.states.is_dir() and list(run.states.glob("step_*.corrupt-*"))):
         raise CheckpointError(
             f"no valid training checkpoint in {run.states}: {'; '.join(skipped) or 'all were set aside as corrupt'}",
-            hint="restore one from a copy, or start anew with another --out",
+            hint="restore one from a copy, or start over with another --out",
         )
     return None
 
@@ -103,7 +103,7 @@ def restore_checkpoint(loaded: LoadedCheckpoint, model: nn.Module, optimizer: to
     expected = {f"model.{name}": parameter.shape for name, parameter in model.named_parameters()}
     saved = {name: tensor.shape for name, tensor in loaded.tensors.items() if name.startswith("model.")}
     if expected != saved:
-        raise CheckpointError(f"the training checkpoint of step {loaded.step} has other parameters than the model")
+        raise CheckpointError(f"the training checkpoint of step {loaded.step} does not have the model's parameters")
     optimizer.state.clear()  # a training checkpoint of step 0 has no moments
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -121,7 +121,7 @@ def restore_checkpoint(loaded: LoadedCheckpoint, model: nn.Module, optimizer: to
 
 
 def verify_checkpoint(path: Path, step: int, *, run_id: str | None = None) -> int:
-    """Check the files, step, run and version of a training checkpoint. Returns its bytes. Raises DataError."""
+    """Check the files, step, run and version of a training checkpoint. Returns its size in bytes. Raises DataError."""
     sizes = commits.verify_directory(path)
     values = files.read_json(path / "state.json", max_bytes=64 << 20)
     if not isinstance(values, dict) or values.get("step") != step:

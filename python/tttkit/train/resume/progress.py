@@ -1,4 +1,4 @@
-"""Counters that change from step to step, and the rule by which they show that a run diverges."""
+"""Counters that change from step to step, and the rule that detects divergence from them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ MAX_RECENTLY_SKIPPED = RECENT_STEPS // 100
 
 @dataclasses.dataclass(kw_only=True)
 class TrainingProgress:
-    """Saved in every training checkpoint, so that a resumed run continues as if it had never stopped."""
+    """The counters of a run. Training checkpoints hold them, so that a resumed run continues as if never stopped."""
 
     step: int = 0
-    """Updates so far, skipped ones included."""
+    """Updates so far, including skipped updates."""
     evaluated: list[int] = dataclasses.field(default_factory=list)
     """Steps that have been evaluated."""
     loss_sum: float = 0.0

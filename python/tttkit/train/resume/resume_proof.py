@@ -1,4 +1,4 @@
-"""The proof of a resume: recomputed losses are compared bit by bit with those logged before the run stopped."""
+"""The proof of a resume: recomputed losses must equal, bit by bit, the losses logged before the run stopped."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _MAX_COMPARED = 10
 
 
 class ResumeProof:
-    """Compares the first recomputed losses with those that were logged after the training checkpoint."""
+    """Compares the first recomputed losses with the losses logged after the training checkpoint."""
 
     def __init__(self, records: list[dict[str, Any]], step: int) -> None:
         """Take the records of metrics.jsonl and the step of the training checkpoint."""

@@ -1,4 +1,4 @@
-"""Everything that decides how a run continues, in memory: saved as a training checkpoint and restored from one."""
+"""The training state in memory: everything that decides how a run continues, and that a training checkpoint holds."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class TrainingState:
 
     @property
     def is_saved(self) -> bool:
-        """Whether the newest training checkpoint that this process wrote or loaded is the present state."""
+        """Whether the newest training checkpoint that this process wrote or loaded holds the current state."""
         return self._saved == self._position
 
     @property
     def is_first(self) -> bool:
-        """Whether the run has no training checkpoint yet, neither by this process nor by an earlier one."""
+        """Whether the run has no training checkpoint yet, neither of this process nor of an earlier one."""
         return self._saved is None and not training_checkpoints(self._run)
 
     @property
@@ -68,7 +68,7 @@ class TrainingState:
     def load_newest(self) -> checkpoint.LoadedCheckpoint | None:
         """Read the newest valid training checkpoint without restoring it; None if there is none.
 
-        Raises CheckpointError if there are some, but none is valid.
+        Raises CheckpointError if there are checkpoints, but none is valid.
         """
         return checkpoint.load_newest_checkpoint(self._run, run_id=self._run_id)
 
