@@ -1,4 +1,4 @@
-"""Examine a run directory and mend what can be mended. Reads files only; no torch.
+"""Examine a run directory and repair what can be repaired. It reads only files and needs no torch.
 
 Damaged files are never deleted: they are renamed to `NAME.corrupt-n`. Only leftovers of interrupted writes are removed.
 """
@@ -26,7 +26,7 @@ from tttkit.storage import commits, files
 
 
 def examine_run(run: RunDirectory, *, fix: bool = False) -> list[Examination]:
-    """Examine everything in a run. With `fix`, hold its lock and mend it.
+    """Examine everything in a run. With `fix`, hold its lock and repair it.
 
     Raises RunLockedError when `fix` is set and the run is being trained.
     """

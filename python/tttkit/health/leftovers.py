@@ -42,7 +42,7 @@ def examine_folder(folder: Path, *, fix: bool) -> Iterator[Examination]:
 
 
 def _examine_evaluation(place: Path, fix: bool) -> Iterator[Examination]:
-    """Examine a directory in a run; those of evaluations have a lock of their own. Raises RunLockedError."""
+    """Examine a directory in a run. The directory of an evaluation has its own lock. Raises RunLockedError."""
     owned = RunDirectory(place)
     if is_locked(owned):
         message = f"{place} is in use; files that are being written there are not examined"
