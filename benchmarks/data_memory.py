@@ -5,7 +5,7 @@
 The text repeats the Python library's source; it is made in a temporary folder and removed afterwards. The benchmark
 takes minutes and several gigabytes of disk, so `make bench` leaves it out. CASE is a word in the names of the cases to
 run. A word without a space is merged as a whole whatever its length, so memory grows with the word; those cases are
-compared with what `tokenizers` needs for the same text.
+compared with the memory of `tokenizers` for the same text.
 """
 
 from __future__ import annotations

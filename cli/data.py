@@ -36,7 +36,7 @@ def prepare(
         float, typer.Option(help="Share of documents in the validation split; ignored with --validation.")
     ] = 0.05,
     documents: Annotated[
-        str, typer.Option(help="What a document is: file, line, blank-line (blocks) or wikitext (articles).")
+        str, typer.Option(help="Unit of a document: file, line, blank-line (blocks) or wikitext (articles).")
     ] = "file",
     document_pattern: Annotated[
         str | None,
@@ -49,7 +49,7 @@ def prepare(
         str, typer.Option(help="Field that holds the text of jsonl, parquet and data set records.")
     ] = "text",
     bad_utf8: Annotated[
-        str, typer.Option(help="What to do about invalid UTF-8: strict (stop), replace (with U+FFFD) or skip.")
+        str, typer.Option(help="Handling of invalid UTF-8: strict (stop), replace (with U+FFFD) or skip.")
     ] = "strict",
     io: Annotated[
         str, typer.Option(help="How shards are read back after writing: mmap, or pread for network file systems.")

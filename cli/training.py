@@ -1,4 +1,4 @@
-"""What `tttkit train` and `tttkit resume` share: their common options, and training with its progress shown."""
+"""Common parts of `tttkit train` and `tttkit resume`: their options, and training with its progress shown."""
 
 from __future__ import annotations
 

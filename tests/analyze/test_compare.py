@@ -120,6 +120,6 @@ def test_incomparable_figures_of_an_earlier_run_are_refused(make_run, write):
     assert {"aggregate", "data_fingerprint"} <= {row["setting"] for row in comparison.protocol_differences}
 
 
-def test_one_run_is_no_comparison(make_run):
+def test_one_run_is_not_enough_to_compare(make_run):
     with pytest.raises(UsageError, match="at least two runs"):
         compare([make_run([100], level(0.1))])

@@ -31,7 +31,7 @@ def by_position(finding):
     return {row["position"]: row["winner"] for row in finding.rows}
 
 
-def test_full_wins_only_where_it_beats_all_three(make_run):
+def test_full_wins_only_if_it_beats_all_three(make_run):
     record = make_run([100], planted(lambda context, _, c: 0.3 if c < 4 else 0.3 if context == "sw" else 0.0))
     finding = contexts.winners(record)
     winners = by_position(finding)
@@ -54,7 +54,7 @@ def test_the_best_of_the_windowed_contexts_is_named(make_run):
 
 @pytest.mark.parametrize(("high", "winner"), [(0.97, "reset"), (0.99, "none"), (1.01, "none")])
 def test_the_best_of_several_must_be_below_1_by_a_wider_interval(high, winner):
-    """From 0.9 to 0.97 are 0.075 nats, and 1.27 times that is 0.095, less than the 0.105 to 1. For 0.99 it is 0.121."""
+    """The 0.075 nats from 0.9 to 0.97 widen to 0.095, less than the 0.105 to 1; for 0.99 they widen to 0.121."""
     ratio = PairedRatio(context="reset", ratio=0.9, low=0.8, high=high, document_low=None, document_high=None,
                     num_documents=3)  # fmt: skip
     assert name_winner([ratio]) == winner
@@ -115,7 +115,7 @@ def test_crossover_step_persistent_or_excursion(make_run, effect, verdict):
 
 
 def test_simultaneous_bands_show_no_false_difference_in_95_of_100_searches():
-    """Of 60 searches in 57 columns without a difference, 3 may show one; with single intervals most would."""
+    """About 3 of 60 searches in 57 columns without a difference may show one; with single intervals most would."""
     generator = np.random.default_rng(4)
     searches = [bootstrap(generator.normal(0, 0.3, (64, 57))) for _ in range(60)]
     assert sum(bool(each.sign(simultaneous=True).any()) for each in searches) <= 8

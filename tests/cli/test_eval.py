@@ -139,7 +139,7 @@ def test_several_models_in_one_table_and_one_plot(copy, finished):
     assert "NLL by slot of 8 beyond W minus sw, nats" in answer.out
 
 
-def test_models_of_one_name_are_told_apart_and_kept_apart(copy, finished, tmp_path):
+def test_models_with_the_same_name_are_distinguished_and_kept_apart(copy, finished, tmp_path):
     paths = (copy / "best_model", finished / "best_model")
     answer = tttkit("eval", "checkpoint", *paths, *SMALL, "--out", tmp_path / "out", "--json")
     assert answer.code == 0

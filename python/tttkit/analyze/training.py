@@ -1,4 +1,4 @@
-"""How the comparison changes during training: crossover step, generalisation gap."""
+"""Find how the comparison of contexts changes during training: crossover step, generalization gap."""
 
 from __future__ import annotations
 

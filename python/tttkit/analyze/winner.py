@@ -19,7 +19,7 @@ ROUNDING = 1e-5
 """Ratios that differ by a smaller share count as tied, because the rounding of float32 must decide nothing."""
 NO_WINNER = "none"
 NO_DIFFERENCE = "no difference found"
-"""What tables show if there is no winner."""
+"""Text in tables if there is no winner."""
 RULE = (
     "full wins at m x W if it is below sw, sw_aligned, reset and every other windowed context that was measured, each "
     "with a 95 % interval of the ratio that excludes 1 (paired bootstrap over sequences, and over documents too if "

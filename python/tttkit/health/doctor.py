@@ -192,9 +192,9 @@ def _examine_data(run: RunDirectory, _fix: bool) -> Iterator[Examination]:
 
 
 def _examine_disk(run: RunDirectory, _fix: bool) -> Iterator[Examination]:
-    """Compare the free space with what the rest of the run needs.
+    """Compare the free space with the needs of the rest of the run.
 
-    That is one more training checkpoint, the final model, and a copy of each directory while it is replaced.
+    It needs one more training checkpoint, the final model, and a copy of each directory while it is replaced.
     """
     free = shutil.disk_usage(run.path).free
     sizes = [sum(file.stat().st_size for file in path.iterdir()) for path in _committed(run)]

@@ -35,7 +35,7 @@ def examine_leftovers(run: RunDirectory, *, fix: bool) -> Iterator[Examination]:
 
 
 def examine_folder(folder: Path, *, fix: bool) -> Iterator[Examination]:
-    """Examine what commands that write into `folder`, such as `convert`, left there."""
+    """Examine leftovers of commands that write into `folder`, such as `convert`."""
     for path in commits.leftovers(folder):
         if files.writer_of(path) is not None:  # the user's folder: only names that are certainly ours
             yield _handle(path, fix)

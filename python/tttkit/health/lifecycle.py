@@ -1,4 +1,4 @@
-"""Where a run is in its life: whether it is running, why it ended, and which command comes next.
+"""The lifecycle of a run: whether it is running, why it ended, and which command comes next.
 
 The lock of a run ends with its process, however the process ends, so that a killed trainer is noticed at once. A live
 trainer is judged by the monotonic clock in its heartbeat. The wall clock is only shown. What is saved is read from the
@@ -27,7 +27,7 @@ _ENDS = ("finished", "early-stopped", "preempted", "nan-stopped", "disk-full")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Lifecycle:
-    """What a run is doing or how it ended, why, and the command that comes next."""
+    """The activity or the end of a run, its reason, and the command that comes next."""
 
     state: str
     """starting, running, evaluating, saving, stalled, disk-full, preempted, finished, early-stopped, nan-stopped,

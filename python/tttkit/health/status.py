@@ -19,14 +19,14 @@ _MAX_POINTS = 40
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunStatus:
-    """What `status` shows about a run. A field that is not known is None."""
+    """The facts that `status` shows about a run. A field that is not known is None."""
 
     schema_version: int
     run: str
     run_id: str | None
     """Identifies this run among others at the same path."""
     state: str
-    """As in `Lifecycle.state`."""
+    """One of the values of `Lifecycle.state`."""
     reason: str
     next_command: str
     model: str | None

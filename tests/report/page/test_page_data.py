@@ -30,7 +30,7 @@ def test_the_curves_come_from_the_run(tmp_path):
 
 
 def test_losses_are_thinned_and_smoothed(tmp_path):
-    """Of 5,000 losses that jump between 2 and 4, some hundreds are kept, and their average stays near 3."""
+    """Some hundreds of 5,000 losses that jump between 2 and 4 are kept, and their average stays near 3."""
     run = write_run(tmp_path / "run", 1)
     records = [{"step": step, "loss": 2 + 2 * (step % 2), "num_skipped": 0} for step in range(1, 5001)]
     run.metrics.write_text("".join(json.dumps(record) + "\n" for record in records))

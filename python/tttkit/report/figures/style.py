@@ -1,4 +1,4 @@
-"""What all figures share: sizes, colours, axes and curves. Equal data give equal bytes.
+"""Common parts of all figures: sizes, colors, axes and curves. Equal data give equal bytes.
 
 Only the modules in `figures/` import matplotlib, and only when something is drawn.
 """
