@@ -29,9 +29,7 @@ Threads = Annotated[
     ),
 ]
 
-bench_app = typer.Typer(
-    no_args_is_help=False, help="Measure speed on this machine, compared with the installed peers."
-)
+bench_app = typer.Typer(no_args_is_help=False, help="Measure speed on this machine, compared with the installed peers.")
 
 
 @bench_app.command()
