@@ -1,7 +1,7 @@
-# One entry for people and CI. `make help` lists the targets.
+# One entry point for people and CI. `make help` lists the targets.
 PYTHON ?= python3
 BIN := .venv/bin
-# Side by side, on all cores of a small machine. One test alone starts sooner with plain pytest.
+# Tests run in parallel, on all cores of a small machine. A single test starts sooner with plain pytest.
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 RUST_SOURCES := $(shell find rust -name '*.rs' -o -name 'Cargo.toml') Cargo.toml Cargo.lock
 
@@ -18,7 +18,7 @@ setup: .venv/.built ## make .venv with everything pinned, and the extension
 
 build: .venv/.built ## build the extension again when a Rust file is newer
 
-# Tools first: the extension is then built with the pinned maturin, not in an isolated environment of pip's.
+# Tools come first, so that the extension is built with the pinned maturin and not in pip's isolated environment.
 .venv/.tools: pyproject.toml constraints.txt
 	@command -v cargo >/dev/null || { echo "cargo is missing: install a Rust toolchain, see https://rustup.rs"; exit 1; }
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: install Python 3.11 or newer"; exit 1; }
@@ -39,7 +39,7 @@ format: setup ## format Python and Rust
 	$(BIN)/ruff format -q .
 	cargo fmt
 
-lint: setup ## ruff, mypy, stubtest, clippy, rustfmt
+lint: setup ## run ruff, mypy, stubtest, clippy, rustfmt
 	$(BIN)/ruff check -q .
 	$(BIN)/ruff format -q --check .
 	$(BIN)/mypy
@@ -50,16 +50,16 @@ lint: setup ## ruff, mypy, stubtest, clippy, rustfmt
 docs: setup ## write docs/configuration.md from the configuration
 	$(BIN)/python docs/make_configuration.py
 
-test: setup ## all tests
+test: setup ## run all tests
 	cargo test -q --release
 	$(PYTEST)
 
-test-faults: setup ## the whole fault suite: kills, power failures, full disks, signals
+test-faults: setup ## run the whole fault suite: kills, power failures, full disks, signals
 	$(PYTEST) tests/faults -m "faults or not faults"
 
-all: lint test ## what CI checks in the clone
+all: lint test ## run what CI checks in a checkout
 
-bench: setup ## measure beside the peers
+bench: setup ## compare speeds with the peers
 	$(BIN)/pip install -q -c constraints.txt --group bench
 	$(BIN)/python benchmarks/data_text_to_shards.py
 	$(BIN)/python benchmarks/sampling.py

@@ -3,9 +3,9 @@
     python benchmarks/data_memory.py [--gigabytes 2] [--files 1000000] [--threads 2] [--folder FOLDER] [--json] [CASE …]
 
 The text repeats the Python library's source; it is made in a temporary folder and removed afterwards. The benchmark
-takes minutes and several gigabytes of disk, so `make bench` leaves it out. CASE is a word of the name of the cases to
+takes minutes and several gigabytes of disk, so `make bench` leaves it out. CASE is a word in the names of the cases to
 run. A word without a space is merged as a whole whatever its length, so memory grows with the word; those cases are
-compared with what `tokenizers` needs for the same text.
+compared with the memory of `tokenizers` for the same text.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tttkit_cli.app import main
 sys.argv[1:1] = ["data", "prepare"]
 try:
     main()
-finally:  # VmHWM is of this process alone; the resource usage of a child counts the parent it was forked from
+finally:  # VmHWM covers this process alone; the resource usage of a child includes the parent it was forked from
     print(*re.findall(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text()), file=sys.stderr)
 """
 

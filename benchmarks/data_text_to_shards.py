@@ -1,11 +1,11 @@
-"""Measure text to token shards beside gigatoken, tiktoken, tokenizers and the usual recipe, in one run.
+"""Compare text to token shards with gigatoken, tiktoken, tokenizers and the usual recipe, in one run.
 
     python benchmarks/data_text_to_shards.py [SOURCE…] [--tokenizer T] [--threads 1,2] [--rounds 5] [--json]
 
 Without SOURCE it measures the Python library's own source, with a tokenizer of 8,192 tokens trained on it. `make bench`
 runs it. Our engine is measured with the best vector instructions of the processor on each number of threads, and on one
-thread with each set of instructions, down to scalar. Goals: 1.0 x gigatoken on one thread, 1.8 x that on two, 100 x the
-usual recipe, 80 MB/s scalar.
+thread with each set of instructions, down to scalar. Goals: 1.0 x gigatoken on one thread, 1.8 x gigatoken on two,
+100 x the usual recipe, 80 MB/s scalar.
 """
 
 from __future__ import annotations

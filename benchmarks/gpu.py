@@ -1,9 +1,9 @@
-"""All checks and measurements that need a GPU, together or one by one; on a CPU the same at tiny sizes, in seconds.
+"""Run all checks and measurements that need a GPU, together or one by one; on a CPU, at tiny sizes, in seconds.
 
     python benchmarks/gpu.py [cuda|cpu] [parity|step|evaluation|resume]...
 
 parity      compares the model on the device with float32 on the CPU, for each rounding of products
-step        times the reference step of 2,048 tokens and its parts, beside the Transformer; goal 60 steps/s on an H200
+step        times the reference step of 2,048 tokens and its parts, and the Transformer; goal 60 steps/s on an H200
 evaluation  times 64 sequences of 20 windows in exact sliding windows; goal 5 s on an H200
 resume      compares the weights of two equal runs, and of a run that was killed and resumed, bit by bit
 

@@ -1,4 +1,4 @@
-"""Decoding speed by context length at 152.6M parameters, beside the Transformer of the same size.
+"""Measure decoding speed by context length at 152.6M parameters, compared with a Transformer of the same size.
 
 python benchmarks/inference.py
 """

@@ -1,4 +1,4 @@
-"""Registers, stack and shared memory of the Triton kernels compiled for a Hopper GPU; this needs no GPU.
+"""Print registers, stack and shared memory of the Triton kernels compiled for a Hopper GPU; no GPU is needed.
 
     python benchmarks/kernels.py [C d]...
 

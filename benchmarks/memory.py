@@ -1,4 +1,4 @@
-"""Peak memory by length at 152.6M parameters: evaluation in full context, and decoding, beside the Transformer.
+"""Compare peak memory by length with the Transformer at 152.6M parameters: full-context evaluation and decoding.
 
     python benchmarks/memory.py
 
@@ -21,7 +21,7 @@ def peak_mb() -> float:
 
 
 def measure(name: str, work: str, length: int) -> float:
-    """Return the MB beside the model that reading `length` tokens, or decoding after them, needs."""
+    """Return the MB that reading `length` tokens, or decoding after them, needs in addition to the model."""
     import torch
 
     from tttkit.evaluate import token_nll

@@ -5,7 +5,8 @@
 Two trainers run the same steps of the `quick` model. One writes as a run does, with a training checkpoint every 50
 steps, the smallest default of `train.save_every`; the other writes nothing. Rounds alternate (A B B A …). The table
 gives the medians, the median of the ratios within pairs, and the share of its time that the writing trainer spends in
-writes. For the reference model, saving is timed beside single steps: it saves once per thousand. The goal: 2 % at most.
+writes. For the reference model, which saves once per thousand steps, steps and saves are timed one by one. The goal is
+at most 2 %.
 """
 
 from __future__ import annotations

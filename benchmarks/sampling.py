@@ -1,4 +1,4 @@
-"""Measure batches of windows beside torch DataLoader, numpy and memcpy, in windows per CPU second.
+"""Compare batches of windows with torch DataLoader, numpy and memcpy, in windows per CPU second.
 
     python benchmarks/sampling.py [DATA] [--json]
 

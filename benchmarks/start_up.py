@@ -1,4 +1,4 @@
-"""Measure how long the command line takes to answer, beside the interpreter alone and an import of torch.
+"""Measure how long the command line takes to answer, compared with the interpreter alone and an import of torch.
 
 `make bench` runs it. Every round times all commands once, in turn; the table gives medians and their ratio to the peer.
 """

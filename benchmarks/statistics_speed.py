@@ -1,8 +1,8 @@
-"""Measure chunk statistics and bootstrap beside torch, scipy, numpy and numba.
+"""Compare chunk statistics and bootstrap with torch, scipy, numpy and numba.
 
-`make bench` runs it. numba is optional: without it, its row is left out. First all implementations of a group must
-agree. Then every round times each of them in turn on the same arrays, after one call that is not timed; short calls are
-repeated. A ratio is the median over rounds of the ratio within a round, above 1 where ours is faster.
+`make bench` runs it. numba is optional: without it, its row is left out. First, all implementations of a group must
+agree. Then every round times each one in turn on the same arrays, after one call that is not timed; short calls are
+repeated. A ratio is the median over rounds of the ratio within a round, above 1 if ours is faster.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def bootstrap_groups() -> dict[str, dict[str, Callable[[], object]]]:
 
 
 def check(group: dict[str, Callable[[], object]], tolerance: float) -> None:
-    """Assert that all of a group give the same figures, within the rounding of float32 or Monte-Carlo error."""
+    """Assert that a group's implementations agree within the rounding of float32 or Monte-Carlo error."""
     values = {name: bounds(call()) for name, call in group.items()}
     for name, value in values.items():
         np.testing.assert_allclose(value, values[OURS], rtol=tolerance, atol=tolerance, err_msg=name)

@@ -1,4 +1,4 @@
-"""Training speed beside the Transformer of the same size and, given a path to it, the official code.
+"""Compare training speed with a Transformer of the same size and, if its path is given, with the official code.
 
     python benchmarks/training.py [PATH_OF_THE_OFFICIAL_CODE]
 

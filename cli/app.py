@@ -74,7 +74,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _terminate(number: int, _frame: object) -> NoReturn:
-    """Exit in order on SIGTERM outside of training: unfinished files are removed and the cursor is restored."""
+    """Exit cleanly on SIGTERM outside of training: unfinished files are removed and the cursor is restored."""
     raise SystemExit(128 + number)
 
 

@@ -1,4 +1,4 @@
-"""`tttkit bench`: measure speed on this machine, beside the peers that are installed."""
+"""`tttkit bench`: measure speed on this machine, compared with the installed peers."""
 
 from __future__ import annotations
 
@@ -25,13 +25,11 @@ if TYPE_CHECKING:
 Threads = Annotated[
     int | None,
     typer.Option(
-        help="CPU threads (default: OMP_NUM_THREADS, else the fastest in a measurement).", min=1, show_default=False
+        help="CPU threads (default: OMP_NUM_THREADS, else the fastest number measured).", min=1, show_default=False
     ),
 ]
 
-bench_app = typer.Typer(
-    no_args_is_help=False, help="Measure speed on this machine, beside the peers that are installed."
-)
+bench_app = typer.Typer(no_args_is_help=False, help="Measure speed on this machine, compared with the installed peers.")
 
 
 @bench_app.command()
@@ -39,12 +37,12 @@ def data(
     sources: Annotated[list[str], typer.Argument(help="Text files, directories or globs.", metavar="SOURCE…")],
     tokenizer: Annotated[str, typer.Option(help="Tokenizer as in `data prepare`, except bpe:N.")],
     threads: Annotated[
-        list[int] | None, typer.Option(help="Threads; may be repeated.", min=1, show_default="1")
+        list[int] | None, typer.Option(help="Number of threads; may be repeated.", min=1, show_default="1")
     ] = None,
     rounds: Annotated[int, typer.Option(help="Number of measurements; their medians are shown.", min=1)] = 3,
     json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Time text to token shards on your own files.
+    """Time the conversion of text to token shards, on your own files.
 
     Example: `tttkit bench data corpus/ --tokenizer gpt2/tokenizer.json --threads 1 --threads 8`
     """
@@ -99,7 +97,7 @@ def train(
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Time forward and backward beside the Transformer of the same size, and the parts of a whole step.
+    """Time forward and backward, compared with a Transformer of the same size, and the parts of a whole step.
 
     Example: `tttkit bench train --official ../ttt-lm-pytorch`
     """
@@ -178,7 +176,7 @@ def inference(
         list[int] | None,
         typer.Option(
             "--context",
-            help="Tokens that the model reads first; may be repeated.",
+            help="Number of tokens that the model reads first; may be repeated.",
             min=1,
             show_default="256, 1024, 4096",
         ),
@@ -191,7 +189,7 @@ def inference(
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Time token-by-token decoding after contexts of several lengths, beside a Transformer of the same size.
+    """Time token-by-token decoding after several context lengths, compared with a Transformer of the same size.
 
     Example: `tttkit bench inference runs/quick/best_model --context 64 --context 4096`
     """

@@ -19,7 +19,7 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(help="RUN directories; the first is the reference.", metavar="RUN…")],
     json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Compare runs at equal tokens and at the end; figures whose protocols differ are refused by name.
+    """Compare runs at equal tokens and at the end; figures whose protocols differ are refused, with the reason.
 
     Example: `tttkit compare runs/ttt runs/sw runs/transformer`
     """

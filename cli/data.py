@@ -15,7 +15,7 @@ from tttkit_cli.console import err, out, print_json, print_rows, print_table
 from tttkit_cli.stopping import stoppable
 from tttkit_cli.views.data import PrepareView, inspection_rows, length_table, reading_bar, split_table
 
-data_app = typer.Typer(no_args_is_help=False, help="Text to packed token shards.")
+data_app = typer.Typer(no_args_is_help=False, help="Turn text into packed token shards; inspect and verify them.")
 
 
 @data_app.command()
@@ -36,7 +36,7 @@ def prepare(
         float, typer.Option(help="Share of documents in the validation split; ignored with --validation.")
     ] = 0.05,
     documents: Annotated[
-        str, typer.Option(help="What a document is: file, line, blank-line (blocks) or wikitext (articles).")
+        str, typer.Option(help="Unit of a document: file, line, blank-line (blocks) or wikitext (articles).")
     ] = "file",
     document_pattern: Annotated[
         str | None,
@@ -49,13 +49,13 @@ def prepare(
         str, typer.Option(help="Field that holds the text of jsonl, parquet and data set records.")
     ] = "text",
     bad_utf8: Annotated[
-        str, typer.Option(help="What to do about invalid UTF-8: strict (stop), replace (by U+FFFD) or skip.")
+        str, typer.Option(help="Handling of invalid UTF-8: strict (stop), replace (with U+FFFD) or skip.")
     ] = "strict",
     io: Annotated[
         str, typer.Option(help="How shards are read back after writing: mmap, or pread for network file systems.")
     ] = "mmap",
     threads: Annotated[
-        int | None, typer.Option(help="Threads that encode (default: all cores).", envvar="TTTKIT_THREADS", min=1)
+        int | None, typer.Option(help="Threads for encoding (default: all cores).", envvar="TTTKIT_THREADS", min=1)
     ] = None,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print JSON lines: progress about every second, the manifest at the end.")
@@ -140,7 +140,7 @@ def verify(
     io: Annotated[str, typer.Option(help="How shards are read: mmap, or pread for network file systems.")] = "mmap",
     json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Check every byte: checksums of all files, every id below the vocabulary size, the index of documents.
+    """Check every byte: checksums of all files, ids below the vocabulary size, and the index of documents.
 
     Example: `tttkit data verify data/novels`
     """

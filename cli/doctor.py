@@ -24,7 +24,7 @@ def doctor(
     json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Check a run: digests, leftovers, torn lines, numbers, data, disk, clock. Without RUN, check the environment
-    and what killed commands left in the current directory.
+    and leftovers of killed commands in the current directory.
 
     Exits with 65 if an error remains. Example: `tttkit doctor runs/quick --fix`
     """

@@ -1,4 +1,4 @@
-"""`tttkit eval`: the full protocol on model directories, or on the evaluations that a run lacks."""
+"""`tttkit eval`: run the full protocol on model directories, or on the evaluations that a run lacks."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N (default: the GPU, if any).", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print the summaries as JSON.")]
 
-eval_app = typer.Typer(no_args_is_help=False, help="Perplexity by position, in every context.")
+eval_app = typer.Typer(no_args_is_help=False, help="Measure perplexity by position, in every context.")
 
 
 @eval_app.callback()
 def _eval() -> None:
-    """Perplexity by position, in every context."""
+    """Measure perplexity by position, in every context."""
 
 
 @eval_app.command("checkpoint")
@@ -40,7 +40,7 @@ def checkpoint(
     ],
     data: Annotated[
         Path | None,
-        typer.Option(help="DATA directory (default: that of the run to which PATH belongs).", show_default=False),
+        typer.Option(help="DATA directory (default: the data of the run that PATH belongs to).", show_default=False),
     ] = None,
     split: Annotated[str, typer.Option(help="Split to evaluate on.")] = "validation",
     num_sequences: Annotated[
@@ -51,12 +51,12 @@ def checkpoint(
     ] = None,
     window: Annotated[
         int | None,
-        typer.Option(help="Window W (default: that of the training, else 64).", min=1, show_default=False),
+        typer.Option(help="Window W (default: the training window, else 64).", min=1, show_default=False),
     ] = None,
     sw_mode: Annotated[
         str,
         typer.Option(
-            help="Compute the sliding window at all positions (`exact`) or only at the labelled ones (`positions`)."
+            help="Compute the sliding window at all positions (`exact`) or only at labeled positions (`positions`)."
         ),
     ] = "exact",
     output: Annotated[
@@ -65,7 +65,7 @@ def checkpoint(
     device: Device = None,
     json_output: Json = False,
 ) -> None:
-    """Evaluate models in every context, with intervals; writes JSON files and a plot.
+    """Evaluate models in every context, with intervals; write JSON files and a plot.
 
     Several models are also compared in one table and one plot, `models.png`, in --out or beside the first model.
 
@@ -114,7 +114,7 @@ def run(
         if not requests:
             raise UsageError(
                 f"{directory.path} has no weights to evaluate",
-                hint="best_model is written by the first evaluation; --keep-weights keeps those of every evaluation",
+                hint="the first evaluation writes best_model; --keep-weights keeps the weights of every evaluation",
             )
         named = {
             (target if request.path.name == "model" else request.path).name: _evaluate(request, target)
@@ -147,7 +147,7 @@ def _draw(curves: Curves, directory: Path) -> Path:
 
 
 def _names(paths: list[Path]) -> list[str]:
-    """Names of the models: their folder, with its parent where two would have the same name. Raises UsageError."""
+    """Return the folder names of the models, with the parent folder if two are the same. Raises UsageError."""
     absolute = [path.absolute() for path in paths]
     names = [path.name for path in absolute]
     names = [f"{path.parent.name}/{path.name}" if names.count(path.name) > 1 else path.name for path in absolute]

@@ -20,7 +20,7 @@ _PANELS = {"evaluation": EVALUATION_PANEL, "early_stopping": EVALUATION_PANEL}
 def with_config_flags(verb: Callable[..., None]) -> Callable[..., None]:
     """Replace the parameter `flags` of `verb` by one option per entry of FLAGS.
 
-    `verb` receives the given ones together, as a dictionary by flag name.
+    `verb` receives the options that were given as a dictionary by flag name.
     """
 
     @functools.wraps(verb)

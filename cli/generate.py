@@ -78,7 +78,7 @@ def generate(
 
 
 def _shown(continuing: Iterator[tuple[Continuation, str]], show: _Show) -> list[Continuation]:
-    """Show pieces of text until all are drawn or nobody reads stdout any more: return the continuations in order."""
+    """Show pieces of text until all are drawn or stdout has no reader; return the continuations in order."""
     results: dict[int, Continuation] = {}
     for each, piece in continuing:
         results[each.row] = each

@@ -23,7 +23,7 @@ def plot(
         list[Path] | None, typer.Argument(help="RUN directories (default: the newest under runs/).", metavar="RUN…")
     ] = None,
     curriculum_dir: Annotated[
-        Path | None, typer.Option(help="Another name of RUN, for the earlier system's commands.", show_default=False)
+        Path | None, typer.Option(help="Another name for RUN, as in the earlier system.", show_default=False)
     ] = None,
     output: Annotated[
         Path | None,
@@ -49,8 +49,7 @@ def plot(
 ) -> None:
     """Draw the figures of a run: length generalization over training, SW/full ratios, training loss and inner loss.
 
-    Several runs are drawn one by one and then side by side on the token axis, as `comparison` in -o or in the folder of
-    the first run.
+    Several runs are drawn one by one, then together on the token axis as `comparison`, in -o or beside the first run.
 
     The format html writes report.html, one file that needs no network: findings, criteria, curves, tables, settings.
 

@@ -20,7 +20,7 @@ def report(
         list[Path] | None, typer.Option(help="Another run to compare with; may be repeated.", show_default=False)
     ] = None,
     curriculum_dir: Annotated[
-        Path | None, typer.Option(help="Another name of RUN, for the earlier system's commands.", show_default=False)
+        Path | None, typer.Option(help="Another name for RUN, as in the earlier system.", show_default=False)
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--out", "-o", help="Directory to write to (default: RUN).", show_default=False)

@@ -32,7 +32,7 @@ def resume(
     threads: Annotated[
         int | None,
         typer.Option(
-            help="CPU threads from now on (default: as before). Bits of the result depend on the number.",
+            help="CPU threads from now on (default: as before). The exact bits of the result depend on it.",
             min=1,
             show_default=False,
             rich_help_panel=RUN_PANEL,

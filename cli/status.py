@@ -40,7 +40,7 @@ def status(
         bool, typer.Option("--check", help="Exit 3 if stalled, 4 if crashed, 5 if NaN-stopped, 6 if the disk is full.")
     ] = False,
 ) -> None:
-    """Show state, progress, best result, patience and the last log lines of a run; several runs as a table.
+    """Show status, progress, best result, patience and the last log lines of a run, or several runs in a table.
 
     Examples: `tttkit status` · `tttkit status runs/quick --loop --interval 30` · `tttkit status runs/quick --check`
     """

@@ -1,4 +1,4 @@
-"""Long commands that continue from their finished parts when repeated: a signal stops them with exit code 75."""
+"""Stop long commands with exit code 75 on a signal. When repeated, they continue from their finished parts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HINT = "run the same command again: finished parts are not repeated"
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Raise PreemptedError on SIGTERM or SIGINT. Files are written atomically, so that any moment is safe.
+    """Raise PreemptedError on SIGTERM or SIGINT. Files are written atomically, so any moment is safe.
 
     A second signal exits at once, and so does the end of the grace period during a call that does not check signals.
     """

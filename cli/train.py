@@ -76,7 +76,7 @@ def train(
 ) -> None:
     """Train a model; resume by itself if the run directory holds an unfinished run with the same options.
 
-    Without arguments: the `quick` preset on the source of Python's own library, a few minutes on two cores.
+    Without arguments, it trains the `quick` preset on Python's standard library, a few minutes on two cores.
 
     Examples: `tttkit train` · `tttkit train --preset curriculum-100k --data DATA --device cuda`
     """  # fmt: skip

@@ -1,4 +1,4 @@
-"""What `tttkit train` and `tttkit resume` share: their common options, and training under the eyes of the user."""
+"""Common parts of `tttkit train` and `tttkit resume`: their options, and training with its progress shown."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def run_training(config: Config, directory: Path, view: TrainView, options: RunO
 
 
 def _say_forced_exit(signals: StopSignals, directory: Path, grace_seconds: float) -> None:
-    """Say what is saved. A disk that does not answer within half a second does not keep the terminal waiting."""
+    """Say what is saved, without waiting longer than half a second for the disk."""
     saved = within(_DISK_SECONDS, lambda: describe_saved(newest_saved_step(RunDirectory(directory))))
     err.show_cursor()
     explain(

@@ -53,7 +53,7 @@ VERBS = {
 
 
 class Verbs(TyperGroup):
-    """The group of all verbs. A verb is a command with nothing but a summary until it is called."""
+    """The group of all verbs. Until a verb is called, it is a command with only a summary."""
 
     def __init__(self, **attributes: Any) -> None:
         """Accept what Typer passes to a group."""

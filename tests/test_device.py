@@ -26,15 +26,15 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def test_large_arrays_are_reused():
-    """64 MB 32 times over are 2 GB of pages when asked of the system anew; a heap may still grow once or twice."""
-    found = {}
+    """32 arrays of 64 MB take 2 GB of new pages if none is reused; a heap may still grow once or twice."""
+    new_bytes = {}
     for prepared in (False, True):
         script = _FAULTS.format(prepared=prepared)
         result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-        found[prepared] = int(result.stdout) * resource.getpagesize()
-    if found[False] < 1 << 30:
+        new_bytes[prepared] = int(result.stdout) * resource.getpagesize()
+    if new_bytes[False] < 1 << 30:
         pytest.skip("this C library keeps its memory by itself, or its pages are huge")
-    assert found[True] < found[False] / 4
+    assert new_bytes[True] < new_bytes[False] / 4
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +70,7 @@ def test_unknown_device():
 
 @pytest.fixture
 def two_gpus(monkeypatch):
-    """Torch believes in two GPUs; the list holds the numbers that were made current."""
+    """Make torch report two GPUs; the list holds the numbers of the devices made current."""
     current = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -106,7 +106,7 @@ def test_a_gpu_that_is_not_there(two_gpus, monkeypatch):
 
 
 class Machine:
-    """A clock and steps whose seconds depend on torch's number of threads; a list gives them in turn."""
+    """A clock, and steps whose seconds depend on torch's number of threads; a list gives successive steps."""
 
     def __init__(self, seconds: dict[int, float | list[float]]) -> None:
         self.seconds = seconds
@@ -132,10 +132,10 @@ class Machine:
     [
         ({2: 0.1, 1: 0.2}, 2),
         ({2: 0.4, 1: 0.1}, 1),
-        # within the noise the larger number, outside of it the faster one
+        # within the noise the larger number is chosen, outside of it the faster one
         ({2: 0.102, 1: 0.1}, 2),
         ({2: 0.104, 1: 0.1}, 1),
-        # the median, not the mean or the minimum; the first step only warms up
+        # the median counts, not the mean or the minimum; the first step only warms up
         ({2: [4.0, 0.1, 0.1, 0.1, 0.9], 1: 0.15}, 2),
         ({2: [0.3, 0.3, 0.05], 1: 0.15}, 1),
         ({8: 0.5, 4: 0.2, 2: 0.3, 1: 0.4}, 4),
@@ -181,8 +181,8 @@ def test_a_large_model_is_measured_with_few_steps(seconds, chosen, calls):
     assert (machine.choose().num_threads, machine.calls) == (chosen, calls)
 
 
-def test_where_threads_wait_for_other_processes_fewer_are_tried_in_spite_of_the_time():
-    """Beside much other work a step with all threads takes minutes; that must not be the reason to keep them."""
+def test_fewer_threads_are_tried_despite_the_time_if_threads_wait_for_other_processes():
+    """Beside much other work, a step with all threads takes minutes; that must not be a reason to keep all threads."""
     machine = Machine({2: 60.0, 1: 1.0})
     assert machine.choose().num_threads == 1
     assert machine.calls == [2, 1, 1]
@@ -191,8 +191,8 @@ def test_where_threads_wait_for_other_processes_fewer_are_tried_in_spite_of_the_
     assert machine.calls == [8, 4, 2, 1]
 
 
-def test_small_numbers_of_threads_are_left_out_where_they_take_too_long():
-    machine = Machine({64: 0.5, 32: 0.9, 16: 1.8, 8: 3.6, 4: 7.2, 2: 14.4, 1: 28.8})  # 1 would take half a minute
+def test_small_numbers_of_threads_are_left_out_if_they_take_too_long():
+    machine = Machine({64: 0.5, 32: 0.9, 16: 1.8, 8: 3.6, 4: 7.2, 2: 14.4, 1: 28.8})  # one would take half a minute
     assert machine.choose().num_threads == 64
     assert machine.calls == [64, 64, 32, 16, 8]
 

@@ -33,7 +33,7 @@ SMALL = {
 
 
 def write_text(folder: Path, num_files: int) -> None:
-    """Files of made-up words, some 9,000 tokens each."""
+    """Write files of made-up words, about 9,000 tokens each."""
     generator = random.Random(folder.name)
     folder.mkdir(parents=True)
     words = ["".join(generator.choices("abcdefghij", k=generator.randint(2, 7))) for _ in range(200)]
@@ -43,7 +43,7 @@ def write_text(folder: Path, num_files: int) -> None:
 
 @pytest.fixture
 def workspace(tmp_path, monkeypatch) -> Path:
-    """A folder with what the documents assume: novels, a tokenizer called gpt2, and the current directory there."""
+    """Make a folder with what the documents assume, novels and a tokenizer called gpt2, and change into it."""
     write_text(tmp_path / "novels" / "train", 8)
     write_text(tmp_path / "novels" / "validation", 4)
     prepare_dataset(
@@ -58,7 +58,7 @@ def workspace(tmp_path, monkeypatch) -> Path:
 
 
 def run(command: str) -> None:
-    """Run a command; a run that it looks at, and that no command before it made, is trained first."""
+    """Run a command. If it needs a run that no earlier command made, train that run first."""
     for name in re.findall(r"(?<!--out )\bruns/[a-z-]+", command):
         if not Path(name).exists():
             assert tttkit("train", "--out", name).code == 0
@@ -67,7 +67,7 @@ def run(command: str) -> None:
 
 
 def interrupt(_seconds: float) -> None:
-    """Ctrl-C while a loop waits."""
+    """Stand in for Ctrl-C while a loop waits."""
     raise KeyboardInterrupt
 
 
@@ -86,7 +86,7 @@ def test_the_guide_shows_every_verb():
 
 
 def test_library_snippet_runs(tmp_path, monkeypatch, capsys):
-    """As it stands, with text of our own and untrained weights where the quick run has its best model."""
+    """Run the snippet unchanged, on our own text and with untrained weights as the best model of the quick run."""
     monkeypatch.chdir(tmp_path)
     write_text(tmp_path / "novels", 12)
     prepare_dataset(["novels/"], "runs/quick/data", tokenizer="bpe:300", validation_fraction=0.5)
@@ -118,12 +118,12 @@ def test_links_lead_somewhere(document):
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_source_files_named_exist(document):
-    """Paths in backquotes that begin with a folder of the repository."""
+    """Check paths in backquotes that begin with a folder of the repository."""
     named = re.findall(r"`((?:python|cli|tests|rust|benchmarks|docs)/[\w./-]+)`", document.read_text())
     places = [path for path in named if not (ROOT / path).exists() and "NAME" not in path]
     assert places == []
 
 
-def test_documents_name_no_place_of_this_machine():
+def test_documents_contain_no_path_of_this_machine():
     home = os.path.expanduser("~")
     assert [path.name for path in DOCUMENTS if len(home) > 1 and home in path.read_text()] == []

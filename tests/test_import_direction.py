@@ -37,7 +37,7 @@ ROOMS = {
 WITHOUT_TORCH = {"errors", "storage", "config", "run", "results", "analyze", "health", "report"}
 """Rooms that never load torch, directly or through another module, so that `status` and `report` answer at once."""
 WITH_TORCH = {"tttkit.storage.tensor_file"}
-"""Modules of those rooms that load torch all the same, and that the others must not import."""
+"""Modules of these rooms that do load torch; the other modules must not import them."""
 HEAVY = {"torch", "numpy", "matplotlib", "datasets", "tokenizers"}
 
 
@@ -105,11 +105,11 @@ for name in sys.argv[1:]:
         loaders.append(name)
 print(json.dumps(loaders))
 """
-"""Import modules one after the other where torch cannot be loaded, and print those that tried to load it."""
+"""Import modules one after the other without torch, and print the names of modules that tried to load it."""
 
 
 def modules_that_load_torch(names: list[str]) -> list[str]:
-    """Import modules in one process of their own, and return those that load torch, directly or indirectly."""
+    """Import modules in a separate process, and return the names of those that load torch, directly or indirectly."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(LIBRARY.parent), *sys.path])}
     command = [sys.executable, "-c", _LOAD_EACH, *names]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)

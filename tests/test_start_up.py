@@ -1,4 +1,4 @@
-"""What must be quick loads nothing heavy; `benchmarks/start_up.py` has the times."""
+"""Commands that must be quick load nothing heavy; `benchmarks/start_up.py` measures the times."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_loads_nothing_heavy(action, tmp_path):
 
 @pytest.mark.parametrize("arguments", ["'--help'", "'status', sys.argv[1]", "'status', '--interval=3', sys.argv[1]"])
 def test_answers_without_the_other_verbs_and_pydantic(arguments, tmp_path):
-    """Each of them takes longer to load than the answer."""
+    """Each of these modules takes longer to load than the answer takes."""
     (tmp_path / "metadata.json").write_text("{}")
     script = (
         f"import sys\nfrom tttkit_cli.app import _run\nassert _run([{arguments}]) == 0\n"

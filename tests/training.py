@@ -1,4 +1,4 @@
-"""Start training runs from plain configuration values: the one place in which tests do so."""
+"""Start training runs from plain configuration values; no other place in the tests does so."""
 
 from __future__ import annotations
 

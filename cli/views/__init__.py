@@ -1,1 +1,1 @@
-"""What the commands show. A view renders values that it is given; it does not call the library to compute them."""
+"""Output of the commands. A view renders values that it is given; it does not call the library to compute them."""

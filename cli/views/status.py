@@ -1,4 +1,4 @@
-"""What `tttkit status` shows: one run in full, several runs as a table."""
+"""The output of `tttkit status`: one run in full, several runs as a table."""
 
 from __future__ import annotations
 

@@ -19,11 +19,11 @@ _FEWER_CONTEXTS = ("full", "sw", "reset")
 
 
 def evaluation_table(summary: Summary, *, width: int | None = None) -> Table:
-    """Perplexity of every context at every label of one evaluation, with the ratio SW/full and its 95 % interval.
+    """Return a table of one evaluation: each context at each label, and the ratio SW/full with its 95 % interval.
 
     If that needs more columns than `width`, the table leaves out the interval and sw_aligned, and if it is still too
-    wide it shows only full and sw, in 40 columns. The evaluation is one of a run, which has a step, or of
-    `tttkit eval checkpoint`, which has a path.
+    wide it shows only full and sw, in 40 columns. The evaluation has a step if it is from a run, and a path if it is
+    from `tttkit eval checkpoint`.
     """
     contexts = contexts_to_show(summary.contexts())
     table = _evaluation_table(summary, contexts, interval=True)
@@ -34,7 +34,7 @@ def evaluation_table(summary: Summary, *, width: int | None = None) -> Table:
 
 
 def _evaluation_table(summary: Summary, contexts: Sequence[str], *, interval: bool) -> Table:
-    """The contexts with the winner and the ratio, which has its interval if `interval` is set."""
+    """Return the table of these contexts, with the winner and the ratio, and its interval if `interval` is set."""
     table = _titled(summary)
     table.add_column("position")
     for context in contexts:
@@ -67,7 +67,7 @@ def _titled(summary: Summary) -> Table:
 
 
 def _better(summary: Summary, multiple: int) -> str:
-    """The context that wins by the rule of the protocol."""
+    """Return the context that wins by the rule of the protocol."""
     ratios = [] if multiple == 1 else ratios_of_summary(summary, multiple)
     if not ratios:
         return "-"
@@ -91,7 +91,7 @@ def _interval(summary: Summary, multiple: int) -> str:
 
 
 def whole_split_table(summaries: Sequence[Summary]) -> Table:
-    """Models side by side: every token of the split scored once, with counts; then each context beyond the window."""
+    """Return a row per model: every token of the split scored once, with counts, then each context beyond W."""
     table = Table(title="whole split, each token scored once, with a fresh state every W tokens", title_justify="left")
     table.add_column("model")
     contexts = contexts_to_show({name for summary in summaries for name in summary.contexts()})
@@ -112,7 +112,7 @@ def whole_split_table(summaries: Sequence[Summary]) -> Table:
 
 
 def models_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """Perplexity of several models in every context at every label."""
+    """Return a table with the perplexity of several models in every context at every label."""
     table = Table(title="perplexity by model, context and position", title_justify="left")
     for head in rows[0]:
         table.add_column(head, justify="left" if head in ("model", "context") else "right")
@@ -123,7 +123,7 @@ def models_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def ratios_table(rows: Sequence[dict[str, Any]], first: str) -> Table:
-    """Ratios of perplexities to the full context of the first model, with intervals."""
+    """Return a table of perplexity ratios to the full context of the first model, with intervals."""
     title = (
         f"ratio to the full context of {first}, paired by sequence, 95 % "
         f"(above 1 {first} is better; > and < mark significant ratios)"
@@ -138,13 +138,13 @@ def ratios_table(rows: Sequence[dict[str, Any]], first: str) -> Table:
 
 
 def _with_last_of_group(rows: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], bool]]:
-    """Rows, each with whether it is the last one of its model, the value of the first column."""
+    """Return each row, and whether it is the last one of its model, which the first column names."""
     names = [next(iter(row.values())) for row in rows]
     return [(row, names[index : index + 2] != [names[index]] * 2) for index, row in enumerate(rows)]
 
 
 def slots_table(summary: Summary) -> Table | None:
-    """NLL beyond W by slot of the inner mini-batch, the phase bias. None for a model without inner mini-batches.
+    """Return a table of NLL beyond W by slot of the inner mini-batch (the phase bias); None without inner mini-batches.
 
     Exact `sw` always scores the last slot, so its row shows only the text and is subtracted from the others.
     """

@@ -57,7 +57,7 @@ def evaluation_fields(event: Evaluated) -> str:
 def last_screen(plan: Plan | None, result: dict[str, Any], run: str, seconds: float) -> list[tuple[str, str]]:
     """Return names and texts (markup) of the results and of the next commands.
 
-    `result` is that of metadata.json; `plan` is None if the run had ended before.
+    `result` comes from metadata.json; `plan` is None if the run had ended before.
     """
     path = escape(run)
     rows = []

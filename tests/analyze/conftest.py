@@ -16,7 +16,7 @@ LABELS = (1, 2, 5, 10, 20)
 
 
 def r3(count=5, window=32, start=0):
-    """Means only, as the 100xW files hold them; entry 0 has no training loss, entry 2 a loss of exactly 0."""
+    """Make entries with means only, as in the 100xW files; entry 0 has no training loss, entry 2 a loss of 0."""
     return [
         {
             "checkpoint_idx": index, "step": 200 * index, "training_window": window, "eval_max_length": 100 * window,
@@ -29,7 +29,7 @@ def r3(count=5, window=32, start=0):
 
 
 def r1(count=5, window=64, multiples=LABELS, position=int):
-    """With labels, without the number of sequences or a training loss."""
+    """Make entries with labels, but without the number of sequences and the training loss."""
     random.seed(3)
     entries = []
     for index in range(count):
@@ -47,7 +47,7 @@ def r1(count=5, window=64, multiples=LABELS, position=int):
 
 
 def r5(chunks=79):
-    """The curve of one evaluation."""
+    """Make the curve of one evaluation."""
     ends = [16 * (chunk + 1) for chunk in range(chunks)]
     return {
         "max_length": 1280, "training_window": 64, "chunk_size": 16, "chunk_stride": 16, "x_mode": "end",
@@ -58,7 +58,7 @@ def r5(chunks=79):
 
 @pytest.fixture
 def write(tmp_path):
-    """`write(name, value)`: a JSON file in a directory of its own, made with the folders it needs."""
+    """`write(name, value)` writes a JSON file below a temporary directory and returns its path."""
 
     def build(name, value):
         path = tmp_path / name
@@ -71,7 +71,7 @@ def write(tmp_path):
 
 @pytest.fixture
 def make_run(tmp_path):
-    """`make_run(steps, nll)`: a run of ours with planted NLL by sequence, and the Record that reads it.
+    """`make_run(steps, nll)` writes a run of ours with planted NLL by sequence and returns its Record.
 
     `nll(context, step, generator)` gives the mean NLL of each chunk, (sequences, 20), W = 64 and K = S = 64.
     """

@@ -21,13 +21,13 @@ def level(shift):
 
 def test_rows_at_equal_tokens_and_at_the_end(make_run):
     long, short = make_run([0, 100, 200], level(0.1), name="long"), make_run([0, 98], level(0.1), name="short")
-    found = compare([long, short])
-    assert [row["tokens"] for row in found.equal_tokens] == [100 * 2048, 98 * 2048]
-    assert [row["step"] for row in found.end] == [200, 98]
-    assert {"setting": "train.max_steps", "long": 200, "short": 98} in found.config_differences
+    comparison = compare([long, short])
+    assert [row["tokens"] for row in comparison.equal_tokens] == [100 * 2048, 98 * 2048]
+    assert [row["step"] for row in comparison.end] == [200, 98]
+    assert {"setting": "train.max_steps", "long": 200, "short": 98} in comparison.config_differences
 
 
-def test_step_0_and_evaluations_far_apart_are_no_equal_tokens(make_run):
+def test_step_0_and_distant_evaluations_do_not_count_as_equal_tokens(make_run):
     long, short = make_run([0, 100, 200], level(0.1), name="long"), make_run([0, 50], level(0.1), name="short")
     assert compare([long, short]).equal_tokens == ()
 
@@ -36,14 +36,14 @@ def test_a_difference_between_runs_is_paired_by_sequence(make_run):
     def better(context, step, generator):
         return level(0.2)(context, step, generator) - 0.05
 
-    found = compare([make_run([100], level(0.2), name="a"), make_run([100], better, name="b")])
-    row = next(row for row in found.paired if (row["run"], row["context"]) == ("b", "full"))
+    comparison = compare([make_run([100], level(0.2), name="a"), make_run([100], better, name="b")])
+    row = next(row for row in comparison.paired if (row["run"], row["context"]) == ("b", "full"))
     assert row["10xW"].startswith("0.951 [0.951, 0.951]")
     assert row["10xW"].endswith("<")
 
 
 def test_a_recipe_is_judged_against_every_context_of_the_fresh_state_model(make_run):
-    """Its full context beats that model's sw at 2 x W, yet not its reset; at 20 x W it beats all."""
+    """The recipe's full context beats the other model's sw at 2 x W but not its reset; at 20 x W it beats all."""
 
     def fresh(context, step, generator):
         return planted(lambda c, _, chunk: -0.3 if chunk < 5 and c == "reset" else 0.3)(context, step, generator)
@@ -51,23 +51,24 @@ def test_a_recipe_is_judged_against_every_context_of_the_fresh_state_model(make_
     def recipe(context, step, generator):
         return fresh(context, step, generator) - 0.1 * (context == "full")
 
-    found = compare([make_run([0, 100], recipe, name="lanes"), make_run([0, 100], fresh, name="fresh")])
-    (row,) = found.verdicts
+    comparison = compare([make_run([0, 100], recipe, name="contiguous"), make_run([0, 100], fresh, name="fresh")])
+    (row,) = comparison.verdicts
     assert row == {
-        "full of lanes against": "fresh", "1xW": "full of lanes better", "2xW": "reset of fresh better",
-        "5xW": "reset of fresh better", "10xW": "full of lanes better", "20xW": "full of lanes better",
+        "full of contiguous against": "fresh", "1xW": "full of contiguous better", "2xW": "reset of fresh better",
+        "5xW": "reset of fresh better", "10xW": "full of contiguous better",
+        "20xW": "full of contiguous better",
     }  # fmt: skip
     (back,) = compare([make_run([0, 100], fresh, name="f"), make_run([0, 100], recipe, name="l")]).verdicts
     assert (back["2xW"], back["20xW"]) == ("reset of l better", "full of l better")
 
 
-def move(checkpoint, starts):
-    """Record where its sequences begin."""
-    path = checkpoint.directory / "chunk_nll.safetensors"
+def move(evaluation, starts):
+    """Write other starts of the sequences into the file of an evaluation."""
+    path = evaluation.directory / "chunk_nll.safetensors"
     path.write_bytes(save({**load_file(path), "starts": np.asarray(starts, dtype=np.int64)}))
 
 
-def test_sequences_of_other_places_are_not_paired(make_run):
+def test_sequences_with_different_starts_are_not_paired(make_run):
     runs = [make_run([0, 100], level(0.2), name=name) for name in ("a", "b")]
     places = 1281 * np.arange(64)
     for run in runs:
@@ -76,8 +77,8 @@ def test_sequences_of_other_places_are_not_paired(make_run):
     assert {row["run"] for row in compare(runs).paired} == {"a", "b"}
     move(runs[1].evaluations[1], places + 1281)
     assert {row["run"] for row in compare(runs).paired} == {"a"}
-    found = crossover_step(runs[1])
-    assert (found.verdict, "different sequences" in found.statement) == ("unknown", True)
+    finding = crossover_step(runs[1])
+    assert (finding.verdict, "different sequences" in finding.statement) == ("unknown", True)
 
 
 @pytest.mark.parametrize(
@@ -90,11 +91,11 @@ def test_sequences_of_other_places_are_not_paired(make_run):
     ],
 )
 def test_figures_of_differing_protocols_are_refused_by_name(make_run, key, value, refused):
-    found = compare([make_run([100], level(0.1), name="a"), make_run([100], level(0.1), name="b", **{key: value})])
-    assert [row["setting"] for row in found.protocol_differences] == [key]
-    assert [name for name in refused if found.end[0][name] != "refused"] == []
-    assert ("refused" in found.end[0].values()) == bool(refused)
-    assert bool(found.paired) == (key == "selection_windows")
+    comparison = compare([make_run([100], level(0.1), name="a"), make_run([100], level(0.1), name="b", **{key: value})])
+    assert [row["setting"] for row in comparison.protocol_differences] == [key]
+    assert [name for name in refused if comparison.end[0][name] != "refused"] == []
+    assert ("refused" in comparison.end[0].values()) == bool(refused)
+    assert bool(comparison.paired) == (key == "selection_windows")
 
 
 def test_seeds_give_a_band(make_run):
@@ -111,14 +112,14 @@ def test_seeds_give_a_band(make_run):
     assert [value, low, high] == pytest.approx(expected, abs=0.01)
 
 
-def test_an_earlier_run_beside_ours_is_refused_where_it_must_be(make_run, write):
+def test_incomparable_figures_of_an_earlier_run_are_refused(make_run, write):
     earlier = load(find_run(write("earlier/all_summaries.json", r1()).parent))
-    found = compare([make_run([100], level(0.1)), earlier])
-    assert found.equal_tokens == ()
-    assert found.end[1]["full 1xW"] == "refused"
-    assert {"aggregate", "data_fingerprint"} <= {row["setting"] for row in found.protocol_differences}
+    comparison = compare([make_run([100], level(0.1)), earlier])
+    assert comparison.equal_tokens == ()
+    assert comparison.end[1]["full 1xW"] == "refused"
+    assert {"aggregate", "data_fingerprint"} <= {row["setting"] for row in comparison.protocol_differences}
 
 
-def test_one_run_is_no_comparison(make_run):
+def test_one_run_is_not_enough_to_compare(make_run):
     with pytest.raises(UsageError, match="at least two runs"):
         compare([make_run([100], level(0.1))])

@@ -13,7 +13,7 @@ STEPS = [0, 500, 1000, 1500, 2000]
 
 
 def planted(effect, noise=0.3, num_sequences=64):
-    """NLL whose windowed contexts lie above `full` by effect(context, step, chunk), over text shared by all."""
+    """Make NLL whose windowed contexts lie above `full` by effect(context, step, chunk); all share the text."""
 
     def nll(context, step, generator):
         text = np.random.default_rng(99).gamma(20, 0.2, (num_sequences, 20))
@@ -31,22 +31,22 @@ def by_position(finding):
     return {row["position"]: row["winner"] for row in finding.rows}
 
 
-def test_full_wins_only_where_it_beats_all_three(make_run):
+def test_full_wins_only_if_it_beats_all_three(make_run):
     record = make_run([100], planted(lambda context, _, c: 0.3 if c < 4 else 0.3 if context == "sw" else 0.0))
     finding = contexts.winners(record)
-    found = by_position(finding)
+    winners = by_position(finding)
     assert finding.verdict == "2xW full, 5xW none, 10xW none, 20xW none"
     assert "1 x W" not in finding.statement
-    assert found == {"1 x W": "equal by construction", "2 x W": "full", "5 x W": "no difference found",
-                     "10 x W": "no difference found", "20 x W": "no difference found"}  # fmt: skip
+    assert winners == {"1 x W": "equal by construction", "2 x W": "full", "5 x W": "no difference found",
+                       "10 x W": "no difference found", "20 x W": "no difference found"}  # fmt: skip
 
 
 def test_the_best_of_the_windowed_contexts_is_named(make_run):
     effects = {"sw": -0.2, "sw_aligned": -0.3, "reset": -0.5}
     record = make_run([100], planted(lambda context, _, c: effects[context] if c >= 9 else 0.0))
-    found = contexts.winners(record)
-    assert by_position(found)["10 x W"] == by_position(found)["20 x W"] == "reset"
-    assert "reset beats full at 10 x W, 20 x W" in found.statement.replace("Reset", "reset")
+    finding = contexts.winners(record)
+    assert by_position(finding)["10 x W"] == by_position(finding)["20 x W"] == "reset"
+    assert "reset beats full at 10 x W, 20 x W" in finding.statement.replace("Reset", "reset")
     policy = contexts.policy(record)
     assert [row["use"] for row in policy.rows] == ["full", "full", "full", "reset", "reset"]
     assert policy.rows[3]["gain_percent"] == pytest.approx(100 * (np.exp(0.5) - 1), rel=0.25)
@@ -54,13 +54,13 @@ def test_the_best_of_the_windowed_contexts_is_named(make_run):
 
 @pytest.mark.parametrize(("high", "winner"), [(0.97, "reset"), (0.99, "none"), (1.01, "none")])
 def test_the_best_of_several_must_be_below_1_by_a_wider_interval(high, winner):
-    """0.9 and 0.97 are 0.075 nats apart: 1.27 times that is 0.095, less than the 0.105 to 1. To 0.99 it is 0.121."""
+    """The 0.075 nats from 0.9 to 0.97 widen to 0.095, less than the 0.105 to 1; for 0.99 they widen to 0.121."""
     ratio = PairedRatio(context="reset", ratio=0.9, low=0.8, high=high, document_low=None, document_high=None,
                     num_documents=3)  # fmt: skip
     assert name_winner([ratio]) == winner
 
 
-def test_of_equal_contexts_the_cheaper_is_named(make_run):
+def test_the_cheaper_of_equal_contexts_is_named(make_run):
     def nll(context, step, generator):
         same = "reset" if context == "sw_aligned" else context
         return planted(lambda *_: -0.3)(same, step, np.random.default_rng(["full", "sw", "reset"].index(same)))
@@ -84,9 +84,9 @@ def test_few_documents_decide_nothing_and_many_must_agree(make_run):
 
 def test_crossover_position_is_found_and_bracketed(make_run):
     record = make_run([100], planted(lambda context, _, c: 0.4 if c < 8 else -0.4))
-    found = contexts.crossover_position(record)
-    assert found.verdict == "found"
-    assert found.statement.count("between positions 512 and 576") == 3
+    finding = contexts.crossover_position(record)
+    assert finding.verdict == "found"
+    assert finding.statement.count("between positions 512 and 576") == 3
 
 
 @pytest.mark.parametrize(
@@ -98,49 +98,49 @@ def test_crossover_position_is_found_and_bracketed(make_run):
     ],
 )
 def test_crossover_step_persistent_or_excursion(make_run, effect, verdict):
-    found = training.crossover_step(make_run(STEPS, planted(effect)))
-    assert found.verdict == verdict
+    finding = training.crossover_step(make_run(STEPS, planted(effect)))
+    assert finding.verdict == verdict
     if verdict == "persistent":
-        assert {row["between_steps"] for row in found.rows} == {"1,000 … 1,500"}
-        assert found.statement == (
-            "A persistent crossover against sw, sw_aligned and reset at 2, 5, 10 and 20 x W between steps "
+        assert {row["between_steps"] for row in finding.rows} == {"1,000 … 1,500"}
+        assert finding.statement == (
+            "There is a persistent crossover against sw, sw_aligned and reset at 2, 5, 10 and 20 x W between steps "
             "1,000 … 1,500. The last significant difference favors sw, sw_aligned and reset over full at 2, 5, 10 and "
             "20 x W."
         )
     else:
-        assert "reset over full" not in found.statement
-        start = "An excursion against sw, sw_aligned and reset at 2, 5, 10 and 20 x W between steps "
-        assert found.statement.startswith(start if verdict == "excursion" else "No crossover is shown ")
-        assert "favors full over sw, sw_aligned and reset at 2, 5, 10 and 20 x W." in found.statement
+        assert "reset over full" not in finding.statement
+        start = "There is an excursion against sw, sw_aligned and reset at 2, 5, 10 and 20 x W between steps "
+        assert finding.statement.startswith(start if verdict == "excursion" else "No crossover is shown ")
+        assert "favors full over sw, sw_aligned and reset at 2, 5, 10 and 20 x W." in finding.statement
 
 
-def test_nothing_planted_gives_nothing_in_95_of_100_searches():
-    """60 searches of 57 columns without a difference: 3 may show one; single intervals mostly do."""
+def test_simultaneous_bands_show_no_false_difference_in_95_of_100_searches():
+    """About 3 of 60 searches in 57 columns without a difference may show one; with single intervals most would."""
     generator = np.random.default_rng(4)
-    found = [bootstrap(generator.normal(0, 0.3, (64, 57))) for _ in range(60)]
-    assert sum(bool(each.sign(simultaneous=True).any()) for each in found) <= 8
-    assert sum(bool(each.sign(simultaneous=False).any()) for each in found) > 45
+    searches = [bootstrap(generator.normal(0, 0.3, (64, 57))) for _ in range(60)]
+    assert sum(bool(each.sign(simultaneous=True).any()) for each in searches) <= 8
+    assert sum(bool(each.sign(simultaneous=False).any()) for each in searches) > 45
 
 
 @pytest.mark.parametrize("effect", [0.0, 0.3])
-def test_contexts_that_never_cross_are_not_said_to(make_run, effect):
-    """30 runs of five checkpoints, without a difference and with the same one everywhere."""
-    found = []
+def test_contexts_that_never_cross_have_no_crossover(make_run, effect):
+    """Search 30 runs of five evaluations, without a difference or with the same difference everywhere."""
+    verdicts = []
     for seed in range(30):
 
         def nll(context, step, _, seed=seed):
             return planted(lambda *_: effect)(context, step, np.random.default_rng([seed, step, len(context)]))
 
         record = make_run(STEPS, nll, name=f"run{seed}")
-        found.append((training.crossover_step(record).verdict, contexts.crossover_position(record).verdict))
-    assert sum(step != "none" for step, _ in found) <= 1
-    assert sum(position != "none" for _, position in found) <= 1
+        verdicts.append((training.crossover_step(record).verdict, contexts.crossover_position(record).verdict))
+    assert sum(step != "none" for step, _ in verdicts) <= 1
+    assert sum(position != "none" for _, position in verdicts) <= 1
 
 
 def test_without_a_difference_a_winner_is_rarely_named_at_a_position(make_run):
-    """Of 60 x 4 positions without a difference, though the best of three contexts is looked for at each.
+    """A winner is named at fewer than 5 % of 60 x 4 positions, although the best of three contexts is chosen at each.
 
-    By 95 % intervals of each alone 17 would have one.
+    With a separate 95 % interval for each context, 17 positions would have a winner.
     """
     named = []
     for seed in range(60):
@@ -154,8 +154,8 @@ def test_the_gap_of_a_model_that_holds_up_has_no_trend(make_run):
     def nll(context, step, generator):
         return np.random.default_rng(step + 1).normal(4, 0.05, (16, 20)) + 0 * generator.random()
 
-    found = training.generalisation_gap(make_run(list(range(0, 4001, 100)), nll))
-    assert found.verdict == "steady or undecided"
+    finding = training.generalisation_gap(make_run(list(range(0, 4001, 100)), nll))
+    assert finding.verdict == "steady or undecided"
 
 
 def test_the_gap_and_its_trend(make_run):
@@ -163,9 +163,9 @@ def test_the_gap_and_its_trend(make_run):
         text = np.random.default_rng(7).normal(4, 0.2, (64, 1)) + np.random.default_rng(8).normal(0, 0.02, (64, 20))
         return text + np.linspace(0, step / 1000, 20) + 0 * generator.random()
 
-    found = training.generalisation_gap(make_run(list(range(0, 2001, 100)), nll))
-    last = found.rows[-1]
-    assert (found.verdict, last["position"]) == ("widening", "20 x W")
+    finding = training.generalisation_gap(make_run(list(range(0, 2001, 100)), nll))
+    last = finding.rows[-1]
+    assert (finding.verdict, last["position"]) == ("widening", "20 x W")
     assert last["low"] < np.exp(2.0) < last["high"]
 
 
@@ -179,14 +179,14 @@ def test_without_nll_by_sequence_no_winner_is_named(make_run):
 
 
 def test_without_nll_by_sequence_the_intervals_of_the_summary_decide(make_run):
-    """They are all that is left where only the JSON files were kept."""
+    """The summary is all that is left if only the JSON files were kept."""
     bounds = {"ci": (0.7, 0.8), "document_ci": (0.6, 0.9)}
     kept = {f"reset_ratio_{which}_{end}_at_20xW": value for which, pair in bounds.items()
             for end, value in zip(("low", "high"), pair, strict=True)}  # fmt: skip
     record = make_run([100], planted(lambda *_: 0.0), num_documents=12, reset_ratio_at_20xW=0.75, **kept)
     (record.evaluations[0].directory / "chunk_nll.safetensors").unlink()
-    found = contexts.winners(record)
-    assert found.verdict == "20xW reset"
-    assert by_position(found)["10 x W"] == "unknown"
-    assert found.rows[-1]["reset/full"] == "0.750 [0.700, 0.800] docs [0.600, 0.900]"
+    finding = contexts.winners(record)
+    assert finding.verdict == "20xW reset"
+    assert by_position(finding)["10 x W"] == "unknown"
+    assert finding.rows[-1]["reset/full"] == "0.750 [0.700, 0.800] docs [0.600, 0.900]"
     assert contexts.policy(record).rows[-1]["use"] == "reset"

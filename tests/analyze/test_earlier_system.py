@@ -35,26 +35,26 @@ def test_means_only_from_a_file_of_any_name(write):
     path = write("results/w32.json", r3())
     write("results/metadata.json", {"training_window": 999, "max_train_steps": 1})  # of another run
     run = find_run(path)
-    found = [summary.to_dict() for summary in earlier_system.read_summaries(run)]
-    assert [item["step"] for item in found] == [0, 200, 400, 600, 800]
-    assert found[0]["training_loss"] is None
-    assert found[2]["training_loss"] == 0.0
-    assert found[4]["improvement_mean"] == -20.0
+    evaluations = [summary.to_dict() for summary in earlier_system.read_summaries(run)]
+    assert [item["step"] for item in evaluations] == [0, 200, 400, 600, 800]
+    assert evaluations[0]["training_loss"] is None
+    assert evaluations[2]["training_loss"] == 0.0
+    assert evaluations[4]["improvement_mean"] == -20.0
     assert (earlier_system.read_metadata(run), run.path) == ({}, path.parent)
 
 
-def test_an_empty_list_says_so(write):
+def test_an_empty_list_is_an_error(write):
     with pytest.raises(DataError, match=r"w128\.json is an empty list"):
         read(write("w128.json", []))
 
 
 def test_a_curve_becomes_one_evaluation_labelled_by_center(write):
     folder = write("run/chunk_eval_W64_T1280_K16_S16_final.json", r5()).parent
-    (found,) = read(folder)
-    assert found["step"] is None
-    assert [found[f"x_pos_at_{multiple}xW"] for multiple in (1, 2, 5, 10, 20)] == [56, 120, 312, 632, 1256]
-    assert found["ttt_ppl_at_2xW"] == 228.0
-    assert "ttt_ppl_at_50xW" not in found
+    (evaluation,) = read(folder)
+    assert evaluation["step"] is None
+    assert [evaluation[f"x_pos_at_{multiple}xW"] for multiple in (1, 2, 5, 10, 20)] == [56, 120, 312, 632, 1256]
+    assert evaluation["ttt_ppl_at_2xW"] == 228.0
+    assert "ttt_ppl_at_50xW" not in evaluation
     (curves,) = earlier_system.read_curves(find_run(folder))
     assert math.exp(curves.mean_nll("full")[3]) == pytest.approx(164.0)
     assert (curves.contexts(), curves.window, curves.num_sequences) == (["full", "sw"], 64, 64)
@@ -84,7 +84,7 @@ def test_a_later_entry_of_the_same_checkpoint_counts(write):
     assert read(write("all_summaries.json", entries).parent)[1]["ttt_ppl_at_1xW"] == 7.0
 
 
-def test_settings_of_args_under_the_names_of_metadata(write):
+def test_settings_of_args_get_the_names_of_metadata(write):
     path = write("run/args.json", {"window_size": 32, "total_steps": 50, "batch_size": 8, "grad_accum_steps": 2})
     metadata = earlier_system.read_metadata(RunDirectory(path.parent))
     assert (metadata["training_window"], metadata["max_train_steps"]) == (32, 50)
@@ -92,7 +92,7 @@ def test_settings_of_args_under_the_names_of_metadata(write):
     assert earlier_system.tokens_per_step({"training_window": 32}) is None
 
 
-def test_what_cannot_be_known_is_said(write):
+def test_facts_that_are_not_recorded_are_listed(write):
     path = write("run/metadata.json", {"training_window": 64, "start_time": "2025-10-02"})
     missing = " ".join(earlier_system.unknowns(find_run(path.parent), []))
     assert "written at the start only" in missing
@@ -124,10 +124,10 @@ def test_other_files_are_refused(tmp_path):
     ],
 )
 def test_real_files(shared, name, count, last):
-    found = read(shared / "data" / "legacy_runs" / name)
-    assert len(found) == count
+    evaluations = read(shared / "data" / "legacy_runs" / name)
+    assert len(evaluations) == count
     for label, (full, windowed) in last.items():
-        assert round(found[-1][f"ttt_ppl_at_{label}"]) == full
-        assert round(found[-1][f"sw_ppl_at_{label}"]) == windowed
+        assert round(evaluations[-1][f"ttt_ppl_at_{label}"]) == full
+        assert round(evaluations[-1][f"sw_ppl_at_{label}"]) == windowed
     if count > 1:
-        assert found[-1]["tokens_seen"] == 100_000 * 4 * 4 * 64
+        assert evaluations[-1]["tokens_seen"] == 100_000 * 4 * 4 * 64

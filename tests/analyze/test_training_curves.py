@@ -21,7 +21,7 @@ STEPS = list(range(0, 5001, 100))
 
 
 def curve(make_run, value, noise=0.002, **options):
-    """A run whose PPL at every position is value(step) with noise of one evaluation."""
+    """Make a run whose PPL at every position is value(step), with noise that is drawn once per evaluation."""
 
     def nll(context, step, _):
         own = np.random.default_rng(step).normal(0, noise)
@@ -31,14 +31,14 @@ def curve(make_run, value, noise=0.002, **options):
 
 
 def test_a_planted_plateau_is_found(make_run):
-    found = convergence(curve(make_run, lambda step: 80 * max(1, (2500 / step) ** 0.5)))
-    assert found.verdict == "plateau"
-    assert found.rows[0]["plateau_at"] == pytest.approx(2048 * 2500, rel=0.15)
+    finding = convergence(curve(make_run, lambda step: 80 * max(1, (2500 / step) ** 0.5)))
+    assert finding.verdict == "plateau"
+    assert finding.rows[0]["plateau_at"] == pytest.approx(2048 * 2500, rel=0.15)
 
 
 def test_a_curve_that_falls_to_the_end_has_no_plateau(make_run):
-    found = convergence(curve(make_run, lambda step: 80 * (5000 / step) ** 0.5))
-    assert (found.verdict, found.rows[0]["plateau_at"]) == ("falling", None)
+    finding = convergence(curve(make_run, lambda step: 80 * (5000 / step) ** 0.5))
+    assert (finding.verdict, finding.rows[0]["plateau_at"]) == ("falling", None)
 
 
 def test_a_curve_that_gets_worse_says_so_and_noise_says_nothing(make_run):
@@ -54,14 +54,14 @@ def test_three_evaluations_are_not_enough(make_run):
 def test_the_loss_and_its_alarm(make_run):
     metrics = [{"step": step, "tokens_seen": 2048 * step, "loss": 9 - step / 1000, "lr": 1e-3} for step in STEPS[1:]]
     metrics[3]["loss"] = 0.0
-    found = training_loss(curve(make_run, lambda _: 80, metrics=metrics))
-    assert found.verdict == "falling"
-    assert found.rows[0]["change_per_10_percent"] == pytest.approx(-0.5)
-    assert (found.rows[0]["below_1"], found.rows[0]["exactly_0"]) == (1, 1)
-    assert "ALARM" in found.statement
+    finding = training_loss(curve(make_run, lambda _: 80, metrics=metrics))
+    assert finding.verdict == "falling"
+    assert finding.rows[0]["change_per_10_percent"] == pytest.approx(-0.5)
+    assert (finding.rows[0]["below_1"], finding.rows[0]["exactly_0"]) == (1, 1)
+    assert "ALARM" in finding.statement
 
 
-def test_the_replayed_rule_is_the_trainers():
+def test_the_replayed_rule_stops_where_the_trainer_stops():
     generator = np.random.default_rng(0)
     for delta in ("0.5%", "50", "0.01"):
         relative = delta.endswith("%")
@@ -80,11 +80,11 @@ def test_the_replayed_rule_is_the_trainers():
 
 
 def test_early_stopping_says_what_it_would_have_cost(make_run):
-    found = early_stopping(curve(make_run, lambda step: 400 if step < 3000 else 100, noise=0.0))
-    row = found.rows[0]
+    finding = early_stopping(curve(make_run, lambda step: 400 if step < 3000 else 100, noise=0.0))
+    row = finding.rows[0]
     assert row["stops_at"] == 2048 * 1100
     assert row["lost_percent"] == pytest.approx(300)
-    assert found.verdict == "not stopped"
+    assert finding.verdict == "not stopped"
 
 
 def power_law(generator, noise, offset, correlation=0.0, count=50):
@@ -97,22 +97,22 @@ def power_law(generator, noise, offset, correlation=0.0, count=50):
 
 @pytest.mark.parametrize(("offset", "correlation"), [(0.0, 0.0), (5.0, 0.0), (0.0, 0.6)])
 def test_smooth_curves_have_no_phase_transition(offset, correlation):
-    """100 curves each: at most 5 of 100 may be called one; the nominal rate is 2 %."""
+    """Fewer than 5 of 100 smooth curves may show a transition; the nominal rate is 2 %."""
     generator = np.random.default_rng(1)
-    found = [strongest_kink(*power_law(generator, 0.03, offset, correlation)).p < SIGNIFICANCE for _ in range(100)]
-    assert sum(found) < 5
+    is_shown = [strongest_kink(*power_law(generator, 0.03, offset, correlation)).p < SIGNIFICANCE for _ in range(100)]
+    assert sum(is_shown) < 5
 
 
 def test_a_planted_kink_is_found_where_it_is():
     generator = np.random.default_rng(2)
-    found = []
+    kinks = []
     for _ in range(20):
         x = np.linspace(1, 50, 50)
         y = -0.2 * np.log(x) - 1.2 * np.maximum(np.log(x / 12), 0) + generator.normal(0, 0.03, 50)
-        found.append(strongest_kink(x, y))
-    assert sum(kink.p < SIGNIFICANCE for kink in found) >= 18
-    assert np.median([kink.x for kink in found]) == pytest.approx(12, rel=0.25)
-    assert np.median([kink.change for kink in found]) == pytest.approx(-1.2, rel=0.3)
+        kinks.append(strongest_kink(x, y))
+    assert sum(kink.p < SIGNIFICANCE for kink in kinks) >= 18
+    assert np.median([kink.x for kink in kinks]) == pytest.approx(12, rel=0.25)
+    assert np.median([kink.change for kink in kinks]) == pytest.approx(-1.2, rel=0.3)
 
 
 def test_transitions_need_points(make_run):
@@ -125,13 +125,13 @@ def test_the_phases_of_the_learning_rate(make_run):
         return {"step": step, "tokens_seen": 2048 * step, "loss": 12 - np.log(step), "lr": rate}
 
     metrics = [{**record(step), "lr": max(record(step)["lr"], 1e-6)} for step in range(10, 5001, 10)]
-    found = learning_rate(curve(make_run, lambda _: 80, metrics=metrics))
-    assert [row["phase"] for row in found.rows] == ["warm-up", "cosine 1/3", "cosine 2/3", "cosine 3/3"]
-    assert all(row["slope"] == pytest.approx(-1, abs=1e-6) for row in found.rows)
+    finding = learning_rate(curve(make_run, lambda _: 80, metrics=metrics))
+    assert [row["phase"] for row in finding.rows] == ["warm-up", "cosine 1/3", "cosine 2/3", "cosine 3/3"]
+    assert all(row["slope"] == pytest.approx(-1, abs=1e-6) for row in finding.rows)
     assert learning_rate(curve(make_run, lambda _: 80, name="silent")).verdict == "unknown"
 
 
-def test_slopes_cover_the_truth_also_when_neighbours_depend_on_each_other():
+def test_intervals_of_slopes_cover_the_truth_for_correlated_neighbors():
     generator = np.random.default_rng(3)
     x = np.arange(60.0)
     for correlation in (0.0, 0.5):
@@ -142,14 +142,14 @@ def test_slopes_cover_the_truth_also_when_neighbours_depend_on_each_other():
                 noise[index] += correlation * noise[index - 1]
             slope = fit_slope(x, 0.02 * x + noise[-60:])
             missed += not slope.low < 0.02 < slope.high
-        assert missed <= 40  # 10 %; the interval of independent points misses 25 % at a correlation of 0.5
+        assert missed <= 40  # 10 %; an interval for independent points misses 25 % at a correlation of 0.5
 
 
 @pytest.mark.parametrize("count", [6, 10, 15, 26, 50])
-def test_few_points_that_depend_on_each_other_are_no_more_sure_of_a_slope(count):
-    """Evaluations without a direction whose neighbours have a correlation of 0.5: at most 5 % are given one.
+def test_few_correlated_points_rarely_show_a_slope(count):
+    """At most 5 % of curves without a slope show one, although their neighbors have a correlation of 0.5.
 
-    The limit is three standard errors above; taken as independent, 14 to 24 % are.
+    The limit is three standard errors above. If points were taken as independent, 14 to 24 % would show a slope.
     """
     generator = np.random.default_rng([21, count])
     x, missed = np.arange(float(count)), 0
@@ -171,7 +171,7 @@ def test_quantiles_of_student():
 
 
 def bare_record(values, *, losses=(), name="selection_ppl"):
-    """A run without files: a validation figure every 100 steps, losses with a warm-up and a cosine every 10."""
+    """Make a run without files: a validation figure every 100 steps, losses with a warm-up and a cosine every 10."""
     evaluations = tuple(
         RecordedEvaluation(
             summary=Summary({"step": 100 * index, "tokens_seen": 204_800 * index, name: value}), directory=Path("none")
@@ -192,48 +192,48 @@ def share(verdicts):
     return sum(verdicts) / len(verdicts)
 
 
-def test_curves_without_a_plateau_are_not_given_one():
-    """200 curves that fall by 3 % per tenth of the run to the end, under the noise of a small evaluation."""
+def test_curves_without_a_plateau_rarely_show_one():
+    """All 200 curves fall by 3 % per tenth of the run until the end, with the noise of a small evaluation."""
     generator = np.random.default_rng(12)
     step = np.arange(51)
-    found = [convergence(bare_record(80 * np.exp(-0.03 * step / 5 + generator.normal(0, 0.01, 51)))).verdict
-             for _ in range(200)]  # fmt: skip
-    assert share([verdict == "plateau" for verdict in found]) < 0.05
-    assert share([verdict == "falling" for verdict in found]) > 0.5
+    verdicts = [convergence(bare_record(80 * np.exp(-0.03 * step / 5 + generator.normal(0, 0.01, 51)))).verdict
+                for _ in range(200)]  # fmt: skip
+    assert share([verdict == "plateau" for verdict in verdicts]) < 0.05
+    assert share([verdict == "falling" for verdict in verdicts]) > 0.5
 
 
-def test_a_plateau_among_noise_is_found_mostly():
+def test_a_plateau_in_noise_is_usually_found():
     generator = np.random.default_rng(13)
     step = np.arange(51)
     curve = np.log(80) + 2 * np.maximum(0, 1 - step / 15)
-    found = [convergence(bare_record(np.exp(curve + generator.normal(0, 0.003, 51)))).verdict for _ in range(50)]
-    assert share([verdict == "plateau" for verdict in found]) > 0.9
+    verdicts = [convergence(bare_record(np.exp(curve + generator.normal(0, 0.003, 51)))).verdict for _ in range(50)]
+    assert share([verdict == "plateau" for verdict in verdicts]) > 0.9
 
 
-def test_a_loss_without_direction_is_given_none():
+def test_a_loss_without_a_trend_rarely_shows_one():
     generator = np.random.default_rng(14)
-    found = [training_loss(bare_record([9.0], losses=generator.normal(4, 0.1, 400))).verdict for _ in range(300)]
-    assert share([verdict == "falling" for verdict in found]) < 0.05
-    assert share([verdict == "rising" for verdict in found]) < 0.05
+    verdicts = [training_loss(bare_record([9.0], losses=generator.normal(4, 0.1, 400))).verdict for _ in range(300)]
+    assert share([verdict == "falling" for verdict in verdicts]) < 0.05
+    assert share([verdict == "rising" for verdict in verdicts]) < 0.05
 
 
 def test_a_flat_loss_has_no_fastest_phase():
-    """Four phases are looked at: by intervals of single phases 15 of 100 flat losses have one."""
+    """Four phases are tested; with intervals for single phases, 15 of 100 flat losses would have a fastest one."""
     generator = np.random.default_rng(15)
-    found = [learning_rate(bare_record([9.0], losses=generator.normal(4, 0.1, 400))).verdict for _ in range(300)]
-    assert share([verdict != "undecided" for verdict in found]) < 0.05
+    verdicts = [learning_rate(bare_record([9.0], losses=generator.normal(4, 0.1, 400))).verdict for _ in range(300)]
+    assert share([verdict != "undecided" for verdict in verdicts]) < 0.05
 
 
 def test_the_phase_in_which_the_loss_falls_fastest_is_found():
     generator = np.random.default_rng(16)
     step = np.arange(1, 401)
     planted = 6 - 1.5 * np.clip((step - 150) / 125, 0, 1)  # the second third of what follows the warm-up
-    found = [learning_rate(bare_record([9.0], losses=planted + generator.normal(0, 0.1, 400))) for _ in range(20)]
-    assert {finding.verdict for finding in found} == {"cosine 2/3"}
+    findings = [learning_rate(bare_record([9.0], losses=planted + generator.normal(0, 0.1, 400))) for _ in range(20)]
+    assert {finding.verdict for finding in findings} == {"cosine 2/3"}
 
 
 def test_the_earlier_runs_stop_where_a_replay_of_fifty_checkpoints_says(shared):
-    """Figures of the study of the earlier system: 88k without state passing; 24k by the mean with it."""
+    """The earlier system's study gives 88k without state passing, and 24k by the mean with it."""
     root = shared / "data" / "legacy_runs"
     for name, key, expected in (
         ("length_gen_study_w64_500ckpt_no_sp", "ttt_ppl_at_1xW", 88_000),

@@ -39,7 +39,7 @@ BETTER = [ratio(name, 1.1, 1.05, 1.2) for name in ("sw", "sw_aligned", "reset")]
 
 
 def tied(context, step, generator):
-    """sw_aligned and reset are the same windows, both better than full and better than sw."""
+    """Make NLL in which sw_aligned and reset have the same windows and are better than full and sw."""
     same = "reset" if context == "sw_aligned" else context
     seed = ["full", "sw", "reset"].index(same)
     return planted(lambda c, *_: -0.3 if c == "reset" else -0.1)(same, step, np.random.default_rng(seed))
@@ -53,7 +53,7 @@ def table_cell(summary: Summary, position: str) -> str:
 
 
 def test_a_tie_names_the_same_context_everywhere(make_run):
-    """The cheaper one: on a tie `compare` once said sw_aligned where findings and tables said reset."""
+    """On a tie the cheaper one is named; `compare` once named sw_aligned while findings and tables named reset."""
     intervals = {
         f"{prefix}ratio_{part}at_20xW": value
         for prefix in ("", "sw_aligned_", "reset_")
@@ -71,14 +71,14 @@ def test_a_tie_names_the_same_context_everywhere(make_run):
 
 
 def test_rounding_does_not_break_a_tie():
-    """On other batch shapes float32 differs in its last bits."""
+    """Results in float32 differ in their last bits between batch shapes."""
     ratios = [ratio("sw_aligned", 0.9, 0.85, 0.92), ratio("reset", 0.9 * (1 + 1e-7), 0.85, 0.92)]
     assert name_winner(ratios) == name_winner(ratios[::-1]) == "reset"
     further = [ratio("sw_aligned", 0.9, 0.85, 0.92), ratio("reset", 0.901, 0.85, 0.92)]
     assert name_winner(further) == "sw_aligned"
 
 
-def test_of_full_and_reset_of_another_run_the_full_context_is_named_on_a_tie():
+def test_the_full_context_is_named_on_a_tie_with_windowed_ones():
     """At 1 x W all contexts of a run are equal; full needs no choice."""
     assert best_context({"reset": 3.0, "full": 3.0, "sw": 3.0, "sw_aligned": 3.0}) == "full"
     assert best_context({}) is None
@@ -125,8 +125,8 @@ def test_ratios_without_an_interval_are_left_out():
     assert [(each.context, each.num_documents) for each in ratios] == [("sw", 4), ("reset", 4)]
 
 
-def test_the_width_factor_stands_once():
-    """In the code; RULE and every other text has it from there."""
+def test_the_width_factor_is_written_once():
+    """Only winner.py holds the number; RULE and every other text takes it from there."""
     places = [path.name for path in SOURCES.rglob("*.py") for _ in re.findall(r"\b1\.27\b", path.read_text())]
     assert places == ["winner.py"]
     assert "1.27" in RULE

@@ -1,4 +1,4 @@
-"""Calls of the command line, in this process and in one of its own, and one small trained run for all tests."""
+"""Run the command line in this process or in a separate one, and share one small trained run between all tests."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Result:
 
     @property
     def error(self) -> str:
-        """The line of the error, after checking that there is one, a hint at most, and no traceback."""
+        """The error with its hint, after checking that there is one error, at most one hint, and no traceback."""
         lines = [line for line in self.err.splitlines() if not line.startswith("run ")]
         assert lines[0].startswith("error: "), self.err
         assert len(lines) == 1 or (len(lines) == 2 and lines[1].startswith("hint: ")), self.err
@@ -55,9 +55,9 @@ def tttkit(*arguments: object) -> Result:
 
 @contextmanager
 def start(*arguments: object, **options) -> Iterator[subprocess.Popen]:
-    """A command as a process of its own; it and its pipes are gone afterwards, whatever the test found."""
+    """Start a command as a separate process; kill it and close its pipes afterwards, even if the test fails."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job, and inherited
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it, and so do their children
     options["env"] = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **options.get("env", {})}
     with subprocess.Popen([*COMMAND, *(str(argument) for argument in arguments)], **options) as process:
         try:
@@ -67,7 +67,7 @@ def start(*arguments: object, **options) -> Iterator[subprocess.Popen]:
 
 
 def run_process(*arguments: object, **options) -> Result:
-    """Run a command as a process of its own, to its end."""
+    """Run a command to its end in a separate process."""
     with start(*arguments, **options) as process:
         out, err = process.communicate(timeout=280)
     return Result(process.returncode, out or "", err or "")
@@ -97,5 +97,5 @@ def trained(tiny_data, tmp_path_factory) -> tuple[Path, Result]:
 
 @pytest.fixture
 def finished(trained) -> Path:
-    """The finished run; not to be changed."""
+    """The finished run, which tests must not change."""
     return trained[0]

@@ -1,4 +1,4 @@
-"""What all commands have in common: help, versions, errors in one line, signals."""
+"""Common behavior of all commands: help, versions, errors in one line, signals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tttkit bench`: that every engine counts the same tokens; never how fast."""
+"""`tttkit bench`: every engine must count the same tokens; speeds are not tested."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ def test_bench_data_measures_every_engine_on_the_users_files(tiny_data, tmp_path
         "--threads", 1, "--threads", 2, "--json",
     )  # fmt: skip
     assert result.code == 0
-    found = json.loads(result.out)
-    rows = {row["engine"]: row for row in found["rows"]}
+    figures = json.loads(result.out)
+    rows = {row["engine"]: row for row in figures["rows"]}
     one, two = rows["tttkit data prepare, 1 thread"], rows["tttkit data prepare, 2 threads"]
     assert one["num_tokens"] == two["num_tokens"] == rows["tokenizers encode_batch (sample)"]["num_tokens"] + 2
     assert all(row["cpu_seconds"] > 0 for row in rows.values())
     assert (one["first_is"], one["first_is_by_cpu"]) == (1, 1)
     assert two["first_is"] == pytest.approx(two["seconds"] / one["seconds"])
-    assert found["machine"]["num_cores"] >= 1
-    for package in found["missing"]:
+    assert figures["machine"]["num_cores"] >= 1
+    for package in figures["missing"]:
         assert importlib.util.find_spec(package) is None
-        assert f"pip install {' '.join(found['missing'])}" in result.err
+        assert f"pip install {' '.join(figures['missing'])}" in result.err
 
 
 def test_peers_agree_on_the_number_of_tokens(tiny_data, tmp_path):
-    """Those that are installed; `datasets` leaves the line ends out."""
+    """Compare the installed peers except `datasets`, which leaves out line ends."""
     (tmp_path / "text.txt").write_text("the cat sat on a mat, and she'll read 1,234 old books.\n\n" * 50)
     tokenizer = tiny_data / "tokenizer.json"
     assert is_byte_level(tokenizer)
@@ -49,7 +49,7 @@ def test_peers_agree_on_the_number_of_tokens(tiny_data, tmp_path):
 
 
 def test_every_set_of_instructions_is_measured(tiny_data, tmp_path, monkeypatch):
-    """By its name, with the same tokens, and the choice of the environment is there again afterwards."""
+    """Each set has its name and the same tokens, and the environment variable is restored afterwards."""
     (tmp_path / "text.txt").write_text("the cat sat on a mat\n" * 50)
     monkeypatch.setenv("TTTKIT_SIMD", "scalar")
     rows = measure_preparation([tmp_path / "text.txt"], tiny_data / "tokenizer.json", rounds=1, every_simd=True)
@@ -69,7 +69,7 @@ def test_every_set_of_instructions_is_measured(tiny_data, tmp_path, monkeypatch)
         ("a.jsonl", b"{}", "is not plain text"),
     ],
 )
-def test_bench_data_refuses_what_cannot_be_measured(tiny_data, tmp_path, name, content, message):
+def test_bench_data_refuses_sources_that_cannot_be_measured(tiny_data, tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     result = tttkit("bench", "data", tmp_path / name, "--tokenizer", tiny_data / "tokenizer.json")
     assert result.code == 2

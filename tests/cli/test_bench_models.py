@@ -14,9 +14,9 @@ def test_training_is_shown_beside_a_transformer():
     assert result.code == 0, result.err
     for part in ("ttt-linear", "transformer", "steps/s", "MFU", "peak memory", "forward", "optimizer"):
         assert part in result.out
-    found = json.loads(tttkit(*QUICK, "--json").out)
-    assert [row["name"] for row in found["contestants"]] == ["ttt-linear", "transformer"]
-    assert found["step_seconds"] > 0
+    figures = json.loads(tttkit(*QUICK, "--json").out)
+    assert [row["name"] for row in figures["contestants"]] == ["ttt-linear", "transformer"]
+    assert figures["step_seconds"] > 0
 
 
 def test_decoding_is_shown_by_context(finished):

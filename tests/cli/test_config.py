@@ -62,7 +62,7 @@ def test_train_takes_what_it_shows(tiny_data, tmp_path):
 
 @pytest.mark.parametrize("preset", PRESET_NAMES)
 def test_it_shows_the_model_that_a_run_builds(preset):
-    """The decay of the recurrent state too, which the preset sets in the section `train`."""
+    """This includes the decay of the recurrent state, which the preset sets in the section `train`."""
     shown = json.loads(tttkit("config", "show", "--preset", preset, "--json").out)
     facts = Facts(vocab_size=300, device="cpu")
     used = resolve_config(build_config(preset_values(preset)), facts).to_dict()

@@ -36,7 +36,7 @@ def prepare(tmp_path, tiny_data):
 
 @pytest.fixture
 def data(tiny_data, tmp_path) -> Path:
-    """A copy of the tiny data set, to be damaged."""
+    """A copy of the tiny data set, for tests that damage it."""
     return Path(shutil.copytree(tiny_data, tmp_path / "copy"))
 
 
@@ -56,7 +56,7 @@ def test_prepare_then_inspect_then_verify(prepare, text, tmp_path):
 
 
 def test_prepare_again_keeps_the_data_set(prepare, text):
-    assert prepare(text).code == 65  # 0.05 of three documents is none
+    assert prepare(text).code == 65  # 0.05 of three documents are none
     assert prepare(text, "--validation-fraction", "0.34").code == 0
     again = prepare(text, "--validation-fraction", "0.34")
     assert again.code == 0

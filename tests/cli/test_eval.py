@@ -1,4 +1,4 @@
-"""`tttkit eval`: results known again, killed evaluations go on, what a run lacks, bad requests."""
+"""`tttkit eval`: repeated, killed and missing evaluations, several models, bad requests."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_equal_weights_of_two_models_are_evaluated_once(copy, monkeypatch):
     shutil.rmtree(copy / "final_model")
     shutil.copytree(copy / "best_model", copy / "final_model")
     first = tttkit("eval", "checkpoint", copy / "best_model", *SMALL)
-    monkeypatch.setattr("tttkit.evaluate.model_directory.evaluate_model", None)  # whoever measures again fails
+    monkeypatch.setattr("tttkit.evaluate.model_directory.evaluate_model", None)  # measuring again would fail
     second = tttkit("eval", "checkpoint", copy / "final_model", *SMALL)
     assert (first.code, second.code) == (0, 0)
     assert "final_model has the weights of an earlier evaluation" in second.err
@@ -64,7 +64,7 @@ def test_other_weights_in_the_same_place_are_evaluated_anew(copy):
     assert after["ttt_ppl_at_5xW"] != before["ttt_ppl_at_5xW"]
 
 
-def test_weights_that_are_not_finite_are_told_not_measured(copy):
+def test_non_finite_weights_are_reported_and_not_measured(copy):
     from safetensors.numpy import load_file, save_file
 
     best = copy / "best_model"
@@ -77,7 +77,7 @@ def test_weights_that_are_not_finite_are_told_not_measured(copy):
     assert not (copy / "eval_best_model").exists()
 
 
-def test_a_killed_evaluation_goes_on_with_the_blocks_it_finished(copy, monkeypatch):
+def test_a_killed_evaluation_continues_from_its_finished_blocks(copy, monkeypatch):
     from tttkit.evaluate import measure
 
     calls, compute = [], measure.token_nll
@@ -139,7 +139,7 @@ def test_several_models_in_one_table_and_one_plot(copy, finished):
     assert "NLL by slot of 8 beyond W minus sw, nats" in answer.out
 
 
-def test_models_of_one_name_are_told_apart_and_kept_apart(copy, finished, tmp_path):
+def test_models_with_the_same_name_are_distinguished_and_kept_apart(copy, finished, tmp_path):
     paths = (copy / "best_model", finished / "best_model")
     answer = tttkit("eval", "checkpoint", *paths, *SMALL, "--out", tmp_path / "out", "--json")
     assert answer.code == 0
@@ -159,14 +159,14 @@ def test_labels_reach_as_far_as_the_sequences(copy, tiny_data):
     assert summary["x_pos_at_100xW"] == 1600 - 16 // 2
 
 
-def test_labels_end_at_multiples_of_a_window_that_is_none_of_the_usual_chunk(copy):
+def test_labels_end_at_multiples_of_a_window_that_is_no_multiple_of_the_usual_chunk(copy):
     answer = tttkit("eval", "checkpoint", copy / "best_model", "--window", 24, "--num-sequences", 1, "--json")
     summary = json.loads(answer.out)
     assert (summary["chunk_size"], summary["chunk_stride"], summary["eval_max_length"]) == (16, 8, 480)
     assert [summary[f"x_pos_at_{m}xW"] + 8 for m in (1, 2, 5, 10, 20)] == [24, 48, 120, 240, 480]
 
 
-def test_eval_run_does_what_is_missing_and_nothing_twice(copy):
+def test_eval_run_does_missing_evaluations_and_repeats_none(copy):
     lost = copy / "checkpoint_001"
     before = json.loads((lost / "summary.json").read_text())
     (lost / "summary.json").unlink()

@@ -31,20 +31,20 @@ def test_text_goes_to_stdout_and_the_rest_to_stderr(model):
     assert "12 drawn in" in result.err
     assert "tokens/s, seed 1" in result.err
     assert generate(model, "--prompt", "the cat sat").out == result.out
-    assert generate(model.parent, "--prompt", "the cat sat").out == result.out  # of a run: its best model
+    assert generate(model.parent, "--prompt", "the cat sat").out == result.out  # a run stands for its best model
 
 
 def test_json_of_several_prompts_keeps_their_order(model):
     result = generate(model, "--json", "--prompt", "she read an old book about ships", "--prompt", "a", "--prompt", "")
     assert result.code == 0, result.err
-    found = json.loads(result.out)
-    assert [each["prompt"] for each in found["results"]] == ["she read an old book about ships", "a", ""]
-    assert found["seed"] == 1
-    for each in found["results"]:
+    answer = json.loads(result.out)
+    assert [each["prompt"] for each in answer["results"]] == ["she read an old book about ships", "a", ""]
+    assert answer["seed"] == 1
+    for each in answer["results"]:
         assert len(each["ids"]) == 12 or each["finish_reason"] == "end-of-text"
         assert each["num_prompt_tokens"] >= 1
     alone = json.loads(generate(model, "--json", "--prompt", "she read an old book about ships").out)
-    assert alone["results"][0] == found["results"][0]
+    assert alone["results"][0] == answer["results"][0]
 
 
 def test_several_texts_name_their_prompts(model):
@@ -64,9 +64,9 @@ def test_stop_strings_end_the_text(model):
 def test_the_prompt_may_come_from_stdin(model, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("the cat sat\n"))
     result = generate(model, "--json")
-    (found,) = json.loads(result.out)["results"]
-    assert found["prompt"] == "the cat sat", "the last line break is the terminal's"
-    assert found["ids"] == ids_of(model)
+    (continuation,) = json.loads(result.out)["results"]
+    assert continuation["prompt"] == "the cat sat", "the last line break is the terminal's"
+    assert continuation["ids"] == ids_of(model)
 
 
 def ids_of(model, *arguments):
@@ -75,7 +75,7 @@ def ids_of(model, *arguments):
 
 
 def test_pieces_are_shown_as_they_come(model, monkeypatch):
-    """A pipe or a terminal has each piece before the next one is drawn."""
+    """A pipe or a terminal gets each piece before the next one is drawn."""
     import tttkit_cli.generate as command
 
     seen = []
@@ -103,13 +103,13 @@ def test_options_reach_the_draw(model):
 def test_a_terminal_gets_no_control_characters(monkeypatch):
     import tttkit_cli.generate as command
 
-    found = {}
+    written = {}
     for is_terminal in (True, False):
         stream = types.SimpleNamespace(is_terminal=is_terminal, file=io.StringIO())
         monkeypatch.setattr(command, "out", stream)
         command._Show(1, quiet=False)._write("a\x1b[2Jb\n\tc")
-        found[is_terminal] = stream.file.getvalue()
-    assert found == {True: "a[2Jb\n\tc", False: "a\x1b[2Jb\n\tc"}
+        written[is_terminal] = stream.file.getvalue()
+    assert written == {True: "a[2Jb\n\tc", False: "a\x1b[2Jb\n\tc"}
 
 
 @pytest.mark.parametrize(
@@ -137,8 +137,8 @@ def test_wrong_models(model, tmp_path):
     assert again.out == generate(model, "--prompt", "a").out
 
 
-def test_what_is_no_text_is_refused(model):
-    """As Python hands over bytes that are not UTF-8, from the command line or, without a locale, from a pipe."""
+def test_a_prompt_that_is_not_text_is_refused(model):
+    """Python represents bytes that are not UTF-8 this way, from the command line or, without a locale, from a pipe."""
     result = generate(model, "--prompt", "caf\udce9 noir")
     assert (result.code, "the text to continue is not UTF-8, from character 4 on" in result.error) == (2, True)
 

@@ -19,11 +19,11 @@ NAMES = RATIOS | {"curriculum_length_gen_evolution", "training_loss", "inner_los
 
 @pytest.fixture
 def run(finished, tmp_path) -> Path:
-    """A copy of the finished run, to be drawn into."""
+    """A copy of the finished run, for tests that write figures into it."""
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
-def test_figures_of_a_run_beside_it(run):
+def test_figures_are_written_into_the_run(run):
     result = tttkit("plot", run)
     assert result.code == 0
     written = [Path(line) for line in result.out.splitlines()]
@@ -86,7 +86,7 @@ def test_scales_change_the_figures_they_name(finished, tmp_path, option, changed
     assert {name for name in NAMES if usual[name] != other[name]} == changed
 
 
-def test_what_was_drawn_is_opened(finished, tmp_path):
+def test_drawn_figures_are_opened(finished, tmp_path):
     viewer = tmp_path / "xdg-open"
     viewer.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/opened\n')
     viewer.chmod(0o755)
@@ -100,7 +100,7 @@ def test_what_was_drawn_is_opened(finished, tmp_path):
     assert sorted(opened.read_text().splitlines()) == sorted(result.out.splitlines())
 
 
-def test_smoothing_over_nothing_is_refused(finished):
+def test_smoothing_over_zero_steps_is_refused(finished):
     assert tttkit("plot", finished, "--smooth", "0").code == 2
 
 
@@ -133,14 +133,14 @@ def test_a_run_without_metrics_lacks_two_figures(run):
 
 
 def test_the_evaluations_alone_are_enough(run):
-    """As of a run that was copied by its results."""
+    """A copy of a run may hold only its results."""
     for name in ("metadata.json", "metrics.jsonl"):
         (run / name).unlink()
     assert run_process("plot", run).code == 0
 
 
 def test_a_run_that_cannot_be_written_to(run):
-    """As the superuser too, who may write everywhere unless the capability is taken away."""
+    """The superuser may write everywhere, so its capability to do so is dropped first."""
     command = [*COMMAND, "plot", run]
     if os.geteuid() == 0:
         without = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-all"]

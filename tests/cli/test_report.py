@@ -1,4 +1,4 @@
-"""`tttkit report` and `tttkit compare` on a trained run, and what they say where there is nothing to say."""
+"""`tttkit report` and `tttkit compare` on a trained run, and on runs without results."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def test_compare_prints_and_gives_json(copy, finished):
     assert value["paired"][-1]["20xW"]
 
 
-def test_compare_at_equal_tokens_and_at_the_end_where_they_differ(copy, finished):
-    """The copy has lost its last evaluation, so the other is compared where it had seen as much."""
+def test_compare_at_equal_tokens_and_at_the_end_if_they_differ(copy, finished):
+    """The copy has lost its last evaluation, so the other run is compared at the tokens that the copy had seen."""
     files.write_json(copy / "all_summaries.json", files.read_json(copy / "all_summaries.json")[:-1])
     files.remove_tree(copy / "checkpoint_002")
     shown = tttkit("compare", finished, copy).out
@@ -70,7 +70,7 @@ def test_compare_at_equal_tokens_and_at_the_end_where_they_differ(copy, finished
     assert shown.count("best windowed 20xW") == 2
 
 
-def test_compare_on_a_narrow_terminal_says_in_each_part_whose_figures_they_are(copy, finished):
+def test_compare_on_a_narrow_terminal_names_run_and_context_in_each_part(copy, finished):
     code, text = on_terminal(["compare", copy, finished], {"TERM": "xterm", "COLUMNS": "60"})
     lines = [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()]
     assert code == 0

@@ -1,4 +1,4 @@
-"""`tttkit status` on runs in every run status."""
+"""`tttkit status` on runs with every run status."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tttkit.train.logs.metrics import RunLog
 
 @pytest.fixture
 def run(finished, tmp_path) -> Path:
-    """A copy of the finished run, to be changed, as the command line would have made it."""
+    """A copy of the finished run for tests that change it, with the command that would have made it."""
     copied = Path(shutil.copytree(finished, tmp_path / "run"))
     metadata = json.loads((copied / "metadata.json").read_text())
     (copied / "metadata.json").write_text(
@@ -80,7 +80,7 @@ def test_the_earlier_name_of_run(finished, name):
 
 
 def test_starting_then_crashed(run):
-    """First a process holds the lock and has done nothing yet; then it is gone and left no result."""
+    """First a process holds the lock and has done nothing yet; then it is gone and has left no result."""
     for leftover in ("metrics.jsonl", "all_summaries.json", "training.log", "heartbeat.json"):
         (run / leftover).unlink()
     forget_result(run)
@@ -94,7 +94,7 @@ def test_starting_then_crashed(run):
 
 def test_running_then_preempted_then_killed(tiny_data, tmp_path):
     run = tmp_path / "run"
-    # a save may take longer than the usual grace period of ten seconds on a busy disk, and then the error is another
+    # On a busy disk, a save may take longer than the default grace period of ten seconds and end in another error.
     options = train_options(tiny_data, run, "--max-steps", 100_000, "--save-every", 1000, "--grace", 100)
     with start(*options) as process:
         wait_until(lambda: (run / "metrics.jsonl").exists() and look(run)["step"], process)
@@ -214,7 +214,7 @@ def test_every_end_has_a_reason_a_next_command_and_a_code(finished, run, state):
 
 
 def without_seconds(text: str) -> str:
-    """Replace the seconds since a crash, which may differ between two looks."""
+    """Replace the seconds since a crash, which may differ between two calls."""
     return re.sub(r"\d+ s ago", "N s ago", text)
 
 

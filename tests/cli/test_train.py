@@ -173,10 +173,10 @@ def test_piped_lines_are_keys_and_values(trained):
     assert list(fields)[:3] == ["time", "step", "loss"]
     assert fields["step"] == "1/6"
     assert math.exp(float(fields["loss"])) == pytest.approx(float(fields["ppl"]), rel=1e-3)
-    assert 0 <= float(fields["eta_seconds"]) < 600, "seconds that are left, of a run of seconds"
+    assert 0 <= float(fields["eta_seconds"]) < 600, "a run of seconds has only seconds left"
 
 
-def test_quiet_says_the_result_alone(tiny_data, tmp_path):
+def test_quiet_prints_only_the_result(tiny_data, tmp_path):
     result = tttkit(*train_options(tiny_data, tmp_path / "run", "--quiet"))
     assert result.code == 0
     assert result.err == ""
@@ -213,7 +213,7 @@ def test_repeating_the_command_says_that_it_is_done(finished, tiny_data, tmp_pat
     assert "already holds a run" in again.error
 
 
-def test_ctrl_c_saves_and_the_same_command_goes_on(tiny_data, tmp_path):
+def test_ctrl_c_saves_and_the_same_command_resumes(tiny_data, tmp_path):
     run = tmp_path / "run"
     options = train_options(tiny_data, run, "--max-steps", 400, "--save-every", 400, "--plain")
     with start(*options) as process:
@@ -240,7 +240,7 @@ def test_on_a_terminal_two_rows_and_the_vital_figures(tiny_data, tmp_path):
 
 
 @pytest.mark.parametrize("term", ["xterm", "dumb"])
-def test_nothing_that_stays_is_wider_than_a_narrow_terminal(tiny_data, tmp_path, term):
+def test_no_permanent_line_is_wider_than_a_narrow_terminal(tiny_data, tmp_path, term):
     code, text = on_terminal(train_options(tiny_data, "run"), {"TERM": term, "COLUMNS": "40"}, cwd=tmp_path)
     assert code == 0
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n").splitlines()
@@ -280,7 +280,7 @@ def test_rows_fit_the_terminal(monkeypatch, width):
         assert figure in shown
 
 
-def test_the_second_row_says_what_else_is_done():
+def test_the_second_row_shows_other_activities():
     rows = LiveRows()
     rows.begin(PLAN)
     rows.busy("evaluating step 50", 0.25)
@@ -309,7 +309,7 @@ def test_lines_come_after_ten_seconds_and_a_hundredth_of_the_run(monkeypatch, ca
         view.event(replace(STEP, step=step))
         return capsys.readouterr().err.count("time=")
 
-    assert lines_after(1, 0) == 1, "the first is said at once"
+    assert lines_after(1, 0) == 1, "the first line is printed at once"
     assert lines_after(50, 5) == 0
     assert lines_after(100, 6) == 1
     assert lines_after(105, 60) == 0, "less than a hundredth of the run"

@@ -1,4 +1,4 @@
-"""A training process whose run is watched from outside."""
+"""Start a training process whose run is watched from outside."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ except TttkitError as error:
 
 @pytest.fixture
 def trainer():
-    """`with trainer(values, out) as process`: train in a process of its own, which is killed at the end."""
+    """`with trainer(values, out) as process` trains in a separate process, which is killed at the end."""
 
     @contextmanager
     def start(values, out):

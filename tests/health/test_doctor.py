@@ -25,7 +25,7 @@ def digests(run: RunDirectory, *, fix: bool = False) -> list[tuple[str, str]]:
     return [(result.level, result.message.replace(f"{run.path}/", "")) for result in results]
 
 
-def test_the_newest_valid_training_checkpoint_is_named_not_what_metadata_says(run):
+def test_the_newest_valid_training_checkpoint_is_read_from_the_disk_not_from_metadata(run):
     assert digests(run)[-1] == ("ok", "the newest valid training checkpoint is of step 400")
     (run.states / "step_400" / "state.json").write_text("{}")
     assert digests(run)[0] == ("error", "state/step_400/state.json has 2 bytes, but its manifest says 18")

@@ -75,7 +75,7 @@ def test_files_that_a_live_process_may_be_writing_are_kept(run):
 
 
 def test_our_own_pid_in_a_name_was_reused(run):
-    """As in containers, where every command may be process 7."""
+    """In containers, every command may be process 7."""
     left = temporary(run.path, os.getpid())
     assert list(levels_of(run, fix=True).values()) == ["mended"]
     assert not left.exists()
@@ -146,7 +146,7 @@ def test_nothing_is_removed_from_a_run_that_is_being_trained(run, dead):
 
 
 def test_only_leftovers_that_are_certainly_ours_are_removed_from_the_current_directory(tmp_path, monkeypatch, dead):
-    """A killed `tttkit convert IN OUT` leaves one beside OUT."""
+    """A killed `tttkit convert IN OUT` leaves a directory beside OUT."""
     monkeypatch.chdir(tmp_path)
     ours, foreign = temporary(tmp_path, dead, "converted"), tmp_path / ".tmp-notes"
     foreign.write_text("mine")

@@ -37,8 +37,8 @@ def make_run(tmp_path):
     return make
 
 
-def test_the_last_steps_of_a_stopped_run_that_were_not_saved_are_told(make_run):
-    """SIGTERM at step 444, and the grace period ended before the last save: metadata knows only where it stopped."""
+def test_status_tells_how_many_steps_of_a_stopped_run_are_not_saved(make_run):
+    """SIGTERM came at step 444, and the grace period ended before the last save; metadata knows only the step."""
     run = make_run("preempted", 444, 300, 400)
     status = read_status(run)
     assert (status.state, status.step, status.saved_step) == ("preempted", 444, 400)
@@ -54,7 +54,7 @@ ENDS = {
     "nan-stopped": "loss, gradients, or fast weights were not finite at step 444",
     None: "ended without recording why, at most 0 s ago, at about step 444",
 }
-"""By the reason that metadata gives: how the reason that `status` gives begins, without the process."""
+"""By the reason in metadata.json: the start of the reason in `status`, without the process."""
 
 
 @pytest.mark.parametrize("reason", ENDS)
@@ -75,7 +75,7 @@ def test_every_end_tells_what_the_disk_holds(make_run, reason, saved):
     [("finished", "all steps done at step 444"), ("early-stopped", "no improvement in 3 evaluations, at step 444")],
 )
 def test_a_run_that_is_over_claims_nothing_about_training_checkpoints(make_run, reason, words):
-    """They may have been deleted to make room: the results are what such a run is kept for."""
+    """Training checkpoints may have been deleted to free space; the run is kept for its results."""
     for saved in ((), (400,)):
         assert read_status(make_run(reason, 444, *saved)).reason == words
 

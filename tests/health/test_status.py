@@ -180,7 +180,7 @@ def test_the_heartbeat_of_an_earlier_process_is_ignored(finished_run):
 
 
 @pytest.mark.parametrize(("age", "expected"), [(0, 900), (100, 800), (2000, 0)])
-def test_remaining_time_is_what_the_trainer_expected_less_the_time_since(finished_run, age, expected):
+def test_remaining_time_is_the_expected_time_minus_the_time_since(finished_run, age, expected):
     then = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=age)
     line = json.dumps({"step": 13, "eta_seconds": 900.0, "time": then.isoformat()})
     files.append_lines(finished_run.metrics, [line])

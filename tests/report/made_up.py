@@ -1,4 +1,4 @@
-"""Made-up evaluations and runs for the tests of reports, and what is written in a figure."""
+"""Made-up evaluations and runs for the tests of reports, and readers of the text in a figure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def evaluation_at(share: float, *, exact: bool = False, num_sequences: int = 4) -> Evaluation:
-    """NLL of a model that has done `share` of its training: it falls with training and rises far beyond W."""
+    """Make an evaluation after `share` of the training: NLL falls with training and rises far beyond W."""
     generator = np.random.default_rng(round(1000 * share))
     position = np.arange(T)
     level = math.log(57_000) * (1 - share) ** 8 + math.log(45) * (1 - (1 - share) ** 8)
@@ -48,7 +48,7 @@ def evaluation_at(share: float, *, exact: bool = False, num_sequences: int = 4) 
 def write_run(
     path: Path, num_evaluations: int, *, exact: bool = False, model: str = "ttt-linear", apart: int = 100
 ) -> RunDirectory:
-    """A run with `apart` updates between evaluations, without metadata.json."""
+    """Write a run with `apart` updates between evaluations, without metadata.json."""
     run = RunDirectory(path)
     summaries = []
     for index in range(num_evaluations):
@@ -62,12 +62,12 @@ def write_run(
 
 
 def changed(curves: Curves, **values: object) -> Curves:
-    """The same evaluation with other values under these keys of chunk_eval.json."""
+    """Return the same evaluation with other values under these keys of chunk_eval.json."""
     return Curves({**curves.to_dict(), **values}, index=curves.index, step=curves.step, model=curves.model)
 
 
 def new_context() -> Context:
-    """A context that no module but the table knows: with other colours and descriptions than the others."""
+    """Return a context that no module knows yet, with its own colour and description."""
     return Context(
         name="decayed", key="decayed", is_windowed=True, description="a state that decays", colour="#56B4E9",
         line_style="--", cost=lambda length, *_: length, block_sequences=64, is_required=False,
@@ -75,11 +75,11 @@ def new_context() -> Context:
 
 
 def texts(svg: Path) -> list[str]:
-    """What is written in an SVG; matplotlib draws letters as paths and leaves each text beside them as a comment."""
+    """Return the texts in an SVG; matplotlib draws letters as paths and adds each text as a comment."""
     return [text.replace("\u200a", "") for text in re.findall(r"<!-- (.*?) -->", svg.read_text())]
 
 
 def line_colours(svg: Path) -> list[str]:
-    """Colour of every data line in the order they were drawn; axes, grid and marks are grey."""
+    """Return the colour of every data line in drawing order; axes, grid and marks are grey."""
     strokes = re.findall(r"fill: none; stroke: (#[0-9a-f]{6})", svg.read_text())
     return [stroke for stroke in strokes if len(set(re.findall("..", stroke[1:]))) > 1]

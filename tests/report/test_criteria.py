@@ -34,7 +34,7 @@ def answers(record, state="finished") -> dict[str, str]:
 
 
 def with_last(run, **values):
-    """The record of a run whose last summary has other values under these keys."""
+    """Return the record of a run after changing these values of its last summary."""
     *before, last = run.read_summaries()
     Summary.write_all(run.summaries, [*before, last.with_values(**values)])
     return load(run)
@@ -72,7 +72,7 @@ def test_perplexity_holds_up_within_five_per_cent(run, far, answer):
 
 
 @pytest.mark.parametrize(("above", "answer"), [(1, "yes"), (-1, "no"), (None, "unknown")])
-def test_a_run_must_beat_the_frequencies_of_single_tokens(run, above, answer):
+def test_a_run_must_beat_the_unigram_model(run, above, answer):
     record = load(run)
     unigram = None if above is None else record.evaluations[-1].summary.selection_ppl + above
     assert answers(dataclasses.replace(record, metadata={"result": {"unigram_ppl": unigram}}))[UNIGRAM] == answer
@@ -90,9 +90,9 @@ def test_updates_that_were_skipped_count(run, skipped, answer):
 )
 def test_the_end_is_the_one_that_the_run_recorded(run, reason, ended, early):
     record = dataclasses.replace(load(run), metadata={"result": {"reason": reason, "step": 1234}})
-    found = {item.name: item for item in criteria(record, find(record), reason)}
-    assert (found[ENDED].verdict, found[ENDED].evidence) == (ended, f"{reason} at step 1,234")
-    assert found["early stopping ended the training"].verdict == early
+    items = {item.name: item for item in criteria(record, find(record), reason)}
+    assert (items[ENDED].verdict, items[ENDED].evidence) == (ended, f"{reason} at step 1,234")
+    assert items["early stopping ended the training"].verdict == early
 
 
 @pytest.mark.parametrize(("state", "answer"), [("crashed", "no"), ("running", "no"), ("unknown", "unknown")])
@@ -102,9 +102,9 @@ def test_a_run_without_an_end_is_judged_by_its_status(run, state, answer):
 
 def test_thresholds_and_evaluations(make_record):  # noqa: F811
     record = make_record([0, 100, 200, 300], planted(lambda context, _, c: 0.5 if c > 5 else 0.0))
-    found = answers(record)
-    assert found["perplexity at 1 x W fell below 100"] == "yes"
-    assert found["every planned evaluation was made"] == "yes"
+    verdicts = answers(record)
+    assert verdicts["perplexity at 1 x W fell below 100"] == "yes"
+    assert verdicts["every planned evaluation was made"] == "yes"
     config = {**record.config, "evaluation": {"num_checkpoints": 5}}
     fewer = dataclasses.replace(record, metadata={**record.metadata, "config": config})
     assert answers(fewer)["every planned evaluation was made"] == "no"
@@ -124,6 +124,6 @@ def test_a_threshold_that_was_passed_counts_though_the_run_ends_above_it(make_re
 
 
 @pytest.mark.parametrize("name", ["length_gen_study_w64_500ckpt_no_sp", "long_training_wt103"])
-def test_of_an_earlier_run_no_win_is_known(shared, name):
-    found = answers(load(find_run(shared / "data" / "legacy_runs" / name)), "unknown")
-    assert found[ENDED] == found[WINS] == "unknown"
+def test_no_win_is_known_for_an_earlier_run(shared, name):
+    verdicts = answers(load(find_run(shared / "data" / "legacy_runs" / name)), "unknown")
+    assert verdicts[ENDED] == verdicts[WINS] == "unknown"

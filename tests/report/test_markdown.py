@@ -46,7 +46,7 @@ def test_the_last_of_many_evaluations_is_in_the_table(make_run):  # noqa: F811
     assert "25 of 51 evaluations." in rows
 
 
-def test_the_environment_without_what_says_nothing_about_the_result(record):
+def test_the_environment_leaves_out_facts_that_do_not_affect_the_result(record):
     environment = {"host": "my-machine", "boot_id": "my-boot", "torch": "2.12", "num_threads": 1}
     text = render(dataclasses.replace(record, metadata={"environment": environment}), find(record), "finished")
     assert "| torch | 2.12 |" in text
@@ -54,7 +54,7 @@ def test_the_environment_without_what_says_nothing_about_the_result(record):
     assert "my-boot" not in text
 
 
-def test_what_is_missing_is_said(record):
+def test_missing_facts_are_listed(record):
     for item in record.evaluations:
         (item.directory / "chunk_nll.safetensors").unlink()
     missing = render(record, find(record), "finished").split("## What could not be known")[1]
@@ -73,7 +73,7 @@ def test_comparison_is_in_the_report(make_run):  # noqa: F811
     assert "tttkit report a --against b" in text
 
 
-def test_verdicts_stand_in_the_summary_and_every_run_has_its_option(make_run):  # noqa: F811
+def test_verdicts_are_in_the_summary_and_every_run_has_its_option(make_run):  # noqa: F811
     runs = [make_run([0, 100], planted(lambda *_: 0.5), name=name) for name in ("a", "b", "c")]
     text = render(runs[0], find(runs[0]), "finished", compare(runs))
     summary = text.split("## Research questions")[0]
@@ -105,7 +105,7 @@ def test_earlier_runs_give_a_report_that_says_what_is_unknown(shared, name):
     assert "overwritten by the full context" in text.split("## What could not be known")[1]
 
 
-def test_the_evolution_is_shown_where_it_was_drawn(record):
+def test_the_evolution_is_shown_if_it_was_drawn(record):
     image = f"![Evolution of length generalization]({EVOLUTION_NAME}.png)"
     assert image not in render(record, find(record), "finished")
     (record.path / f"{EVOLUTION_NAME}.png").write_bytes(b"")

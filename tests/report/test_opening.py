@@ -23,7 +23,7 @@ def sentences(record):
 
 
 def falling(per_step=0.0, wins=None):
-    """NLL of text in which every context falls by `per_step` nats each 100 updates, and `wins` lies below full."""
+    """Make NLL that falls by `per_step` nats every 100 updates in every context; `wins` lies below full."""
 
     def nll(context, step, generator):
         text = np.random.default_rng(99).gamma(20, 0.2, (64, 20))
@@ -38,7 +38,7 @@ def falling(per_step=0.0, wins=None):
 
 
 def with_convergence(record, verdict, **row):
-    """The findings of a run whose validation curve ends otherwise."""
+    """Return the findings of a run with another verdict on convergence."""
     findings = find(record)
     convergence = dataclasses.replace(findings["convergence"], verdict=verdict, rows=(row,) if row else ())
     items = [convergence if item.topic == "convergence" else item for item in findings.items]
@@ -70,7 +70,7 @@ def test_a_windowed_context_that_wins_beyond_the_window(make_run):  # noqa: F811
     winner, convergence, advice = sentences(record)
     assert winner.startswith("On 64 sequences, `reset` beats the full context at 2, 5, 10 and 20 x W: at 20 x W, ")
     assert winner.endswith(" with `reset`.")
-    assert convergence == "Whether training converged is not known, because 2 evaluations are too few to tell."
+    assert convergence == "It is not known whether training converged, because 2 evaluations are too few to tell."
     assert advice == (
         "Use `full` up to 1 x W and `reset` from 2 x W on; evaluate more often, for example with "
         "`--num-eval-checkpoints 20`."
@@ -127,12 +127,12 @@ def test_every_end_of_the_curve_has_its_sentence(make_run, verdict, convergence,
         ({}, "; let training finish, or resume it with `tttkit resume run`"),
     ],
 )
-def test_a_run_that_did_not_end_as_planned_is_to_be_resumed(make_run, metadata, advice):  # noqa: F811
+def test_the_advice_for_a_run_that_did_not_end_as_planned(make_run, metadata, advice):  # noqa: F811
     record = make_run([0, 100], falling())
     assert advice in sentences(dataclasses.replace(record, metadata={**metadata, "config": record.config}))[2]
 
 
-def test_without_intervals_no_winner_and_how_to_get_them(make_run):  # noqa: F811
+def test_without_intervals_no_winner_is_named_and_the_advice_is_to_get_them(make_run):  # noqa: F811
     record = make_run([0, 100], falling())
     for item in record.evaluations:
         (item.directory / "chunk_nll.safetensors").unlink()
@@ -141,14 +141,14 @@ def test_without_intervals_no_winner_and_how_to_get_them(make_run):  # noqa: F81
     assert advice.startswith("Run `tttkit eval run run` to get intervals; ")
 
 
-def test_where_nothing_is_known_the_sentences_say_so(tmp_path):
-    """Means only, as in a result file of the earlier system."""
+def test_the_sentences_say_so_if_nothing_is_known(tmp_path):
+    """The file holds only means, like some result files of the earlier system."""
     entries = [{"checkpoint_idx": i, "step": 200 * i, "ttt_ppl_mean": 9.0, "sw_ppl_mean": 8.0} for i in range(2)]
     (tmp_path / "w32.json").write_text(str([{**entry, "training_window": 32} for entry in entries]).replace("'", '"'))
     assert sentences(load(find_run(tmp_path / "w32.json"))) == (
         "No winner can be named, because no position beyond the window was measured.",
-        "Whether training converged is not known, because 2 evaluations are too few to tell.",
-        "Prefer no context to another; repeat the experiment with tttkit, which keeps the figures missing here.",
+        "It is not known whether training converged, because 2 evaluations are too few to tell.",
+        "Do not prefer any context; repeat the experiment with tttkit, which keeps the figures missing here.",
     )
 
 
@@ -163,10 +163,10 @@ def test_earlier_runs(shared, name, end):
     winner, convergence, advice = sentences(load(find_run(shared / "data" / "legacy_runs" / name)))
     assert winner.startswith("No winner can be named, because the files hold no intervals: at ")
     assert end in convergence
-    assert advice.startswith("Prefer no context to another; repeat the experiment with tttkit, ")
+    assert advice.startswith("Do not prefer any context; repeat the experiment with tttkit, ")
 
 
-def test_both_documents_open_with_them(tmp_path):
+def test_both_documents_open_with_the_three_sentences(tmp_path):
     run = write_run(tmp_path / "run", 3)
     (results, page), findings = write_report(run, tmp_path / "out")
     text = " ".join(opening(load(run), findings))

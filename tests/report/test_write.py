@@ -19,7 +19,7 @@ def test_both_files_are_written_and_the_findings_returned(tmp_path):
     assert findings == find(run)
 
 
-def test_the_page_alone_is_the_page_of_the_report(tmp_path):
+def test_the_page_written_alone_is_the_page_of_the_report(tmp_path):
     run, other = (write_run(tmp_path / name, 2) for name in ("run", "other"))
     for against in ([], [other]):
         (_, page), _ = write_report(run, tmp_path / "report", against)

@@ -1,4 +1,4 @@
-"""Several runs side by side at equal tokens: what differs, which numbers may be compared, and with what certainty."""
+"""Compare runs at equal tokens: what differs, which numbers may be compared, and how certain the differences are."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PROTOCOL = {
     "sequence_choice": ("paired intervals", "the sequences are not the same"),
     "training_window": ("paired intervals and selection_ppl", "m x W is a different position"),
 }
-"""Which numbers a difference in a key of summary.json makes incomparable, and why."""
+"""By key of summary.json: the numbers that cannot be compared if the key differs, and the reason."""
 _LEGACY_KEYS = {
     "training_window": "train.window", "max_train_steps": "train.max_steps", "seed": "train.seed",
     "per_device_train_batch_size": "train.batch_size", "gradient_accumulation_steps": "train.grad_accumulation",
@@ -49,19 +49,19 @@ class Comparison:
     runs: tuple[str, ...]
     config_differences: tuple[dict[str, Any], ...]
     protocol_differences: tuple[dict[str, Any], ...]
-    """What differs in the protocol, which numbers are refused for it, and why."""
+    """Settings of the protocol that differ, with the numbers that are refused and the reason."""
     equal_tokens: tuple[dict[str, Any], ...]
-    """Every run at the largest number of tokens at which all were evaluated; empty where there is no such number."""
+    """Every run at the largest number of tokens at which all were evaluated; empty if there is no such number."""
     end: tuple[dict[str, Any], ...]
     paired: tuple[dict[str, Any], ...]
-    """Every context of every run compared with the first run's full context, at equal tokens where they are known."""
+    """Every context of every run compared with the first run's full context, at equal tokens if they are known."""
     verdicts: tuple[dict[str, Any], ...]
     """Whether the first run's full context is better than every context of each further run, at each label."""
     seeds: tuple[dict[str, Any], ...]
     """Runs that differ only in their seed: mean and 95 % interval of each figure."""
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields, for JSON."""
+        """Return all fields, for JSON."""
         return dataclasses.asdict(self)
 
 
@@ -94,18 +94,18 @@ def compare(records: list[Record]) -> Comparison:
 
 
 def _labels(evaluations: list[RecordedEvaluation]) -> list[int]:
-    """Labels m at which any of the evaluations has a perplexity."""
+    """Return the labels m at which any of the evaluations has a perplexity."""
     return sorted({multiple for item in evaluations for multiple in item.summary.labels()})
 
 
 def _names(records: list[Record]) -> tuple[str, ...]:
-    """Names of the runs; their paths where two have the same name."""
+    """Return the names of the runs, or their paths if two have the same name."""
     names = [record.name for record in records]
     return tuple(str(record.path) if names.count(record.name) > 1 else record.name for record in records)
 
 
 def _settings(record: Record) -> dict[str, Any]:
-    """The configuration as dotted keys."""
+    """Return the configuration with dotted keys."""
     if not record.config:
         return {ours: record.metadata[theirs] for theirs, ours in _LEGACY_KEYS.items() if theirs in record.metadata}
     return {
@@ -141,7 +141,7 @@ def _short(value: Any) -> Any:
 
 
 def _at_equal_tokens(records: list[Record]) -> list[RecordedEvaluation]:
-    """The evaluation of every run at the largest number of tokens at which all have one after step 0; empty if none."""
+    """Return one evaluation per run, at the most tokens at which all have one after step 0; empty if there is none."""
     if any(record.axis != "tokens" for record in records):
         return []
     for reference in sorted(records[0].evaluations, key=lambda item: -(item.tokens or 0)):
@@ -155,7 +155,7 @@ def _at_equal_tokens(records: list[Record]) -> list[RecordedEvaluation]:
 def _row(
     name: str, record: Record, evaluation: RecordedEvaluation, labels: list[int], refused: set[str]
 ) -> dict[str, Any]:
-    """Figures of one evaluation; those that the protocols do not allow to compare say so."""
+    """Return the figures of one evaluation; a figure that the protocols do not allow to compare is `refused`."""
     no_labels = bool(refused & {"data_fingerprint", "aggregate", "chunk_size", "chunk_stride"})
     no_selection = bool(refused & {"data_fingerprint", "chunk_size", "training_window", "selection_windows"})
     summary = evaluation.summary
@@ -175,7 +175,7 @@ def _allowed(value: Any, is_refused: bool) -> Any:
 
 
 def _best_windowed(evaluation: RecordedEvaluation, multiple: int) -> str | None:
-    """Perplexity and name of the best windowed context at a label."""
+    """Return perplexity and name of the best windowed context at a label."""
     figures = {name: evaluation.summary.perplexity(name, multiple) for name in windowed_contexts()}
     known = {name: value for name, value in figures.items() if value is not None}
     best = best_context(known)
@@ -183,7 +183,7 @@ def _best_windowed(evaluation: RecordedEvaluation, multiple: int) -> str | None:
 
 
 def _pairs(records: list[Record], names: tuple[str, ...], chosen: list[RecordedEvaluation], refused: set[str]) -> Pairs:
-    """Every run's contexts compared with the first run's full context, where the protocols allow pairs."""
+    """Compare every run's contexts with the first run's full context, if the protocols allow pairs."""
     window = records[0].window
     if refused - {"selection_windows"} or window is None:
         return {}
@@ -209,7 +209,7 @@ def _seeds(records: list[Record], names: tuple[str, ...]) -> tuple[dict[str, Any
 
 
 def _interval(values: list[float | None]) -> str | None:
-    """Geometric mean over seeds with its 95 % t-interval; None for fewer than two values."""
+    """Return the geometric mean over seeds with its 95 % t-interval; None for fewer than two values."""
     logs = np.log([value for value in values if value])
     if logs.size < 2:
         return None

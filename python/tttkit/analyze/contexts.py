@@ -1,4 +1,4 @@
-"""Which context wins where? The winner at each position, where the sign changes, which context to use.
+"""Find which context wins at each position, where the sign changes, and which context to use.
 
 The rule is in docs/protocol.md.
 """
@@ -27,7 +27,7 @@ from tttkit.results.contexts import CONTEXTS, contexts_to_show, windowed_context
 
 
 def paired_ratio(context: str, differences: Floats, documents: Any) -> PairedRatio | None:
-    """Compare a context with the reference at one position; None where it was not computed.
+    """Compare a context with the reference at one position; None if it was not computed.
 
     `differences` are context minus reference in nats, (sequences,); `documents` is the document of each sequence.
     """
@@ -49,7 +49,7 @@ def paired_ratio(context: str, differences: Floats, documents: Any) -> PairedRat
 
 
 def paired_ratios(sequences: SequenceNll, column: int) -> list[PairedRatio]:
-    """Compare all windowed contexts with `full` at one chunk, as far as they were computed."""
+    """Compare every computed windowed context with `full` at one chunk."""
     ratios = [
         paired_ratio(name, _difference(sequences, name)[:, column], sequences.documents)
         for name in _windowed_in(sequences)
@@ -58,9 +58,9 @@ def paired_ratios(sequences: SequenceNll, column: int) -> list[PairedRatio]:
 
 
 def winners(record: Record, evaluation: RecordedEvaluation | None = None) -> Finding:
-    """Winner at each position of an evaluation, by default the last one.
+    """Find the winner at each position of an evaluation, by default the last one.
 
-    Without NLL by sequence the intervals of its summary decide.
+    If NLL by sequence was not kept, the intervals in the summary decide.
     """
     evaluation = evaluation or record.evaluations[-1]
     sequences = evaluation.sequences()
@@ -85,15 +85,15 @@ def winners(record: Record, evaluation: RecordedEvaluation | None = None) -> Fin
     statement = _say(verdicts, _count(evaluation, sequences))
     documents = _num_documents(evaluation, sequences)
     if documents and documents < FEWEST_DOCUMENTS:
-        statement += f" The sequences come from only {documents} documents, too few to speak for other text."
+        statement += f" The sequences come from only {documents} documents, too few to generalize to other text."
     verdict = ", ".join(f"{multiple}xW {name}" for multiple, name in verdicts.items())
     return Finding(topic="winner", verdict=verdict, statement=statement, rule=RULE, evidence=evidence, rows=tuple(rows))
 
 
 def crossover_position(record: Record) -> Finding:
-    """Positions at which the better of `full` and each windowed context changes, in the last evaluation."""
+    """Find where `full` turns better or worse than each windowed context, in the last evaluation."""
     rule = (
-        "Simultaneous (max-t) 95 % bands of the ratio over all chunks beyond W and all contexts. A crossover lies "
+        "Simultaneous (max-t) 95 % bands of the ratio cover all chunks beyond W and all contexts. A crossover lies "
         "between the last chunk where one side is significantly better and the next chunk where the other is."
     )
     evaluation = record.evaluations[-1]
@@ -130,10 +130,10 @@ def crossover_position(record: Record) -> Finding:
 
 
 def policy(record: Record) -> Finding:
-    """Which context to use at which position: the winner, or the full context where there is none."""
+    """Say which context to use at each position: the winner, or the full context if there is no winner."""
     rule = (
-        "At each label: the windowed context that wins; otherwise full, which needs one pass and no choice. It is "
-        "chosen and measured on the same sequences, so the gain is an upper estimate."
+        "At each label, use the windowed context that wins, otherwise full, which needs one pass and no choice. The "
+        "context is chosen and measured on the same sequences, so the gain is an upper estimate."
     )
     winner = winners(record)
     if winner.verdict == "unknown":
@@ -159,7 +159,7 @@ def policy(record: Record) -> Finding:
 
 
 def sign_changes(signs: Any) -> list[tuple[int, int, int]]:
-    """(last index of the old sign, first index of the new, the new sign) for every change between significant signs."""
+    """Return (last index of the old sign, first index of the new, new sign) for every change of significant signs."""
     significant = [(index, int(sign)) for index, sign in enumerate(signs) if sign]
     return [(left[0], right[0], right[1]) for left, right in pairwise(significant) if left[1] != right[1]]
 
@@ -204,7 +204,7 @@ def _say(verdicts: dict[int, str], count: int | str) -> str:
 def _ratios_at(
     record: Record, evaluation: RecordedEvaluation, sequences: SequenceNll | None, multiple: int
 ) -> list[PairedRatio]:
-    """Compare all windowed contexts with `full` at one label, by the summary where NLL by sequence was not kept."""
+    """Compare all windowed contexts with `full` at one label; without NLL by sequence, use the summary."""
     if sequences is None or record.window is None:
         return ratios_of_summary(evaluation.summary, multiple)
     column = sequences.column(record.window, multiple)
@@ -212,7 +212,7 @@ def _ratios_at(
 
 
 def _without_interval(evaluation: RecordedEvaluation, multiple: int) -> dict[str, str]:
-    """The ratios alone, which is what result files of the earlier system allow."""
+    """Return the ratios without intervals, which is all that result files of the earlier system allow."""
     if multiple == 1:
         return {}
     ratios = {name: evaluation.summary.ratio(name, multiple).value for name in windowed_contexts()}
@@ -225,12 +225,12 @@ def _count(evaluation: RecordedEvaluation, sequences: SequenceNll | None) -> int
 
 
 def _num_documents(evaluation: RecordedEvaluation, sequences: SequenceNll | None) -> int:
-    """Number of documents in which the sequences begin; 0 where that is not known."""
+    """Return the number of documents in which the sequences begin; 0 if it is not known."""
     return evaluation.summary.num_documents if sequences is None else np.unique(sequences.documents).size
 
 
 def _evidence(evaluation: RecordedEvaluation, sequences: SequenceNll | None) -> str:
-    """Sequences, documents and tokens on which the figures rest."""
+    """Return the numbers of sequences, documents and tokens behind the figures."""
     count, size = _count(evaluation, sequences), evaluation.summary.chunk_size
     documents = _num_documents(evaluation, sequences)
     parts = [f"n = {count} sequences" + (f" of {documents} documents" if documents else "")]
@@ -240,7 +240,7 @@ def _evidence(evaluation: RecordedEvaluation, sequences: SequenceNll | None) -> 
 
 
 def _spans(ends: Any) -> str | None:
-    """Positions as text: a few one by one, many as a count and the extremes."""
+    """Return positions as text: up to four one by one, more as their count and range."""
     values = [int(end) for end in ends]
     if not values:
         return None

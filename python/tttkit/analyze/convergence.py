@@ -142,7 +142,7 @@ def early_stopping(record: Record) -> Finding:
 def stop_index(
     values: Floats, share: Floats, *, delta: float, relative: bool, least: float, patience: int
 ) -> int | None:
-    """Index at which a rule stops: `patience` values in a row improved by less than `delta`; None if it never does."""
+    """Return the index where a rule stops: `patience` values in a row improved by less than `delta`; else None."""
     reference, waiting = np.inf, 0
     for index, value in enumerate(values):
         needed = reference * (1 - delta) if relative else reference - delta
@@ -156,7 +156,7 @@ def stop_index(
 
 
 def plateau_start(x: Floats, values: Floats) -> int | None:
-    """First index from which every fitted line improves by less than PLATEAU_PERCENT; None where there is none."""
+    """Return the first index from which every fitted line improves by less than PLATEAU_PERCENT; None without one."""
     logs, width = np.log(values), WINDOW_PERCENT / 100 * x[-1]
     start = None
     for index in range(x.size - 1, -1, -1):
@@ -170,7 +170,7 @@ def plateau_start(x: Floats, values: Floats) -> int | None:
 
 
 def improvement(slope: Slope, total: float) -> tuple[float, float, float]:
-    """(value, low, high) of a slope in percent of perplexity per 10 % of the run; positive is better."""
+    """Return (value, low, high) of a slope in percent of perplexity per 10 % of the run; positive is better."""
     value, high, low = (100 * -np.expm1(each * total / 10) for each in (slope.value, slope.low, slope.high))
     return float(value), float(low), float(high)
 

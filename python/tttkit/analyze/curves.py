@@ -16,11 +16,11 @@ from tttkit.results.summary import Summary
 from tttkit.run.directory import RunDirectory
 
 _MOST_NATS = 709
-"""exp of a larger number leaves float64."""
+"""exp of a larger number overflows float64."""
 
 
 def load_curves(run: RunDirectory) -> list[Curves]:
-    """Curves of every evaluation, in order of step; labelled points where no curve was kept.
+    """Load the curves of every evaluation, in order of step; labeled points replace curves that were not kept.
 
     Raises UsageError when the run has no evaluation yet, DataError when a file is damaged.
     """
@@ -41,7 +41,7 @@ def load_curves(run: RunDirectory) -> list[Curves]:
 
 
 def load_means(run: RunDirectory) -> list[Summary]:
-    """Summaries of a run whose files hold means over all positions and no figure by position; else an empty list."""
+    """Load the summaries of a run whose files hold only means over all positions; empty for any other run."""
     summaries = earlier_system.read_summaries(run)
     if any(summary.labels() for summary in summaries):
         return []
@@ -49,19 +49,19 @@ def load_means(run: RunDirectory) -> list[Summary]:
 
 
 def perplexity(curves: Curves, context: str) -> NDArray[np.float64]:
-    """Perplexity per chunk; NaN where it was not computed or leaves float64."""
+    """Return the perplexity per chunk; NaN where it was not computed or overflows float64."""
     values = floats(curves.mean_nll(context))
     nll = values if values.size else np.full(len(curves.ends), np.nan)
     return np.exp(np.where(nll < _MOST_NATS, nll, np.nan))
 
 
 def floats(values: Sequence[Any]) -> NDArray[np.float64]:
-    """Values as an array; NaN for None and for the strings that JSON has instead of what is not finite."""
+    """Return values as an array; None and the strings that JSON has for non-finite numbers become NaN."""
     return np.array([value if isinstance(value, int | float) else np.nan for value in values], dtype=np.float64)
 
 
 def _labelled_points(summary: Summary, index: int) -> Curves:
-    """The labelled points of a summary, for an evaluation whose curves were not kept."""
+    """Return the labeled points of a summary, for an evaluation whose curves were not kept."""
     window = summary.window or 0
     labels = [multiple for multiple in summary.labels() if summary.perplexity("full", multiple) is not None]
     facts = {"training_window": window}

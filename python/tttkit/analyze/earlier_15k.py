@@ -28,7 +28,7 @@ FAULTS = (
 
 
 def rows() -> list[dict[str, Any]]:
-    """Its figures per position, with the ratio SW/TTT."""
+    """Return the run's figures per position, with the ratio SW/TTT."""
     return [
         {
             "position": f"{multiple} x W",

@@ -3,7 +3,7 @@
 There are five variants of results: `all_summaries.json` with labels (R1, R2, R4) or with means only (R3), a
 `summary.json` per evaluation, and the curve of one evaluation, `chunk_eval_*.json` (R5). Settings are in
 `metadata.json` or `args.json`. Perplexities of 0 and null were never measured and become None; a training loss of
-exactly 0 was logged and stays. What the files do not record is said, never guessed.
+exactly 0 was logged and stays. `unknowns` lists what the files do not record; nothing is guessed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tttkit.run.directory import RunDirectory
 from tttkit.storage import files
 
 _PERPLEXITIES = ("ttt_ppl_", "sw_ppl_")
-"""Beginnings of the keys of its perplexities."""
+"""Prefixes of the keys that hold perplexities."""
 _WHOLE = ("checkpoint_idx", "step", "training_window", "eval_max_length", "chunk_size", "chunk_stride", "num_sequences")
 """Keys whose values are whole numbers, though some files hold them as floats."""
 _EVALUATION = re.compile(r"ckpt(\d+)")
@@ -47,9 +47,9 @@ def is_legacy(run: RunDirectory) -> bool:
 
 
 def read_metadata(run: RunDirectory) -> dict[str, Any]:
-    """Read metadata.json; for the earlier system with the settings of args.json and the name of the model.
+    """Read metadata.json; for the earlier system, add the settings of args.json and the name of the model.
 
-    The result is empty where neither file exists. Raises DataError when one is damaged.
+    The result is empty if neither file exists. Raises DataError when one is damaged.
     """
     metadata = run.read_metadata() if run.metadata.exists() else {}
     if "config" in metadata:
@@ -65,7 +65,7 @@ def read_metadata(run: RunDirectory) -> dict[str, Any]:
 
 
 def read_summaries(run: RunDirectory) -> list[Summary]:
-    """Read all evaluations of a run in order of step; for a run of tttkit all_summaries.json.
+    """Read all evaluations of a run in order of step; a run of tttkit has them in all_summaries.json.
 
     Raises DataError when a file is damaged or holds no evaluation.
     """
@@ -97,7 +97,7 @@ def read_curves(run: RunDirectory) -> list[Curves]:
 
 
 def unknowns(run: RunDirectory, summaries: list[Summary]) -> list[str]:
-    """What the files of an earlier run do not record, a sentence each; nothing for a run of tttkit."""
+    """Return a sentence for each fact that the files of an earlier run do not record; empty for a run of tttkit."""
     if not is_legacy(run):
         return []
     metadata = read_metadata(run)
@@ -126,7 +126,7 @@ def unknowns(run: RunDirectory, summaries: list[Summary]) -> list[str]:
 
 
 def tokens_per_step(metadata: dict[str, Any]) -> int | None:
-    """Tokens per step by the earlier system's settings, if a step was an update and every window full."""
+    """Return the tokens per step by the earlier system's settings, as if a step were an update and all windows full."""
     names = ("per_device_train_batch_size", "gradient_accumulation_steps", "training_window")
     values = [metadata.get(name) for name in names]
     if not all(_is_positive(value) for value in values):
@@ -159,7 +159,7 @@ def _is_curve(item: dict[str, Any]) -> bool:
 
 
 def _summary(item: dict[str, Any], count: int, path: Path, metadata: dict[str, Any]) -> Summary:
-    """The summary of one entry of any variant. What is missing is None; positions and steps become whole numbers."""
+    """Return the summary of one entry of any variant; missing values are None, positions and steps whole numbers."""
     if _is_curve(item):
         return _summary_of_curve(item, count, path, metadata)
     values = {"aggregate": "median", **item}
@@ -186,7 +186,7 @@ def _summary(item: dict[str, Any], count: int, path: Path, metadata: dict[str, A
 
 
 def _summary_of_curve(item: dict[str, Any], count: int, path: Path, metadata: dict[str, Any]) -> Summary:
-    """The summary that a chunk_eval_*.json stands for; labels go by center, the first on ties."""
+    """Return the summary of a chunk_eval_*.json; a label gets the chunk with the nearest center, the first on ties."""
     curves = _curves(item, count, path, metadata)
     values: dict[str, Any] = {
         "aggregate": "median", "checkpoint_idx": curves.index, "step": curves.step, "training_window": curves.window,
@@ -204,7 +204,7 @@ def _summary_of_curve(item: dict[str, Any], count: int, path: Path, metadata: di
 
 
 def _curves(item: dict[str, Any], count: int, path: Path, metadata: dict[str, Any]) -> Curves:
-    """The curves of a chunk_eval_*.json, whose name carries the number of the evaluation where there are several."""
+    """Return the curves of a chunk_eval_*.json; its name holds the number of the evaluation if there are several."""
     window, ends, centers = (item.get(key) for key in ("training_window", "chunk_ends", "chunk_centers"))
     perplexities = {name: item.get(f"chunk_ppl_{key}") for name, key in (("full", "ttt"), ("sw", "sw"))}
     lists = (ends, centers, *perplexities.values())

@@ -13,13 +13,13 @@ class Finding:
     topic: str
     """The question: `convergence`, `winner`, …"""
     verdict: str
-    """The answer in a word or two; `unknown` where the data do not decide."""
+    """The answer in a word or two; `unknown` if the data do not decide."""
     statement: str
     """The answer in a sentence, with its uncertainty."""
     rule: str
     """How the verdict follows from the figures."""
     evidence: str
-    """Sequences, tokens or evaluations on which the figures rest."""
+    """The numbers of sequences, tokens or evaluations behind the figures."""
     rows: tuple[dict[str, Any], ...] = ()
     """The figures as a table; every row has the same keys, with None for what is unknown."""
 
@@ -37,12 +37,12 @@ class Findings:
     items: tuple[Finding, ...]
 
     def __getitem__(self, topic: str) -> Finding:
-        """The finding of a topic. Raises KeyError."""
+        """Return the finding on a topic. Raises KeyError."""
         for item in self.items:
             if item.topic == topic:
                 return item
         raise KeyError(topic)
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields, for JSON."""
+        """Return all fields, for JSON."""
         return dataclasses.asdict(self)

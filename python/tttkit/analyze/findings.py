@@ -11,7 +11,7 @@ from tttkit.run.directory import RunDirectory
 
 
 def find(run: RunDirectory | Record) -> Findings:
-    """Everything the files of a run tell, each with its rule, figures and uncertainty.
+    """Answer all research questions from the files of a run, with rules, figures and uncertainty.
 
     Topics: convergence, training_loss, early_stopping, winner, crossover_step, crossover_position, policy,
     generalisation_gap, phase_transitions, learning_rate. Raises DataError for a damaged file, UsageError before the

@@ -26,7 +26,7 @@ class Intervals:
     band_high: Floats
 
     def sign(self, *, simultaneous: bool) -> NDArray[np.int64]:
-        """+1 where significantly above 0, -1 where significantly below, else 0."""
+        """Return +1 where a mean is significantly above 0, -1 where it is significantly below, else 0."""
         low, high = (self.band_low, self.band_high) if simultaneous else (self.low, self.high)
         return np.where(low > 0, 1, np.where(high < 0, -1, 0))
 

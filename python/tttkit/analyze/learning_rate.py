@@ -15,12 +15,12 @@ NUM_COSINE_PHASES = 3
 
 
 def learning_rate(record: Record) -> Finding:
-    """Slope of the training loss in the warm-up and in thirds of the cosine, with intervals."""
+    """Find the slope of the training loss in the warm-up and in thirds of the cosine, with intervals."""
     rule = (
-        "A line through the training loss over log tokens in each phase of the schedule: nats per e-fold of tokens, "
-        "with intervals that hold for all phases together in 95 % of runs. After the warm-up the learning rate is a "
-        "function of the step, so one run cannot separate its effect from that of time; only runs with several "
-        "learning rates can."
+        "A line is fitted to the training loss over log tokens in each phase of the schedule. Its slope is in nats per "
+        "e-fold of tokens, with intervals that hold for all phases together in 95 % of runs. After the warm-up the "
+        "learning rate is a function of the step, so one run cannot separate its effect from the effect of time; "
+        "only runs with several learning rates can."
     )
     names = ("tokens_seen", "loss", "lr")
     points = [tuple(number(item.get(name)) for name in names) for item in record.metrics]
@@ -55,7 +55,7 @@ def learning_rate(record: Record) -> Finding:
 
 
 def _phases(learning_rates: Floats) -> list[tuple[str, Any]]:
-    """Indices of each phase: the warm-up to the peak, then thirds of the rest; empty phases are left out."""
+    """Return the indices of each phase: the warm-up to the peak, then thirds of the rest; empty phases are left out."""
     peak = int(np.argmax(learning_rates))
     phases = [("warm-up", np.arange(0, peak + 1))]
     for index, part in enumerate(np.array_split(np.arange(peak, learning_rates.size), NUM_COSINE_PHASES), start=1):

@@ -1,4 +1,4 @@
-"""Several evaluated models side by side: every context of each, and its ratio to the first one's full context."""
+"""Compare evaluated models side by side: every context of each, and its ratio to the first model's full context."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _SAME = ("data_fingerprint", "split", "training_window", "chunk_size", "chunk_st
 
 
 def contexts_of(summary: Summary) -> list[str]:
-    """Contexts that differ; for attention, whose inner mini-batch is one token, sw_aligned is the same as sw."""
+    """Return the contexts that differ; for attention, whose inner mini-batch is one token, sw_aligned equals sw."""
     names = contexts_to_show(summary.contexts())
     return [name for name in names if name != "sw_aligned" or summary.mini_batch_size != 1]
 
 
 def side_by_side(named: list[tuple[str, Summary]]) -> list[dict[str, Any]]:
-    """Perplexity of each model in each context at each label, and beyond W; rows of equal keys."""
+    """Return rows of equal keys: the perplexity of each model in each context at each label, and beyond W."""
     labels = [multiple for multiple in LABELS if any(multiple in summary.labels() for _, summary in named)]
     return [
         {
@@ -35,7 +35,7 @@ def side_by_side(named: list[tuple[str, Summary]]) -> list[dict[str, Any]]:
 
 
 def paired(named: list[tuple[str, Summary]], directories: list[Path]) -> list[dict[str, Any]]:
-    """Ratio of each model to the first model's full context at each label, paired by sequence, 95 %.
+    """Return the ratio of each model to the first model's full context at each label, paired by sequence, 95 %.
 
     Models that were evaluated on other text are left out. Raises DataError when a file is damaged.
     """
@@ -48,5 +48,5 @@ def paired(named: list[tuple[str, Summary]], directories: list[Path]) -> list[di
 
 
 def differences(reference: Summary, summary: Summary) -> list[str]:
-    """Names of the settings that make the figures of two evaluations incomparable."""
+    """Return the names of the settings that make the figures of two evaluations incomparable."""
     return [key for key in _SAME if reference.get(key) != summary.get(key)]

@@ -1,4 +1,4 @@
-"""The full context of one run compared with every context of others, paired by sequence, to judge a training recipe."""
+"""Compare the full context of one run with every context of others, paired by sequence, to judge a training recipe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tttkit.analyze.winner import NO_DIFFERENCE, SIMULTANEOUS_WIDTH, PairedRatio
 from tttkit.results.contexts import CONTEXTS, LABELS, required_contexts
 
 Pairs = dict[tuple[str, str], dict[int, PairedRatio]]
-"""(run, context) to label m to its ratio to the first run's full context; above 1 the first run is better."""
+"""By (run, context) and label m: the ratio to the first run's full context; above 1 the first run is better."""
 RULE = (
     "the full context of the first run is better if it is significantly below every context of the other run, and "
     "worse if any of them is significantly below it, by an interval widened by the factor "
@@ -34,7 +34,7 @@ def pair(runs: dict[str, SequenceNll | None], window: int) -> Pairs:
 
 
 def ratio_rows(pairs: Pairs) -> list[dict[str, Any]]:
-    """A row per run and context: the ratio at each label with intervals, `>` or `<` where it significantly is not 1."""
+    """Return a row per run and context: ratios with intervals, and `>` or `<` if they differ significantly from 1."""
     labels = _labels(pairs)
     return [
         {"run": run, "context": context, **{f"{m}xW": _cell(ratios.get(m)) for m in labels}}
@@ -43,7 +43,7 @@ def ratio_rows(pairs: Pairs) -> list[dict[str, Any]]:
 
 
 def verdict_rows(pairs: Pairs, first: str) -> list[dict[str, Any]]:
-    """A row per further run: whose context is better at each label, by `RULE`."""
+    """Return a row per further run that says whose context is better at each label, by `RULE`."""
     labels = _labels(pairs)
     others = dict.fromkeys(run for run, _ in pairs if run != first)
     return [
@@ -74,7 +74,7 @@ def _cell(ratio: PairedRatio | None) -> str | None:
 
 
 def _verdict(pairs: Pairs, first: str, run: str, multiple: int) -> str:
-    """Whose context is better at one label. The full context of the other run competes beside its windowed ones."""
+    """Say whose context is better at one label. All contexts of the other run compete, including the full one."""
     known = (pairs.get((run, context), {}).get(multiple) for context in CONTEXTS)
     ratios = [each for each in known if each is not None]
     best = best_ahead(ratios)

@@ -1,4 +1,4 @@
-"""One run as its files describe it, whether ours or the earlier system's. What they do not record is None."""
+"""One run as its files describe it, whether ours or the earlier system's. Facts that they do not record are None."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class SequenceNll:
     contexts: dict[str, NDArray[np.float64]]
     """Nats by context, (sequences, chunks); NaN where a mode did not compute them."""
     ends: NDArray[np.int64]
-    """Position after the last of each chunk."""
+    """Position after the last token of each chunk."""
     documents: NDArray[np.uint32]
     """Number of the document that each sequence begins in, counted from 0."""
     starts: NDArray[np.int64] | None = None
     """Where each sequence begins in its split; None in files that did not record it."""
 
     def same_text(self, other: SequenceNll) -> bool:
-        """Whether both are NLL of the same positions of a split."""
+        """Whether both hold NLL of the same positions of a split."""
         if self.starts is None or other.starts is None:
             same_starts = self.starts is other.starts
         else:
@@ -41,7 +41,7 @@ class SequenceNll:
         return same_starts and self.contexts["full"].shape == other.contexts["full"].shape
 
     def column(self, window: int, multiple: int) -> int | None:
-        """Index of the chunk that stands for `multiple` x W: the last with end <= m W; None if the text is shorter."""
+        """Return the index of the chunk for `multiple` x W, the last with end <= m W; None if the text is shorter."""
         inside = np.flatnonzero(self.ends <= multiple * window)
         reached = inside.size and (inside[-1] + 1 < self.ends.size or self.ends[-1] == multiple * window)
         return int(inside[-1]) if reached else None
@@ -65,7 +65,7 @@ class RecordedEvaluation:
         return self.summary.tokens
 
     def sequences(self) -> SequenceNll | None:
-        """NLL by sequence, None where it was not kept. Raises DataError when the file is damaged."""
+        """Read NLL by sequence; None if it was not kept. Raises DataError when the file is damaged."""
         return read_sequences(self.directory)
 
 
@@ -83,7 +83,7 @@ class Record:
     """In order of step, at least one."""
     metrics: list[dict[str, Any]]
     unknown: tuple[str, ...]
-    """What its files do not record, a sentence each."""
+    """A sentence for each fact that the files do not record."""
 
     @property
     def config(self) -> dict[str, Any]:
@@ -92,27 +92,27 @@ class Record:
 
     @property
     def axis(self) -> str:
-        """The unit in which curves are measured: `tokens` where every evaluation records them, else `steps`."""
+        """The unit in which curves are measured: `tokens` if every evaluation records them, else `steps`."""
         return "tokens" if all(item.tokens is not None for item in self.evaluations) else "steps"
 
     def position(self, evaluation: RecordedEvaluation) -> float:
-        """Position of an evaluation on the axis."""
+        """Return the position of an evaluation on the axis."""
         value = evaluation.tokens if self.axis == "tokens" else evaluation.step
         return float(value or 0)
 
     def multiples(self) -> list[int]:
-        """Labels m for which the last evaluation has a perplexity."""
+        """Return the labels m for which the last evaluation has a perplexity."""
         return [m for m in LABELS if self.evaluations and self.evaluations[-1].summary.perplexity("full", m)]
 
     def criterion(self) -> str:
-        """The figure by which convergence is judged: selection_ppl, or the earlier system's PPL@1xW or mean."""
+        """Return the key of the figure for convergence: selection_ppl, or the earlier system's PPL@1xW or mean."""
         for key in (SELECTION_KEY, perplexity_key("full", 1)):
             if any(item.summary.value(key) for item in self.evaluations):
                 return key
         return mean_key("full")
 
     def series(self, key: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(position on the axis, value) of a key of summary.json, after step 0, where it is known and positive."""
+        """Return positions on the axis and the known, positive values of a key of summary.json, after step 0."""
         pairs = [(self.position(item), item.summary.value(key)) for item in self.evaluations if item.step != 0]
         known = [(position, value) for position, value in pairs if value is not None and value > 0]
         return np.array([p for p, _ in known], dtype=np.float64), np.array([v for _, v in known], dtype=np.float64)
@@ -148,7 +148,7 @@ def load(run: RunDirectory) -> Record:
 
 
 def read_sequences(directory: Path) -> SequenceNll | None:
-    """NLL by sequence of the evaluation in a directory, None where there is none. Raises DataError when damaged."""
+    """Read NLL by sequence of the evaluation in a directory; None if there is none. Raises DataError when damaged."""
     path = directory / SEQUENCES_NAME
     if not path.exists():
         return None

@@ -1,4 +1,4 @@
-"""How the comparison changes during training: crossover step, generalisation gap."""
+"""Find how the comparison of contexts changes during training: crossover step, generalization gap."""
 
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ from tttkit.results.contexts import windowed_contexts
 NUM_BLOCKS = 20
 """Number of blocks into which a curve without intervals is cut."""
 FEWEST_PER_BLOCK = 5
-"""Evaluations per block, on average, that an estimate of its scatter needs."""
+"""Smallest average number of evaluations per block for an estimate of its scatter."""
 Signs = tuple[Any, list[int]]
-"""+1, -1 or 0 along training, and the step of each."""
+"""Signs along training (+1, -1 or 0), and the step of each."""
 _NONE_SHOWN = "no difference shown"
-_CROSSOVERS = {"persistent": "a persistent crossover against {}", "excursion": "an excursion against {}"}
+_CROSSOVERS = {
+    "persistent": "there is a persistent crossover against {}",
+    "excursion": "there is an excursion against {}",
+}
 
 
 def crossover_step(record: Record) -> Finding:
     """Find the step from which `full` is better or worse than a windowed context, and whether it stays so."""
     rule = (
-        "Simultaneous (max-t) 95 % bands over all evaluations, labels and contexts. A crossover is persistent if the "
+        "Simultaneous (max-t) 95 % bands cover all evaluations, labels and contexts. A crossover is persistent if the "
         "sign changes once and the new sign is never significantly contradicted, and an excursion if it changes back."
     )
     loaded = [(item.step or 0, item.sequences()) for item in record.evaluations]
@@ -49,11 +52,11 @@ def crossover_step(record: Record) -> Finding:
 
 
 def generalisation_gap(record: Record) -> Finding:
-    """Ratio PPL@m x W / PPL@1 x W of the full context: its last value with interval, and its trend over training."""
+    """Find the ratio PPL@m x W / PPL@1 x W of the full context: its last value with interval, and its trend."""
     rule = (
-        "Ratio of perplexities at m x W and 1 x W over the same sequences, 95 % paired bootstrap. The trend is a line "
-        "fitted to its logarithm over the second half of training; it is named if its interval excludes 0, and the "
-        "intervals hold for all positions together in 95 % of runs."
+        "Perplexity at m x W is divided by perplexity at 1 x W over the same sequences, with a 95 % paired bootstrap "
+        "interval. The trend is a line fitted to the logarithm of this ratio over the second half of training. It is "
+        "named if its interval excludes 0; the intervals hold for all positions together in 95 % of runs."
     )
     sequences = record.evaluations[-1].sequences()
     curves = {}
@@ -76,7 +79,7 @@ def generalisation_gap(record: Record) -> Finding:
     last = rows[-1]
     interval = "(no interval)" if last["low"] is None else f"[{last['low']:.3f}, {last['high']:.3f}]"
     statement = (
-        f"PPL at {last['position']} is {last['ratio']:.3f} {interval} of that at 1 x W; over the second half of "
+        f"PPL at {last['position']} is {last['ratio']:.3f} {interval} times PPL at 1 x W; over the second half of "
         f"training the gap is {last['trend']}."
     )
     return Finding(
@@ -111,7 +114,7 @@ def _gap_interval(record: Record, sequences: SequenceNll | None, multiple: int) 
 
 
 def _differences(kept: list[SequenceNll], window: int, multiples: list[int]) -> dict[tuple[str, int], Floats]:
-    """Windowed minus full in nats by (context, multiple), (sequences, evaluations)."""
+    """Return windowed minus full in nats, by (context, multiple), each (sequences, evaluations)."""
     curves = {}
     for name in windowed_contexts():
         for multiple in multiples:
@@ -126,7 +129,7 @@ def _differences(kept: list[SequenceNll], window: int, multiples: list[int]) -> 
 def _from_scatter(record: Record) -> Finding:
     """Find the crossover without NLL by sequence, from blocks of evaluations and the scatter inside each block."""
     rule = (
-        f"log(SW/full) in {NUM_BLOCKS} blocks of steps. The mean of a block has an interval from the scatter inside "
+        f"log(SW/full) is averaged in {NUM_BLOCKS} blocks of steps. A mean has an interval from the scatter inside "
         f"the block, widened for correlated neighbours and for the number of blocks and labels (Bonferroni). It holds "
         f"only for the sequences evaluated: this scatter says nothing about other text."
     )
@@ -192,9 +195,9 @@ def _conclude(by_curve: dict[tuple[str, int], Signs], rule: str, evidence: str) 
 
 
 def _grouped(clauses: dict[tuple[str, str, str], list[int]]) -> list[str]:
-    """Return one clause for all contexts of which the same is said at the same positions.
+    """Return one clause for all contexts with the same statement at the same positions.
 
-    Keys are context, a template with a gap for contexts, and an end; values are the multiples of W.
+    Keys are (context, template with a gap for contexts, end of the clause); values are the multiples of W.
     """
     contexts: dict[tuple[str, str, tuple[int, ...]], list[str]] = {}
     for (name, template, end), multiples in clauses.items():

@@ -33,9 +33,10 @@ class Kink:
 def transitions(record: Record) -> Finding:
     """Look for kinks of the validation curve and of the training loss against log-step."""
     rule = (
-        f"log perplexity, and training loss, against log {record.axis}: a smooth curve (degree {SMOOTH_DEGREE}) "
-        f"against one with a change of slope where it helps most. Null distribution: {NUM_PERMUTATIONS} permutations "
-        f"of the innovations that keep the correlation of neighbours. A transition is named if p < {SIGNIFICANCE}."
+        f"A smooth curve (degree {SMOOTH_DEGREE}) is fitted to log perplexity and to training loss over log "
+        f"{record.axis}, and compared with one whose slope also changes where that helps most. The null distribution "
+        f"comes from {NUM_PERMUTATIONS} permutations of the innovations, which keep the correlation of neighbors. A "
+        f"transition is named if p < {SIGNIFICANCE}."
     )
     key = record.criterion()
     x, values = record.series(key)
@@ -86,7 +87,7 @@ def strongest_kink(x: Floats, y: Floats) -> Kink:
 
 
 def _null(residuals: Floats, smooth: Floats, directions: Floats) -> Floats:
-    """The statistic for residuals whose innovations are permuted and change their signs at random."""
+    """Return the statistic for residuals whose innovations are permuted and get random signs."""
     generator = np.random.default_rng(SEED)
     correlation = _correlation(residuals)
     first = residuals[:1] * np.sqrt(1 - correlation**2)
@@ -106,7 +107,7 @@ def _null(residuals: Floats, smooth: Floats, directions: Floats) -> Floats:
 
 
 def _correlation(residuals: Floats) -> float:
-    """Correlation of neighbours, corrected for the bias of the fit; 0 within its standard error."""
+    """Return the correlation of neighbors, corrected for the bias of the fit; 0 if it is within its standard error."""
     total = float(residuals @ residuals)
     if total == 0:
         return 0.0
@@ -117,13 +118,13 @@ def _correlation(residuals: Floats) -> float:
 
 
 def _gain(strength: float, total: float) -> float:
-    """Squares that the hinge explains divided by those that remain; 0 where a smooth curve leaves none."""
+    """Return the squares that the hinge explains divided by the remaining squares; 0 if a smooth curve leaves none."""
     remaining = total - strength**2
     return float(strength**2 / remaining) if remaining > 1e-12 else 0.0
 
 
 def _binned(u: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
-    """At most MOST_POINTS means over equal shares of log-step; each is weighted by the root of its count."""
+    """Return at most MOST_POINTS means over equal shares of log-step; each is weighted by the root of its count."""
     if u.size <= MOST_POINTS:
         return u, y, np.ones(u.size)
     edges = np.linspace(u[0], u[-1], MOST_POINTS + 1)

@@ -27,7 +27,7 @@ def fit_slope(x: Floats, y: Floats, num_tests: int = 1) -> Slope:
 
     The interval assumes a correlation one standard error above the estimate, and degrees of freedom between the number
     of points and the effective number of independent points. Both were chosen by simulation: of curves of 5 to 100
-    points without a trend, at most 5 % are given one at a correlation of up to 0.5, and at most 7 % at up to 0.7. The
+    points without a trend, at most 5 % show one at a correlation of up to 0.5, and at most 7 % at up to 0.7. The
     intervals of `num_tests` slopes hold simultaneously in 95 % of cases (Bonferroni).
     """
     count = x.size
@@ -55,7 +55,7 @@ def t_quantile(degrees: int, tail: float = 0.025) -> float:
 
 
 def autocorrelation(residuals: Floats) -> float:
-    """Correlation of neighbours within 0 … 0.95, corrected for the bias (2 + 4 r) / n of a fitted line."""
+    """Return the correlation of neighbors, within 0 … 0.95, corrected for the bias (2 + 4 r) / n of a fitted line."""
     total, count = float(residuals @ residuals), residuals.size
     if count <= 4 or total == 0:
         return 0.0
@@ -64,7 +64,7 @@ def autocorrelation(residuals: Floats) -> float:
 
 
 def _inflation(residuals: Floats) -> float:
-    """Factor by which the variance of a mean exceeds that of independent points, at a still plausible correlation."""
+    """Return the variance of a mean relative to independent points, at the largest plausible correlation."""
     estimate = autocorrelation(residuals)
     plausible = min(estimate + float(np.sqrt((1 - estimate**2) / residuals.size)), _MOST_CORRELATION)
     return (1 + plausible) / (1 - plausible)

@@ -1,6 +1,6 @@
 """The one rule that names a winner at a position, for live tables, evaluations, comparisons and reports.
 
-The rule is in docs/protocol.md. This module uses plain values without numpy, so that a status screen can afford it.
+The rule is in docs/protocol.md. This module needs no numpy, so that `status` loads it quickly.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ FEWEST_DOCUMENTS = 10
 SIMULTANEOUS_WIDTH = 1.27
 """Width factor for simultaneous intervals of four contexts: 2.5 instead of 1.96 standard errors."""
 ROUNDING = 1e-5
-"""Ratios that differ by a smaller share are tied: float32 decides nothing."""
+"""Ratios that differ by a smaller share count as tied, because the rounding of float32 must decide nothing."""
 NO_WINNER = "none"
 NO_DIFFERENCE = "no difference found"
-"""How tables say that there is no winner."""
+"""Text in tables if there is no winner."""
 RULE = (
     "full wins at m x W if it is below sw, sw_aligned, reset and every other windowed context that was measured, each "
     "with a 95 % interval of the ratio that excludes 1 (paired bootstrap over sequences, and over documents too if "
     f"there are at least {FEWEST_DOCUMENTS}). A windowed context wins if its interval, widened by the factor "
-    f"{SIMULTANEOUS_WIDTH} because the best of several contexts is sought, lies entirely below 1; if several do, the "
+    f"{SIMULTANEOUS_WIDTH} because the best of several contexts is chosen, lies entirely below 1; if several do, the "
     "one with the smallest ratio is named, and the cheapest of those that are tied. Otherwise no difference was found. "
     "Each position is judged separately. At 1 x W all contexts are equal by construction, and at a label sw_aligned "
     "and reset see the same window if a chunk is one inner mini-batch."
@@ -35,7 +35,7 @@ RULE = (
 class PairedRatio:
     """One context compared with the reference at one position: ratio of perplexities with both intervals.
 
-    The reference is the full context, of the same model or of the first of several; above 1 the reference is better.
+    The reference is the full context of the same model, or of the first of several models; above 1 it is better.
     """
 
     context: str
@@ -44,7 +44,7 @@ class PairedRatio:
     """The 95 % interval over sequences."""
     high: float
     document_low: float | None
-    """The 95 % interval over documents; None where all sequences begin in one document."""
+    """The 95 % interval over documents; None if all sequences begin in one document."""
     document_high: float | None
     num_documents: int
 
@@ -62,7 +62,7 @@ class PairedRatio:
         return self.sign < 0 and self.high**SIMULTANEOUS_WIDTH < self.ratio ** (SIMULTANEOUS_WIDTH - 1)
 
     def text(self) -> str:
-        """ratio [low, high], with the interval over documents where there is one."""
+        """Return `ratio [low, high]`, with the interval over documents if there is one."""
         text = f"{self.ratio:.3f} [{self.low:.3f}, {self.high:.3f}]"
         if self.document_low is not None and self.document_high is not None:
             text += f" docs [{self.document_low:.3f}, {self.document_high:.3f}]"
@@ -72,7 +72,7 @@ class PairedRatio:
 def name_winner(ratios: Sequence[PairedRatio], required: Iterable[str] | None = None) -> str:
     """Name the winner at one position by `RULE`.
 
-    Returns the context that beats the reference, `full` where the reference beats all of them, or `NO_WINNER`. The
+    Returns the context that beats the reference, `full` if the reference beats all contexts, or `NO_WINNER`. The
     reference wins only if every context of `required`, by default the required windowed ones, is among `ratios`.
     """
     best = best_ahead(ratios)
@@ -82,14 +82,14 @@ def name_winner(ratios: Sequence[PairedRatio], required: Iterable[str] | None = 
 
 
 def best_ahead(ratios: Sequence[PairedRatio]) -> PairedRatio | None:
-    """The context that beats the reference by most, the cheapest of those that are tied; None where none beats it."""
+    """Return the context that beats the reference by most, the cheapest of tied ones; None if none beats it."""
     ahead = {each.context: each for each in ratios if each.is_ahead}
     best = best_context({name: each.ratio for name, each in ahead.items()})
     return None if best is None else ahead[best]
 
 
 def best_context(figures: Mapping[str, float]) -> str | None:
-    """Context with the smallest figure, the cheapest of those that are tied; None where there is no figure."""
+    """Return the context with the smallest figure, the cheapest of tied ones; None if there is no figure."""
     if not figures:
         return None
     limit = min(figures.values()) * (1 + ROUNDING)
@@ -104,7 +104,7 @@ def reference_wins(ratios: Sequence[PairedRatio], required: Iterable[str] | None
 
 
 def ratios_of_summary(summary: Summary, multiple: int) -> list[PairedRatio]:
-    """Windowed contexts compared with `full` at `multiple` x W, as far as summary.json holds their intervals."""
+    """Return the ratio to `full` at `multiple` x W of every windowed context with an interval in summary.json."""
     ratios = []
     for context in windowed_contexts():
         each = summary.ratio(context, multiple)
@@ -120,5 +120,5 @@ def ratios_of_summary(summary: Summary, multiple: int) -> list[PairedRatio]:
 
 
 def _side(low: float, high: float) -> int:
-    """+1 for an interval above 1, -1 for one below, 0 for one that holds 1."""
+    """Return +1 for an interval above 1, -1 for one below 1, and 0 for one that contains 1."""
     return 1 if low > 1 else -1 if high < 1 else 0

@@ -1,4 +1,4 @@
-"""Examine a run directory and mend what can be mended. Reads files only; no torch.
+"""Examine a run directory and repair what can be repaired. It reads only files and needs no torch.
 
 Damaged files are never deleted: they are renamed to `NAME.corrupt-n`. Only leftovers of interrupted writes are removed.
 """
@@ -26,7 +26,7 @@ from tttkit.storage import commits, files
 
 
 def examine_run(run: RunDirectory, *, fix: bool = False) -> list[Examination]:
-    """Examine everything in a run. With `fix`, hold its lock and mend it.
+    """Examine everything in a run. With `fix`, hold its lock and repair it.
 
     Raises RunLockedError when `fix` is set and the run is being trained.
     """
@@ -192,9 +192,9 @@ def _examine_data(run: RunDirectory, _fix: bool) -> Iterator[Examination]:
 
 
 def _examine_disk(run: RunDirectory, _fix: bool) -> Iterator[Examination]:
-    """Compare the free space with what the rest of the run needs.
+    """Compare the free space with the needs of the rest of the run.
 
-    That is one more training checkpoint, the final model, and a copy of each directory while it is replaced.
+    It needs one more training checkpoint, the final model, and a copy of each directory while it is replaced.
     """
     free = shutil.disk_usage(run.path).free
     sizes = [sum(file.stat().st_size for file in path.iterdir()) for path in _committed(run)]

@@ -10,7 +10,7 @@ Level = Literal["ok", "mended", "warning", "error"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Examination:
-    """One thing that was examined, and how it is."""
+    """One thing that was examined, and its condition."""
 
     level: Level
     check: str

@@ -35,14 +35,14 @@ def examine_leftovers(run: RunDirectory, *, fix: bool) -> Iterator[Examination]:
 
 
 def examine_folder(folder: Path, *, fix: bool) -> Iterator[Examination]:
-    """Examine what commands that write into `folder`, such as `convert`, left there."""
+    """Examine leftovers of commands that write into `folder`, such as `convert`."""
     for path in commits.leftovers(folder):
         if files.writer_of(path) is not None:  # the user's folder: only names that are certainly ours
             yield _handle(path, fix)
 
 
 def _examine_evaluation(place: Path, fix: bool) -> Iterator[Examination]:
-    """Examine a directory in a run; those of evaluations have a lock of their own. Raises RunLockedError."""
+    """Examine a directory in a run. The directory of an evaluation has its own lock. Raises RunLockedError."""
     owned = RunDirectory(place)
     if is_locked(owned):
         message = f"{place} is in use; files that are being written there are not examined"

@@ -1,8 +1,8 @@
-"""Where a run is in its life: whether it is running, why it ended, and which command comes next.
+"""The lifecycle of a run: whether it is running, why it ended, and which command comes next.
 
 The lock of a run ends with its process, however the process ends, so that a killed trainer is noticed at once. A live
 trainer is judged by the monotonic clock in its heartbeat. The wall clock is only shown. What is saved is read from the
-training checkpoints on disk; metadata.json is believed only about where and why a run stopped.
+training checkpoints on disk; metadata.json only tells where and why a run stopped.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ENDS = ("finished", "early-stopped", "preempted", "nan-stopped", "disk-full")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Lifecycle:
-    """What a run is doing or how it ended, why, and the command that comes next."""
+    """The activity or the end of a run, its reason, and the command that comes next."""
 
     state: str
     """starting, running, evaluating, saving, stalled, disk-full, preempted, finished, early-stopped, nan-stopped,
@@ -63,7 +63,7 @@ def _living(run: RunDirectory, heartbeat: dict[str, Any]) -> tuple[str, str]:
     is_current = holder == processes.describe(heartbeat)
     holder = holder.partition(", started")[0]
     if not is_current:
-        return "starting", holder  # the heartbeat is missing, or that of an earlier process
+        return "starting", holder  # the heartbeat is missing or comes from an earlier process
     silence = processes.seconds_since(heartbeat)
     phase = _PHASES.get(heartbeat["phase"], "running")
     if processes.is_stopped(heartbeat):
@@ -124,8 +124,8 @@ def _reason_of_crash(run: RunDirectory, heartbeat: dict[str, Any]) -> str:
     kills = memory_events.kills_since(heartbeat.get("memory_events"))
     why = "it was killed or ran out of memory"
     if kills:
-        times = "process" if kills == 1 else "processes"
-        why = f"probably OOM-killed: the kernel has killed {kills} {times} for lack of memory since the last heartbeat"
+        noun = "process" if kills == 1 else "processes"
+        why = f"probably OOM-killed: the kernel has killed {kills} {noun} for lack of memory since the last heartbeat"
     return f"{', '.join(parts)}; {saved}; {why}"
 
 

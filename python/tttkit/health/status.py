@@ -19,14 +19,14 @@ _MAX_POINTS = 40
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunStatus:
-    """What `status` shows about a run. A field that is not known is None."""
+    """The facts that `status` shows about a run. A field that is not known is None."""
 
     schema_version: int
     run: str
     run_id: str | None
     """Identifies this run among others at the same path."""
     state: str
-    """As in `Lifecycle.state`."""
+    """One of the values of `Lifecycle.state`."""
     reason: str
     next_command: str
     model: str | None
@@ -76,7 +76,7 @@ class RunStatus:
 
 
 def read_status(run: RunDirectory, *, num_log_lines: int = 3) -> RunStatus:
-    """Read the status of a run at any time of its life, also of a run of the earlier system as far as its files tell.
+    """Read the status of a run at any time of its life; for a run of the earlier system, as far as its files tell.
 
     Raises DataError when a file is damaged, OSError when one cannot be read.
     """
@@ -103,7 +103,7 @@ def read_status(run: RunDirectory, *, num_log_lines: int = 3) -> RunStatus:
 
 
 def _training_figures(metrics: list[dict[str, Any]], last: dict[str, Any]) -> dict[str, Any]:
-    """Fields of RunStatus from metrics.jsonl, of which `last` is the last record."""
+    """Return the fields of RunStatus from metrics.jsonl, whose last record is `last`."""
     losses = (number(record.get("loss")) for record in metrics)
     return {
         "tokens_seen": last.get("tokens_seen"),
@@ -118,7 +118,7 @@ def _training_figures(metrics: list[dict[str, Any]], last: dict[str, Any]) -> di
 
 
 def _evaluation_figures(metadata: dict[str, Any], summaries: list[Summary]) -> dict[str, Any]:
-    """Fields of RunStatus about evaluations, early stopping, and the best model."""
+    """Return the fields of RunStatus about evaluations, early stopping, and the best model."""
     stopping = metadata.get("early_stopping", {})
     best = stopping.get("best_checkpoint")
     best_steps = [summary.step for summary in summaries if best is not None and summary.index == best]
@@ -140,7 +140,7 @@ def _evaluation_figures(metadata: dict[str, Any], summaries: list[Summary]) -> d
 
 
 def _surroundings(run: RunDirectory, metadata: dict[str, Any], *, is_live: bool) -> dict[str, Any]:
-    """Fields of RunStatus about the newest training checkpoint, the disk, the processor, and the GPUs."""
+    """Return the fields of RunStatus about the newest training checkpoint, the disk, the processor, and the GPUs."""
     saved_step, saved_seconds_ago = vitals.newest_training_checkpoint(run) or (None, None)
     used, free = vitals.disk(run.path)
     is_on_gpu = str(_config(metadata, "train").get("device")).startswith("cuda")
@@ -175,7 +175,7 @@ def _latest_step(
 
 
 def _remaining_seconds(last: dict[str, Any]) -> float | None:
-    """Return what the trainer expected at its last logged step, less the time since then."""
+    """Return the seconds that the trainer expected at its last logged step, minus the time since then."""
     expected = number(last.get("eta_seconds"))
     return None if expected is None or "time" not in last else max(0.0, expected - wall_seconds_since(last["time"]))
 

@@ -32,7 +32,7 @@ class Criterion:
 
 
 def criteria(record: Record, findings: Findings, state: str) -> list[Criterion]:
-    """Return every criterion of a run: those on its training first, then those on its model.
+    """Return every criterion of a run, first on its training, then on its model.
 
     `state` is the run's status, for example `finished` or `crashed`.
     """
@@ -136,7 +136,7 @@ def _holds_up(last: Summary) -> Criterion:
 
 
 def _wins(last: Summary, multiple: int) -> Criterion:
-    """Apply the rule that names a winner: `full` is below every windowed context, each surely."""
+    """Apply the rule that names a winner: `full` must be significantly below every windowed context."""
     name = f"the full context beats every windowed context at {multiple} x W"
     ratios = ratios_of_summary(last, multiple)
     measured = {each.context for each in ratios}

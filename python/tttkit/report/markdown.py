@@ -36,7 +36,7 @@ _PROTOCOL = (
 """Keys of summary.json that say how the run was evaluated."""
 _MOST_ROWS = 25
 _EVOLUTION = "curriculum_length_gen_evolution.png"
-"""Figure that is shown where it has been drawn."""
+"""Figure that is shown if it has been drawn."""
 _REPEATED = ("path", "fingerprint")
 """Entries of the data that differ between equal runs or are in the summary too."""
 _HIDDEN = ("host", "boot_id")
@@ -162,7 +162,7 @@ def _earlier_run() -> str:
 
 
 def _evaluations(record: Record) -> str:
-    """Return a table of every evaluation, or of evenly chosen ones where there are many, including the last."""
+    """Return a table of all evaluations, or of evenly spaced ones including the last if there are many."""
     count = len(record.evaluations)
     chosen = list(range(count))
     if count > _MOST_ROWS:
@@ -199,7 +199,7 @@ def _plots(record: Record) -> str:
     losses = [value for item in record.metrics if (value := number(item.get("loss"))) is not None]
     if losses:
         lines.append(f"{'training loss':<18} {sparkline(losses)}  {losses[0]:.3f} to {losses[-1]:.3f}")
-    axes = f"From left to right over {record.axis}; the heights of perplexities are logarithmic."
+    axes = f"The bars run from left to right over {record.axis}; the heights of perplexities are logarithmic."
     text = f"{axes}\n\n```\n" + "\n".join(lines) + "\n```" if lines else "No curve was kept."
     drawn = record.path.is_dir() and (record.path / _EVOLUTION).exists()
     return text + (f"\n\n![Evolution of length generalization]({_EVOLUTION})" if drawn else "")

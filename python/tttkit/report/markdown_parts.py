@@ -12,9 +12,9 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 
 def table(rows: Iterable[dict[str, Any]], names: Collection[str] = ()) -> str:
-    """Return rows of equal keys as a Markdown table, with `–` where nothing is known.
+    """Return rows of equal keys as a Markdown table, with `–` for unknown values.
 
-    Heads are shown without underscores, except those in `names` and those that begin with the name of a context.
+    Heads are shown without underscores, except heads in `names` and heads that begin with the name of a context.
     """
     rows = list(rows)
     if not rows:
@@ -26,7 +26,7 @@ def table(rows: Iterable[dict[str, Any]], names: Collection[str] = ()) -> str:
 
 
 def titled(title: str, rows: Iterable[dict[str, Any]], names: Collection[str] = ()) -> str:
-    """Return a table below its title, or an empty text where there are no rows."""
+    """Return a table below its title, or an empty text if there are no rows."""
     text = table(rows, names)
     return f"{title}:\n\n{text}" if text else ""
 

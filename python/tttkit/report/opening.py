@@ -17,7 +17,7 @@ _NAMED = {
     "no difference found": "no difference was found at {}",
     "unknown": "no winner can be named at {}",
 }
-"""What is said about a winner in the rows of the finding, by its name; other names are windowed contexts."""
+"""The clause for each winner that the finding can name, except for windowed contexts."""
 _TRAINING = {
     "plateau": "more steps of the same recipe would gain little",
     "falling": "train longer, because perplexity was still falling",
@@ -25,13 +25,13 @@ _TRAINING = {
     "undecided": "train longer or evaluate more often to see whether training has converged",
     "unknown": "evaluate more often, for example with `--num-eval-checkpoints 20`",
 }
-"""What to do, by the verdict on convergence."""
+"""The advice for each verdict on convergence."""
 
 
 def opening(record: Record, findings: Findings) -> tuple[str, str, str]:
     """Return three sentences on a run, in plain text with names in backquotes.
 
-    They say which context wins at which position, whether training converged, and what to do next. Where the files
+    They say which context wins at which position, whether training converged, and what to do next. If the files
     do not tell, the sentence says so and why.
     """
     return _winner(record, findings["winner"]), _convergence(findings), _advice(record, findings)
@@ -62,7 +62,7 @@ def _sequences(record: Record) -> str:
 
 
 def _figures(row: dict[str, Any]) -> str:
-    """Return the perplexities of the full context and of the best windowed one; empty where they are not known."""
+    """Return the perplexities of the full context and of the best windowed one; empty if they are not known."""
     known = {name: row[name] for name in windowed_contexts() if row.get(name) is not None}
     if row.get("full") is None or not known:
         return ""
@@ -75,7 +75,7 @@ def _convergence(findings: Findings) -> str:
     count = findings.num_checkpoints
     if convergence.verdict == "unknown" or not convergence.rows:
         evaluations = "1 evaluation is" if count == 1 else f"{count} evaluations are"
-        return f"Whether training converged is not known, because {evaluations} too few to tell."
+        return f"It is not known whether training converged, because {evaluations} too few to tell."
     row = convergence.rows[0]
     change, low, high = (row[key] for key in ("improvement_percent", "improvement_low", "improvement_high"))
     end = f"validation perplexity ended at {row['last']:,.2f}"
@@ -103,7 +103,7 @@ def _advice(record: Record, findings: Findings) -> str:
     if policy.verdict != "unknown":
         context = _uses(policy.rows)
     elif record.is_legacy:
-        context = "Prefer no context to another"
+        context = "Do not prefer any context"
     elif len(findings["winner"].rows) > 1:
         context = f"Run `tttkit eval run {name}` to get intervals"
     else:
@@ -112,7 +112,7 @@ def _advice(record: Record, findings: Findings) -> str:
 
 
 def _uses(rows: Sequence[dict[str, Any]]) -> str:
-    """Return which context to use where, from the rows of the policy, each with the position from which it holds."""
+    """Return the advice on contexts from the rows of the policy, with the position from which each context is used."""
     changes = [rows[0], *(row for before, row in pairwise(rows) if row["use"] != before["use"])]
     if len(changes) == 1:
         return f"Use `{rows[0]['use']}` at every measured position"

@@ -45,7 +45,7 @@ def test_winner(intervals, winner):
     assert last_cell(intervals) == winner
 
 
-def test_documents_must_agree_where_there_are_ten():
+def test_documents_must_agree_if_there_are_ten():
     unsure = {**SURE, "sw": (0.9, 1.4)}
     assert last_cell(SURE, unsure, num_documents=10) == "no difference"
     assert last_cell(SURE, unsure, num_documents=9) == "full"
@@ -97,14 +97,14 @@ def wide_table() -> Table:
 
 @pytest.mark.parametrize(("columns", "parts"), [(200, 1), (80, 2), (40, 7), (None, 1)])
 def test_a_wide_table_is_shown_in_parts_that_fit(columns, parts):
-    """Each part says what its rows are; every figure is there once and whole. Piped, lines are as long as they are."""
+    """Each part names its rows, and every figure is there once and complete. Piped lines may have any length."""
     shown = io.StringIO()
     console = Console(file=shown, width=columns or 30, force_terminal=columns is not None, color_system=None)
     print_table(wide_table(), console, num_keys=2)
     lines = shown.getvalue().splitlines()
     assert len([line for line in lines if line.startswith("┏")]) == parts
     assert len([line for line in lines if "run" in line and "context" in line]) == parts
-    assert shown.getvalue().count("figures") == 1, "the title stands once"
+    assert shown.getvalue().count("figures") == 1, "the title is printed once"
     for run in ("ttt-linear", "transformer"):
         for number in range(6):
             assert shown.getvalue().count(f" {1000 * number + len(run)}.5 ") == 1

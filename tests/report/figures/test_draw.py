@@ -1,4 +1,4 @@
-"""All figures of a run: which ones its files allow."""
+"""All figures of a run that its files allow."""
 
 from __future__ import annotations
 
@@ -15,4 +15,4 @@ def test_the_earlier_systems_run_of_501_checkpoints(shared, tmp_path):
     assert set(drawn) == {"curriculum_length_gen_evolution", "ratio_by_position", "ratio_by_step", "ratio_map"}
     assert {"1W", "2W", "5W", "10W", "20W"} <= set(texts(drawn["ratio_map"]))
     title = "Ratio over training at each position, means of 10 evaluations"
-    assert title in texts(drawn["ratio_by_step"]), "without intervals: it kept none"
+    assert title in texts(drawn["ratio_by_step"]), "the earlier system kept no intervals"

@@ -10,7 +10,7 @@ from tttkit.report.figures.inner import plot_inner_loss
 
 
 def inner_records(steps, length=48):
-    """Made-up inner losses: each mini-batch of 16 starts from what the ones before learned."""
+    """Make inner losses in which each mini-batch of 16 starts from what the earlier ones learned."""
     records = []
     for step in steps:
         before = 0.5 * (1 + np.arange(length) // 16) ** -0.5
@@ -31,8 +31,8 @@ def test_inner_loss_has_a_line_per_record_and_equal_bytes(tmp_path, steps):
     assert ("training step" in words) == (len(steps) > 1)
 
 
-def test_gain_is_the_share_that_learning_takes_off(tmp_path):
-    """One half of the loss is taken off everywhere: the axis of the gain ends there."""
+def test_gain_is_the_share_that_learning_removes(tmp_path):
+    """Learning removes half of the loss at every position, so the axis of the gain ends at 50 %."""
     record = {"step": 100, "inner_loss_before": [2.0, 4.0, "NaN", 0.0], "inner_loss_after": [1.0, 2.0, 1.0, 0.0]}
     words = texts(plot_inner_loss([record], tmp_path / "inner.svg"))
     assert {"0 %", "50 %"} <= set(words)

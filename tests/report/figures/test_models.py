@@ -1,4 +1,4 @@
-"""Several models in one figure: names at the ends of their lines, without what all names share."""
+"""Several models in one figure: names at the ends of their lines, without the parts that all names share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tttkit.results.contexts import CONTEXTS
         (["a/final_model"], ["a/final_model"]),
     ],
 )
-def test_names_without_what_they_share(tmp_path, names, shown):
+def test_names_leave_out_the_parts_that_all_share(tmp_path, names, shown):
     curves = evaluation_at(0.5).curves()
     words = texts(plot_models([(name, curves) for name in names], tmp_path / "models.svg"))
     assert [word for word in words if word in shown] == shown
@@ -27,7 +27,7 @@ def test_names_without_what_they_share(tmp_path, names, shown):
     assert "Full context of every model, averaged over neighboring chunks" in words
 
 
-def test_a_new_context_is_drawn_by_its_entry_in_the_table_alone(tmp_path, monkeypatch):
+def test_a_new_context_needs_only_its_entry_in_the_table(tmp_path, monkeypatch):
     curves = evaluation_at(0.5).curves()
     monkeypatch.setitem(CONTEXTS, "decayed", new_context())
     assert "decayed" not in texts(plot_models([("a", curves)], tmp_path / "before.svg")), "not measured here"

@@ -1,4 +1,4 @@
-"""Figures from real checkpoint files: the same bytes for the same data, one line per checkpoint, nothing overlaps."""
+"""Figures from real evaluation files: the same bytes for the same data, one line per evaluation, nothing overlaps."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def brightness(colour: str) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-@pytest.mark.parametrize(("num_checkpoints", "suffix"), [(1, "png"), (10, "png"), (50, "png"), (10, "svg")])
-def test_evolution_is_drawn_and_the_same_data_give_the_same_bytes(make_run, tmp_path, num_checkpoints, suffix):
-    run = make_run(num_checkpoints)
+@pytest.mark.parametrize(("num_evaluations", "suffix"), [(1, "png"), (10, "png"), (50, "png"), (10, "svg")])
+def test_evolution_is_drawn_and_the_same_data_give_the_same_bytes(make_run, tmp_path, num_evaluations, suffix):
+    run = make_run(num_evaluations)
     one, other = (plot_evolution(load_curves(run), tmp_path / f"{name}.{suffix}") for name in ("one", "other"))
     assert one.read_bytes() == other.read_bytes()
     if suffix == "png":
@@ -64,25 +64,25 @@ def test_other_data_give_another_figure(make_run, tmp_path):
     assert plot_evolution(curves, tmp_path / "other.png").read_bytes() != one
 
 
-@pytest.mark.parametrize("num_checkpoints", [2, 20])
-def test_a_line_per_checkpoint_in_each_panel_from_dark_to_bright(make_run, tmp_path, num_checkpoints):
-    svg = plot_evolution(load_curves(make_run(num_checkpoints, exact=True)), tmp_path / "evolution.svg")
-    top, bottom = (line_colours(svg)[start : start + num_checkpoints] for start in (0, num_checkpoints))
-    assert len(line_colours(svg)) == 2 * num_checkpoints
+@pytest.mark.parametrize("num_evaluations", [2, 20])
+def test_a_line_per_evaluation_in_each_panel_from_dark_to_bright(make_run, tmp_path, num_evaluations):
+    svg = plot_evolution(load_curves(make_run(num_evaluations, exact=True)), tmp_path / "evolution.svg")
+    top, bottom = (line_colours(svg)[start : start + num_evaluations] for start in (0, num_evaluations))
+    assert len(line_colours(svg)) == 2 * num_evaluations
     assert top == bottom
-    assert len(set(top)) == num_checkpoints
+    assert len(set(top)) == num_evaluations
     assert [brightness(colour) for colour in top] == sorted(brightness(colour) for colour in top)
 
 
-def test_aligned_windows_are_a_line_where_a_window_of_its_own_is_computed_at_positions_only(make_run, tmp_path):
-    """Each checkpoint has its line in both panels there too; the points beside it are filled."""
+def test_sw_aligned_is_a_line_if_sw_was_computed_at_some_positions_only(make_run, tmp_path):
+    """Each evaluation still has a line in both panels; the points for sw are filled."""
     svg = plot_evolution(load_curves(make_run(3)), tmp_path / "evolution.svg")
     top, bottom = (line_colours(svg)[start : start + 3] for start in (0, 3))
     assert top == bottom
     assert len(set(top)) == 3
 
 
-def test_what_the_evolution_says(make_run, tmp_path):
+def test_the_texts_of_the_evolution(make_run, tmp_path):
     words = texts(plot_evolution(load_curves(make_run(5, exact=True, apart=25_000)), tmp_path / "evolution.svg"))
     assert {"1W", "2W", "5W", "10W", "20W", "training step", "perplexity", "100,000"} <= set(words)
     assert "TTT: full context from token 0" in words
@@ -96,7 +96,7 @@ def test_positions_mode_is_explained(make_run, tmp_path):
     assert {"each token's own window", "windows aligned to the inner mini-batch"} <= set(words)
 
 
-def test_one_checkpoint_needs_no_colour_bar_but_names_its_step(make_run, tmp_path):
+def test_one_evaluation_needs_no_colour_bar_but_names_its_step(make_run, tmp_path):
     words = texts(plot_evolution(load_curves(make_run(1, model="transformer")), tmp_path / "evolution.svg"))
     assert "training step" not in words
     assert "transformer: full context from token 0, step 0" in words
@@ -154,7 +154,7 @@ def test_a_damaged_file_is_named(make_run):
             load_curves(run)
 
 
-def test_a_new_context_is_drawn_by_its_entry_in_the_table_alone(tmp_path, monkeypatch):
+def test_a_new_context_needs_only_its_entry_in_the_table(tmp_path, monkeypatch):
     curves = evaluation_at(0.8).curves()
     before = plot_chunk_eval(curves, tmp_path / "before.svg")
     monkeypatch.setitem(CONTEXTS, "decayed", new_context())

@@ -1,4 +1,4 @@
-"""Ratios by position, and over training: one step, and so many that only running means can be told apart."""
+"""Ratios by position and over training, for one step and for so many steps that running means are drawn."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tttkit.results.summary import Summary
 
 
 def summaries(count):
-    """Ratios as evaluations record them, one position above 1 and one below."""
+    """Make summaries with a ratio above 1 at one position and below 1 at another."""
     ratios = {"ratio_at_2xW": 1.2, "ratio_at_20xW": 0.8}
     return [Summary({"step": 10 * index, **ratios}) for index in range(count)]
 
 
-def test_a_step_alone_has_its_positions_side_by_side(tmp_path):
+def test_a_single_step_has_its_positions_side_by_side(tmp_path):
     words = texts(plot_ratio_by_step(summaries(1), tmp_path / "ratio.svg"))
     assert {"2 x W", "20 x W", "position in the sequence", "Ratio at each position at step 0"} <= set(words)
     assert "training step" not in words
@@ -28,19 +28,19 @@ def test_a_step_alone_has_its_positions_side_by_side(tmp_path):
 @pytest.mark.parametrize(
     ("count", "note"), [(100, ""), (101, ", means of 2 evaluations"), (501, ", means of 10 evaluations")]
 )
-def test_many_evaluations_are_averaged_and_said_to_be(tmp_path, count, note):
+def test_many_evaluations_are_averaged_and_the_title_says_so(tmp_path, count, note):
     words = texts(plot_ratio_by_step(summaries(count), tmp_path / "ratio.svg"))
     assert f"Ratio over training at each position{note}" in words
 
 
-def test_the_running_mean_is_geometric_and_leaves_out_what_is_not_known():
+def test_the_running_mean_is_geometric_and_leaves_out_unknown_values():
     averaged = _running_mean(np.array([1.0, 4.0, np.nan, 2.0, 8.0]), 3)
     assert averaged == pytest.approx([2, 2, np.nan, 4, 4], nan_ok=True)
     assert _running_mean(np.array([0.5, np.nan]), 1) == pytest.approx([0.5, np.nan], nan_ok=True)
 
 
 def test_the_ratio_by_position_begins_at_the_window(tmp_path):
-    """Up to W all contexts are equal by construction: what stands there is not drawn, what follows is."""
+    """Up to W all contexts are equal by construction, so only ratios beyond W are drawn."""
     curves = evaluation_at(0.0, exact=True).curves()
 
     def drawn(name, first, last):
@@ -51,7 +51,7 @@ def test_the_ratio_by_position_begins_at_the_window(tmp_path):
     assert drawn("one", 1.0, 1.0) != drawn("beyond", 1.0, 9.0)
 
 
-def test_a_new_context_is_drawn_by_its_entry_in_the_table_alone(tmp_path, monkeypatch):
+def test_a_new_context_needs_only_its_entry_in_the_table(tmp_path, monkeypatch):
     curves = evaluation_at(0.8).curves()
     assert "decayed" not in texts(plot_ratio_by_position(curves, tmp_path / "before.svg"))
     monkeypatch.setitem(CONTEXTS, "decayed", new_context())

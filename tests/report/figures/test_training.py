@@ -11,7 +11,7 @@ from tttkit.results.summary import Summary
 
 
 def evaluations(last):
-    """An untrained model, then one that learns down to `last`."""
+    """Make evaluations of a model that starts untrained and learns down to `last`."""
     values = ((100_000 * index, value) for index, value in enumerate((50_000.0, 300.0, last)))
     return [
         Summary({"tokens_seen": tokens, "selection_ppl": value, "ttt_ppl_at_1xW": value, "ttt_ppl_at_20xW": value})
@@ -36,6 +36,6 @@ def test_runs_that_were_not_trained_yet_are_drawn(tmp_path):
 @pytest.mark.parametrize(
     ("rates", "ticks"), [([0.0, 0.003, 0.001], {"0", "0.003"}), ([0.0, 0.0], {"0"}), (["NaN"], {"0"})]
 )
-def test_the_highest_learning_rate_is_written(tmp_path, rates, ticks):
+def test_the_peak_learning_rate_is_labeled(tmp_path, rates, ticks):
     metrics = [{"step": step, "loss": 5.0, "lr": rate} for step, rate in enumerate(rates, start=1)]
     assert ticks <= set(texts(plot_training(metrics, [], tmp_path / "loss.svg")))

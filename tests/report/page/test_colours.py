@@ -14,7 +14,7 @@ PAPERS = {"light": (1.0, 1.0, 1.0), "dark": (0x15 / 255, 0x17 / 255, 0x1A / 255)
 
 
 def contrast(colour: str, paper) -> float:
-    """As the Web Content Accessibility Guidelines define it."""
+    """Return the contrast that the Web Content Accessibility Guidelines define."""
 
     def luminance(values):
         linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in values]

@@ -40,7 +40,7 @@ def data_of(page) -> dict:
     return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page)[1])
 
 
-def test_the_page_is_whole_and_asks_nothing_of_a_network(make_run, tmp_path):
+def test_the_page_is_complete_and_needs_no_network(make_run, tmp_path):
     page = write_page(make_run(3), tmp_path).read_text()
     assert "default-src 'none'" in page
     assert not re.search(r"(?:src|href|action)=[\"']?(?!#|data:)[^\"' >]", page)
@@ -53,7 +53,7 @@ def test_fifty_evaluations_stay_below_a_megabyte(make_run, tmp_path):
     assert write_page(make_run(50, exact=True), tmp_path).stat().st_size < 1_000_000
 
 
-def test_more_evaluations_are_thinned_and_said(make_run, tmp_path, monkeypatch):
+def test_more_evaluations_are_thinned_and_the_page_says_so(make_run, tmp_path, monkeypatch):
     monkeypatch.setattr("tttkit.report.page.page_data.MOST_EVALUATIONS", 4)
     assert MOST_EVALUATIONS >= 50
     page = write_page(make_run(9), tmp_path).read_text()
@@ -93,7 +93,7 @@ def test_the_best_evaluation_is_named(make_run, tmp_path):
     assert ">1 (best)<" in page
 
 
-def test_findings_are_set_for_reading(make_run):
+def test_names_in_findings_are_set_as_code(make_run):
     run = make_run(1)
     record = load(run)
     findings = find(record)
@@ -112,8 +112,8 @@ def test_the_page_opens_with_the_three_sentences(make_run, tmp_path):
     assert re.sub("</?code>", "`", paragraph) == text
 
 
-def test_a_run_that_ended_without_a_word_gives_equal_bytes_at_any_time(make_run, tmp_path):
-    """How long ago a crashed run last gave a sign of life is for `status`, not for a page that is kept."""
+def test_the_page_of_a_crashed_run_has_equal_bytes_at_any_time(make_run, tmp_path):
+    """The time since the last heartbeat belongs in `status`, not on a page that is kept."""
     run = make_run(2)
     files.write_json(run.metadata, {"config": {}, "segments": [{"start_step": 0}]})
     beat = {"pid": 1, "phase": "training", "step": 100, "sequence": 1, "time": "2020-01-01T00:00:00+00:00"}
@@ -125,7 +125,7 @@ def test_a_run_that_ended_without_a_word_gives_equal_bytes_at_any_time(make_run,
     assert pages[0] == pages[1]
 
 
-def test_a_new_context_is_on_the_page_by_its_entry_in_the_table_alone(make_run, tmp_path, monkeypatch):
+def test_a_new_context_needs_only_its_entry_in_the_table_to_be_on_the_page(make_run, tmp_path, monkeypatch):
     run = make_run(2)
     monkeypatch.setitem(CONTEXTS, "decayed", new_context())
     for index in (0, 1):
@@ -194,7 +194,7 @@ seen.push(["zoom", new Set([whole, once, twice]).size === 3, curve() === once]);
 press("-");
 press("-");
 seen.push(["reset", curve() === whole]);
-chart.setPointerCapture = () => {};  // of a pointer that is only made up
+chart.setPointerCapture = () => {};  // a made-up pointer cannot be captured
 const box = chart.getBoundingClientRect(), at = (share) => box.left + box.width * share;
 const point = (name, x) => chart.dispatchEvent(new PointerEvent(name, { clientX: x, clientY: box.top + 50 }));
 point("pointermove", at(0.5));
@@ -263,7 +263,7 @@ def test_in_a_browser(make_run, tmp_path, width):
     assert seen["baselines"] == [["full", "sw", "sw_aligned", "reset"]]
     assert seen["sort"] == ["2", "descending"]
     assert seen["theme"][0] in ("dark", "light")
-    assert seen["paper"] == [True, 400], "what is closed on the screen is open on paper, charts are small"
+    assert seen["paper"] == [True, 400], "closed details are open on paper, and charts are small"
     assert seen["screen"] == [True]
     assert seen["width"] == [True], "the page is wider than the screen"
 
@@ -286,7 +286,7 @@ def test_on_paper_a_long_table_has_its_heads_on_every_page(make_run, tmp_path):
 
 
 def printed(page, folder) -> list[tuple[float, float, int]]:
-    """Width, height and number of fonts of every page on paper."""
+    """Return width, height and number of fonts of every page on paper."""
     browse(folder, "--no-pdf-header-footer", f"--print-to-pdf={folder}/page.pdf", page.as_uri())
     pages = re.findall(rb"<</Type /Page\n.*?endobj", (folder / "page.pdf").read_bytes(), re.DOTALL)
     boxes = [re.search(rb"/MediaBox \[0 0 (\S+) (\S+)\]", text) for text in pages]

@@ -1,4 +1,4 @@
-"""The figures behind the curves of the page: those of the files, rounded and thinned."""
+"""The figures behind the curves of the page come from the files, rounded and thinned."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def data_of(run):
     return page_data(load_curves(run), run.read_summaries(), run.read_metrics(), None, [])
 
 
-def test_the_curves_are_those_of_the_run(tmp_path):
+def test_the_curves_come_from_the_run(tmp_path):
     run = write_run(tmp_path / "run", 3)
     data = data_of(run)
     summary = run.read_summaries()[1]
@@ -30,7 +30,7 @@ def test_the_curves_are_those_of_the_run(tmp_path):
 
 
 def test_losses_are_thinned_and_smoothed(tmp_path):
-    """5,000 losses that jump between 2 and 4: some hundreds are kept, their average stays near 3."""
+    """Some hundreds of 5,000 losses that jump between 2 and 4 are kept, and their average stays near 3."""
     run = write_run(tmp_path / "run", 1)
     records = [{"step": step, "loss": 2 + 2 * (step % 2), "num_skipped": 0} for step in range(1, 5001)]
     run.metrics.write_text("".join(json.dumps(record) + "\n" for record in records))

@@ -1,4 +1,4 @@
-"""Tables of the page: figures with equal digits, what is not known as a dash, settings of ours and of earlier runs."""
+"""Tables of the page: figures with equal digits, dashes for unknown values, settings of our and earlier runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draw all figures that the files of a run allow, and those of several runs side by side."""
+"""Draw all figures that the files of a run allow, and figures of several runs side by side."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def plot_inner_loss(
     """Draw the inner loss by position at the last record, above the gain, the share by which learning reduces it.
 
     Both are means over heads and layers. `mini_batch` is the size of an inner mini-batch in tokens; its borders are
-    marked. Return None where the records hold no inner loss, for example for a model without an inner loop.
+    marked. Return None if the records hold no inner loss, for example for a model without an inner loop.
     """
     records = [record for record in metrics if record.get(_BEFORE) and record.get(_AFTER)]
     if not records:

@@ -72,9 +72,9 @@ def _distinct(names: list[str]) -> list[str]:
 
 
 def _draw(axes: Axes, curves: Curves, context: str, look: Look) -> float:
-    """Draw a context as a line, averaged where it is long, or as points where only some chunks are known.
+    """Draw a context as a line, averaged if it is long, or as points if only some chunks are known.
 
-    Return its last value, NaN where nothing is known.
+    Return its last value, NaN if nothing is known.
     """
     colour, line = look
     ends, values = floats(curves.ends), np.log(perplexity(curves, context))

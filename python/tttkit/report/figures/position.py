@@ -114,7 +114,7 @@ def _legend_text(context: str) -> str:
 
 
 def _draw_window(axes: Axes, curves: Curves, look: dict[str, Any]) -> None:
-    """Draw `sw` as a line; where it was computed at some positions only, as points beside a line of `sw_aligned`."""
+    """Draw `sw` as a line, or if only some positions were computed, as points with a line of `sw_aligned`."""
     ends, exact = floats(curves.ends), perplexity(curves, "sw")
     known = ~np.isnan(exact)
     if known.all():

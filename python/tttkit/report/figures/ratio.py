@@ -38,7 +38,7 @@ _MOST_STEPS = 100
 
 
 def plot_ratio_by_position(curves: Curves, path: Path) -> Path | None:
-    """Draw the ratio of every windowed context over positions, with 95 % bands. None where the file holds no ratios."""
+    """Draw the ratio of every windowed context over positions, with 95 % bands. Return None without ratios."""
     ratios = {name: floats(curves.ratio(name)) for name in windowed_contexts()}
     ratios = {name: ratio for name, ratio in ratios.items() if np.isfinite(ratio).any()}
     if not ratios:
@@ -66,7 +66,7 @@ def plot_ratio_by_position(curves: Curves, path: Path) -> Path | None:
 
 
 def plot_ratio_by_step(summaries: Sequence[Summary], path: Path, scales: Scales = USUAL) -> Path | None:
-    """Draw the ratio of `sw` over training, with a line and a 95 % band per label. None where there are no ratios."""
+    """Draw the ratio of `sw` over training, with a line and a 95 % band per label. Return None without ratios."""
     labels = [label for label in LABELS if label > 1 and any(_ratio(item, label) is not None for item in summaries)]
     if not labels:
         return None
@@ -100,7 +100,7 @@ def plot_ratio_by_step(summaries: Sequence[Summary], path: Path, scales: Scales 
 def plot_ratio_map(evaluations: Sequence[Curves], path: Path) -> Path | None:
     """Draw the ratio over positions and steps as a map centred on 1, with dots where the window is better.
 
-    It shows `sw` where that was computed at every position, else `sw_aligned`. None where the files hold neither.
+    It shows `sw` if that was computed at every position, else `sw_aligned`. Return None if the files hold neither.
     """
     longest = max(len(curves.ends) for curves in evaluations)
     rows = [curves for curves in evaluations if len(curves.ends) == longest]
@@ -144,7 +144,7 @@ def _running_mean(ratios: Floats, over: int) -> Floats:
 
 
 def _name_positions(axes: Axes, names: list[str], step: int | None, notes: str) -> None:
-    """Put the labels side by side along x: a single step makes no axis."""
+    """Put the labels side by side along x, because a single step makes no axis."""
     axes.set_xticks(range(len(names)), names)
     axes.set_xlim(-0.7, len(names) - 0.3)
     axes.set_xlabel("position in the sequence")

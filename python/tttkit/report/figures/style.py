@@ -1,4 +1,4 @@
-"""What all figures share: sizes, colours, axes and curves. Equal data give equal bytes.
+"""Common parts of all figures: sizes, colors, axes and curves. Equal data give equal bytes.
 
 Only the modules in `figures/` import matplotlib, and only when something is drawn.
 """
@@ -35,7 +35,7 @@ CYCLE: tuple[Look, ...] = (
     ("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", ":"), ("#E69F00", (0, (5, 1, 1, 1))),
     ("#56B4E9", (0, (3, 1))), ("#000000", (0, (1, 1))),
 )  # fmt: skip
-"""Looks of things that have no fixed one, such as runs, in the order in which they are drawn."""
+"""Colors and line styles of things without fixed ones, such as runs, in drawing order."""
 _SETTINGS: Any = {
     "font.size": 10.5, "axes.titlesize": 11, "axes.labelsize": 10.5, "legend.fontsize": 9.5,
     "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
@@ -66,7 +66,7 @@ USUAL = Scales()
 
 @contextmanager
 def sheet(height: float, width: float = 6.0) -> Iterator[Figure]:
-    """Yield an empty figure of that size in inches; draw and save it inside the block, where our settings hold."""
+    """Yield an empty figure of this size in inches; draw and save it inside the block, where our settings apply."""
     with style.context(["default", _SETTINGS]):
         yield Figure(figsize=(width, height), layout="constrained")
 
@@ -94,15 +94,15 @@ def mark(axes: Axes, position: float) -> None:
 
 
 def multiples(curves: Curves) -> list[tuple[int, str]]:
-    """Return position and name of each label m x W that the curves reach; none where the window is unknown."""
+    """Return position and name of each label m x W that the curves reach; none if the window is unknown."""
     window = curves.window
     return [(m * window, f"{m}W") for m in labels_within(window, curves.ends[-1])] if window > 0 else []
 
 
 def draw_interval(axes: Axes, x: Floats, y: Floats, bounds: Sequence[Floats], look: Look) -> None:
-    """Draw a line with a band, or points with bars where fewer than half of the values are known or only one is.
+    """Draw a line with a band, or points with bars if only one or fewer than half of the values are known.
 
-    `bounds` are the lower and the upper end of the interval, empty where there is none.
+    `bounds` are the lower and the upper end of the interval, empty if there is none.
     """
     colour, line = look
     known = np.isfinite(y)
@@ -188,7 +188,7 @@ def position_axis(axes: Axes, scales: Scales, last: float) -> None:
 
 
 def many_lines(steps: Sequence[int]) -> list[dict[str, Any]]:
-    """Return how to draw a line per step, from dark to bright, and thinner where there are many.
+    """Return how to draw a line per step, from dark to bright, and thinner if there are many.
 
     The last line stands out, because readers look for it.
     """
@@ -216,7 +216,7 @@ def _step_colours(steps: Sequence[int]) -> tuple[PowerNorm, ListedColormap]:
 
 
 def label_ends(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
-    """Write each (y, text, colour) beside the right end of the axes, moved apart where texts would touch."""
+    """Write each (y, text, colour) beside the right end of the axes, moved apart if texts would touch."""
     known = sorted((end for end in ends if np.isfinite(end[0])), key=lambda end: end[0])
     if not known:
         return

@@ -37,9 +37,9 @@ _SMOOTHING_SHARE = 0.02
 def plot_training(
     metrics: Sequence[dict[str, Any]], segments: Sequence[dict[str, Any]], path: Path, scales: Scales = USUAL
 ) -> Path | None:
-    """Draw the training loss, as logged and smoothed, above the learning rate. None before the first logged step.
+    """Draw the training loss, as logged and smoothed, above the learning rate. Return None without a logged step.
 
-    `segments` are those of metadata.json: a dotted line marks each step at which training resumed.
+    `segments` come from metadata.json; a dotted line marks each step at which training resumed.
     """
     if not metrics:
         return None
@@ -110,7 +110,7 @@ def _draw_runs(axes: Axes, runs: Named, value: Callable[[Summary], float | None]
 
 
 def smooth(values: Floats, over: float | None = None) -> Floats:
-    """Return the exponential average over about `over` values, 2 % of them for None, unbiased at the start.
+    """Return the exponential average over about `over` values (None: 2 % of all values), unbiased at the start.
 
     NaN is left out of the average.
     """

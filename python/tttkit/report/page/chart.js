@@ -27,7 +27,7 @@ function ticks(low, high, log) {
   return all;
 }
 
-// Returns the smallest and the largest value, with room beside them as a share of their distance on the axis.
+// Returns the smallest and the largest value, moved apart by `room`, a share of their distance on the axis.
 function range(values, log, room) {
   if (!values.length) return [1, 10];
   let low = Math.min(...values), high = Math.max(...values);

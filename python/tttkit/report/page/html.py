@@ -33,8 +33,8 @@ _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inl
 def write_page(run: RunDirectory, target: Path, against: Sequence[RunDirectory] = ()) -> Path:
     """Write report.html of a run into the folder `target`; return its path.
 
-    The curves of the runs `against` at their last evaluation are in it too. Raises UsageError when a run has no
-    evaluation yet, DataError when a file is damaged, DiskFullError.
+    It also shows the last curves of the runs `against`. Raises UsageError when a run has no evaluation yet, DataError
+    when a file is damaged, DiskFullError.
     """
     record = load(run)
     target.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ def render_page(
     run: RunDirectory, record: Record, findings: Findings, state: str, against: Sequence[RunDirectory] = ()
 ) -> str:
     """Return report.html as text. `state` is the run's status, for example `finished`. Raises as `write_page` does."""
-    # The earlier system kept nothing but means of some runs, which make no curve.
+    # For some runs, the earlier system kept only means, which make no curve.
     curves = [] if load_means(run) else load_curves(run)
     summaries = [item.summary for item in record.evaluations]
     best = record.metadata.get("early_stopping", {}).get("best_checkpoint")
@@ -139,7 +139,7 @@ def _curves(data: dict[str, Any]) -> str:
                 "Above 1 the full context is better. Bands and bars: 95 % intervals.",
             ),
             _figure("evolution", "Perplexity over training, full context", "One line per labelled position."),
-            _figure("training", "Training loss", "Smoothed, above the losses as logged."),
+            _figure("training", "Training loss", "The smoothed loss is drawn over the logged losses."),
             "</div>",
         ]
     )

@@ -1,6 +1,6 @@
 // Draws report.html from the JSON in the page: curves of an evaluation, tables and switches. `chart.js` is loaded before.
 const data = JSON.parse(document.getElementById("data").textContent);
-// Looks of lines that have no fixed one, in the order in which they are drawn.
+// Colors and dashes of lines without fixed ones, in drawing order.
 const CYCLE = [["var(--blue)", ""], ["var(--orange)", "6 3"], ["var(--green)", "8 3 2 3"], ["var(--pink)", "2 3"], ["var(--yellow)", "10 3"], ["var(--ink)", "1 3"]];
 const style = ([colour, dash]) => ({ colour, dash });
 
@@ -19,7 +19,7 @@ const isThin = (values) => values.filter((value) => value !== null).length < val
 
 const shown = () => data.contexts.filter(({ name }) => checked(`context-${name}`));
 
-// The contexts of one evaluation, those of the last evaluation faintly behind them, and the last curves of other runs.
+// Returns the contexts of one evaluation, the contexts of the last evaluation as faint lines, and last curves of other runs.
 function positions(evaluation) {
   const curves = (source, faint) => shown().map(({ name, colour, dash }) => {
     const y = source.ppl[name] ?? [];
@@ -32,7 +32,7 @@ function positions(evaluation) {
   return [...(last === evaluation ? [] : curves(last, true)), ...curves(evaluation, false), ...others];
 }
 
-// The ratio of each context that has one to the full context.
+// Returns the ratio to the full context of each context that has one.
 function ratios({ ends, ratio, low, high }) {
   return shown().filter(({ name }) => name in ratio).map(({ name, colour, dash }) => ({
     name: `${name}/full`, x: ends, y: ratio[name], low: low[name], high: high[name], colour, dash, dots: isThin(ratio[name]),
@@ -67,7 +67,7 @@ function start() {
   };
   document.getElementById("controls").addEventListener("input", update);
   update();
-  // On paper two charts stand side by side; drawn for that width, their text is as large as that of the tables.
+  // On paper two charts are side by side. They are drawn for that width, so that their text is as large as in tables.
   window.addEventListener("beforeprint", () => charts.forEach(([chart]) => chart.draw(400)));
   window.addEventListener("afterprint", () => charts.forEach(([chart]) => chart.draw()));
 }

@@ -15,7 +15,7 @@ from tttkit.results.values import number
 from tttkit.run.directory import RunDirectory
 
 MOST_EVALUATIONS = 100
-"""Longer runs are thinned evenly to so many evaluations, which keeps the page below a megabyte or two."""
+"""Longer runs are thinned evenly to this many evaluations, which keeps the page below a megabyte or two."""
 _MOST_STEPS = 600
 _SMOOTHING_SHARE = 0.02
 """Share of the run that the smoothed loss averages over."""
@@ -33,7 +33,7 @@ def page_data(
 ) -> dict[str, Any]:
     """Return everything that `page.js` shows: curves of the evaluations, last curves of the runs `against`, training.
 
-    `curves` are those of `load_curves`, `best` is the index of the best evaluation. Raises as `load_curves` does.
+    `curves` come from `load_curves`; `best` is the index of the best evaluation. Raises as `load_curves` does.
     """
     last = summaries[-1]
     labels = [label for label in last.labels() if last.perplexity("full", label) is not None]
@@ -92,7 +92,7 @@ def _training(metrics: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
 
 
 def _perplexities(curves: Curves, context: str) -> list[float | None]:
-    """Return the perplexities of a context; empty where none of them is known."""
+    """Return the perplexities of a context; empty if none is known."""
     values = curves.mean_nll(context)
     ppls = [math.exp(value) if value is not None and value < _LARGEST_NLL else None for value in values]
     return _round(ppls) if any(ppl is not None for ppl in ppls) else []

@@ -91,7 +91,7 @@ def _cell(value: float | None, text: str | None = None) -> str:
 
 
 def _figure(value: float | None, digits: int) -> str:
-    """Return a cell with as many digits after the point as the others of its column."""
+    """Return a cell with `digits` decimals, the same number in its whole column."""
     return _cell(value, None if value is None else f"{value:,.{digits}f}")
 
 
