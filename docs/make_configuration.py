@@ -44,7 +44,7 @@ Some values are resolved from others or from facts that are known only later:
 - `model.state_decay`, `model.learn_state_decay` and `model.decay_window` follow from `train.initial_state_decay` and
   `train.window`, unless `train.initial_state_decay` is 1.
 
-Three flags set several values, or a value of another kind: `--model` chooses `ttt-linear`, `ttt-mlp`, `sw` or
+Three flags set several values or a value with another name: `--model` chooses `ttt-linear`, `ttt-mlp`, `sw` or
 `transformer` (`model.architecture` and `model.ttt_layer_type`), `--model-size` takes the sizes of the official table
 (`125m`, `350m`, `760m`, `1b`), and `--data` sets `data.path`.
 """

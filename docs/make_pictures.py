@@ -1,6 +1,6 @@
 """Make the pictures of the documentation from a finished run of the quick preset: `python docs/make_pictures.py RUN`.
 
-Without RUN it first trains one in a temporary folder, which takes minutes on two cores.
+Without RUN it first trains a run in a temporary folder, which takes minutes on two cores.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TRAIN = "from tttkit_cli.app import main; main()"
 
 
 def main() -> None:
-    """Write evolution.png, ratio.png and status.svg beside this file."""
+    """Write evolution.png, ratio.png and status.svg next to this file."""
     if len(sys.argv) > 1:
         draw(find_run(Path(sys.argv[1])))
         return

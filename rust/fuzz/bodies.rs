@@ -1,7 +1,7 @@
-//! The checks of the fuzz targets. cargo-fuzz runs them on bytes that it learns (`cargo +nightly fuzz run bpe`), and
-//! the proptests of `tests/hostile.rs` on random bytes, so that the same checks run on a stable toolchain.
+//! The checks of the fuzz targets. cargo-fuzz runs them on bytes that libFuzzer generates (`cargo +nightly fuzz run
+//! bpe`), and the proptests of `tests/hostile.rs` run them on random bytes, with a stable toolchain.
 
-#![allow(dead_code, reason = "each user takes some of these")]
+#![allow(dead_code, reason = "each user calls some of these")]
 
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
@@ -10,7 +10,7 @@ use _rust::bpe::{Bpe, Scratch, Simd};
 use _rust::encode::Encoder;
 use _rust::shard::{HEADER_LEN, Header, Shard};
 
-/// Read bytes as a shard: either it is rejected or it is read to its end without a panic. Returns whether it was
+/// Read bytes as a shard: they must be rejected or read to the end without a panic. Returns whether they were
 /// accepted.
 pub fn shard(bytes: &[u8]) -> bool {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
@@ -52,7 +52,7 @@ pub fn resign(header: &mut [u8; HEADER_LEN]) {
     header[44..48].copy_from_slice(&checksum.to_le_bytes());
 }
 
-/// Read a header for a file of this length: either it is rejected or its sizes are consistent. Returns whether it was
+/// Read a header for a file of this length: it must be rejected or have consistent sizes. Returns whether it was
 /// accepted.
 pub fn header(bytes: &[u8], file_len: u64) -> bool {
     let Ok(header) = Header::decode(bytes, file_len) else {
@@ -89,7 +89,7 @@ pub fn bpe(bytes: &[u8]) {
     }
 }
 
-/// Read bytes as a tokenizer.json: either it is rejected, or it encodes and its short form is the same tokenizer.
+/// Read bytes as a tokenizer.json: it must be rejected, or encode and have a short form that is the same tokenizer.
 pub fn tokenizer(bytes: &[u8]) {
     let Ok(json) = std::str::from_utf8(bytes) else {
         return;
@@ -101,14 +101,14 @@ pub fn tokenizer(bytes: &[u8]) {
     let Ok(encoder) = Encoder::new(json) else {
         return;
     };
-    let again = Encoder::new(encoder.json()).expect("the short form of what was valid");
+    let again = Encoder::new(encoder.json()).expect("the short form of a valid tokenizer");
     assert_eq!(again.json(), encoder.json());
     assert_eq!(again.vocab_size(), encoder.vocab_size());
     let text = ["It's 12 o'clock  \u{3000}\u{e9}!\n<|endoftext|>".to_owned()];
     assert_eq!(again.encode(&text, 1).ok(), encoder.encode(&text, 1).ok());
 }
 
-/// Bytes that describe one change of a tokenizer.
+/// Number of bytes that describe one change of a tokenizer.
 pub const CHANGE_LEN: usize = 8;
 
 /// `tokenizer_json` with changes. Each change has a place, a length to cut there, and bytes to insert.

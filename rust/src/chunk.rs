@@ -40,7 +40,7 @@ pub struct Chunk {
     pub start: usize,
     /// `start + K / 2`.
     pub center: usize,
-    /// Position after its last.
+    /// Position after the last.
     pub end: usize,
     /// Mean (or lower median) NLL in nats.
     pub nll: f64,
@@ -81,7 +81,7 @@ impl Chunking {
     /// Statistics of every chunk of `nll`, row-major `(len / row_len, row_len)`, summed in f64.
     ///
     /// # Errors
-    /// Like `spans`, or when there is no row.
+    /// As for `spans`, or when there is no row.
     pub fn aggregate(&self, nll: &[f32], row_len: usize, aggregate: Aggregate) -> Result<Vec<Chunk>> {
         if nll.is_empty() || row_len == 0 {
             return Err(Error::Value("nll holds no sequence".into()));
@@ -132,7 +132,7 @@ fn medians(nll: &[f32], row_len: usize, spans: &[(usize, usize)]) -> Vec<f64> {
         let mut sums = Rows::zeros(nll.len() / row_len, spans.len());
         let stride = sums.stride();
         add_row_sums(nll, row_len, spans, sums.as_mut_slice(), stride);
-        // All sums of a span have the same number of positions, so their order is that of the means.
+        // All sums of a span have the same number of positions, so they have the order of the means.
         let mean = |(sum, &(start, end)): (f64, &(usize, usize))| sum / (end - start) as f64;
         let medians = sums.lower_medians(nll.len() >= PARALLEL_VALUES);
         medians.into_iter().zip(spans).map(mean).collect::<Vec<f64>>()
@@ -196,7 +196,7 @@ mod tests {
     fn same_bits_for_any_number_of_threads() {
         let (num_rows, row_len) = (700, 800); // enough values for several threads
         assert!(num_rows * row_len > PARALLEL_VALUES);
-        // Values of very different sizes, so that rounding shows the order of addition.
+        // Values of very different sizes, so that rounding reveals the order of addition.
         let nll: Vec<f32> = (0..num_rows * row_len)
             .map(|at| ((at as f32 * 0.7).sin() * 12.0).exp())
             .collect();

@@ -1,4 +1,5 @@
-//! Contiguous rows: which window each row of a batch reads at a step, when a row reads the stream window after window.
+//! Contiguous rows: each row of a batch reads the stream window after window. This module says which window a row reads
+//! at a step.
 //!
 //! The windows of the split form a ring. Each epoch starts at its own place on the ring and cuts it into equal
 //! stretches, one for each row of all ranks; step p of the epoch reads window p of every stretch. With R rows in all,

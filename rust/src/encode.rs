@@ -31,7 +31,7 @@ impl Encoder {
     /// Make an encoder from the text of a tokenizer.json.
     ///
     /// # Errors
-    /// When the crate rejects the tokenizer, or `TTTKIT_SIMD` names instructions that this processor lacks.
+    /// When the `tokenizers` crate rejects the file, or `TTTKIT_SIMD` names instructions that this processor lacks.
     pub fn new(tokenizer_json: &str) -> Result<Self> {
         let simd = Simd::choose()?;
         let unlimited = |tokenizer: &Tokenizer| tokenizer.to_string(false).map_err(refused);
@@ -57,12 +57,12 @@ impl Encoder {
         })
     }
 
-    /// The tokenizer.json in its shortest form, without truncation or padding. It is stored beside the shards.
+    /// The tokenizer.json in its shortest form, without truncation or padding. It is stored next to the shards.
     pub fn json(&self) -> &str {
         &self.json
     }
 
-    /// Every id is below this.
+    /// The vocabulary size: every id is below it.
     pub fn vocab_size(&self) -> u32 {
         self.vocab_size
     }
@@ -75,7 +75,7 @@ impl Encoder {
         }
     }
 
-    /// Whether `bpe` encodes for this tokenizer.
+    /// Whether `bpe` encodes the text, and not the `tokenizers` crate.
     pub fn is_byte_level_bpe(&self) -> bool {
         matches!(self.kind, Kind::Bpe { .. })
     }
@@ -103,7 +103,7 @@ impl Encoder {
     /// Append the ids of a text. `T` must hold every id of the vocabulary.
     ///
     /// # Errors
-    /// When the tokenizer rejects it.
+    /// When the tokenizer rejects the text.
     pub fn encode_into<T: Id>(&self, text: &str, scratch: &mut Scratch<T>, ids: &mut Vec<T>) -> Result<()> {
         match &self.kind {
             Kind::Bpe(bpe) => bpe.encode(text, scratch, ids),
@@ -116,7 +116,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// Ids of every document, in order; `num_threads` 0 means all cores.
+    /// Return the ids of every document, in order. `num_threads` 0 means all cores.
     ///
     /// # Errors
     /// When a document cannot be encoded or the threads cannot start.
@@ -148,7 +148,7 @@ impl Encoder {
 /// Start a pool of `num_threads` threads; 0 means one per core.
 ///
 /// # Errors
-/// When they cannot start.
+/// When the threads cannot start.
 pub fn threads(num_threads: usize) -> Result<ThreadPool> {
     let pool = ThreadPoolBuilder::new().num_threads(num_threads).build();
     pool.map_err(|error| Error::Value(format!("cannot start {num_threads} threads: {error}")))

@@ -1,7 +1,7 @@
 //! Lower medians of many columns at once.
 //!
-//! Few rows use a sorting network, eight columns side by side and without branches. Many rows use a selection, column
-//! by column. NaN sorts last in both.
+//! With few rows, a sorting network processes eight columns side by side, without branches. With many rows, a selection
+//! processes one column at a time. NaN sorts last in both.
 
 use std::sync::OnceLock;
 
@@ -11,7 +11,7 @@ use rayon::prelude::*;
 const LANES: usize = 8;
 /// Best number of columns for one call: with 64 rows they fit the first-level cache, with 4,096 rows the second-level.
 pub const BLOCK_COLUMNS: usize = 5 * LANES;
-/// With more rows than this a selection is faster than a network.
+/// With more rows than this, a selection is faster than a network.
 const MOST_NETWORK_ROWS: usize = 96;
 
 /// A row and a later row: the smaller value goes to the first.

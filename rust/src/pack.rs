@@ -89,16 +89,16 @@ impl Packer {
     /// Append one document and its end-of-text token.
     ///
     /// # Errors
-    /// For an id outside the vocabulary or a failed write.
+    /// When an id is outside the vocabulary or a write fails.
     pub fn add_document(&mut self, ids: &[u32]) -> Result<()> {
         self.add(ids, false)?;
         self.add(&[self.eos_id], true)
     }
 
-    /// Append ids of the open document. If `ends`, the document ends with them and the last is the end-of-text token.
+    /// Append ids of the open document. If `ends`, the document ends there and the last id is the end-of-text token.
     ///
     /// # Errors
-    /// For an id outside the vocabulary or a failed write.
+    /// When an id is outside the vocabulary or a write fails.
     pub fn add<T: Id>(&mut self, ids: &[T], ends: bool) -> Result<()> {
         let known = self.in_kept.min(ids.len() as u64);
         self.in_kept -= known;
@@ -126,7 +126,7 @@ impl Packer {
         Ok(std::mem::take(&mut self.finished))
     }
 
-    /// The shard that has room for a token: a new one if the last is full.
+    /// The shard that has room for a token: a new shard if the last one is full.
     fn open_shard(&mut self) -> Result<&mut ShardWriter> {
         let full = |shard: &ShardWriter| shard.num_tokens() >= self.shard_tokens;
         if self.current.as_ref().is_some_and(full) {

@@ -76,7 +76,7 @@ impl Sampler {
         Ok(())
     }
 
-    /// Look up the windows of a step; if it `follows` the last one, also those of the steps after it.
+    /// Look up the windows of a step; if it `follows` the last one, also look up the steps after it.
     fn look_up(&self, step: u64, follows: bool) -> Result<Ahead> {
         let num_steps = if follows {
             WINDOWS_AHEAD / self.sampling.batch_size.max(1)

@@ -23,7 +23,7 @@ impl TokenSplit {
     /// Open all shards of a split, in order.
     ///
     /// # Errors
-    /// When a shard cannot be opened or their vocabulary sizes differ.
+    /// When a shard cannot be opened or the vocabulary sizes of the shards differ.
     pub fn open(paths: &[PathBuf], mapped: bool) -> Result<Self> {
         let shards = paths
             .iter()
@@ -194,9 +194,9 @@ impl TokenSplit {
         Ok(false)
     }
 
-    /// Whether a contiguous row must start `row.window` from the initial state: the row jumped there, or a document
-    /// ended among the tokens scored in the window before, so its end-of-text token is at the latest the first token of
-    /// this window.
+    /// Whether a contiguous row must start `row.window` from the initial state. It must if the row jumped there, or if
+    /// a document ended among the tokens scored in the window before: then its end-of-text token is at the latest the
+    /// first token of this window.
     ///
     /// # Errors
     /// When a read fails.
@@ -208,7 +208,7 @@ impl TokenSplit {
     /// Check every byte of every shard against its SHA-256.
     ///
     /// # Errors
-    /// For the first fault.
+    /// When a shard is damaged. The error names the first fault.
     pub fn verify(&self, digests: &[String]) -> Result<()> {
         self.shards
             .par_iter()

@@ -37,7 +37,7 @@ fn add_sums_avx512(row: &[f32], spans: &[(usize, usize)], totals: &mut [f64]) {
     }
 }
 
-/// The values of eight adjacent spans of 16 values each; None for spans of other sizes or places.
+/// The values of eight adjacent spans of 16 values each; None if a span has another size or place.
 #[cfg(target_arch = "x86_64")]
 fn side_by_side<'a>(row: &'a [f32], spans: &[(usize, usize); 8]) -> Option<&'a [[f32; 16]; 8]> {
     let first = spans[0].0;
@@ -50,7 +50,7 @@ fn side_by_side<'a>(row: &'a [f32], spans: &[(usize, usize); 8]) -> Option<&'a [
     }
 }
 
-/// The sums of eight chunks of 16 values, bit for bit those of `sum`; the partial sums of all eight are added at once.
+/// The sums of eight chunks of 16 values, with the same bits as `sum`. The partial sums of all eight are added at once.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 fn sums_of_eight_avx512(chunks: &[[f32; 16]; 8]) -> std::arch::x86_64::__m512d {
@@ -79,7 +79,7 @@ fn sums_of_eight_avx512(chunks: &[[f32; 16]; 8]) -> std::arch::x86_64::__m512d {
     _mm512_add_pd(_mm512_unpacklo_pd(even, odd), _mm512_unpackhi_pd(even, odd))
 }
 
-/// The same bits as `sum`. Written with intrinsics, because the compiler alone uses a quarter of each register.
+/// Like `sum`, with the same bits. It uses intrinsics, because the compiler alone uses a quarter of each register.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 fn sum_avx512(values: &[f32]) -> f64 {
@@ -126,7 +126,7 @@ mod tests {
         let tiles = |size: usize, first: usize| (0..8).map(move |at| (first + size * at, first + size * (at + 1)));
         let usual: Vec<(usize, usize)> = tiles(16, 5).chain(tiles(8, 0)).chain([(3, 19)]).collect();
         let mut cut: Vec<(usize, usize)> = tiles(17, 0).collect();
-        cut[7].1 = 128; // eight spans as long in all as eight spans of 16 values
+        cut[7].1 = 128; // the spans have the same total length as eight spans of 16 values
         for spans in [growing, usual, cut] {
             let mut totals = vec![0.5; spans.len() + 3];
             add_sums(&row, &spans, &mut totals);

@@ -1,4 +1,4 @@
-//! Which windows belong to a step: a keyed permutation that needs no table and no history.
+//! The windows of a step: a keyed permutation gives them without a table and without a history.
 //!
 //! A Feistel network permutes the smallest power of four that holds all windows. Applying it again to an index that is
 //! not below the number of windows (cycle walking) makes it a permutation of exactly the windows. Any step takes
@@ -52,8 +52,8 @@ impl EpochOrder {
         self.walk(first, target);
     }
 
-    /// Permute all values, then permute those out of range again until none is. There is no branch per window, because
-    /// the processor would mispredict it.
+    /// Permute all values, then permute the values that are out of range again until none is left. There is no branch
+    /// per window, because the processor would mispredict it.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "compiled once for each set of instructions")]
     fn walk(&self, first: u64, target: &mut [u64]) {
@@ -103,7 +103,7 @@ pub fn mix(mut value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
-/// Which windows one rank among several reads.
+/// How one rank among several samples windows.
 #[derive(Debug, Clone, Copy)]
 pub struct Sampling {
     /// Windows in the split.
@@ -112,7 +112,7 @@ pub struct Sampling {
     pub batch_size: u64,
     /// Seed of the order.
     pub seed: u64,
-    /// This rank.
+    /// Index of this rank.
     pub rank: u64,
     /// Number of ranks.
     pub world_size: u64,
@@ -130,7 +130,7 @@ impl Sampling {
     /// The windows of `num_steps` consecutive steps, in order. Many steps cost less together than one by one.
     ///
     /// # Errors
-    /// As `windows`, for any of the steps.
+    /// As for `windows`, for any of the steps.
     pub fn windows_of_steps(&self, step: u64, num_steps: u64) -> Result<Vec<u64>> {
         if self.num_windows == 0 {
             return Err(Error::Value("the split holds no full window".into()));
@@ -150,7 +150,7 @@ impl Sampling {
         Ok(windows)
     }
 
-    /// The number of samples that all ranks read before those of this rank at `step`.
+    /// The number of samples that all ranks read before the samples of this rank at `step`.
     fn first_sample(&self, step: u64) -> Option<u64> {
         step.checked_mul(self.world_size)?
             .checked_add(self.rank)?

@@ -1,5 +1,5 @@
-//! Hostile headers, shards and tokenizers are rejected without a panic and without much memory. The checks are those of
-//! the fuzz targets.
+//! Hostile headers, shards and tokenizers are rejected without a panic and without much memory. The fuzz targets use
+//! the same checks.
 
 #[path = "../fuzz/bodies.rs"]
 mod bodies;
@@ -65,7 +65,7 @@ fn spoil(bytes: &mut [u8], random: &mut TestRng) {
     bytes.copy_from_slice(&value.to_le_bytes()[..bytes.len()]);
 }
 
-/// Usually a valid header with up to two spoiled fields and a right checksum, sometimes random bytes.
+/// Usually a valid header with up to two spoiled fields and a correct checksum, sometimes random bytes.
 fn hostile_header(random: &mut TestRng) -> [u8; HEADER_LEN] {
     let mut bytes = [0; HEADER_LEN];
     if random.next_u32().is_multiple_of(8) {
@@ -98,7 +98,7 @@ fn a_hundred_thousand_hostile_headers() {
     let mut body = [0; BODY_LEN as usize];
     random.fill_bytes(&mut body);
     file.as_file().write_all_at(&body, HEADER_LEN as u64).expect("writable");
-    let mut taken = 0;
+    let mut accepted = 0;
     for number in 0..NUM_HEADERS {
         let bytes = hostile_header(&mut random);
         file.as_file().write_all_at(&bytes, 0).expect("writable");
@@ -108,7 +108,7 @@ fn a_hundred_thousand_hostile_headers() {
                 bodies::read_shard(file.path()),
             );
             assert_eq!(as_header, as_file, "header {number}: {bytes:?}");
-            taken += u32::from(as_file);
+            accepted += u32::from(as_file);
         });
         assert!(
             largest <= MAX_BYTES + HEADER_LEN,
@@ -116,8 +116,8 @@ fn a_hundred_thousand_hostile_headers() {
         );
     }
     assert!(
-        (NUM_HEADERS / 100..NUM_HEADERS / 5 * 3).contains(&taken),
-        "{taken} of the headers were accepted"
+        (NUM_HEADERS / 100..NUM_HEADERS / 5 * 3).contains(&accepted),
+        "{accepted} of the headers were accepted"
     );
 }
 

@@ -90,7 +90,7 @@ proptest! {
     }
 
     #[test]
-    fn a_header_with_a_right_checksum_and_wrong_sizes_is_rejected(
+    fn a_header_with_a_correct_checksum_and_wrong_sizes_is_rejected(
         num_tokens: u64, num_documents: u64, max_token: u32, vocab_size: u32, file_len in 0_u64..1 << 40,
     ) {
         let header = Header { num_tokens, num_documents, max_token, ..Header::empty(vocab_size) };

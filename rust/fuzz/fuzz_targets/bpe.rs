@@ -1,4 +1,4 @@
-//! Any text through `bpe`, against the `tokenizers` crate.
+//! Encode any text with `bpe` and compare the ids with the `tokenizers` crate.
 
 #![no_main]
 

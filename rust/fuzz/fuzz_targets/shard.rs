@@ -1,4 +1,4 @@
-//! Any bytes as a shard file, as they are and behind a right checksum, which no fuzzer guesses.
+//! Read any bytes as a shard file, as they are and with a correct checksum, which no fuzzer guesses.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Any bytes as a `tokenizer.json`, and as changes to a valid one.
+//! Read any bytes as a `tokenizer.json`, and apply them as changes to a valid one.
 
 #![no_main]
 

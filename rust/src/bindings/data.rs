@@ -30,7 +30,7 @@ impl Encoder {
         self.0.json()
     }
 
-    /// Every id is below this.
+    /// The vocabulary size: every id is below it.
     #[getter]
     fn vocab_size(&self) -> u32 {
         self.0.vocab_size()
@@ -55,7 +55,7 @@ impl Encoder {
         self.0.simd().name()
     }
 
-    /// The ids of all documents in one array, and the offset of each document in it, with the total as last offset.
+    /// The ids of all documents in one array, and the offset of each document in it, with the total as the last offset.
     #[pyo3(signature = (documents, num_threads = 0))]
     fn encode<'py>(
         &self,
@@ -133,7 +133,7 @@ impl TokenSplit {
         Ok(run(py, || self.0.document_ends())?.into_pyarray(py))
     }
 
-    /// Check every shard: its SHA-256, its ids, its index of documents.
+    /// Check every shard: its SHA-256, its ids and its index of documents.
     fn verify(&self, py: Python<'_>, digests: Vec<String>) -> PyResult<()> {
         run(py, || self.0.verify(&digests))
     }
@@ -220,7 +220,7 @@ impl Sampler {
             )));
         }
         let places = target.as_slice_mut()?;
-        // SAFETY: the same memory; `gather` writes only initialized numbers to it.
+        // SAFETY: this is the same memory; `gather` writes only initialized numbers to it.
         Ok(unsafe { &mut *(std::ptr::from_mut(places) as *mut [MaybeUninit<i64>]) })
     }
 }
@@ -229,7 +229,7 @@ fn not_negative(step: i64) -> PyResult<u64> {
     u64::try_from(step).map_err(|_| PyValueError::new_err(format!("step must be at least 0, got {step}")))
 }
 
-/// Whether there is memory for `len` int64. numpy's own error would not tell the reason.
+/// Whether there is memory for `len` int64. numpy's own error would not name the reason.
 fn fits_memory(len: usize) -> bool {
     len < 1 << 20 || Vec::<i64>::new().try_reserve_exact(len).is_ok()
 }

@@ -75,7 +75,7 @@ impl Ingest {
         self.0.hold_out_all();
     }
 
-    /// Process about `num_bytes` of what was added. Returns false when everything added is read.
+    /// Process about `num_bytes` of the added inputs. Returns false when all of them are read.
     fn run(&self, py: Python<'_>, num_bytes: u64) -> PyResult<bool> {
         run(py, || self.0.run(num_bytes))
     }

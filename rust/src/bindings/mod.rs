@@ -49,7 +49,7 @@ fn describe(error: &std::io::Error) -> String {
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
-/// The one gateway: release the interpreter, run the work, handle Ctrl-C, map the error.
+/// Run the work of a binding: release the interpreter, run, handle Ctrl-C, map the error. Every binding uses this.
 fn run<T: Ungil + Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Ungil + Send) -> PyResult<T> {
     let result = py.detach(work);
     py.check_signals()?;

@@ -72,8 +72,8 @@ fn furthest(block: &[Lanes<f64>], columns: &[(Interval, f64)]) -> Lanes<f64> {
 }
 
 /// Correct a bound of the normal distribution to one of Student's t, and a standard error that divides by n to one that
-/// divides by n - 1. Without the correction a band of 60 sequences and 60 chunks misses the truth in 9 % of searches,
-/// not 5 %.
+/// divides by n - 1. Without the correction, a band of 60 sequences and 60 chunks misses the truth in 9 % of searches
+/// instead of 5 %.
 fn student(reach: f64, num_units: usize) -> f64 {
     let degrees = (num_units.max(2) - 1) as f64;
     let cubic = (reach.powi(3) + reach) / (4.0 * degrees);

@@ -2,8 +2,8 @@
 //!
 //! A resample is a vector of counts: how often each unit was drawn. Sixteen resamples are processed side by side, so
 //! that a mean is a small matrix product and a median a pass over sorted values, both without branches. The draw of
-//! resample
-//! `r` depends only on `(seed, r)`, and every column is computed by itself, so any number of threads gives the same bits.
+//! resample `r` depends only on `(seed, r)`, and every column is computed by itself, so any number of threads gives the
+//! same bits.
 
 mod draws;
 mod interval;
@@ -30,8 +30,8 @@ pub enum Statistic {
 /// Intervals of `b - a` for every chunk. Whole sequences are resampled with replacement, with the same draw for both
 /// arguments and all chunks.
 ///
-/// `a` and `b` are row-major with rows of `row_len`. The statistic is computed for each and then subtracted. With `groups`
-/// whole groups of sequences are drawn, as in `means`.
+/// `a` and `b` are row-major with rows of `row_len`. The statistic is computed for each and then subtracted. With
+/// `groups`, whole groups of sequences are drawn, as in `means`.
 ///
 /// # Errors
 /// When the shapes differ or are empty, `num_resamples` is 0, or medians are combined with groups.
@@ -165,7 +165,7 @@ mod tests {
                 pool.install(|| paired_bootstrap(&a, &b, 4, &CHUNKING, statistic, None, 1001, seed).unwrap())
             };
             assert_eq!(run(1, 7), run(3, 7));
-            assert_ne!(run(1, 7), run(1, 8), "the seed decides");
+            assert_ne!(run(1, 7), run(1, 8), "another seed gives other intervals");
         }
     }
 

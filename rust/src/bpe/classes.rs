@@ -80,8 +80,8 @@ mod tests {
         let classes = Classes::new().expect("tables");
         for character in '\0'..=char::MAX {
             let class = classes.of_char(character);
-            // The standard library follows another version of Unicode and defines numbers differently: compare what
-            // agrees.
+            // The standard library follows another version of Unicode and defines numbers differently, so compare
+            // only what agrees.
             assert_eq!(class == Class::Space, character.is_whitespace(), "{character:?}");
             if character.is_ascii() {
                 assert_eq!(class == Class::Letter, character.is_ascii_alphabetic());

@@ -1,7 +1,7 @@
 //! Merge a word of any length in n log n steps, with eight bytes of memory per byte of the word, so that megabytes
 //! without a space are not slower per byte than other text.
 //!
-//! Each token is stored at the place of its first byte; the places after it tell its length. A tree of the lowest ranks
+//! Each token is stored at the place of its first byte; the places after it hold its length. A tree of the lowest ranks
 //! finds the next pair. The word cannot be cut into parts, because a merge may depend on bytes at any distance.
 
 use super::cache::Id;

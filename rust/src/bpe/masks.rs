@@ -78,7 +78,7 @@ impl Simd {
     }
 }
 
-/// The masks of 64 bytes. Each call selects the instructions anew.
+/// The masks of 64 bytes. Each call selects the instructions again.
 #[inline]
 pub fn masks_of(bytes: &[u8; LANES], simd: Simd) -> Masks {
     match simd.0 {

@@ -13,7 +13,7 @@ const LONGEST_SHORT: usize = 256;
 const USUAL: usize = 32;
 /// Bits of the table of hashes, per place of the table of pairs.
 const HASHES_PER_PLACE: usize = 8;
-/// The merge of a pair that does not merge.
+/// Stands for the merge of a pair that does not merge.
 pub const NONE: u64 = u64::MAX;
 
 /// A pair of tokens and its merge.
@@ -24,9 +24,9 @@ struct Pair {
     merge: u64,
 }
 
-/// Which pairs of tokens merge, with which rank, and into what: a table with linear probing, less than half full. Most
-/// pairs that are looked up do not merge. A bit per hash, in a table that stays in the processor's cache, tells nearly
-/// all of those.
+/// The pairs of tokens that merge, each with its rank and the merged token. The table uses linear probing and is less
+/// than half full. Most pairs that are looked up do not merge; a second table, which has one bit per hash and stays in
+/// the processor's cache, rejects nearly all of them.
 pub struct Merges {
     byte_ids: [u32; 256],
     /// The merge of bytes l and r, at 256 l + r.
@@ -77,7 +77,7 @@ impl Merges {
         }
     }
 
-    /// Like `encode`, for words of up to `N` bytes. Tokens stay in place: one that merged into the token before is
+    /// Like `encode`, for words of up to `N` bytes. Tokens stay in place: a token that merged into the one before it is
     /// skipped.
     fn encode_short<const N: usize, T: Id>(&self, word: &[u8], ids: &mut Vec<T>) {
         let len = word.len();

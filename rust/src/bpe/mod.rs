@@ -1,7 +1,7 @@
 //! Byte-level BPE with the GPT-2 pattern: exactly the ids of the `tokenizers` crate, many times faster.
 //!
 //! Text is cut at added tokens (`<|endoftext|>`), then into words, with bit masks of 64 bytes instead of a regular
-//! expression. The tokens of a word come from a cache of words, or from merging its bytes. Words are processed in
+//! expression. The tokens of a word come from a cache or from merging its bytes. Words are processed in
 //! batches: first all are hashed and their cache slots prefetched, then all are emitted, so the waits for memory
 //! overlap. At certain places (`last_cut`) no word continues, so a text can be encoded in blocks on all threads.
 //!
@@ -36,7 +36,7 @@ use spec::{Spec, Vocab};
 /// Words of a batch. One mask of starts adds up to 64 words.
 const BATCH_WORDS: usize = 128;
 
-/// An encoder that threads share. Each thread has its own `Scratch` for what changes.
+/// An encoder that threads share. Each thread keeps mutable data in its own `Scratch`.
 pub struct Bpe {
     classes: Classes,
     merges: Merges,
@@ -101,7 +101,7 @@ impl Bpe {
         }))
     }
 
-    /// Every id is below this.
+    /// The vocabulary size: every id is below it.
     pub fn vocab_size(&self) -> u32 {
         let ids = self.vocab.values().chain(&self.added_ids);
         ids.max().map_or(0, |max| max.saturating_add(1))
@@ -141,8 +141,8 @@ impl Bpe {
     /// The last place in `text` after byte `from` where it may be cut: the ids of the two parts together are the ids of
     /// the whole, whatever text surrounds it.
     ///
-    /// Such a place is before white space that follows another class, and between a letter or number and another class:
-    /// the pattern always ends a word there. The character after the place must not occur in an added token.
+    /// A cut may be before white space that follows another class, or between a letter or number and another class: the
+    /// pattern always ends a word there. The character after the place must not occur in an added token.
     pub fn last_cut(&self, text: &str, from: usize) -> Option<usize> {
         let mut characters = text.char_indices().rev();
         let (mut at, mut behind) = characters.next()?;

@@ -114,7 +114,7 @@ pub struct Spec {
     pub byte_ids: [u32; 256],
     /// The ids (left, right, merged) in order of rank.
     pub merges: Vec<(u32, u32, u32)>,
-    /// Tokens that are found in the text before anything else, with their ids.
+    /// Tokens that are matched in the text before anything else, with their ids.
     pub added_tokens: Vec<(String, u32)>,
     /// Ids of the model's vocabulary, which may include added tokens.
     pub vocab: Vocab,
@@ -123,7 +123,7 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Read a tokenizer.json. None for any other kind of tokenizer, for which the `tokenizers` crate encodes.
+    /// Read a tokenizer.json. None for any other kind of tokenizer, which the `tokenizers` crate must encode.
     pub fn read(tokenizer_json: &str) -> Option<Self> {
         let file: File<'_> = serde_json::from_str(tokenizer_json).ok()?;
         if !(file.is_plain() && file.model.is_plain()) {

@@ -5,7 +5,7 @@
 //! In terms of the classes of neighboring characters, a word starts
 //! * at a character that is not white space, if the character before is of another class and not a plain space;
 //! * at white space, if the character before is not white space, or if it is the last of a run and something follows;
-//! * not after an apostrophe that starts a word and makes a contraction, but after the contraction.
+//! * after a contraction, but not after the apostrophe in it. The apostrophe itself must start a word.
 //!
 //! All bytes of a character have its class, so shifting a mask by one compares neighbors. Characters of several bytes
 //! are classified one by one. White space of several bytes is rare, and corrected after the shifts.

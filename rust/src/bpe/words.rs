@@ -2,9 +2,9 @@
 //!
 //! `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
 //!
-//! As rules, tried in this order: an English contraction; a run of one class, with one plain space before it if there
-//! is one; white space without its last character, if something follows (that character belongs to what follows, or is
-//! a word by itself); white space.
+//! These are its rules, tried in this order: an English contraction; a run of one class, with one plain space before it
+//! if there is one; white space without its last character, if something follows (that character belongs to what
+//! follows, or is a word by itself); white space.
 
 use super::classes::{Class, Classes};
 use super::starts::contraction;

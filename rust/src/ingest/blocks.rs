@@ -5,7 +5,7 @@
 
 use crate::encode::Encoder;
 
-/// Bytes of text in a block, about.
+/// Approximate number of bytes of text in a block.
 pub const BLOCK_BYTES: usize = 1 << 18;
 
 /// The split that a document belongs to.
@@ -15,7 +15,7 @@ pub enum Target {
     Validation,
 }
 
-/// Whether document `index` is held out: document d is where floor((d+1) f + 1/2) > floor(d f + 1/2).
+/// Whether document `index` is held out. Document d is held out if floor((d+1) f + 1/2) > floor(d f + 1/2).
 pub fn is_held_out(index: u64, fraction: f64) -> bool {
     ((index + 1) as f64 * fraction + 0.5).floor() > (index as f64 * fraction + 0.5).floor()
 }
@@ -62,8 +62,8 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Make blocks of about `block_bytes` of text. Hold out the share `fraction`. The first `kept` documents of each
-    /// split are only counted.
+    /// Make blocks of about `block_bytes` of text. Hold out the share `fraction` of the documents. The first `kept`
+    /// documents of each split are only counted.
     pub fn new(block_bytes: usize, fraction: f64, kept: [u64; 2]) -> Self {
         Self {
             block_bytes,
@@ -78,7 +78,7 @@ impl Builder {
         }
     }
 
-    /// Bytes of text in a block, about.
+    /// Approximate number of bytes of text in a block.
     pub fn block_bytes(&self) -> usize {
         self.block_bytes
     }
@@ -128,7 +128,7 @@ impl Builder {
         self.tried = end;
     }
 
-    /// The block, if it is full. The open document may be cut for that.
+    /// Take the block if it is full. The open document may be cut for this.
     pub fn take_full(&mut self, encoder: &Encoder) -> Option<Block> {
         if self.block.text.len() < self.block_bytes {
             return None;
@@ -145,7 +145,7 @@ impl Builder {
         self.take()
     }
 
-    /// The pieces so far, without the rest of the open document. None if there are none.
+    /// Take the pieces so far, without the rest of the open document. None if there are no pieces.
     pub fn take(&mut self) -> Option<Block> {
         if self.block.pieces.is_empty() {
             return None;

@@ -86,7 +86,7 @@ impl Cutter {
         !ends && !self.in_line && (heads || is_blank(part))
     }
 
-    /// Take a whole line, or the start of a line that is known not to be blank, or more of such a line.
+    /// Take a whole line, or the start of a line that is known not to be blank, or a later part of that line.
     fn line(&mut self, line: &str, ends: bool, builder: &mut Builder) {
         let begins = !std::mem::replace(&mut self.in_line, !ends);
         match self.rule {

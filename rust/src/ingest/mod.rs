@@ -115,7 +115,7 @@ impl Ingest {
         each!(self, pipeline => pipeline.add(inputs));
     }
 
-    /// Process about `num_bytes` of what was added. Returns false when everything added is read.
+    /// Process about `num_bytes` of the added inputs. Returns false when all of them are read.
     ///
     /// # Errors
     /// When text cannot be read or encoded, or a shard cannot be written. The preparation cannot continue after that.
@@ -136,7 +136,7 @@ impl Ingest {
     /// Encode the rest and close the last shards. Returns the shards of both splits in order.
     ///
     /// # Errors
-    /// Like `run`.
+    /// As for `run`.
     pub fn finish(&self) -> Result<[Vec<ShardInfo>; 2]> {
         while self.run(u64::MAX)? {}
         each!(self, pipeline => pipeline.finish(&self.encoder))

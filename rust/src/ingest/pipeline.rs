@@ -73,7 +73,7 @@ impl<T: Id> Pipeline<T> {
         lock(&self.sink)
     }
 
-    /// Process about `num_bytes` of the inputs. Returns false when all are read.
+    /// Process about `num_bytes` of the inputs. Returns false when all of them are read.
     ///
     /// # Errors
     /// When text cannot be read or encoded, or a shard cannot be written. The preparation cannot continue after that.
@@ -127,7 +127,7 @@ impl<T: Id> Pipeline<T> {
     /// Encode the rest when all inputs are read, and close the last shards. Returns the shards of both splits in order.
     ///
     /// # Errors
-    /// Like `run`.
+    /// As for `run`.
     pub fn finish(&self, encoder: &Encoder) -> Result<[Vec<ShardInfo>; 2]> {
         let last = lock(&self.source).reader.last_block();
         if let Some(block) = last {

@@ -80,7 +80,7 @@ impl Reader {
         }
     }
 
-    /// The rest, when all inputs are read.
+    /// The last block, after all inputs are read.
     pub fn last_block(&mut self) -> Option<Block> {
         self.builder.take()
     }

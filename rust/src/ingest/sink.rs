@@ -10,12 +10,12 @@ use crate::error::Result;
 use crate::pack::Packer;
 use crate::shard::ShardInfo;
 
-/// The contents of a split so far.
+/// The number of documents, ids, bytes and words in a split so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Documents, including those of kept shards.
     pub num_documents: u64,
-    /// Ids, without those of kept shards.
+    /// Ids, excluding those of kept shards.
     pub num_tokens: u64,
     /// UTF-8 bytes of the text.
     pub num_bytes: u64,

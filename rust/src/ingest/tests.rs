@@ -13,7 +13,7 @@ use crate::encode::Encoder;
 
 const EOS: u32 = 256;
 
-/// Some kilobytes with everything that the edge of a block could split: characters of every length, marks, white space
+/// A few kilobytes with everything that the edge of a block could split: characters of every length, marks, white space
 /// of all kinds, line ends, headings, contractions, added tokens and prefixes of them, numbers, long words, NUL.
 fn rich_text() -> String {
     let lines = [
@@ -60,7 +60,7 @@ fn prepared(path: &Path, rule: Rule, block_bytes: usize, encoder: &Encoder) -> (
         tokens.fill(encoder, &mut scratch, EOS).expect("any text");
         ids.extend_from_slice(&tokens.ids);
         for (piece, count) in tokens.block.pieces.iter().zip(&tokens.words) {
-            *words.last_mut().expect("one at least") += count;
+            *words.last_mut().expect("at least one") += count;
             words.extend(piece.ends.then_some(0));
         }
         num_blocks += 1;
@@ -74,8 +74,8 @@ fn file_of(text: &str) -> tempfile::NamedTempFile {
     file
 }
 
-/// The text follows a prefix of the same length. So blocks of half the file or more are two, and every byte of the text
-/// is once at the edge between them.
+/// A prefix of the same length precedes the text. So there are two blocks if a block holds half the file or more, and
+/// every byte of the text is once at the edge between them.
 #[test]
 fn blocks_of_every_size_have_the_ids_of_the_whole_text() {
     let json = bodies::tokenizer_json();
@@ -94,7 +94,7 @@ fn blocks_of_every_size_have_the_ids_of_the_whole_text() {
     let words = vec![content.split_whitespace().count() as u64, 0];
     for block_bytes in 1..=content.len() {
         let (ids, counted, _) = prepared(file.path(), Rule::File, block_bytes, &encoder);
-        assert!(ids == expected, "other ids in blocks of {block_bytes}");
+        assert!(ids == expected, "different ids in blocks of {block_bytes}");
         assert_eq!(counted, words, "words in blocks of {block_bytes}");
     }
 }

@@ -16,7 +16,7 @@ pub const MAX_U16_VOCAB: u32 = 1 << 16;
 pub struct Header {
     /// Bytes per id, 2 or 4.
     pub bytes_per_id: u8,
-    /// Every id is below this.
+    /// The vocabulary size: every id is below it.
     pub vocab_size: u32,
     /// Ids in this shard.
     pub num_tokens: u64,
@@ -72,11 +72,11 @@ impl Header {
         Ok(bytes)
     }
 
-    /// Read a header and check it against the length of its file. Never panics, and allocates nothing by the header's
-    /// values.
+    /// Read a header and check it against the length of its file. This never panics, and no allocation depends on the
+    /// header's values.
     ///
     /// # Errors
-    /// The reason, without the path.
+    /// Returns the reason, without the path.
     pub fn decode(bytes: &[u8], file_len: u64) -> std::result::Result<Self, String> {
         let Some(bytes) = bytes.first_chunk::<HEADER_LEN>() else {
             return Err(format!(
@@ -121,18 +121,18 @@ impl Header {
         }
         if self.num_tokens > 0 && self.max_token >= self.vocab_size {
             return Err(format!(
-                "the header says largest id {}, which is not below the vocabulary size {}",
+                "the header says that the largest id is {}, which is not below the vocabulary size {}",
                 self.max_token, self.vocab_size
             ));
         }
         if self.file_len() != Some(file_len) || self.index_offset() != Some(index_offset) {
             return Err(format!(
-                "the file has {file_len} bytes, not the size of {} tokens and {} documents (truncated or grown)",
+                "the file has {file_len} bytes, which does not fit {} tokens and {} documents (truncated or grown)",
                 self.num_tokens, self.num_documents
             ));
         }
         if self.num_documents > self.num_tokens {
-            return Err("the header says more documents than tokens".into());
+            return Err("the header lists more documents than tokens".into());
         }
         Ok(())
     }

@@ -42,7 +42,7 @@ const ENTRY_LEN: u64 = 8;
 fn open_regular(path: &Path) -> Result<File> {
     let opened = File::options()
         .read(true)
-        .custom_flags(libc::O_NOFOLLOW | if cfg!(miri) { 0 } else { libc::O_NONBLOCK }) // Miri knows no pipes
+        .custom_flags(libc::O_NOFOLLOW | if cfg!(miri) { 0 } else { libc::O_NONBLOCK }) // Miri has no pipes
         .open(path);
     let file = match opened {
         Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {

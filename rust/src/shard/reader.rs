@@ -11,7 +11,7 @@ use super::{ENTRY_LEN, open_regular, sha256_of};
 use crate::error::{Error, Result};
 
 const LINE_BYTES: usize = 64;
-/// The processor prefetches what follows these lines by itself.
+/// The processor itself prefetches the lines after these.
 const MAX_LINES_AHEAD: usize = 32;
 
 enum Bytes {
@@ -27,7 +27,7 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Open a shard, mapped into memory, or read by position for file systems on which others may truncate it.
+    /// Open a shard. It is mapped into memory, or read by position if another program may truncate the file.
     ///
     /// # Errors
     /// When the file cannot be opened or is not a complete shard.
@@ -175,16 +175,16 @@ impl Shard {
         })
     }
 
-    /// Check everything: the checksum of the file, every id, the index of documents.
+    /// Check everything: the checksum of the file, every id, and the index of documents.
     ///
     /// # Errors
-    /// For the first fault.
+    /// When the shard is damaged. The error names the first fault.
     pub fn verify(&self, sha256: &str) -> Result<()> {
         let actual = sha256_of(&self.path)?;
         if actual != sha256 {
             return Err(Error::shard(
                 &self.path,
-                format!("its SHA-256 is {actual}, the manifest says {sha256}"),
+                format!("its SHA-256 is {actual}, but the manifest says {sha256}"),
             ));
         }
         let mut max = 0;
@@ -199,7 +199,7 @@ impl Shard {
         if max != self.header.max_token {
             return Err(Error::shard(
                 &self.path,
-                format!("its largest id is {max}, the header says {}", self.header.max_token),
+                format!("its largest id is {max}, but the header says {}", self.header.max_token),
             ));
         }
         self.document_ends().map(|_| ())
