@@ -22,8 +22,8 @@ FOUNDATION = {
     "device": {"errors", "run"},
     "results": {"errors", "storage"},
 }
-"""The rooms below everything else, and what each may import."""
-ROOMS = {
+"""The packages below everything else, and what each may import."""
+PACKAGES = {
     "data": {"_rust"},
     "models": set(),
     "evaluate": {"_rust", "data", "models"},
@@ -33,11 +33,11 @@ ROOMS = {
     "health": {"analyze"},
     "report": {"analyze", "health"},
 }
-"""The other rooms of the library, and what each may import besides itself and the foundation."""
+"""The other packages of the library, and what each may import besides itself and the foundation."""
 WITHOUT_TORCH = {"errors", "storage", "config", "run", "results", "analyze", "health", "report"}
-"""Rooms that never load torch, directly or through another module, so that `status` and `report` answer at once."""
+"""Packages that never load torch, directly or through another module, so that `status` and `report` answer at once."""
 WITH_TORCH = {"tttkit.storage.tensor_file"}
-"""Modules of these rooms that do load torch; the other modules must not import them."""
+"""Modules of these packages that do load torch; the other modules must not import them."""
 HEAVY = {"torch", "numpy", "matplotlib", "datasets", "tokenizers"}
 
 
@@ -52,7 +52,7 @@ def imports_of(path: Path) -> set[str]:
     return names
 
 
-def room_of(path: Path) -> str:
+def package_of(path: Path) -> str:
     """Return the package, or the module at the top, that a file belongs to."""
     relative = path.relative_to(LIBRARY)
     return relative.parts[0] if len(relative.parts) > 1 else relative.stem
@@ -61,21 +61,21 @@ def room_of(path: Path) -> str:
 FILES = sorted(LIBRARY.rglob("*.py"))
 
 
-def test_every_room_is_listed():
-    rooms = {room_of(path) for path in FILES} - {"__init__"}
-    assert rooms == {*FOUNDATION, *ROOMS}
+def test_every_package_is_listed():
+    packages = {package_of(path) for path in FILES} - {"__init__"}
+    assert packages == {*FOUNDATION, *PACKAGES}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(LIBRARY)))
 def test_library_imports_downwards(path):
-    room = room_of(path)
+    package = package_of(path)
     imported = {name.split(".")[1] for name in imports_of(path) if name.startswith("tttkit.")}
-    below = FOUNDATION[room] if room in FOUNDATION else {*ROOMS.get(room, set()), *FOUNDATION}
-    allowed = {*below, room, "__version__"}
-    assert imported <= allowed, f"{room} must not import {sorted(imported - allowed)}"
+    below = FOUNDATION[package] if package in FOUNDATION else {*PACKAGES.get(package, set()), *FOUNDATION}
+    allowed = {*below, package, "__version__"}
+    assert imported <= allowed, f"{package} must not import {sorted(imported - allowed)}"
     outside = {name.split(".")[0] for name in imports_of(path)}
     assert not outside & {"typer", "rich", "click", "tttkit_cli", "cli"}
-    if room in WITHOUT_TORCH and module_of(path) not in WITH_TORCH:
+    if package in WITHOUT_TORCH and module_of(path) not in WITH_TORCH:
         assert "torch" not in outside
 
 
@@ -116,7 +116,7 @@ def modules_that_load_torch(names: list[str]) -> list[str]:
 
 
 def test_rooms_without_torch_do_not_load_it_indirectly():
-    names = [module_of(path) for path in FILES if room_of(path) in WITHOUT_TORCH]
+    names = [module_of(path) for path in FILES if package_of(path) in WITHOUT_TORCH]
     assert len(names) > 40
     assert set(modules_that_load_torch(names)) == WITH_TORCH
 
