@@ -13,7 +13,7 @@ from tttkit.errors import DataError
 from tttkit.run.directory import find_run
 from tttkit_cli.console import err, out, print_json
 
-_COLOURS = {"ok": "ok", "mended": "ok", "warning": "warning", "error": "error"}
+_COLOURS = {"ok": "ok", "fixed": "ok", "warning": "warning", "error": "error"}
 
 
 def doctor(

@@ -19,7 +19,7 @@ def stoppable() -> Iterator[None]:
     A second signal exits at once, and so does the end of the grace period during a call that does not check signals.
     """
     with StopSignals(interrupt=True) as signals:
-        signals.last_words = lambda: explain(f"stopped by {signals.requested} during a long call", _HINT)
+        signals.announce_exit = lambda: explain(f"stopped by {signals.requested} during a long call", _HINT)
         try:
             yield
         except StopRequestedError as stop:

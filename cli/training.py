@@ -50,7 +50,7 @@ JsonEvents = Annotated[
 def run_training(config: Config, directory: Path, view: TrainView, options: RunOptions) -> None:
     """Train and show the progress. SIGTERM and Ctrl-C are handled from here on, also while torch is loading."""
     with StopSignals(grace_seconds=options.grace_seconds) as signals, view:
-        signals.last_words = lambda: _say_forced_exit(signals, directory, options.grace_seconds)
+        signals.announce_exit = lambda: _say_forced_exit(signals, directory, options.grace_seconds)
         view.starting(directory)
         from tttkit.train.start import train
 

@@ -146,7 +146,7 @@ def test_doctor_removes_what_killed_commands_left(reference, tmp_path, command):
     left = {path for path in run.path.rglob(".tmp-*") if path.parent.name[:5] != ".tmp-"}
     assert left
     examinations = json.loads(tttkit("doctor", run.path, "--fix", "--json").out)
-    repaired = {item["message"].partition(": removed")[0] for item in examinations if item["level"] == "mended"}
+    repaired = {item["message"].partition(": removed")[0] for item in examinations if item["level"] == "fixed"}
     assert repaired >= {str(path) for path in left}
     assert_no_leftovers(run.path)
     assert run_trial(trials.command, arguments) == 0, "the command still works afterwards"

@@ -150,7 +150,7 @@ def stuck(grace: float, ready: str) -> None:
 
     with StopSignals(grace_seconds=grace) as signals:
         signals.before_leaving = lambda: block("disk")
-        signals.last_words = lambda: block("terminal")
+        signals.announce_exit = lambda: block("terminal")
         Path(ready).touch()
         while True:
             time.sleep(0.01)

@@ -56,7 +56,7 @@ def test_unfinished_writes_of_dead_processes_are_removed_everywhere(run, dead, p
     name = str(left.relative_to(run.path))
     assert levels_of(run, fix=False)[f"{name}: left by an interrupted write"] == "warning"
     assert left.exists()
-    assert levels_of(run, fix=True)[f"{name}: removed, left by an interrupted write"] == "mended"
+    assert levels_of(run, fix=True)[f"{name}: removed, left by an interrupted write"] == "fixed"
     assert not left.exists()
     assert levels_of(run, fix=False) == {}
 
@@ -70,14 +70,14 @@ def test_files_that_a_live_process_may_be_writing_are_kept(run):
         assert left.exists()
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # a zombie: dead, but not waited for yet
-        assert list(levels_of(run, fix=True).values()) == ["mended"]
+        assert list(levels_of(run, fix=True).values()) == ["fixed"]
     assert not left.exists()
 
 
 def test_our_own_pid_in_a_name_was_reused(run):
     """In containers, every command may be process 7."""
     left = temporary(run.path, os.getpid())
-    assert list(levels_of(run, fix=True).values()) == ["mended"]
+    assert list(levels_of(run, fix=True).values()) == ["fixed"]
     assert not left.exists()
 
 
@@ -89,7 +89,7 @@ def test_a_live_evaluation_is_left_alone(run, dead):
             ((message, level),) = levels_of(run, fix=fix).items()
             assert (level, message.partition("; ")[0]) == ("ok", "eval_best_model is in use")
         assert left.exists()
-    assert list(levels_of(run, fix=True).values()) == ["mended", "mended"], "the unfinished write, then the directory"
+    assert list(levels_of(run, fix=True).values()) == ["fixed", "fixed"], "the unfinished write, then the directory"
     assert not place.exists()
 
 
@@ -103,7 +103,7 @@ def test_finished_blocks_are_kept(run, dead):
     blocks = with_blocks(run.path / "eval_best_model", KEY)
     temporary(blocks, dead)
     ((_, removed), (message, level)) = levels_of(run, fix=True).items()
-    assert (removed, level) == ("mended", "warning")
+    assert (removed, level) == ("fixed", "warning")
     assert message.startswith("eval_best_model/.nll-0123456789abcdef: 1 blocks, 0.0 MB, of an unfinished evaluation")
     assert [entry.name for entry in blocks.iterdir()] == ["sw-000000.safetensors"]
 
@@ -114,7 +114,7 @@ def test_blocks_of_a_finished_evaluation_are_removed(run, known, stays):
     place = run.path / "eval_best_model"
     blocks = with_blocks(place, KEY)
     files.write_json(place / "summary.json", {"evaluation_key": known})
-    assert list(levels_of(run, fix=True).values()) == ["warning" if stays else "mended"]
+    assert list(levels_of(run, fix=True).values()) == ["warning" if stays else "fixed"]
     assert blocks.exists() is stays
     assert (place / "summary.json").exists()
 
@@ -124,7 +124,7 @@ def test_the_directory_of_an_evaluation_that_had_finished_nothing_is_removed(run
     place.mkdir()
     with exclusive(RunDirectory(place)):
         NllBlocks.beside(place, KEY)
-    assert list(levels_of(run, fix=True).values()) == ["mended", "mended"]
+    assert list(levels_of(run, fix=True).values()) == ["fixed", "fixed"]
     assert not place.exists()
 
 
@@ -153,6 +153,6 @@ def test_only_leftovers_that_are_certainly_ours_are_removed_from_the_current_dir
     messages = [item.message for item in examine_environment() if item.check == "leftovers"]
     assert messages == [f"{ours.name}: left by an interrupted write"]
     assert ours.exists()
-    assert "mended" in [item.level for item in examine_environment(fix=True)]
+    assert "fixed" in [item.level for item in examine_environment(fix=True)]
     assert not ours.exists()
     assert foreign.exists()

@@ -83,7 +83,7 @@ def _examine_summaries(run: RunDirectory, fix: bool) -> Iterator[Examination]:
             commits.set_aside(run.summaries)
         Summary.write_all(run.summaries, summaries)
     yield Examination(
-        level="mended" if fix else "warning",
+        level="fixed" if fix else "warning",
         check="json",
         message=f"{run.summaries} {'now lists' if fix else 'does not list'} the evaluations of steps {missing}",
         hint=None if fix else "--fix writes it again from the evaluations",
@@ -106,7 +106,7 @@ def _examine_digests(run: RunDirectory, fix: bool) -> Iterator[Examination]:
         except DataError as error:
             message = f"{error}; renamed to {commits.set_aside(path).name}" if fix else str(error)
             hint = "--fix renames it to .corrupt-n; the next training checkpoint or evaluation replaces it"
-            level: Level = "mended" if fix else "error"
+            level: Level = "fixed" if fix else "error"
             yield Examination(level=level, check="digests", message=message, hint=None if fix else hint)
     message = f"{len(valid)} training checkpoints and models, {num_bytes / 1e6:,.1f} MB, match their SHA-256 manifests"
     yield Examination(level="ok", check="digests", message=message)
@@ -154,7 +154,7 @@ def _examine_lines(run: RunDirectory, fix: bool) -> Iterator[Examination]:
                 files.trim_torn_line(path)
             what = "removed" if fix else "ends in"
             yield Examination(
-                level="mended" if fix else "warning",
+                level="fixed" if fix else "warning",
                 check="lines",
                 message=f"{path}: {what} an incomplete line of {torn} bytes",
                 hint=None if fix else "--fix removes it, and so does the next `tttkit resume`",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
-Level = Literal["ok", "mended", "warning", "error"]
+Level = Literal["ok", "fixed", "warning", "error"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

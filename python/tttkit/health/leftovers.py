@@ -97,5 +97,5 @@ def _handle(path: Path, fix: bool, what: str = "left by an interrupted write") -
         )
     if fix:
         files.remove_tree(path)
-        return Examination(level="mended", check="leftovers", message=f"{path}: removed, {what}")
+        return Examination(level="fixed", check="leftovers", message=f"{path}: removed, {what}")
     return Examination(level="warning", check="leftovers", message=f"{path}: {what}", hint=_HINT)

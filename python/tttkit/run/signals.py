@@ -21,7 +21,7 @@ from tttkit.errors import PreemptedError
 T = TypeVar("T")
 GRACE_SECONDS = 10.0
 _EXIT_CALL_SECONDS = 1.0
-"""Part of the grace period that is reserved for `before_leaving` and `last_words`."""
+"""Part of the grace period that is reserved for `before_leaving` and `announce_exit`."""
 _EXIT_SECONDS = 0.5
 """Part of the grace period that is reserved for the end of the process on a busy machine."""
 _STOP = (signal.SIGTERM, signal.SIGINT)
@@ -46,7 +46,7 @@ class StopSignals:
         """Name of the first SIGTERM or SIGINT, once it has come."""
         self.before_leaving: Callable[[], None] | None = None
         """Called in another thread when the grace period ends, to record the end of the run."""
-        self.last_words: Callable[[], None] | None = None
+        self.announce_exit: Callable[[], None] | None = None
         """Called in another thread when the grace period ends, to tell the user, since no exception is raised."""
         self._grace_seconds = grace_seconds
         self._save_requested = False
@@ -117,7 +117,7 @@ class StopSignals:
 
     def _leave(self) -> None:
         """End the process even if a disk or terminal hangs: the calls run in their own threads for at most a second."""
-        calls = [call for call in (self.before_leaving, self.last_words) if call is not None]
+        calls = [call for call in (self.before_leaving, self.announce_exit) if call is not None]
         threads = [threading.Thread(target=_attempt, args=(call,), daemon=True) for call in calls]
         for thread in threads:
             thread.start()

@@ -48,8 +48,8 @@ def plot_inner_loss(
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
         _draw_loss(top, position, records[-1])
         value_axis(top, scales, subs=(1.0, 2.0, 3.0, 5.0))
-        for record, look in zip(records, many_lines(steps), strict=True):
-            bottom.plot(position, _gain(floats(record[_BEFORE]), floats(record[_AFTER])), **look)
+        for record, line_style in zip(records, many_lines(steps), strict=True):
+            bottom.plot(position, _gain(floats(record[_BEFORE]), floats(record[_AFTER])), **line_style)
         bottom.axhline(0.0, color=GREY, linewidth=0.8, zorder=1)
         bottom.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
         size = mini_batch or length

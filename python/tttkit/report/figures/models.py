@@ -14,7 +14,7 @@ from tttkit.report.figures.style import (
     CYCLE,
     GREY,
     USUAL,
-    Look,
+    LineStyle,
     grid,
     label_ends,
     mark,
@@ -38,10 +38,10 @@ def plot_models(named: Sequence[tuple[str, Curves]], path: Path) -> Path:
     first = named[0][1]
     with sheet(max(6, 1.7 + 0.4 * len(named)), width=6.4) as figure:
         top, bottom = figure.subplots(2, 1, sharex=True, sharey=True)
-        looks = [CYCLE[index % len(CYCLE)] for index in range(len(named))]
+        line_styles = [CYCLE[index % len(CYCLE)] for index in range(len(named))]
         models = [
-            (_draw(top, curves, "full", look), name, look[0])
-            for name, look, (_, curves) in zip(names, looks, named, strict=True)
+            (_draw(top, curves, "full", line_style), name, line_style[0])
+            for name, line_style, (_, curves) in zip(names, line_styles, named, strict=True)
         ]
         contexts = [
             (_draw(bottom, first, name, (context.colour, context.line_style)), name, context.colour)
@@ -71,12 +71,12 @@ def _distinct(names: list[str]) -> list[str]:
     return [short_name("/".join(part)) for part in parts]
 
 
-def _draw(axes: Axes, curves: Curves, context: str, look: Look) -> float:
+def _draw(axes: Axes, curves: Curves, context: str, line_style: LineStyle) -> float:
     """Draw a context as a line, averaged if it is long, or as points if only some chunks are known.
 
     Return its last value, NaN if nothing is known.
     """
-    colour, line = look
+    colour, line = line_style
     ends, values = floats(curves.ends), np.log(perplexity(curves, context))
     known = np.isfinite(values)
     if not known.any():

@@ -42,9 +42,9 @@ def plot_evolution(evaluations: Sequence[Curves], path: Path, scales: Scales = U
         last = evaluations[-1]
         # The earlier system did not always record the step.
         steps = [curves.step or 0 for curves in evaluations]
-        for curves, look in zip(evaluations, many_lines(steps), strict=True):
-            top.plot(curves.ends, perplexity(curves, "full"), **look)
-            _draw_window(bottom, curves, look)
+        for curves, line_style in zip(evaluations, many_lines(steps), strict=True):
+            top.plot(curves.ends, perplexity(curves, "full"), **line_style)
+            _draw_window(bottom, curves, line_style)
         _name_panels(top, bottom, last, single=len(evaluations) == 1)
         if any(np.isnan(perplexity(curves, "sw")).any() for curves in evaluations):
             _explain_points(figure)
@@ -113,15 +113,15 @@ def _legend_text(context: str) -> str:
     return f"{context}: {CONTEXTS[context].description}"
 
 
-def _draw_window(axes: Axes, curves: Curves, look: dict[str, Any]) -> None:
+def _draw_window(axes: Axes, curves: Curves, line_style: dict[str, Any]) -> None:
     """Draw `sw` as a line, or if only some positions were computed, as points with a line of `sw_aligned`."""
     ends, exact = floats(curves.ends), perplexity(curves, "sw")
     known = ~np.isnan(exact)
     if known.all():
-        axes.plot(ends, exact, **look)
+        axes.plot(ends, exact, **line_style)
         return
-    axes.plot(ends, perplexity(curves, "sw_aligned"), **{**look, "linewidth": 0.6 * look["linewidth"]})
-    axes.plot(ends[known], exact[known], "o", markeredgecolor="white", markeredgewidth=0.3, **look)
+    axes.plot(ends, perplexity(curves, "sw_aligned"), **{**line_style, "linewidth": 0.6 * line_style["linewidth"]})
+    axes.plot(ends[known], exact[known], "o", markeredgecolor="white", markeredgewidth=0.3, **line_style)
 
 
 def _name_panels(top: Axes, bottom: Axes, curves: Curves, *, single: bool) -> None:
@@ -154,8 +154,8 @@ def _draw_ratio(axes: Axes, curves: Curves, context: str) -> None:
         return
     ratio = np.where(np.isfinite(low + high), ratio, np.nan)
     if np.isfinite(ratio).any():
-        look = (CONTEXTS[context].colour, CONTEXTS[context].line_style)
-        draw_interval(axes, floats(curves.ends), ratio, [low, high], look)
+        line_style = (CONTEXTS[context].colour, CONTEXTS[context].line_style)
+        draw_interval(axes, floats(curves.ends), ratio, [low, high], line_style)
 
 
 def _perplexity_axes(axes: Axes, curves: Curves, scales: Scales) -> None:

@@ -50,12 +50,12 @@ def plot_ratio_by_position(curves: Curves, path: Path) -> Path | None:
         beyond = ends >= curves.window
         names = []
         for name, ratio in ratios.items():
-            look = (CONTEXTS[name].colour, CONTEXTS[name].line_style)
+            line_style = (CONTEXTS[name].colour, CONTEXTS[name].line_style)
             # Files of the earlier system have no bounds.
             bounds = [floats(curves.ratio(name, part)) for part in ("ratio_low", "ratio_high")]
             known = [bound[beyond] for bound in bounds if bound.size == ends.size]
-            draw_interval(axes, ends[beyond], ratio[beyond], known, look)
-            names.append((float(ratio[np.isfinite(ratio)][-1]), name, look[0]))
+            draw_interval(axes, ends[beyond], ratio[beyond], known, line_style)
+            names.append((float(ratio[np.isfinite(ratio)][-1]), name, line_style[0]))
         ratio_axis(axes)
         _position_axis(axes, curves)
         axes.set_ylabel("perplexity / full (above 1: full better)")
@@ -76,13 +76,13 @@ def plot_ratio_by_step(summaries: Sequence[Summary], path: Path, scales: Scales 
         alone = steps.size == 1
         over = 1 if steps.size <= _MOST_STEPS else steps.size // 50
         names: list[tuple[float, str, str]] = []
-        for index, (label, look) in enumerate(zip(labels, CYCLE, strict=False)):
+        for index, (label, line_style) in enumerate(zip(labels, CYCLE, strict=False)):
             ratios = [item.ratio("sw", label) for item in summaries]
             columns = ([each.value for each in ratios], [each.low for each in ratios], [each.high for each in ratios])
             ratio, *bounds = (_running_mean(floats(column), over) for column in columns)
-            draw_interval(axes, floats([index]) if alone else steps, ratio, bounds, look)
+            draw_interval(axes, floats([index]) if alone else steps, ratio, bounds, line_style)
             known = ratio[np.isfinite(ratio)]
-            names.append((float(known[-1]) if known.size else np.nan, f"{label} x W", look[0]))
+            names.append((float(known[-1]) if known.size else np.nan, f"{label} x W", line_style[0]))
         ratio_axis(axes)
         axes.set_ylabel("SW / full (above 1: full better)")
         has_intervals = any(item.ratio("sw", labels[-1]).low is not None for item in summaries)

@@ -28,10 +28,10 @@ from tttkit.results.curves import Curves
 from tttkit.storage import files
 
 Floats = NDArray[np.float64]
-Look = tuple[str, Any]
+LineStyle = tuple[str, Any]
 """Colour and line style."""
 GREY = "0.4"
-CYCLE: tuple[Look, ...] = (
+CYCLE: tuple[LineStyle, ...] = (
     ("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", ":"), ("#E69F00", (0, (5, 1, 1, 1))),
     ("#56B4E9", (0, (3, 1))), ("#000000", (0, (1, 1))),
 )  # fmt: skip
@@ -99,12 +99,12 @@ def multiples(curves: Curves) -> list[tuple[int, str]]:
     return [(m * window, f"{m}W") for m in labels_within(window, curves.ends[-1])] if window > 0 else []
 
 
-def draw_interval(axes: Axes, x: Floats, y: Floats, bounds: Sequence[Floats], look: Look) -> None:
+def draw_interval(axes: Axes, x: Floats, y: Floats, bounds: Sequence[Floats], line_style: LineStyle) -> None:
     """Draw a line with a band, or points with bars if only one or fewer than half of the values are known.
 
     `bounds` are the lower and the upper end of the interval, empty if there is none.
     """
-    colour, line = look
+    colour, line = line_style
     known = np.isfinite(y)
     low, high = (bound[known] for bound in bounds or (y, y))
     x, y = x[known], y[known]
@@ -196,9 +196,9 @@ def many_lines(steps: Sequence[int]) -> list[dict[str, Any]]:
     # A single line need not be bright.
     shades = [colours(norm(step)) for step in steps] if len(steps) > 1 else [colours(0.3)]
     thin = float(np.clip(10 / len(steps), 0.5, 1.1))
-    looks = [{"color": shade, "linewidth": thin, "markersize": 1.5 + thin} for shade in shades]
-    looks[-1] |= {"linewidth": 1.8, "markersize": 4.5}
-    return looks
+    line_styles = [{"color": shade, "linewidth": thin, "markersize": 1.5 + thin} for shade in shades]
+    line_styles[-1] |= {"linewidth": 1.8, "markersize": 4.5}
+    return line_styles
 
 
 def step_bar(figure: Figure, panels: Sequence[Axes], steps: Sequence[int]) -> None:
