@@ -26,7 +26,7 @@ NUM_RESAMPLES = 10_000
 PAUSE = 0.05
 """Seconds between two implementations: the threads of OpenMP spin for a while and would slow the next one down.
 
-After such a pause a processor runs at half its speed for some milliseconds, hence the call that is not timed.
+After such a pause a processor runs at half its speed for some milliseconds, so the first call after it is not timed.
 """
 OURS = "tttkit"
 
