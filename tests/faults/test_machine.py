@@ -73,7 +73,7 @@ def test_a_checkpoint_of_another_shape_is_refused(tmp_path):
     run, (model, optimizer) = RunDirectory(tmp_path), trials.small_model()
     checkpoint.save_checkpoint(run, 1, model, optimizer, {})
     other = trials.torch.nn.Linear(4, 4)
-    with pytest.raises(CheckpointError, match="other parameters"):
+    with pytest.raises(CheckpointError, match="does not have the model's parameters"):
         checkpoint.restore_checkpoint(
             checkpoint.load_newest_checkpoint(run), other, trials.torch.optim.AdamW(other.parameters())
         )

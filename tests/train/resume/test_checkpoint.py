@@ -96,5 +96,5 @@ def test_a_run_that_never_saved_has_no_checkpoint(run):
 def test_a_checkpoint_of_another_model_is_refused(run, trained):
     _save(run, trained, 1)
     other = build_model(ModelConfig(**{**TINY, "num_hidden_layers": 2}))
-    with pytest.raises(CheckpointError, match="other parameters"):
+    with pytest.raises(CheckpointError, match="does not have the model's parameters"):
         restore_checkpoint(load_newest_checkpoint(run), other, build_optimizer(other, OptimizerConfig()))
