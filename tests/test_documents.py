@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import random
 import re
@@ -15,6 +16,7 @@ from tests.cli.conftest import tttkit
 from tttkit.config.model import ModelConfig
 from tttkit.data import prepare_dataset
 from tttkit.models import build_model, save_model
+from tttkit.run.directory import RunDirectory
 from tttkit_cli.verbs import VERBS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -127,3 +129,12 @@ def test_source_files_named_exist(document):
 def test_documents_contain_no_path_of_this_machine():
     home = os.path.expanduser("~")
     assert [path.name for path in DOCUMENTS if len(home) > 1 and home in path.read_text()] == []
+
+
+def test_the_pictures_can_be_made_from_a_run(tmp_path):
+    spec = importlib.util.spec_from_file_location("make_pictures", ROOT / "docs" / "make_pictures.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.draw(RunDirectory(ROOT / "tests" / "golden" / "run_0_1_0"), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"evolution.png", "ratio.png", "status.svg"}
+    assert "finished" in (tmp_path / "status.svg").read_text()
