@@ -105,7 +105,7 @@ def test_new_keys_come_first_and_known_keys_keep_their_position():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[1]", "holds no results: expected an object, got list"),
+        ("[1]", "expected a JSON object, got list"),
         ('{"schema_version": 2}', "schema version 2, this tttkit reads up to 1"),
         ("{", "summary.json"),
     ],

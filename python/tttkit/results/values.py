@@ -19,14 +19,14 @@ def number(value: Any) -> float | None:
     return float(value) if usable else None
 
 
-def checked_object(values: Any, path: Path) -> dict[str, Any]:
-    """Return `values`, read from `path`. Raises DataError if they are not an object or have a newer schema."""
+def checked_object(values: Any, path: Path, newest: int = SCHEMA_VERSION) -> dict[str, Any]:
+    """Return `values`, read from `path`. Raises DataError if they are not an object or have a schema above `newest`."""
     if not isinstance(values, dict):
-        raise DataError(f"{path} holds no results: expected an object, got {type(values).__name__}")
-    version = values.get("schema_version", SCHEMA_VERSION)
-    if not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise DataError(f"{path} holds no object: expected a JSON object, got {type(values).__name__}")
+    version = values.get("schema_version", newest)
+    if not isinstance(version, int) or version > newest:
         raise DataError(
-            f"{path} has schema version {version}, this tttkit reads up to {SCHEMA_VERSION}",
+            f"{path} has schema version {version}, this tttkit reads up to {newest}",
             hint="use the newer tttkit that wrote it",
         )
     return values

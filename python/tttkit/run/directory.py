@@ -18,6 +18,7 @@ from typing import Any
 
 from tttkit.errors import DataError, RunLockedError, UsageError
 from tttkit.results.summary import Summary
+from tttkit.results.values import checked_object
 from tttkit.run import processes
 from tttkit.storage import files
 
@@ -81,16 +82,7 @@ class RunDirectory:
 
     def read_metadata(self) -> dict[str, Any]:
         """Read metadata.json. Raises DataError when it is missing, damaged, or of a newer schema."""
-        metadata = files.read_json(self.metadata)
-        if not isinstance(metadata, dict):
-            raise DataError(f"{self.metadata} holds no object")
-        version = metadata.get("schema_version", SCHEMA_VERSION)
-        if not isinstance(version, int) or version > SCHEMA_VERSION:
-            raise DataError(
-                f"{self.metadata} has schema version {version}, this tttkit reads up to {SCHEMA_VERSION}",
-                hint="use the newer tttkit that wrote it",
-            )
-        return metadata
+        return checked_object(files.read_json(self.metadata), self.metadata, newest=SCHEMA_VERSION)
 
     def read_summaries(self) -> list[Summary]:
         """Read all_summaries.json; empty before the first evaluation. Raises DataError when it is damaged."""
