@@ -57,6 +57,16 @@ impl Encoder {
         })
     }
 
+    /// The same encoder, which encodes a text that spells a special token as ordinary text.
+    #[must_use]
+    pub fn split_special(mut self) -> Self {
+        match &mut self.kind {
+            Kind::Bpe(bpe) => bpe.split_special(),
+            Kind::Any(tokenizer) => tokenizer.set_encode_special_tokens(true),
+        }
+        self
+    }
+
     /// The tokenizer.json in its shortest form, without truncation or padding. It is stored next to the shards.
     pub fn json(&self) -> &str {
         &self.json

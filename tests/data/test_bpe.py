@@ -183,6 +183,22 @@ def test_added_tokens_are_found_as_the_library_finds_them(tokenizer_json, tokens
     assert_equal(with_added(tokenizer_json, *tokens), texts)
 
 
+@pytest.mark.parametrize("prefix_space", [False, True])
+def test_special_tokens_in_the_text_are_split_on_request(tokenizer_json, prefix_space):
+    """With a prefix space the library encodes, without it Rust does; both skip the same matches."""
+    content = json.loads(tokenizer_json.read_text())
+    content["pre_tokenizer"]["add_prefix_space"] = prefix_space
+    tokenizer = Tokenizer.from_str(json.dumps(content))
+    tokenizer.add_tokens([AddedToken("<a>", special=True), AddedToken("a><b", special=False), AddedToken("plain")])
+    tokenizer.encode_special_tokens = True
+    encoders = Encoder(tokenizer.to_str(), split_special=True), tokenizer
+    texts = [END, f"one{END}two <a> three", "<a><b> plain", f"{END}{END}\n", "a><b", ""]
+    assert_equal(encoders, texts)
+    end = tokenizer.token_to_id(END)
+    assert all(end not in encoders[0].encode([text])[0] for text in texts)
+    assert end in Encoder(tokenizer.to_str()).encode(texts)[0]
+
+
 @pytest.mark.parametrize(
     ("section", "values", "fast"),
     [

@@ -19,9 +19,17 @@ pub struct Encoder(pub Arc<encode::Encoder>);
 
 #[pymethods]
 impl Encoder {
+    /// `split_special` encodes a text that spells a special token as ordinary text.
     #[new]
-    fn new(py: Python<'_>, tokenizer_json: &str) -> PyResult<Self> {
-        run(py, || encode::Encoder::new(tokenizer_json)).map(|encoder| Self(Arc::new(encoder)))
+    #[pyo3(signature = (tokenizer_json, *, split_special = false))]
+    fn new(py: Python<'_>, tokenizer_json: &str, split_special: bool) -> PyResult<Self> {
+        let encoder = run(py, || encode::Encoder::new(tokenizer_json))?;
+        let encoder = if split_special {
+            encoder.split_special()
+        } else {
+            encoder
+        };
+        Ok(Self(Arc::new(encoder)))
     }
 
     /// The tokenizer.json in its shortest form, without truncation or padding.

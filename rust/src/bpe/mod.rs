@@ -42,6 +42,8 @@ pub struct Bpe {
     merges: Merges,
     added: Option<AhoCorasick>,
     added_ids: Vec<u32>,
+    special: Vec<bool>,
+    splits_special: bool,
     added_characters: HashSet<char>,
     vocab: Vocab,
     has_limits: bool,
@@ -94,6 +96,8 @@ impl Bpe {
             merges: Merges::new(&spec.byte_ids, &spec.merges),
             added: (!added_ids.is_empty()).then_some(added),
             added_ids,
+            special: spec.special,
+            splits_special: false,
             added_characters: contents.iter().flat_map(|token| token.chars()).collect(),
             vocab: spec.vocab,
             has_limits: spec.has_limits,
@@ -125,11 +129,20 @@ impl Bpe {
         self.simd
     }
 
+    /// From now on, encode a text that spells a special token as ordinary text, as `encode_special_tokens` does in
+    /// `tokenizers`.
+    pub fn split_special(&mut self) {
+        self.splits_special = true;
+    }
+
     /// Append the ids of a text. `T` must hold every id of the vocabulary.
     pub fn encode<T: Id>(&self, text: &str, scratch: &mut Scratch<T>, ids: &mut Vec<T>) {
         let mut done = 0;
         if let Some(added) = &self.added {
             for matched in added.find_iter(text) {
+                if self.splits_special && self.special[matched.pattern().as_usize()] {
+                    continue;
+                }
                 self.encode_words(&text[done..matched.start()], scratch, ids);
                 ids.push(T::of(self.added_ids[matched.pattern().as_usize()]));
                 done = matched.end();

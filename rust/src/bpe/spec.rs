@@ -35,6 +35,8 @@ struct AddedToken {
     lstrip: bool,
     rstrip: bool,
     normalized: bool,
+    #[serde(default)]
+    special: bool,
 }
 
 #[derive(Deserialize)]
@@ -116,6 +118,8 @@ pub struct Spec {
     pub merges: Vec<(u32, u32, u32)>,
     /// Tokens that are matched in the text before anything else, with their ids.
     pub added_tokens: Vec<(String, u32)>,
+    /// Which of these tokens are special.
+    pub special: Vec<bool>,
     /// Ids of the model's vocabulary, which may include added tokens.
     pub vocab: Vocab,
     /// Whether the file asks for truncation or padding, which this encoder never does.
@@ -148,6 +152,7 @@ impl Spec {
         Some(Self {
             byte_ids,
             merges: merges?,
+            special: file.added_tokens.iter().map(|token| token.special).collect(),
             added_tokens: file
                 .added_tokens
                 .into_iter()
