@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
 from tttkit.errors import UsageError
 from tttkit.run.directory import exclusive, find_run
 from tttkit.storage.files import json_safe
-from tttkit_cli.console import err, print_json, print_table, progress_bar, room
+from tttkit_cli.console import err, print_json, print_table, room
+from tttkit_cli.eval_targets import names_of, targets_of, with_text
 from tttkit_cli.stopping import stoppable
+from tttkit_cli.views.eval_progress import EvaluationProgress
 from tttkit_cli.views.tables import evaluation_table, models_table, ratios_table, slots_table, whole_split_table
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from tttkit.results.summary import Summary
 
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N (default: the GPU, if any).", show_default=False)]
+Dtype = Annotated[str, typer.Option(help="Type in which the model computes: auto, fp32, bf16 or fp16.")]
+RemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Let Python code in a model directory run, after you have read it.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the summaries as JSON.")]
 
 eval_app = typer.Typer(no_args_is_help=False, help="Measure perplexity by position, in every context.")
@@ -36,11 +41,23 @@ def _eval() -> None:
 @eval_app.command("checkpoint")
 def checkpoint(
     paths: Annotated[
-        list[Path], typer.Argument(help="Model directories, of tttkit or in the official format.", metavar="PATH…")
+        list[Path],
+        typer.Argument(
+            help="Model directories: of tttkit, official, or of any Hugging Face causal model; or hf:NAME[@REVISION].",
+            metavar="PATH…",
+        ),
     ],
     data: Annotated[
         Path | None,
         typer.Option(help="DATA directory (default: the data of the run that PATH belongs to).", show_default=False),
+    ] = None,
+    texts: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--text",
+            help="Text file to evaluate on in place of DATA, with each model's own tokenizer; may be repeated.",
+            show_default=False,
+        ),
     ] = None,
     split: Annotated[str, typer.Option(help="Split to evaluate on.")] = "validation",
     num_sequences: Annotated[
@@ -51,7 +68,11 @@ def checkpoint(
     ] = None,
     window: Annotated[
         int | None,
-        typer.Option(help="Window W (default: the training window, else 64).", min=1, show_default=False),
+        typer.Option(
+            help="Window W (default: the training window, else 64; needed for foreign models).",
+            min=1,
+            show_default=False,
+        ),
     ] = None,
     sw_mode: Annotated[
         str,
@@ -63,30 +84,45 @@ def checkpoint(
         Path | None, typer.Option("--out", help="Output directory (default: beside PATH).", show_default=False)
     ] = None,
     device: Device = None,
+    dtype: Dtype = "fp32",
+    bos: Annotated[
+        str,
+        typer.Option(
+            help="The model's BOS token in front of every context: `auto` if it was trained so, `always` or `never`."
+        ),
+    ] = "auto",
+    trust_remote_code: RemoteCode = False,
     json_output: Json = False,
 ) -> None:
     """Evaluate models in every context, with intervals; write JSON files and a plot.
 
     Several models are also compared in one table and one plot, `models.png`, in --out or beside the first model.
+    Models of other tools need `pip install 'tttkit[hf]'`, --window, and data made with their tokenizer, or --text.
 
     Examples: `tttkit eval checkpoint runs/quick/best_model` ·
     `tttkit eval checkpoint runs/ttt/best_model runs/sw/best_model runs/transformer/best_model --max-length 6400`
     """
-    from tttkit.evaluate.request import EvaluationRequest
+    from tttkit.evaluate.request import EvaluationRequest, check_request
 
-    names, results = _names(paths), []
+    if texts and (data is not None or split != "validation"):
+        raise UsageError("--text takes the place of --data and --split", hint="name one of them")
     with stoppable():
-        for name, path in zip(names, paths, strict=True):
-            request = EvaluationRequest(
+        requests = [
+            EvaluationRequest(
                 path=path, data=data, split=split, num_sequences=num_sequences, max_length=max_length, window=window,
-                sw_mode=sw_mode, device=device,
-            )  # fmt: skip
-            beside = path.parent / f"eval_{path.name}"
-            target = beside if output is None else output if len(paths) == 1 else output / name.replace("/", "-")
-            results.append(_evaluate(request, target))
+                sw_mode=sw_mode, device=device, dtype=dtype, bos=bos, trust_remote_code=trust_remote_code,
+            )
+            for path in paths
+        ]  # fmt: skip
+        names, targets = names_of(paths), targets_of(paths, output)
+        if texts:
+            requests = [with_text(*pair, texts) for pair in zip(requests, targets, strict=True)]
+        for request in requests:
+            check_request(request)
+        results = [_evaluate(*pair) for pair in zip(requests, targets, strict=True)]
     named = dict(zip(names, results, strict=True))
     if len(results) > 1:
-        err.print(f"wrote [path]{escape(str(_plot_models(named, output or paths[0].parent)))}[/]", soft_wrap=True)
+        err.print(f"wrote [path]{escape(str(_plot_models(named, output or targets[0].parent)))}[/]", soft_wrap=True)
     _show(named, json_output=json_output)
 
 
@@ -128,7 +164,7 @@ def _evaluate(request: EvaluationRequest, target: Path) -> EvaluatedModel:
     """Evaluate one model with a progress bar, and say what was written."""
     from tttkit.evaluate.model_directory import evaluate_model_directory
 
-    with _EvaluationProgress(request.path) as progress:
+    with EvaluationProgress(request.path) as progress:
         result = evaluate_model_directory(request, target, progress=progress.update, draw=_draw)
     for message in result.messages:
         err.print(escape(message), soft_wrap=True)
@@ -144,19 +180,6 @@ def _draw(curves: Curves, directory: Path) -> Path:
     from tttkit.report.figures.position import chunk_eval_name, plot_chunk_eval
 
     return plot_chunk_eval(curves, directory / chunk_eval_name(curves))
-
-
-def _names(paths: list[Path]) -> list[str]:
-    """Return the folder names of the models, with the parent folder if two are the same. Raises UsageError."""
-    absolute = [path.absolute() for path in paths]
-    names = [path.name for path in absolute]
-    names = [f"{path.parent.name}/{path.name}" if names.count(path.name) > 1 else path.name for path in absolute]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise UsageError(
-            f"two models are both called {twice}", hint="name each model once, or evaluate them one by one"
-        )
-    return names
 
 
 def _plot_models(named: dict[str, EvaluatedModel], directory: Path) -> Path:
@@ -176,6 +199,8 @@ def _show(named: dict[str, EvaluatedModel], *, json_output: bool) -> None:
         return
     for summary in summaries:
         print_table(evaluation_table(summary, width=room()))
+        for reason in summary.get("not_measured", {}).values():
+            err.print(escape(f"{summary.get('path')}: {reason}"), soft_wrap=True)
         slots = slots_table(summary)
         if slots is not None:
             print_table(slots)
@@ -194,30 +219,10 @@ def _show_side_by_side(named: dict[str, EvaluatedModel]) -> None:
         if different:
             text = f"{name} cannot be compared with {first}: {', '.join(different)} differ"
             err.print(f"[warning]{escape(text)}[/]", soft_wrap=True)
+        if summary.get("tokenizer_sha256") != reference.get("tokenizer_sha256"):
+            text = f"{name} and {first} have different tokenizers: compare bits/byte, which does not depend on them"
+            err.print(f"[warning]{escape(text)}[/]", soft_wrap=True)
     print_table(models_table(side_by_side(summaries)), num_keys=2)
     rows = paired(summaries, [result.directory for result in named.values()])
     if rows:
         print_table(ratios_table(rows, first), num_keys=2)
-
-
-class _EvaluationProgress:
-    """A progress bar on a terminal from the first update on; nothing elsewhere."""
-
-    def __init__(self, path: Path) -> None:
-        self._progress = progress_bar(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-        self._task = self._progress.add_task(escape(f"evaluating {path}"), total=1.0)
-        self._is_started = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._is_started:
-            self._progress.stop()
-
-    def update(self, share: float) -> None:
-        """Show the share done."""
-        if not self._is_started:
-            self._progress.start()
-            self._is_started = True
-        self._progress.update(self._task, completed=share)

@@ -20,13 +20,14 @@ SURFACE = {
     "tttkit.models": {
         "build_model": "(config, *, seed)",
         "load_model": "(directory)",
+        "load_scoring_model": "(path, dtype, trust_remote_code)",
         "save_model": "(model, directory, metadata)",
         "compiled": "(model, *, enabled)",
         "from_official": "(config, state_dict)",
         "to_official": "(model, *, grads)",
     },
     "tttkit.evaluate": {
-        "token_nll": "(model, tokens, context, *, window, positions, segment, progress)",
+        "token_nll": "(model, tokens, context, *, window, positions, segment, bos, progress)",
         "chunk_perplexity": "(nll, window, chunk_size, chunk_stride, aggregate, legacy, x_axis)",
         "paired_bootstrap": "(nll_full, nll_sw, chunk_size, chunk_stride, num_resamples, seed, statistic, groups)",
     },

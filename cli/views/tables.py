@@ -63,6 +63,9 @@ def _titled(summary: Summary) -> Table:
     # The earlier system did not always record the number of sequences.
     if summary.num_sequences:
         where += f", n = {summary.num_sequences} sequences"
+    has_bos = summary.get("has_bos")
+    if isinstance(has_bos, bool):
+        where += ", BOS in front" if has_bos else ", no BOS in front"
     return Table(title=escape(f"perplexity by context {where}"), title_justify="left")
 
 

@@ -164,7 +164,8 @@ def write_evaluation(
     directory.mkdir(parents=True, exist_ok=True)
     summary = evaluation.summary().with_values(**facts)
     files.write_bytes(directory / SEQUENCES_NAME, save(evaluation.sequence_nll()))
-    curves = evaluation.curves()
+    trained = facts.get("trained_length")
+    curves = evaluation.curves() if trained is None else evaluation.curves().with_values(trained_length=trained)
     curves.write(directory / CURVES_NAME)
     if before_summary is not None:
         before_summary(curves)

@@ -13,10 +13,12 @@ from tttkit.config.run import EvaluationConfig
 from tttkit.data.split import Split
 from tttkit.errors import DataError
 from tttkit.evaluate.blocks import SELECTION, NllBlocks
+from tttkit.evaluate.bos import bos_in_front, longest_window
 from tttkit.evaluate.evaluation import Evaluation, perplexity
+from tttkit.evaluate.memory import fitting_segment
 from tttkit.evaluate.nll import token_nll
 from tttkit.evaluate.plan import costs, labelled_positions, positions_only
-from tttkit.evaluate.sequences import check_sizes, check_vocabulary, cut_sequences, spread
+from tttkit.evaluate.sequences import check_positions, check_sizes, check_vocabulary, cut_sequences, spread
 from tttkit.models.scoring import ScoringModel
 from tttkit.results.contexts import evaluation_order
 
@@ -29,20 +31,26 @@ def evaluate_model(
     protocol: EvaluationConfig,
     *,
     window: int,
+    bos: str = "never",
     progress: Callable[[float], None] | None = None,
     blocks: NllBlocks | None = None,
 ) -> Evaluation:
     """Measure all contexts on `num_sequences` disjoint sequences of T+1 tokens spread evenly over a split, in order.
 
-    `progress` is called between batches with the share done, and may raise to stop. With `blocks`, finished parts are
-    kept, so that the same call continues from there. Raises UsageError when the split holds fewer sequences or when
-    window, chunks and inner mini-batch do not fit together, DataError when the split holds no sequence or has ids that
-    the model does not know.
+    `bos` is as in `token_nll`. `full` has no value beyond the learned positions of a model that has such, and a text
+    that does not fit in memory is read in segments. `progress` is called between batches with the share done, and may
+    raise to stop. With `blocks`, finished parts are kept, so that the same call continues from there. Raises UsageError
+    when the split holds fewer sequences or when window, chunks, inner mini-batch and the model's positions do not fit
+    together, DataError when the split holds no sequence or has ids that the model does not know.
     """
     check_vocabulary(model, split)
     check_sizes(protocol, window, model.mini_batch_size)
+    longest = longest_window(model, bos_in_front(model, bos))
+    check_positions(model, longest, window)
     sequences, starts = cut_sequences(split, protocol.num_sequences, protocol.max_length)
-    stages = _Stages(model, window, costs(protocol, window, model.mini_batch_size), progress, blocks)
+    stages = _Stages(
+        model, window, bos, longest, costs(protocol, window, model.mini_batch_size), progress, blocks
+    )  # fmt: skip
     windows = _selection_windows(split, protocol, window)
     selection = stages.run(SELECTION, "full", windows, None)[:, window - protocol.chunk_size :]
     nll: dict[str, NDArray[np.float32]] = {}
@@ -67,6 +75,9 @@ class _Stages:
 
     model: ScoringModel
     window: int
+    bos: str
+    longest: int | None
+    """Most tokens of a window that the model can read; None for no limit."""
     costs: Mapping[str, float]
     """Tokens that each stage runs through the model."""
     progress: Callable[[float], None] | None
@@ -82,12 +93,33 @@ class _Stages:
             if self.progress is not None:
                 self.progress((self.done + share * cost) / total)
 
-        compute = partial(token_nll, self.model, context=context, window=self.window, positions=positions)
+        compute = partial(self._compute, context=context, positions=positions)
         if self.blocks is None:
             nll = compute(sequences, progress=tick)
         else:
             nll = self.blocks.fill(stage, sequences, compute, tick)
         self.skip(stage)
+        return nll
+
+    def _compute(
+        self,
+        tokens: Integers,
+        *,
+        context: str,
+        positions: Integers | None,
+        progress: Callable[[float], None] | None = None,
+    ) -> NDArray[np.float32]:
+        """Return the NLL (B, T) of sequences (B, T+1), NaN where `full` lies beyond the positions of the model."""
+        read = tokens.shape[1] - 1
+        if context == "full" and self.longest is not None:
+            read = min(read, self.longest)
+        segment = fitting_segment(self.model, read) if context == "full" else None
+        known = token_nll(
+            self.model, tokens[:, : read + 1], context, window=self.window, positions=positions, segment=segment,
+            bos=self.bos, progress=progress,
+        )  # fmt: skip
+        nll = np.full((tokens.shape[0], tokens.shape[1] - 1), np.nan, dtype=np.float32)
+        nll[:, :read] = known
         return nll
 
     def skip(self, stage: str) -> None:

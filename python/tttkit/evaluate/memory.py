@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from tttkit.errors import UsageError
+from tttkit.models.scoring import ScoringModel
 from tttkit.run.memory_events import own_cgroup
 
 _FASTEST_TOKENS = {"cpu": 16_384, "cuda": 131_072}
@@ -26,6 +28,27 @@ def batch_tokens(bytes_per_token: int, device: torch.device) -> int:
     """
     fitting = int(_SHARE * available_bytes(device)) // bytes_per_token
     return min(_FASTEST_TOKENS[device.type], 1 << max(0, fitting.bit_length() - 1))
+
+
+def fitting_segment(model: ScoringModel, length: int) -> int | None:
+    """Return the tokens of a segment in which a text of `length` tokens is read; None for one pass.
+
+    A text is read in segments only if one pass does not fit in the memory that an evaluation may use. Raises UsageError
+    if it does not fit in the memory of the device and the model cannot be read in segments.
+    """
+    fitting = batch_tokens(model.bytes_per_token(), model.device)
+    if length <= fitting:
+        return None
+    if model.can_carry:
+        return fitting
+    needed = length * model.bytes_per_token()
+    if needed > available_bytes(model.device):
+        raise UsageError(
+            f"`full` over {length} tokens needs about {needed / 1e9:.1f} GB in one pass, and the {model.name} model "
+            "gives other numbers when it reads a text in segments",
+            hint="shorten the sequences with --max-length",
+        )
+    return None
 
 
 def head_positions(vocab_size: int, device: torch.device) -> int:

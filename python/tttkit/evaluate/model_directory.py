@@ -88,10 +88,21 @@ def _measure(job: EvaluationJob, directory: Path, progress: Progress | None, dra
     share = tokens / (tokens + job.split.num_tokens)
     share_of(progress, 0.0, share)(0.0)
     evaluation = evaluate_model(
-        job.model, job.split, job.protocol, window=job.window, progress=share_of(progress, 0.0, share), blocks=blocks
+        job.model,
+        job.split,
+        job.protocol,
+        window=job.window,
+        bos=job.bos,
+        progress=share_of(progress, 0.0, share),
+        blocks=blocks,
     )
     whole = score_split(
-        job.model, job.split, stride=job.window, progress=share_of(progress, share, 1 - share), blocks=blocks
+        job.model,
+        job.split,
+        stride=job.window,
+        bos=job.bos,
+        progress=share_of(progress, share, 1 - share),
+        blocks=blocks,
     )
     facts = {
         **job.facts,
@@ -106,11 +117,12 @@ def _measure(job: EvaluationJob, directory: Path, progress: Progress | None, dra
     def plot(curves: Curves) -> None:
         plots.extend([] if draw is None else [draw(curves, directory)])
 
+    threads_message = (describe_threads(threads.to_dict()),) if threads and threads.tokens_per_second else ()
     summary = write_evaluation(directory, evaluation, facts, before_summary=plot)
     blocks.remove()
     return EvaluatedModel(
         summary=summary, directory=directory, written=(*_result_files(directory), *plots),
-        messages=(describe_threads(threads.to_dict()),) if threads and threads.tokens_per_second else (),
+        messages=(*job.messages, *threads_message),
     )  # fmt: skip
 
 

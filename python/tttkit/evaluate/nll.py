@@ -15,10 +15,12 @@ from typing import Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
 from tttkit.evaluate.arrays import check_size
+from tttkit.evaluate.bos import bos_in_front, longest_window
 from tttkit.evaluate.memory import batch_tokens, head_positions
 from tttkit.models.scoring import ScoringModel
 
@@ -34,14 +36,16 @@ def token_nll(
     window: int = 64,
     positions: NDArray[np.integer] | None = None,
     segment: int | None = None,
+    bos: str = "never",
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
     """Return the NLL in nats of `tokens[:, 1:]`, float32 `(B, T)`, for tokens `(B, T+1)` of any integer type.
 
     With `positions`, only those are computed and the others are NaN, which saves time for `sw`. With `segment`, `full`
     reads the text in segments of that many tokens through the model's `carry`, in memory that does not depend on T; the
-    last bit may differ from one pass. The model is back in its mode (training or evaluation) afterwards. Raises
-    TypeError, ValueError naming the argument.
+    last bit may differ from one pass. `bos` says whether the model's BOS stands in front of every context that starts
+    (`auto`, `always` or `never`, see `bos_in_front`); it is never scored and not counted in W. The model is back in its
+    mode (training or evaluation) afterwards. Raises TypeError, ValueError naming the argument.
     """
     if context not in SCORING:
         raise ValueError(f"context must be one of {', '.join(SCORING)}, got {context!r}")
@@ -55,7 +59,7 @@ def token_nll(
     ids = _check_tokens(tokens, model.vocab_size)
     num_positions = ids.shape[1] - 1
     wanted = _check_positions(positions, num_positions)
-    runner = Runner(model, ids, segment, progress)
+    runner = Runner(model, ids, segment, bos_in_front(model, bos), progress)
     was_training = model.training
     model.eval()
     try:
@@ -125,13 +129,17 @@ def _score_strided(runner: Runner, window: int, wanted: NDArray[np.bool_], strid
 class Runner:
     """Runs planned windows of one batch of sequences and collects their NLL."""
 
-    def __init__(self, model: ScoringModel, ids: Tensor, segment: int | None, progress: Progress | None) -> None:
+    def __init__(
+        self, model: ScoringModel, ids: Tensor, segment: int | None, bos_id: int | None, progress: Progress | None
+    ) -> None:
+        """`bos_id` is the token in front of every window, None for none."""
         self.mini_batch_size = model.mini_batch_size
         self.nll = np.full((ids.shape[0], ids.shape[1] - 1), np.nan, dtype=np.float32)
         self._model = model
         self._device = model.device
         self._ids = ids.to(self._device)
         self._segment = segment
+        self._bos_id = bos_id
         self._progress = progress
         self._plans: list[tuple[NDArray[np.int64], int, int]] = []
         self._batch_tokens = batch_tokens(model.bytes_per_token(), self._device)
@@ -142,7 +150,7 @@ class Runner:
 
         Raises ValueError if the model cannot read `length` tokens.
         """
-        longest = self._model.max_positions
+        longest = longest_window(self._model, self._bos_id)
         if longest is not None and length > longest:
             raise ValueError(f"tokens must fit the model's {longest} positions in every window, got {length} tokens")
         if starts.size:
@@ -166,15 +174,20 @@ class Runner:
     def _run_batch(self, rows: NDArray[np.int64], starts: NDArray[np.int64], length: int, num_scored: int) -> None:
         offsets = torch.from_numpy(starts).to(self._device)[:, None] + torch.arange(length + 1, device=self._device)
         windows = self._ids[torch.from_numpy(rows).to(self._device)[:, None], offsets]  # (N, length + 1)
+        if self._bos_id is not None:
+            windows = F.pad(windows, (1, 0), value=self._bos_id)  # (N, length + 2)
         if self._segment is not None and num_scored == length > self._segment:
-            nll = self._carry(windows, self._segment)
+            nll = self._carry(windows, self._segment)[:, -length:]
         else:
             nll = self._model.score(windows, num_scored, head_positions=self._head_positions)
         columns = starts[:, None] + np.arange(length - num_scored, length)
         self.nll[rows[:, None], columns] = nll.cpu().numpy()
 
     def _carry(self, windows: Tensor, segment: int) -> Tensor:
-        """Return the NLL (N, L) of windows (N, L+1), read in segments that carry the state."""
+        """Return the NLL (N, L) of windows (N, L+1), read in segments that carry the state.
+
+        The score of the first token after a BOS is among them.
+        """
         parts, state = [], None
         for start in range(0, windows.shape[1] - 1, segment):
             part = windows[:, start : start + segment + 1]

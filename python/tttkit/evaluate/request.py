@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from tttkit.config.run import EvaluationConfig, build_config
-from tttkit.data import load_manifest, open_split
-from tttkit.data.manifest import Manifest
+from tttkit.data import open_split
+from tttkit.data.hub import stay_offline_if_unreachable
 from tttkit.data.split import Split
 from tttkit.device import prepare_cpu
-from tttkit.errors import DataError, NumericalError, UsageError
+from tttkit.errors import DataError, UsageError
 from tttkit.evaluate.blocks import evaluation_key
-from tttkit.models import LanguageModel, load_model, read_model_config
-from tttkit.models.storage import weights_sha256
+from tttkit.evaluate.bos import bos_in_front, longest_window
+from tttkit.evaluate.tokenizers import check_tokenizer
+from tttkit.models import load_scoring_model
+from tttkit.models.hugging_face.directory import read_config, trained_positions
+from tttkit.models.load import find_model, is_ours
+from tttkit.models.scoring import LoadedModel
 from tttkit.results.summary import SUMMARY_NAME
 from tttkit.run.directory import RunDirectory
 
@@ -25,6 +29,8 @@ SCHEMA = 3
 _USUAL_WINDOW = 64
 _USUAL_MULTIPLE = 20
 _USUAL_CHUNK = 16
+_USUAL = {"dtype": "fp32", "bos_id": None}
+"""Facts that are not a part of the key, so that results of earlier versions keep theirs."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +47,12 @@ class EvaluationRequest:
     window: int | None = None
     sw_mode: str = "exact"
     device: str | None = None
+    dtype: str = "fp32"
+    """The type in which the model computes: auto, fp32, bf16 or fp16."""
+    bos: str = "auto"
+    """Whether the model's BOS stands in front of every context: auto, always or never."""
+    trust_remote_code: bool = False
+    """Whether Python code in the model directory may run."""
     protocol: EvaluationConfig | None = None
     """Replaces `num_sequences`, `max_length` and `sw_mode`."""
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -51,7 +63,7 @@ class EvaluationRequest:
 class EvaluationJob:
     """A request with everything that it names, read and checked."""
 
-    model: LanguageModel
+    model: LoadedModel
     split: Split
     protocol: EvaluationConfig
     window: int
@@ -59,30 +71,73 @@ class EvaluationJob:
     """Equal keys give equal results."""
     facts: Mapping[str, Any]
     """Keys of summary.json that say what was evaluated."""
+    bos: str = "never"
+    """As in the request."""
+    messages: tuple[str, ...] = ()
+    """Sentences for the user about model and data."""
+
+
+def check_request(request: EvaluationRequest) -> None:
+    """Refuse a request whose model, data and window do not fit together, before any model is loaded.
+
+    Raises UsageError, DataError.
+    """
+    path = find_model_directory(request.path)
+    config = read_config(path)
+    data = request.data or _data_of_run(path)
+    check_tokenizer(path, config, data)
+    open_split(data, request.split)
+    if request.window is None:
+        _trained_window(path, config)
 
 
 def prepare(request: EvaluationRequest) -> EvaluationJob:
     """Read what a request names. Raises UsageError, DataError, NumericalError."""
     path = find_model_directory(request.path)
-    config = read_model_config(path)
+    config = read_config(path)
     data = request.data or _data_of_run(path)
-    _check_tokenizer(path, config, load_manifest(data))
+    unknown_tokenizer = check_tokenizer(path, config, data)
     split = open_split(data, request.split)
     window = request.window or _trained_window(path, config)
     protocol = request.protocol or _protocol(request, window, split.num_tokens)
     prepare_cpu()
-    model = load_model(path)
-    _check_finite(model, path)
-    weights = weights_sha256(model)
+    model = load_scoring_model(path, request.dtype, request.trust_remote_code)
+    weights = model.weights_sha256()
+    how = _how(model, request)
     key = evaluation_key(
         schema=SCHEMA, weights=weights, data=split.fingerprint, split=request.split, window=window,
-        protocol=dataclasses.asdict(protocol),
+        protocol=dataclasses.asdict(protocol), **{name: how[name] for name in how if how[name] != _USUAL.get(name)},
     )  # fmt: skip
     facts = {
-        "model": model.config.name, "path": str(request.path), "split": request.split,
-        "data_fingerprint": split.fingerprint, "weights_sha256": weights, "evaluation_key": key, **request.facts,
+        "model": model.name, "path": str(request.path), "split": request.split, "data_fingerprint": split.fingerprint,
+        "tokenizer_sha256": split.tokenizer_sha256, "weights_sha256": weights, "evaluation_key": key, **how,
+        **_bos_fact(model, request.bos), **_limits(model, request.bos, protocol), **request.facts,
     }  # fmt: skip
-    return EvaluationJob(model=model, split=split, protocol=protocol, window=window, key=key, facts=facts)
+    messages = (*((unknown_tokenizer,) if unknown_tokenizer else ()), *model.notes)
+    return EvaluationJob(
+        model=model, split=split, protocol=protocol, window=window, key=key, facts=facts, bos=request.bos,
+        messages=messages,
+    )  # fmt: skip
+
+
+def _how(model: LoadedModel, request: EvaluationRequest) -> dict[str, Any]:
+    """Return the facts about how the model is run that change its figures."""
+    return {"dtype": request.dtype, "bos_id": bos_in_front(model, request.bos)}
+
+
+def _bos_fact(model: LoadedModel, bos: str) -> dict[str, Any]:
+    """Return whether a BOS stands in front of every context, for a model that has one."""
+    return {} if model.bos_id is None else {"has_bos": bos_in_front(model, bos) is not None}
+
+
+def _limits(model: LoadedModel, bos: str, protocol: EvaluationConfig) -> dict[str, Any]:
+    """Return why a context lacks figures, and the length of training if the model's config names it."""
+    facts: dict[str, Any] = {}
+    longest = longest_window(model, bos_in_front(model, bos))
+    if longest is not None and longest < protocol.max_length:
+        facts["not_measured"] = {"full": f"the model has {longest} positions, so `full` ends there"}
+    trained = model.trained_positions
+    return facts if trained is None else {**facts, "trained_length": trained}
 
 
 def _protocol(request: EvaluationRequest, window: int, num_tokens: int) -> EvaluationConfig:
@@ -102,7 +157,13 @@ def _protocol(request: EvaluationRequest, window: int, num_tokens: int) -> Evalu
 
 
 def find_model_directory(path: Path) -> Path:
-    """Return `path`, or the `model` folder of a checkpoint_NNN that kept its weights. Raises UsageError."""
+    """Return `path`, or the `model` folder of a checkpoint_NNN that kept its weights. Raises UsageError.
+
+    `hf:NAME[@REVISION]` is downloaded, or found in the local cache.
+    """
+    if str(path).startswith("hf:"):
+        stay_offline_if_unreachable()
+        return find_model(path)
     if not path.is_dir():
         problem = "is a file" if path.exists() else "does not exist"
         raise UsageError(
@@ -133,27 +194,15 @@ def _data_of_run(path: Path) -> Path:
 
 
 def _trained_window(path: Path, config: dict[str, Any]) -> int:
-    """Return the window in config.json; 64 for a model that was not trained by tttkit."""
+    """Return the window in config.json; 64 for a model in the official format. Raises UsageError for other models."""
+    if "window" not in config and not is_ours(config):
+        length = trained_positions(config)
+        said = "" if length is None else f" (it reads up to {length} tokens)"
+        raise UsageError(
+            f"{path} does not say on which window it was trained{said}, and a foreign model has no default",
+            hint="name the window W in tokens: --window W",
+        )
     window = config.get("window", _USUAL_WINDOW)
     if not isinstance(window, int) or window < 1:
         raise DataError(f"{path / 'config.json'}: window must be a whole number of at least 1, got {window!r}")
     return window
-
-
-def _check_tokenizer(path: Path, config: dict[str, Any], manifest: Manifest) -> None:
-    expected = config.get("tokenizer_sha256")
-    if expected is not None and expected != manifest.tokenizer_sha256:
-        raise DataError(
-            f"{path} was trained with tokenizer {str(expected)[:12]}, but the data were prepared with "
-            f"{manifest.tokenizer_sha256[:12]}",
-            hint=f"prepare the data with --tokenizer {path / 'tokenizer.json'}",
-        )
-
-
-def _check_finite(model: LanguageModel, path: Path) -> None:
-    spoiled = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
-    if spoiled:
-        raise NumericalError(
-            f"weights in {path} are not finite: {spoiled[0]}{f' and {len(spoiled) - 1} more' * (len(spoiled) > 1)}",
-            hint="the training run that wrote them diverged",
-        )

@@ -64,3 +64,12 @@ def check_sizes(protocol: EvaluationConfig, window: int, mini_batch_size: int) -
             f"evaluation.chunk_size must be at most {longest}, the smaller of window ({window}) and max_length "
             f"({protocol.max_length}), got {protocol.chunk_size}"
         )
+
+
+def check_positions(model: ScoringModel, longest: int | None, window: int) -> None:
+    """Refuse a window beyond `longest`, the tokens for which the model has positions. Raises UsageError."""
+    if longest is not None and window > longest:
+        raise UsageError(
+            f"window must be at most {longest}, the positions that the {model.name} model has, got {window}",
+            hint="choose a smaller --window",
+        )

@@ -8,7 +8,7 @@ import torch
 
 from tttkit.device import choose_num_threads, threads_of_environment
 from tttkit.errors import DataError
-from tttkit.models import LanguageModel
+from tttkit.models.scoring import ScoringModel
 from tttkit.run.threads import ThreadChoice
 from tttkit.storage import files
 
@@ -17,7 +17,7 @@ _TOKENS = 2048
 """Approximate number of tokens in a measured forward pass."""
 
 
-def choose_for_evaluation(model: LanguageModel, *, window: int, blocks: Path) -> ThreadChoice | None:
+def choose_for_evaluation(model: ScoringModel, *, window: int, blocks: Path) -> ThreadChoice | None:
     """Set torch's number of threads for an evaluation and return the choice; on a GPU return None and change nothing.
 
     The first of these decides: OMP_NUM_THREADS, the number that an earlier process recorded in `blocks` (the directory
@@ -38,13 +38,13 @@ def choose_for_evaluation(model: LanguageModel, *, window: int, blocks: Path) ->
     return choice
 
 
-def _measure(model: LanguageModel, window: int) -> ThreadChoice:
+def _measure(model: ScoringModel, window: int) -> ThreadChoice:
     """Time forward passes over about `_TOKENS` tokens in windows."""
-    shape = (max(1, _TOKENS // window), window)
-    ids = torch.randint(0, model.config.vocab_size, shape, generator=torch.Generator().manual_seed(0))
+    shape = (max(1, _TOKENS // window), window + 1)
+    windows = torch.randint(0, model.vocab_size, shape, generator=torch.Generator().manual_seed(0))
 
     def step() -> None:
         with torch.inference_mode():
-            model(ids, targets=ids)
+            model.score(windows, window)
 
-    return choose_num_threads(step, tokens_per_step=ids.numel())
+    return choose_num_threads(step, tokens_per_step=shape[0] * window)

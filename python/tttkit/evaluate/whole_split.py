@@ -64,14 +64,15 @@ def score_split(
     split: Split,
     *,
     stride: int,
+    bos: str = "never",
     progress: Progress | None = None,
     blocks: NllBlocks | None = None,
 ) -> WholeSplit:
     """Score every token of a split once, in disjoint windows of `stride` tokens, the last one shorter.
 
-    `progress` is called with the share done and may raise to stop. With `blocks`, finished parts are kept, so that the
-    same call continues from there. Raises DataError for a split of fewer than two tokens or with ids that the model
-    does not know.
+    `bos` is as in `token_nll`. `progress` is called with the share done and may raise to stop. With `blocks`, finished
+    parts are kept, so that the same call continues from there. Raises DataError for a split of fewer than two tokens or
+    with ids that the model does not know.
     """
     check_size("stride", stride)
     check_vocabulary(model, split)
@@ -80,7 +81,7 @@ def score_split(
     scored = split.num_tokens - 1
     total = 0.0
     for start, rows, length in _pieces(scored, stride):
-        compute = partial(token_nll, model, context="full", window=length)
+        compute = partial(token_nll, model, context="full", window=length, bos=bos)
         tick = share_of(progress, start / scored, rows * length / scored)
         windows = _windows(split, start, rows, length)
         if blocks is None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tttkit.models.compiled import CompiledModel as CompiledModel
     from tttkit.models.compiled import compiled as compiled
     from tttkit.models.language_model import LanguageModel as LanguageModel
+    from tttkit.models.load import load_scoring_model as load_scoring_model
     from tttkit.models.official import from_official as from_official
     from tttkit.models.official import to_official as to_official
     from tttkit.models.registry import build_model as build_model
@@ -26,6 +27,7 @@ _HOMES = {
     "build_model": "tttkit.models.registry",
     "compiled": "tttkit.models.compiled",
     "from_official": "tttkit.models.official",
+    "load_scoring_model": "tttkit.models.load",
     "load_model": "tttkit.models.storage",
     "read_model_config": "tttkit.models.storage",
     "save_model": "tttkit.models.storage",

@@ -6,6 +6,7 @@ Shapes: B batch, L length, V vocabulary, D width.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from tttkit.models.block import Block, BlockFunction
 from tttkit.models.diagnostics import diagnose
+from tttkit.models.digest import weights_sha256
 from tttkit.models.head_loss import head_loss
 from tttkit.models.layers import RMSNorm, SequenceLayer, upcast
 from tttkit.models.state import ModelState, check_state
@@ -38,9 +40,19 @@ class LanguageModel(nn.Module):
     It is also a `scoring.ScoringModel`. Its capabilities follow from the capabilities of its blocks.
     """
 
+    bos_id: int | None = None
+    """No token stands in front of a text, because training texts begin without one."""
+    adds_bos = False
+    trained_positions: int | None = None
+    """The model can read texts of any length."""
+    notes: tuple[str, ...] = ()
+    """Nothing is to be said about a model whose code is ours."""
+
     def __init__(self, config: ModelConfig, sequence_layer: Callable[[ModelConfig], SequenceLayer]) -> None:
         super().__init__()
         self.config = config
+        self.scoring_dtype: torch.dtype | None = None
+        """Floating-point type of the products in `score` and `carry`; None for that of the weights."""
         self.model = Backbone(config, sequence_layer)
         if not config.tie_word_embeddings:
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
@@ -137,6 +149,11 @@ class LanguageModel(nn.Module):
         return self.config.vocab_size
 
     @property
+    def name(self) -> str:
+        """The value of `--model` for this model."""
+        return self.config.name
+
+    @property
     def mini_batch_size(self) -> int:
         """Tokens C that a state learns from together; windows of the context sw_aligned start on multiples of C."""
         return self.config.mini_batch_size
@@ -173,6 +190,10 @@ class LanguageModel(nn.Module):
         """Return the bytes of the recurrent state of `batch_size` rows after `length` tokens."""
         return sum(block.state_bytes(batch_size, length) for block in self._blocks)
 
+    def weights_sha256(self) -> str:
+        """Return the SHA-256 over names, dtypes, shapes and bytes of all parameters."""
+        return weights_sha256(self)
+
     def bytes_per_token(self) -> int:
         """Return the peak memory of a forward pass without gradients and without head, in bytes per token."""
         return max(block.bytes_per_token() for block in self._blocks)
@@ -191,8 +212,9 @@ class LanguageModel(nn.Module):
         Every window starts from the initial state. At most `head_positions` positions go through the head at once.
         """
         last = None if num_scored == windows.shape[1] - 1 else num_scored
-        hidden_states = self.hidden_states(windows[:, :-1], last=last)  # (N, num_scored, D)
-        return self._nll(hidden_states, windows[:, -num_scored:], head_positions)
+        with self._scoring_precision():
+            hidden_states = self.hidden_states(windows[:, :-1], last=last)  # (N, num_scored, D)
+            return self._nll(hidden_states, windows[:, -num_scored:], head_positions)
 
     def carry(
         self, windows: Tensor, state: ModelState | None, *, head_positions: int | None = None
@@ -202,8 +224,14 @@ class LanguageModel(nn.Module):
         `state` None starts the text. The last token of a segment is the first of the next.
         """
         before = self.initial_state(windows.shape[0]) if state is None else state
-        hidden_states, after = self.advance(windows[:, :-1], before)
-        return self._nll(hidden_states, windows[:, 1:], head_positions), after
+        with self._scoring_precision():
+            hidden_states, after = self.advance(windows[:, :-1], before)
+            return self._nll(hidden_states, windows[:, 1:], head_positions), after
+
+    def _scoring_precision(self) -> AbstractContextManager[object]:
+        if self.scoring_dtype is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.scoring_dtype)
 
     def _nll(self, hidden_states: Tensor, targets: Tensor, head_positions: int | None) -> Tensor:
         """Return the NLL (N, L) of targets (N, L), given hidden states (N, L, D)."""

@@ -20,6 +20,18 @@ class ScoringModel(Protocol):
     training: bool
 
     @property
+    def name(self) -> str:
+        """Name of the kind of model, for tables."""
+
+    @property
+    def bos_id(self) -> int | None:
+        """The token that may stand in front of a text (BOS); None for a model without."""
+
+    @property
+    def adds_bos(self) -> bool:
+        """Whether the model was trained with that token in front of every text."""
+
+    @property
     def vocab_size(self) -> int:
         """Number of token ids that the model knows."""
 
@@ -53,7 +65,7 @@ class ScoringModel(Protocol):
         """Score a segment of a longer text: return the NLL (N, L) of windows (N, L+1), and the state after it.
 
         `state` is the state that the preceding call returned, or None at the start of the text. The last token of a
-        segment is the first of the next.
+        segment is the first of the next. A state is passed on once, because a model may change it in place.
         """
 
     def eval(self) -> Any:
@@ -61,3 +73,21 @@ class ScoringModel(Protocol):
 
     def train(self, mode: bool = True) -> Any:
         """Switch to training mode, or to evaluation mode if `mode` is False."""
+
+
+class LoadedModel(ScoringModel, Protocol):
+    """A model that was read from a directory, with what is known about it."""
+
+    @property
+    def trained_positions(self) -> int | None:
+        """Longest text of training in tokens, if its config names one."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the user about what was found when the model was loaded."""
+
+    def weights_sha256(self) -> str:
+        """Return the SHA-256 of the weights: equal digests give equal results."""
+
+    def to(self, device: torch.device | str) -> Any:
+        """Move the model to a device."""

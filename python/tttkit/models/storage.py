@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from tttkit.config.model import ModelConfig
-from tttkit.errors import DataError
+from tttkit.errors import DataError, NumericalError
 from tttkit.models.official import from_official, to_official
 from tttkit.storage import files
 
@@ -121,10 +119,12 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         raise DataError(f"{path} is not a valid safetensors file: {error}") from error
 
 
-def weights_sha256(model: nn.Module) -> str:
-    """Return the SHA-256 over names, dtypes, shapes and bytes of all parameters, in order of name."""
-    digest = hashlib.sha256()
-    for name, parameter in sorted(model.named_parameters()):
-        digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}\n".encode())
-        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+def check_finite(model: nn.Module, directory: Path) -> None:
+    """Refuse weights that are NaN or infinite. Raises NumericalError."""
+    spoiled = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
+    if spoiled:
+        more = f" and {len(spoiled) - 1} more" if len(spoiled) > 1 else ""
+        raise NumericalError(
+            f"weights in {directory} are not finite: {spoiled[0]}{more}",
+            hint="the training run that wrote them diverged",
+        )

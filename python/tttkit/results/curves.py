@@ -69,6 +69,10 @@ class Curves:
                 raise DataError(f"{path}: `{key}` must list a value or null for each of the {len(ends)} chunks")
         return cls(values, index=index, step=step, model=model)
 
+    def with_values(self, **values: Any) -> Curves:
+        """Return a copy with these keys set."""
+        return Curves({**self._values, **values}, index=self.index, step=self.step, model=self.model)
+
     def write(self, path: Path) -> None:
         """Replace a chunk_eval.json. Raises DiskFullError, OSError."""
         files.write_json(path, self._values)

@@ -13,7 +13,7 @@ from tttkit.data.split import Split
 from tttkit.evaluate.evaluation import Evaluation, write_evaluation
 from tttkit.evaluate.measure import evaluate_model
 from tttkit.models import LanguageModel, save_model
-from tttkit.models.storage import weights_sha256
+from tttkit.models.digest import weights_sha256
 from tttkit.results.summary import SELECTION_KEY, Summary
 from tttkit.run.directory import RunDirectory
 from tttkit.run.signals import StopSignals

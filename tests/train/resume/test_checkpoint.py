@@ -7,7 +7,7 @@ import torch
 from tttkit.config.run import OptimizerConfig
 from tttkit.errors import CheckpointError
 from tttkit.models import ModelConfig, build_model
-from tttkit.models.storage import weights_sha256
+from tttkit.models.digest import weights_sha256
 from tttkit.run.directory import RunDirectory
 from tttkit.train.optim import build_optimizer
 from tttkit.train.resume.checkpoint import load_newest_checkpoint, restore_checkpoint, save_checkpoint

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
+from numpy.typing import NDArray
 
 from tttkit.analyze.curves import floats, perplexity
 from tttkit.report.figures.style import (
@@ -81,6 +82,7 @@ def _draw(axes: Axes, curves: Curves, context: str, line_style: LineStyle) -> fl
     known = np.isfinite(values)
     if not known.any():
         return np.nan
+    ends, values, known = _up_to_limit(ends, values, known)
     if not known.all():
         axes.plot(ends[known], np.exp(values[known]), "o", markersize=4, color=colour)
         return float(np.exp(values[known][-1]))
@@ -92,6 +94,14 @@ def _draw(axes: Axes, curves: Curves, context: str, line_style: LineStyle) -> fl
         ends, values = (np.bincount(groups, weights=each) / counts for each in (ends, values))
     axes.plot(ends, np.exp(values), linestyle=line, color=colour, linewidth=1.4)
     return float(np.exp(values[-1]))
+
+
+def _up_to_limit(
+    ends: NDArray[np.float64], values: NDArray[np.float64], known: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Cut a curve where its last known value lies: a model with learned positions has none beyond them."""
+    length = int(np.flatnonzero(known)[-1]) + 1
+    return (ends[:length], values[:length], known[:length]) if known[:length].all() else (ends, values, known)
 
 
 def _mark_multiples(axes: Axes, window: int, longest: int, *, names: bool) -> None:

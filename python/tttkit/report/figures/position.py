@@ -84,7 +84,9 @@ def plot_chunk_eval(curves: Curves, path: Path) -> Path:
         for name in curves.contexts():
             context, values = CONTEXTS[name], perplexity(curves, name)
             known = ~np.isnan(values)
-            line = {"linestyle": context.line_style} if known.all() else {"linestyle": "none", "marker": "o"}
+            # the positions of some models end, and the curve with them
+            is_line = known[: np.flatnonzero(known).max(initial=-1) + 1].all()
+            line = {"linestyle": context.line_style} if is_line else {"linestyle": "none", "marker": "o"}
             top.plot(
                 ends[known], values[known], color=context.colour, label=_legend_text(name), linewidth=1.3,
                 markersize=4, zorder=2.5, **line,
@@ -92,6 +94,7 @@ def plot_chunk_eval(curves: Curves, path: Path) -> Path:
         bottom.axhline(1.0, color=GREY, linewidth=0.8)
         for name in windowed_contexts():
             _draw_ratio(bottom, curves, name)
+        _mark_trained_length(top, curves)
         top.set_title("Perplexity by position and context", pad=16)
         bottom.set_title("Ratio to the full context, with 95 % intervals (above 1: full is better)")
         bottom.set_ylabel("perplexity / full")
@@ -101,6 +104,13 @@ def plot_chunk_eval(curves: Curves, path: Path) -> Path:
         bottom.set_xlabel(_position_text(curves))
         figure.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=1)
         return save(figure, path)
+
+
+def _mark_trained_length(axes: Axes, curves: Curves) -> None:
+    """Mark the longest text that the model was trained on, if its config names it and the figure reaches it."""
+    length = curves.get("trained_length")
+    if isinstance(length, int) and length <= curves.ends[-1]:
+        axes.axvline(length, color=GREY, linestyle=":", linewidth=1.2, label=f"trained length: {length} tokens")
 
 
 def chunk_eval_name(curves: Curves) -> str:

@@ -1,0 +1,152 @@
+"""A causal language model of transformers behind the interface that evaluation needs (`scoring.ScoringModel`).
+
+Shapes: N windows, L tokens, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from tttkit.models.hugging_face.forward import Forward
+from tttkit.models.hugging_face.tokens import Bos
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Traits:
+    """What the checks at load found out about a model (`checks.py`)."""
+
+    can_carry: bool
+    """Whether segments through the model's cache equal one pass."""
+    has_split_head: bool
+    """Whether logits of given hidden states equal those of one ordinary pass."""
+    max_positions: int | None
+    """Number of learned absolute positions; None for a model without."""
+    bytes_per_token: int
+    notes: tuple[str, ...] = ()
+    """Sentences for the user about what the checks found."""
+
+
+class HuggingFaceModel:
+    """A `ScoringModel` around a model of transformers. Windows start at position 0, without padding or mask."""
+
+    mini_batch_size = 1
+
+    def __init__(
+        self,
+        module: nn.Module,
+        traits: Traits,
+        *,
+        name: str,
+        bos: Bos,
+        weights_sha256: str,
+        trained_positions: int | None,
+    ) -> None:
+        """`module` is the model in evaluation mode, `name` its model_type."""
+        self.module = module
+        self.traits = traits
+        self.name = name
+        self.bos_id = bos.id
+        self.adds_bos = bos.is_added
+        self.trained_positions = trained_positions
+        """Longest text of training, as config.json says; None if it says nothing."""
+        self._weights_sha256 = weights_sha256
+        self._forward = Forward(module)
+        self.training = module.training
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding; every token id is smaller."""
+        return int(self.module.get_input_embeddings().num_embeddings)  # type: ignore[operator]
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return next(self.module.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating-point type in which the model computes; NLL is always float32."""
+        return next(tensor.dtype for tensor in self.module.parameters() if tensor.is_floating_point())
+
+    @property
+    def max_positions(self) -> int | None:
+        """Number of learned absolute positions, in tokens; None for a model without."""
+        return self.traits.max_positions
+
+    @property
+    def can_carry(self) -> bool:
+        """Whether `carry` over the segments of a text equals one pass, as it was measured at load."""
+        return self.traits.can_carry
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the user about what the checks at load found."""
+        return self.traits.notes
+
+    def weights_sha256(self) -> str:
+        """Return the SHA-256 of the weights as they were loaded; some models change theirs at the first pass."""
+        return self._weights_sha256
+
+    def bytes_per_token(self) -> int:
+        """Return an estimate of the peak memory of a forward pass without head, in bytes per token."""
+        return self.traits.bytes_per_token
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the model to a device."""
+        self.module.to(device)
+        return self
+
+    def eval(self) -> Self:
+        """Switch to evaluation mode."""
+        return self.train(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training mode, or to evaluation mode if `mode` is False."""
+        self.training = mode
+        self.module.train(mode)
+        force_one_kernel(self.module)
+        return self
+
+    def score(self, windows: Tensor, num_scored: int, *, head_positions: int | None = None) -> Tensor:
+        """Return the NLL in nats, (N, num_scored) float32, of the last tokens of windows (N, L+1) int64."""
+        ids, targets = windows[:, :-1], windows[:, -num_scored:]
+        if self.traits.has_split_head:
+            hidden_states, _ = self._forward.hidden_states(ids)
+            return self._nll(hidden_states[:, -num_scored:], targets, head_positions)
+        return torch.cat([self._nll_of_row(*pair, num_scored) for pair in zip(ids, targets, strict=True)])
+
+    def carry(self, windows: Tensor, state: Any, *, head_positions: int | None = None) -> tuple[Tensor, Any]:
+        """Score a segment of a longer text: return the NLL (N, L) of windows (N, L+1), and the state after it.
+
+        The model changes a state in place, so each can be continued once.
+        """
+        hidden_states, after = self._forward.hidden_states(windows[:, :-1], state, keep_cache=True)
+        return self._nll(hidden_states, windows[:, 1:], head_positions), after
+
+    def _nll(self, hidden_states: Tensor, targets: Tensor, head_positions: int | None) -> Tensor:
+        """Return the NLL (N, P) of targets (N, P) given hidden states (N, P, D), a block of positions at a time."""
+        flat, next_tokens = hidden_states.flatten(0, 1), targets.flatten()
+        parts = zip(*(torch.split(each, head_positions or len(flat)) for each in (flat, next_tokens)), strict=True)
+        nll = [F.cross_entropy(self._forward.logits(part), target, reduction="none") for part, target in parts]
+        return torch.cat(nll).view(targets.shape)
+
+    def _nll_of_row(self, ids: Tensor, targets: Tensor, num_scored: int) -> Tensor:
+        """Return the NLL (1, P) of one row, from all its logits; for a model whose head does not stand alone."""
+        logits = self._forward.whole_logits(ids[None])[0, -num_scored:]
+        return F.cross_entropy(logits, targets, reduction="none")[None]
+
+
+def force_one_kernel(module: nn.Module) -> None:
+    """Make layers of flash-linear-attention run their chunked kernel at every length.
+
+    In evaluation mode they run another kernel up to 64 tokens, so windows of 64 would not agree with longer texts. The
+    layer itself decides by its flag `training`; its parts, dropout included, keep evaluation mode.
+    """
+    for part in module.modules():
+        if type(part).__module__.startswith("fla.layers") and hasattr(part, "mode"):
+            part.training = True
