@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import itertools
 import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from tttkit.data.benchmark import machine, measure_preparation, missing_peers, text_files
-from tttkit.data.reading import Reading, file_documents
-from tttkit.data.text import Utf8Decoder
+from tttkit.data.reader import Reader
+from tttkit.data.reading import file_item, item_documents
 from tttkit.data.tokenizer import load_tokenizer
 from tttkit_cli.bench import preparation_table
 from tttkit_cli.console import print_table
@@ -38,7 +37,8 @@ def main() -> None:
     paths = text_files(options.sources)
 
     def texts() -> Iterator[str]:
-        return itertools.chain.from_iterable(file_documents(path, Reading(), Utf8Decoder()) for path in paths)
+        reader = Reader()
+        return item_documents((file_item(path, reader.rules) for path in paths), reader)
 
     loaded = load_tokenizer(options.tokenizer, texts)
     with tempfile.TemporaryDirectory() as folder:

@@ -13,7 +13,7 @@ from rich.markup import escape
 from tttkit.errors import DataError, UsageError
 from tttkit_cli.console import err, out, print_json, print_rows, print_table
 from tttkit_cli.stopping import stoppable
-from tttkit_cli.views.data import PrepareView, inspection_rows, length_table, reading_bar, split_table
+from tttkit_cli.views.data import PrepareView, inspection_rows, length_table, print_sources, reading_bar, split_table
 
 data_app = typer.Typer(no_args_is_help=False, help="Turn text into packed token shards; inspect and verify them.")
 
@@ -22,7 +22,9 @@ data_app = typer.Typer(no_args_is_help=False, help="Turn text into packed token 
 def prepare(
     sources: Annotated[
         list[str],
-        typer.Argument(help="A file, directory, glob, `-` (stdin), hf:NAME[:CONFIG] or stdlib.", metavar="SOURCE…"),
+        typer.Argument(
+            help="A file, directory, glob, pipe, `-` (stdin), hf:NAME[:CONFIG] or stdlib.", metavar="SOURCE…"
+        ),
     ],
     tokenizer: Annotated[
         str,
@@ -33,7 +35,11 @@ def prepare(
         list[str] | None, typer.Option(help="SOURCE of the validation split; may be repeated.", show_default=False)
     ] = None,
     validation_fraction: Annotated[
-        float, typer.Option(help="Share of documents in the validation split; ignored with --validation.")
+        float,
+        typer.Option(
+            help="Share of documents in the validation split, or of the text if it is one document; "
+            "ignored with --validation."
+        ),
     ] = 0.05,
     documents: Annotated[
         str, typer.Option(help="Unit of a document: file, line, blank-line (blocks) or wikitext (articles).")
@@ -46,8 +52,18 @@ def prepare(
         ),
     ] = None,
     text_field: Annotated[
-        str, typer.Option(help="Field that holds the text of jsonl, parquet and data set records.")
-    ] = "text",
+        str | None,
+        typer.Option(
+            help="Field that holds the text of JSON, parquet and data set records (default: text).", show_default=False
+        ),
+    ] = None,
+    source_format: Annotated[
+        str,
+        typer.Option("--format", help="What the sources hold: text, jsonl, json or parquet; auto: told by the ending."),
+    ] = "auto",
+    bad_records: Annotated[
+        str, typer.Option(help="Handling of records that are broken or whose text is null or missing: error or skip.")
+    ] = "error",
     bad_utf8: Annotated[
         str, typer.Option(help="Handling of invalid UTF-8: strict (stop), replace (with U+FFFD) or skip.")
     ] = "strict",
@@ -68,6 +84,7 @@ def prepare(
     from tttkit.data import open_split, prepare_dataset
 
     _check_choice("--bad-utf8", bad_utf8, "strict", "replace", "skip")
+    _check_choice("--bad-records", bad_records, "error", "skip")
     _check_choice("--io", io, "mmap", "pread")
     with stoppable(), PrepareView(json_events=json_output) as view:
         manifest = prepare_dataset(
@@ -78,7 +95,9 @@ def prepare(
             documents=documents,
             document_pattern=document_pattern,
             text_field=text_field,
+            source_format=source_format,
             bad_utf8=bad_utf8,  # type: ignore[arg-type]
+            bad_records=bad_records,  # type: ignore[arg-type]
             progress=view.update,
         )  # fmt: skip
     # Open what was written, to see that it can be read.
@@ -90,6 +109,7 @@ def prepare(
     if manifest.num_mended:
         err.print(f"[warning]warning:[/] invalid UTF-8 in {manifest.num_mended:,} files or lines ({bad_utf8})")
     view.finished(manifest)
+    print_sources(manifest)
     err.print(
         f"[ok]ready[/] [path]{shown}[/]; next: tttkit train --data {escape(shlex.quote(str(output)))}", soft_wrap=True
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
+from rich.markup import escape
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -108,6 +109,18 @@ def split_table(manifest: Manifest) -> Table:
         counts = (split.num_tokens, split.num_documents, split.num_bytes, split.num_words, len(split.shards))
         table.add_row(name, *(f"{count:,}" for count in counts))
     return table
+
+
+def print_sources(manifest: Manifest) -> None:
+    """Print what was read from the sources, and what was left out and why."""
+    if manifest.num_files:
+        counts = ", ".join(f"{count:,} {name}" for name, count in manifest.num_files.items())
+        err.print(f"read {counts} {'file' if sum(manifest.num_files.values()) == 1 else 'files'}")
+    for item in manifest.left_out:
+        reason = escape(f"{item.count:,} {item.what}: {item.why} (first: {item.first})")
+        err.print(f"[warning]left out[/] {reason}", soft_wrap=True)
+    if manifest.cut_at is not None:
+        err.print(f"one document only: its text from byte {manifest.cut_at:,} on is the validation split")
 
 
 def inspection_rows(split: str, inspection: Inspection) -> list[tuple[str, str]]:

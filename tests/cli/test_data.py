@@ -128,7 +128,10 @@ def test_io_is_checked_and_used(prepare, text, tmp_path):
         (["TEXT", "--tokenizer", "nothing"], 2, "unknown tokenizer `nothing`"),
         (["TEXT", "--tokenizer", "bpe:7"], 2, "N of at least 257"),
         (["TEXT", "--tokenizer", "TEXT/0.txt"], 65, "is not a tokenizer.json"),
-        (["-", "--tokenizer", "bpe:300"], 2, "stdin can be read only once"),
+        (["-", "--validation", "-"], 2, "stdin is named 2 times, but it can be read only once"),
+        (["TEXT", "--text-field", "body"], 2, "--text-field body has no meaning"),
+        (["TEXT", "--format", "csv"], 2, "unknown format `csv`"),
+        (["TEXT", "--bad-records", "ignore"], 2, "--bad-records must be error or skip"),
         (["TEXT", "--out", "TEXT"], 2, "is not empty and holds no data set"),
         (["TEXT", "--out", "TEXT/0.txt"], 2, "is a file"),
         (["TEXT", "--validation-fraction", "1"], 2, "below 1"),
@@ -226,7 +229,7 @@ def test_a_manifest_of_a_newer_schema(data):
     change_manifest(data, schema_version=99)
     result = tttkit("data", "inspect", data)
     assert result.code == 65
-    assert "schema version 99, this tttkit reads up to 1" in result.error
+    assert "schema version 99, this tttkit reads up to 2" in result.error
 
 
 def test_unknown_split(data):

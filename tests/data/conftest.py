@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tttkit.data.reading import Reading
+from tttkit.data.reader import Reader, Reading
 from tttkit.data.sources import parse_source
 from tttkit.data.text import Utf8Decoder
 from tttkit.data.tokenizer import load_tokenizer
@@ -18,9 +18,14 @@ TEXTS = [
 
 def read(*sources, bad_utf8="strict", split="train", **reading) -> list[str]:
     """Return the documents of all sources."""
-    decoder = Utf8Decoder(bad_utf8=bad_utf8)
-    parsed = [parse_source(str(source)) for source in sources]
-    return [text for source in parsed for text in source.documents(Reading(**reading), decoder, split)]
+    return [
+        text for source in sources for text in parse_source(str(source)).documents(reader(bad_utf8, **reading), split)
+    ]
+
+
+def reader(bad_utf8="strict", **reading) -> Reader:
+    """Return a reader with these rules."""
+    return Reader(rules=Reading(**reading), decoder=Utf8Decoder(bad_utf8=bad_utf8))
 
 
 @pytest.fixture(scope="session")

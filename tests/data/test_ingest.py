@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
 import io
@@ -165,12 +166,12 @@ def test_another_request_starts_clean(tmp_path, tokenizer_json, monkeypatch):
     assert run("again", 60_000).splits == run("whole", 60_000).splits
 
 
-@pytest.mark.parametrize("suffix", ["gz", "xz", "zst"])
+@pytest.mark.parametrize("suffix", ["gz", "xz", "zst", "bz2"])
 def test_compressed_sources_are_read_like_their_content(tmp_path, tokenizer_json, suffix):
     def compress(data):
         if suffix == "zst":
             return pyarrow.compress(data, codec="zstd", asbytes=True)
-        return (gzip if suffix == "gz" else lzma).compress(data)
+        return {"gz": gzip, "xz": lzma, "bz2": bz2}[suffix].compress(data)
 
     text, records = "\n".join(TEXTS), "\n".join(json.dumps({"text": text}) for text in TEXTS)
     (tmp_path / f"a.txt.{suffix}").write_bytes(compress(text.encode()))

@@ -10,9 +10,8 @@ import datasets
 import pytest
 
 from tttkit.data.job import Job, is_validation
-from tttkit.data.reading import Reading
+from tttkit.data.reader import Reader, Reading
 from tttkit.data.sources import parse_source
-from tttkit.data.text import Utf8Decoder
 from tttkit.data.tokenizer import load_tokenizer
 from tttkit.errors import UsageError
 
@@ -23,8 +22,8 @@ def make_job(sources, validation=None, **values):
         sources=[parse_source(str(source)) for source in sources],
         validation=None if validation is None else [parse_source(str(source)) for source in validation],
         **{
-            "out": Path("out"), "tokenizer": "gpt2", "validation_fraction": 0.5, "reading": Reading(documents="line"),
-            "decoder": Utf8Decoder(), "num_threads": 0, "shard_tokens": 100, "progress": None, **values,
+            "out": Path("out"), "tokenizer": "gpt2", "validation_fraction": 0.5, "num_threads": 0,
+            "reader": Reader(rules=Reading(documents="line")), "shard_tokens": 100, "progress": None, **values,
         },
     )  # fmt: skip
 
@@ -35,21 +34,19 @@ def lines(tmp_path):
     return tmp_path / "lines.txt"
 
 
-def test_texts_are_split_by_the_fraction_or_by_sources_for_validation(lines, tmp_path):
-    assert list(make_job([lines]).texts()) == [
-        ("validation" if is_validation(index, 0.5) else "train", text) for index, text in enumerate("abcd")
-    ]
-    assert sorted(make_job([lines]).training_texts()) == ["b", "d"]
-    (tmp_path / "other.txt").write_text("x\n")
-    job = make_job([lines], [tmp_path / "other.txt"])
-    assert list(job.texts()) == [("train", text) for text in "abcd"] + [("validation", "x")]
+def test_a_tokenizer_is_trained_on_the_train_split_only(lines, tmp_path):
+    expected = [text for index, text in enumerate("abcd") if not is_validation(index, 0.5)]
+    assert list(make_job([lines]).training_texts()) == expected == ["b", "d"]
+    assert list(make_job([lines], [tmp_path / "never-read.txt"]).training_texts()) == list("abcd")
 
 
 def test_each_split_is_read_from_the_split_of_a_data_set(tmp_path):
     parts = {name: datasets.Dataset.from_dict({"text": [f"of {name}"]}) for name in ("train", "validation")}
     datasets.DatasetDict(parts).save_to_disk(tmp_path / "parts")
     source = f"hf:{tmp_path / 'parts'}"
-    assert list(make_job([source], [source]).texts()) == [("train", "of train"), ("validation", "of validation")]
+    job = make_job([source], [source])
+    assert list(job.training_texts()) == ["of train"]
+    assert list(job.validation[0].documents(job.reader, "validation")) == ["of validation"]
 
 
 def test_the_request_names_the_sources_and_rules_of_the_data_set(lines):
@@ -81,5 +78,5 @@ def test_wrong_jobs_are_refused(lines, monkeypatch):
     for fraction in (-0.1, 1.0, float("nan")):
         with pytest.raises(UsageError, match="validation_fraction must be at least 0 and below 1"):
             make_job([lines], validation_fraction=fraction)
-    with pytest.raises(UsageError, match="`bpe:300` reads its source twice, but stdin can be read only once"):
-        make_job([lines, "-"], tokenizer="bpe:300")
+    with pytest.raises(UsageError, match="stdin is named 2 times, but it can be read only once"):
+        make_job([lines, "-"], ["-"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import hashlib
 import signal
 import subprocess
@@ -90,6 +91,37 @@ def test_the_error_about_a_fraction_without_documents_names_the_smallest_that_wo
     assert not (tmp_path / "out").exists()
     manifest = prepare_dataset(sources, tmp_path / "out", str(tokenizer_json), validation_fraction=smallest)
     assert manifest.splits["validation"].num_documents == 1
+
+
+def test_the_end_of_a_single_text_is_held_out(tmp_path, tokenizer_json):
+    text = "".join(f"line {number} of one text\n" for number in range(200))
+    (tmp_path / "input.txt").write_text(text)
+    (tmp_path / "input.txt.gz").write_bytes(gzip.compress(text.encode()))
+    digests_of = []
+    for name in ("input.txt", "input.txt.gz"):
+        out = tmp_path / f"out-{name}"
+        manifest = prepare_dataset([str(tmp_path / name)], out, str(tokenizer_json), validation_fraction=0.1)
+        assert text.encode()[manifest.cut_at - 1 : manifest.cut_at] == b"\n"
+        assert abs(len(text) - manifest.cut_at - len(text) / 10) < 30
+        assert manifest.splits["train"].num_bytes == manifest.cut_at
+        assert manifest.splits["validation"].num_bytes == len(text) - manifest.cut_at
+        digests_of.append(digests(out))
+    assert digests_of[0] == digests_of[1]
+
+
+def test_the_tokenizer_of_a_single_text_never_sees_its_held_out_end(tmp_path):
+    (tmp_path / "input.txt").write_text("aaaa bbbb\n" * 90 + "xyzxyz\n" * 10)
+    prepare_dataset([str(tmp_path / "input.txt")], tmp_path / "out", "bpe:300", validation_fraction=0.08)
+    assert "xyz" not in Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json")).get_vocab()
+
+
+@pytest.mark.parametrize(("name", "rule"), [("one.jsonl", "file"), ("one.txt", "line"), ("one.txt", "file")])
+def test_one_document_that_cannot_be_cut_is_refused_with_a_hint(tmp_path, tokenizer_json, name, rule):
+    (tmp_path / name).write_text('{"text": "a"}\n' if name.endswith("jsonl") else "a")
+    with pytest.raises(DataError, match="one document") as caught:
+        prepare_dataset([str(tmp_path / name)], tmp_path / "out", str(tokenizer_json), documents=rule)
+    assert "--validation" in caught.value.hint
+    assert not (tmp_path / "out").exists()
 
 
 def test_validation_sources_replace_the_fraction(tmp_path, tokenizer_json, text_files):

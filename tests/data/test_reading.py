@@ -3,7 +3,7 @@ from __future__ import annotations
 import datasets
 import pytest
 
-from tttkit.data.reading import Reading
+from tttkit.data.reader import Reading
 from tttkit.errors import DataError, UsageError
 
 from .conftest import read

@@ -39,8 +39,10 @@ def test_parquet_and_data_sets_on_disk(tmp_path):
     assert read(f"hf:{tmp_path / 'splits'}", split="validation") == [TEXTS[1]]
     with pytest.raises(DataError, match=r"texts\.parquet has no text field `body`; it has text, length"):
         read(tmp_path / "texts.parquet", text_field="body")
-    with pytest.raises(DataError, match=r"texts\.parquet: row 1: field `length` must hold text, got int"):
+    with pytest.raises(DataError, match=r"texts\.parquet: row 1: field `length` must hold text, got a number"):
         read(tmp_path / "texts.parquet", text_field="length")
+    with pytest.raises(UsageError, match="has no split `test`; it has train, validation"):
+        read(f"hf:{tmp_path / 'splits'}", split="test")
     with pytest.raises(DataError, match=r"one: record 1 has no text field `body`; it has text, length"):
         read(f"hf:{tmp_path / 'one'}", text_field="body")
 

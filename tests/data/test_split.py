@@ -89,7 +89,7 @@ def test_verify_detects_every_damaged_byte(data):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"schema_version": 99}, "schema version 99, this tttkit reads up to 1"),
+        ({"schema_version": 99}, "schema version 99, this tttkit reads up to 2"),
         ({"eos_id": 320}, "eos_id 320 is not below vocab_size 320"),
         ({"vocab_size": "many"}, "damaged: vocab_size"),
         ({"surprise": 1}, "damaged: surprise"),

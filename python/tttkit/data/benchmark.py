@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tttkit.data.file_tree import RECORD_SUFFIXES, is_compressed
+from tttkit.data.formats import TEXT, format_of
 from tttkit.data.peers import PEERS
 from tttkit.data.prepare import prepare_dataset
 from tttkit.data.sources import Files, parse_source
@@ -74,7 +74,8 @@ def text_files(sources: Iterable[str]) -> list[Path]:
             raise UsageError(f"`{source.text}` cannot be measured", hint="name files, directories, globs or stdlib")
         paths += source.files()
     for path in paths:
-        if is_compressed(path) or path.suffix.lower() in RECORD_SUFFIXES:
+        format_ = format_of(path)
+        if format_.compression or format_.content not in (TEXT, None):
             raise UsageError(f"{path} is not plain text", hint="peers read plain text only: unpack it first")
     if sum(path.stat().st_size for path in paths) == 0:
         raise UsageError(f"no text in {', '.join(map(str, paths))}")

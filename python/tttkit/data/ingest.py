@@ -14,7 +14,7 @@ from tttkit._rust import Ingest
 from tttkit.data.job import Job, Prepared
 from tttkit.data.manifest import ShardEntry, SplitEntry
 from tttkit.data.output import OutputDirectory
-from tttkit.data.reading import file_documents
+from tttkit.data.reading import file_item, item_documents
 from tttkit.data.sources import Documents, Input, Pieces, Source
 from tttkit.data.tokenizer import LoadedTokenizer
 from tttkit.errors import DataError, UsageError
@@ -32,14 +32,15 @@ class Ingestion:
 
     def __init__(self, job: Job, loaded: LoadedTokenizer, output: OutputDirectory) -> None:
         self._job, self._output = job, output
-        self._names = ("train", "validation")[: 1 + (job.validation is not None or job.validation_fraction > 0)]
+        self._sources, self._validation = job.split_sources
+        self._names = ("train", "validation")[: 1 + (self._validation is not None or job.validation_fraction > 0)]
         self._ingest = Ingest(
             loaded.encoder,
             job.out,
             eos_id=loaded.eos_id,
             shard_tokens=job.shard_tokens,
-            documents=job.reading.documents,
-            validation_fraction=0.0 if job.validation is not None else job.validation_fraction,
+            documents=job.reader.rules.documents,
+            validation_fraction=0.0 if self._validation is not None else job.validation_fraction,
             kept=[output.finished_shards("train"), output.finished_shards("validation")],
             num_threads=job.num_threads,
         )
@@ -49,9 +50,9 @@ class Ingestion:
 
     def splits(self) -> dict[str, SplitEntry]:
         """Read and write everything. Raises UsageError for a bad source, DataError for unusable text, DiskFullError."""
-        self._feed(self._job.sources, "train")
+        self._feed(self._sources, "train")
         self._ingest.hold_out_all()
-        self._feed(self._job.validation or [], "validation")
+        self._feed(self._validation or [], "validation")
         finished = self._ingest.finish()
         return {
             name: SplitEntry(
@@ -90,7 +91,7 @@ class Ingestion:
 
     def _inputs(self, sources: Iterable[Source], split: str) -> Iterator[Input]:
         for source in sources:
-            yield from source.inputs(self._job.reading, self._job.decoder, split)
+            yield from source.inputs(self._job.reader, split)
 
     def _work(self) -> None:
         try:
@@ -109,7 +110,7 @@ class Ingestion:
         """Raise a better error for invalid UTF-8: Rust names only the file, but Python also names line and byte."""
         name = str(error).removesuffix(": invalid UTF-8")
         if name != str(error):
-            for _ in file_documents(Path(name), self._job.reading, self._job.decoder):
+            for _ in item_documents([file_item(Path(name), self._job.reader.rules)], self._job.reader):
                 pass
 
     def report(self, num_tokens: int | None = None) -> None:

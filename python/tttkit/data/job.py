@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tttkit.data.reading import Reading
-from tttkit.data.sources import FORMS, Source, Survey, survey
-from tttkit.data.text import Utf8Decoder
+from tttkit.data.account import shown
+from tttkit.data.file_sources import FORMS
+from tttkit.data.formats import TEXT
+from tttkit.data.reader import Reader
+from tttkit.data.single_text import Part, cut_text
+from tttkit.data.sources import DataSet, Source, Survey, survey
 from tttkit.data.tokenizer import LoadedTokenizer
 from tttkit.errors import UsageError
 
@@ -30,6 +35,8 @@ class Prepared:
     num_tokens: int
 
 
+_LATER_RULES = ("format", "bad_records")
+"""Rules that a request names only if they differ from the default, so that requests of version 0.1.0 stay equal."""
 PrepareProgress = Callable[[Prepared], None]
 """Called about every 16 MB of text, and once at the end."""
 
@@ -43,8 +50,7 @@ class Job:
     out: Path
     tokenizer: str
     validation_fraction: float
-    reading: Reading
-    decoder: Utf8Decoder
+    reader: Reader
     num_threads: int
     shard_tokens: int
     progress: PrepareProgress | None
@@ -54,53 +60,93 @@ class Job:
             raise UsageError(f"validation_fraction must be at least 0 and below 1, got {self.validation_fraction}")
         if not self.sources:
             raise UsageError("no source given", hint=f"expected {FORMS}")
-        if self.tokenizer.startswith("bpe:") and not all(source.is_repeatable for source in self.sources):
+        streams = [source.stream for source in self._all_sources if source.stream is not None]
+        for identity, count in collections.Counter(stream.identity for stream in streams).items():
+            if count > 1:
+                name = next(stream.name for stream in streams if stream.identity == identity)
+                raise UsageError(f"{name} is named {count} times, but it can be read only once")
+
+    @property
+    def _all_sources(self) -> list[Source]:
+        return [*self.sources, *(self.validation or [])]
+
+    def check(self) -> None:
+        """Refuse sources that hold no text, before anything is written. Raises UsageError, DataError."""
+        rules = self.reader.rules
+        for source in self._all_sources:
+            source.check(self.reader)
+        holds_records = set(self.reader.account.num_files) - {TEXT}
+        if rules.text_field is not None and not holds_records:
             raise UsageError(
-                f"`{self.tokenizer}` reads its source twice, but stdin can be read only once",
-                hint="name a file, or another tokenizer",
+                f"--text-field {rules.text_field} has no meaning: the sources hold plain text, not records",
+                hint="leave it out, or say what they hold with --format jsonl, json or parquet",
             )
+        if self.tokenizer.startswith("bpe:"):
+            # Training the tokenizer reads the training text before it is encoded.
+            for source in self.sources:
+                if source.stream is not None:
+                    source.stream.keep()
+
+    @functools.cached_property
+    def parts(self) -> tuple[Part, Part] | None:
+        """The parts for training and validation if the sources are one text that is one document; otherwise None.
+
+        Called after `check`. Raises DataError for a text that is too short.
+        """
+        whole = self.reader.rules.keeps_texts_whole and not any(isinstance(source, DataSet) for source in self.sources)
+        if self.validation is not None or not self.validation_fraction or not whole:
+            return None
+        items = (source.items(self.reader.rules) or iter([]) for source in self.sources)
+        first = list(itertools.islice(itertools.chain.from_iterable(items), 2))
+        if len(first) != 1 or first[0].content != TEXT:
+            return None
+        for source in self.sources:
+            if source.stream is not None:
+                source.stream.keep()
+        return cut_text(first[0], self.validation_fraction)
+
+    @property
+    def split_sources(self) -> tuple[Sequence[Source], Sequence[Source] | None]:
+        """The sources of training and of validation; None for validation if it is a fraction of the documents."""
+        return ([self.parts[0]], [self.parts[1]]) if self.parts else (self.sources, self.validation)
 
     @functools.cached_property
     def survey(self) -> Survey:
         """Signature and size of the sources, taken before they are read."""
-        return survey([*self.sources, *(self.validation or [])])
+        return survey(self._all_sources, self.reader.rules)
 
     def request(self) -> dict[str, Any]:
         """Return the sources and rules that the data set is made from. Data sets with equal requests are the same."""
-        reading = dataclasses.asdict(self.reading)
+        rules = self.reader.rules
+        defaults = type(rules)()
+        later = {name: getattr(rules, name) for name in _LATER_RULES if getattr(rules, name) != getattr(defaults, name)}
         return {
-            "sources": [source.text for source in self.sources],
-            "validation": None if self.validation is None else [source.text for source in self.validation],
-            "tokenizer": self.tokenizer,
+            "sources": [shown(source.text) for source in self.sources],
+            "validation": None if self.validation is None else [shown(source.text) for source in self.validation],
+            "tokenizer": shown(self.tokenizer),
             "validation_fraction": self.validation_fraction if self.validation is None else None,
-            **reading,
-            "bad_utf8": self.decoder.bad_utf8,
+            "documents": rules.documents,
+            "document_pattern": rules.document_pattern,
+            "text_field": rules.field,
+            **later,
+            "bad_utf8": self.reader.decoder.bad_utf8,
             "shard_tokens": self.shard_tokens,
             "signature": self.survey.signature,
         }
 
     def digest(self, loaded: LoadedTokenizer) -> str | None:
-        """Return the SHA-256 that marks unfinished shards of this request; None with stdin, which is read only once."""
+        """Return the SHA-256 that marks unfinished shards of this request; None with a stream, read only once."""
         request = self.request()
         if request["signature"] is None:
             return None
         return hashlib.sha256(json.dumps([request, loaded.sha256], sort_keys=True).encode()).hexdigest()
 
-    def texts(self) -> Iterator[tuple[str, str]]:
-        """Yield (split, text) of every document in order."""
-        fraction = 0.0 if self.validation is not None else self.validation_fraction
-        for index, text in enumerate(self._documents(self.sources, "train")):
-            yield ("validation" if is_validation(index, fraction) else "train"), text
-        for text in self._documents(self.validation or [], "validation"):
-            yield "validation", text
-
     def training_texts(self) -> Iterator[str]:
-        """Return the texts of the train split, which a tokenizer is trained on."""
-        return (text for split, text in self.texts() if split == "train")
-
-    def _documents(self, sources: Sequence[Source], split: str) -> Iterator[str]:
-        for source in sources:
-            yield from source.documents(self.reading, self.decoder, split)
+        """Return the texts of the train split, which a tokenizer is trained on. Sources of validation are not read."""
+        sources, validation = self.split_sources
+        fraction = 0.0 if validation is not None else self.validation_fraction
+        texts = (text for source in sources for text in source.documents(self.reader, "train"))
+        return (text for index, text in enumerate(texts) if not is_validation(index, fraction))
 
 
 def is_validation(index: int, fraction: float) -> bool:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from tttkit.data.account import LeftOut
 from tttkit.errors import DataError, ShardError, UsageError
 from tttkit.storage import files
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Version 2 added `num_files`, `left_out` and `cut_at`; version 1 is still read."""
 MANIFEST_NAME = "manifest.json"
 TOKENIZER_NAME = "tokenizer.json"
 MAX_MANIFEST_BYTES = 64 << 20
@@ -67,6 +70,12 @@ class Manifest:
     splits: dict[str, SplitEntry]
     num_mended: int = 0
     """Number of files or lines whose invalid UTF-8 was replaced or skipped, as `bad_utf8` says."""
+    num_files: dict[str, int] = field(default_factory=dict)
+    """Number of files and streams that were read, by format. Empty in data sets of version 0.1.0."""
+    left_out: list[LeftOut] = field(default_factory=list)
+    """Files and records of the sources that were left out, and why."""
+    cut_at: int | None = None
+    """If the sources are one document: the byte at which it was cut into the splits. None if documents are whole."""
     fingerprint: str
     """SHA-256 over tokenizer and shards: equal data has an equal fingerprint."""
     request: dict[str, Any]

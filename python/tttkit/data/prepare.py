@@ -11,7 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from tttkit.data.account import describe, shown
 from tttkit.data.encode import dtype_for
+from tttkit.data.formats import AUTO
 from tttkit.data.ingest import Ingestion
 from tttkit.data.job import Job, PrepareProgress
 from tttkit.data.manifest import (
@@ -25,7 +27,7 @@ from tttkit.data.manifest import (
     save_manifest,
 )
 from tttkit.data.output import MARKER_NAME, OutputDirectory, check_output, locked_output
-from tttkit.data.reading import Reading
+from tttkit.data.reader import BadRecords, Reader, Reading
 from tttkit.data.sources import Source, parse_source
 from tttkit.data.text import BadUtf8, Utf8Decoder
 from tttkit.data.tokenizer import LoadedTokenizer, load_tokenizer
@@ -47,8 +49,10 @@ def prepare_dataset(
     *,
     documents: str = "file",
     document_pattern: str | None = None,
-    text_field: str = "text",
+    text_field: str | None = None,
+    source_format: str = AUTO,
     bad_utf8: BadUtf8 = "strict",
+    bad_records: BadRecords = "error",
     shard_tokens: int = SHARD_TOKENS,
     progress: PrepareProgress | None = None,
 ) -> Manifest:
@@ -58,14 +62,17 @@ def prepare_dataset(
     `validation` names sources for it. The bytes do not depend on `threads`; None means all cores. Raises UsageError for
     a wrong source, tokenizer, fraction or `out`, DataError for unusable text, DiskFullError.
     """
+    rules = Reading(
+        documents=documents, document_pattern=document_pattern, text_field=text_field, format=source_format,
+        bad_records=bad_records,
+    )  # fmt: skip
     job = Job(
         sources=[parse_source(str(source)) for source in sources],
         validation=None if validation is None else [parse_source(str(source)) for source in validation],
         out=Path(out),
         tokenizer=str(tokenizer),
         validation_fraction=validation_fraction,
-        reading=Reading(documents=documents, document_pattern=document_pattern, text_field=text_field),
-        decoder=Utf8Decoder(bad_utf8=bad_utf8),
+        reader=Reader(rules=rules, decoder=Utf8Decoder(bad_utf8=bad_utf8)),
         num_threads=threads or available_cores(),
         shard_tokens=shard_tokens,
         progress=progress,
@@ -74,6 +81,7 @@ def prepare_dataset(
     if (job.out / MANIFEST_NAME).exists():
         return _keep(job.out, request)
     check_output(job.out, Path(job.tokenizer))
+    job.check()
     # The tokenizer is loaded before `out` is made, so that a failure leaves `out` alone.
     loaded = load_tokenizer(job.tokenizer, job.training_texts)
     with files.disk_full_named(job.out), locked_output(job.out, job.digest(loaded)) as output:
@@ -84,7 +92,7 @@ def prepare_dataset(
 
 def _write(job: Job, request: dict[str, Any], loaded: LoadedTokenizer, output: OutputDirectory) -> Manifest:
     """Write the tokenizer and both splits. Return the manifest, which is not written yet."""
-    job.decoder.num_repaired = 0  # training a tokenizer has read the text once already
+    job.reader.restart()  # training a tokenizer has read the text once already
     files.write_text(job.out / TOKENIZER_NAME, loaded.json)
     ingestion = Ingestion(job, loaded, output)
     splits = ingestion.splits()
@@ -97,7 +105,10 @@ def _write(job: Job, request: dict[str, Any], loaded: LoadedTokenizer, output: O
         eos_id=loaded.eos_id,
         dtype=dtype_for(loaded.vocab_size).__name__,
         splits=splits,
-        num_mended=job.decoder.num_repaired,
+        num_mended=job.reader.decoder.num_repaired,
+        num_files=job.reader.account.num_files,
+        left_out=job.reader.account.left_out,
+        cut_at=job.parts[1].start if job.parts else None,
         fingerprint=fingerprint(loaded.sha256, splits),
         request=request,
     )
@@ -106,23 +117,36 @@ def _write(job: Job, request: dict[str, Any], loaded: LoadedTokenizer, output: O
 def _refuse_empty(job: Job, splits: dict[str, SplitEntry]) -> None:
     num_documents = sum(split.num_documents for split in splits.values())
     if num_documents == 0 or (job.validation is not None and splits["train"].num_documents == 0):
-        raise DataError(f"no text in {_names(job.sources)}", hint="empty files and blank documents do not count")
-    if "validation" in splits and splits["validation"].num_documents == 0:
-        if job.validation is not None:
-            raise DataError(f"no text in validation source {_names(job.validation)}")
+        left_out = describe(job.reader.account.left_out)
+        raise DataError(
+            f"no text in {_names(job.sources)}" + (f"; left out: {left_out}" if left_out else ""),
+            hint="empty files and blank documents do not count",
+        )
+    if job.validation is not None and splits["validation"].num_documents == 0:
+        raise DataError(f"no text in validation source {_names(job.validation)}")
+    if "validation" not in splits or all(split.num_documents for split in splits.values()):
+        return
+    if num_documents == 1:
+        other = (
+            "--documents line" if job.reader.rules.keeps_texts_whole else "--documents file, which cuts one text in two"
+        )
+        raise DataError(
+            "the sources hold one document, so there is none to hold out for validation",
+            hint=f"name the validation split with --validation, or pass {other}",
+        )
+    if splits["validation"].num_documents == 0:
         raise DataError(
             f"validation_fraction {job.validation_fraction} chooses none of {num_documents} documents",
             hint=f"the smallest that does is {0.5 / num_documents:.6g}; or name --validation, or change --documents",
         )
-    if splits["train"].num_documents == 0:
-        raise DataError(
-            f"all {num_documents} documents went to the validation split, so none is left for training",
-            hint="lower --validation-fraction, or name --validation",
-        )
+    raise DataError(
+        f"all {num_documents} documents went to the validation split, so none is left for training",
+        hint="lower --validation-fraction, or name --validation",
+    )
 
 
 def _names(sources: Iterable[Source]) -> str:
-    return ", ".join(source.text for source in sources)
+    return ", ".join(shown(source.text) for source in sources)
 
 
 def _keep(out: Path, request: dict[str, Any]) -> Manifest:

@@ -1,4 +1,4 @@
-"""Parse a SOURCE: a file, directory or glob, `-` (stdin), `hf:NAME[:CONFIG]` or `stdlib`.
+"""Parse a SOURCE: a file, directory or glob, `-` (stdin), a pipe, `hf:NAME[:CONFIG]` or `stdlib`.
 
 `parse_source` turns the text of a SOURCE into a `Source`. A source offers its documents, its inputs for Rust, and its
 identity: its files with their sizes and times. The order is fixed: sources as given, the files of one source
@@ -9,24 +9,23 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import glob
 import hashlib
 import itertools
 import os
-import sys
-import sysconfig
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import ClassVar
 
-from tttkit.data.file_tree import COMPRESSIONS, RECORD_SUFFIXES, TEXT_SUFFIXES, inner_suffix, is_compressed, walk
-from tttkit.data.reading import Reading, file_documents, record_documents, stream_documents
-from tttkit.data.records import data_set_texts
-from tttkit.data.text import Utf8Decoder, damage_named, open_binary, read_pieces
+from tttkit.data.account import LeaveOut
+from tttkit.data.data_sets import data_set_texts, is_folder, unused_files
+from tttkit.data.file_sources import find_files, standard_library
+from tttkit.data.file_tree import walk
+from tttkit.data.formats import AUTO, PARQUET, TEXT, format_of
+from tttkit.data.opening import check_file, damage_named, refuse_head
+from tttkit.data.reader import Reader, Reading
+from tttkit.data.reading import Item, concealed_content, file_item, item_documents, record_documents
+from tttkit.data.stream import Stream
+from tttkit.data.text import read_pieces
 from tttkit.errors import UsageError
-
-FORMS = "a file, directory, glob, -, hf:NAME[:CONFIG] or stdlib"
-_NOT_STDLIB = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,49 +46,101 @@ Input = Path | Pieces | Documents
 """Input for Rust; a path is a text file that Rust reads and cuts itself."""
 
 
+def _ignore(*_: object) -> None:
+    """Leave out without a word."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Source(abc.ABC):
     """One SOURCE. `documents` and `inputs` raise UsageError when it is missing, DataError for unusable text."""
 
     text: str
     """The SOURCE as it was given."""
-    is_repeatable: ClassVar[bool] = True
-    """Whether the source can be read more than once."""
+
+    @property
+    def stream(self) -> Stream | None:
+        """The stream of a source that can be read only once; None for any other."""
+        return None
 
     @abc.abstractmethod
-    def documents(self, reading: Reading, decoder: Utf8Decoder, split: str) -> Iterator[str]:
+    def check(self, reader: Reader) -> None:
+        """Refuse what is no text before anything is read, and put into the account what is read and left out."""
+
+    def items(self, rules: Reading) -> Iterator[Item] | None:
+        """Return the files or streams in order; None for a data set, which has none."""
+        del rules
+        return None
+
+    @abc.abstractmethod
+    def documents(self, reader: Reader, split: str) -> Iterator[str]:
         """Return the documents in order. Only data sets use `split`; they have a train and a validation split."""
 
-    def inputs(self, reading: Reading, decoder: Utf8Decoder, split: str) -> Iterator[Input]:
+    def inputs(self, reader: Reader, split: str) -> Iterator[Input]:
         """Yield the same documents as inputs for Rust. Text that Rust can cut comes as a path or in pieces."""
-        yield Documents(self.documents(reading, decoder, split))
+        yield Documents(self.documents(reader, split))
 
-    def sign(self, update: Callable[[bytes], object]) -> int | None:
+    def sign(self, update: Callable[[bytes], object], rules: Reading) -> int | None:
         """Pass the identity of the source to `update` of a hash. Return its size in bytes; None if only reading tells.
 
         Raises UsageError when the source is missing.
         """
+        del rules
         update(f"{self.text}\0".encode(errors="surrogateescape"))
         return None
 
 
-@dataclasses.dataclass(frozen=True)
-class StandardInput(Source):
-    """`-`: text from stdin."""
+class ItemSource(Source):
+    """A source that consists of items: files or a stream."""
 
-    is_repeatable: ClassVar[bool] = False
+    @abc.abstractmethod
+    def items(self, rules: Reading) -> Iterator[Item]:
+        """Return the files or streams in order."""
 
-    def documents(self, reading: Reading, decoder: Utf8Decoder, split: str) -> Iterator[str]:
-        """Yield the documents; see `Source`."""
+    def documents(self, reader: Reader, split: str) -> Iterator[str]:
+        """Return the documents; see `Source`."""
         del split
-        yield from stream_documents(sys.stdin.buffer, "stdin", reading, decoder)
+        return item_documents(self.items(reader.rules), reader)
 
-    def inputs(self, reading: Reading, decoder: Utf8Decoder, split: str) -> Iterator[Input]:
+    def inputs(self, reader: Reader, split: str) -> Iterator[Input]:
         """Yield the inputs; see `Source`."""
-        if _rust_can_cut(reading, decoder):
-            yield Pieces(read_pieces(sys.stdin.buffer, "stdin"))
-        else:
-            yield from super().inputs(reading, decoder, split)
+        del split
+        can_cut = reader.rust_can_cut
+        for is_text, group in itertools.groupby(self.items(reader.rules), key=lambda item: item.content == TEXT):
+            if not is_text or not can_cut:
+                yield Documents(item_documents(group, reader))
+                continue
+            for item in group:
+                yield Pieces(_pieces(item)) if item.path is None else item.path
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamSource(ItemSource):
+    """`-` or a pipe: one stream, which can be read once."""
+
+    opened: Stream = dataclasses.field(compare=False, repr=False)
+    path: Path | None = None
+    """The pipe; None for stdin."""
+
+    @property
+    def stream(self) -> Stream:
+        """The stream."""
+        return self.opened
+
+    def check(self, reader: Reader) -> None:
+        """Look at the first bytes; see `Source`."""
+        (item,) = self.items(reader.rules)
+        refuse_head(self.opened.head, self.opened.name, item.content)
+        if item.content == PARQUET:
+            self.opened.keep()  # its index is at the end
+        reader.account.read(item.content)
+
+    def items(self, rules: Reading) -> Iterator[Item]:
+        """Return the stream as an item."""
+        content = rules.format
+        if content == AUTO:
+            named = format_of(self.path).content if self.path else None
+            content = named or concealed_content(self.opened.head, self.opened.name, rules)
+        yield Item(self.opened.name, content, self.opened.open)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,59 +158,52 @@ class DataSet(Source):
             raise UsageError(f"`{text}` names no data set", hint="hf:NAME or hf:NAME:CONFIG")
         return cls(text, name, config or None)
 
-    def documents(self, reading: Reading, decoder: Utf8Decoder, split: str) -> Iterator[str]:
+    def check(self, reader: Reader) -> None:
+        """Name the files of a local folder that the data set leaves out; see `Source`."""
+        reader.account.read("data set")
+        for path in unused_files(self.name, self.config):
+            reader.account.leave_out("files of a data set folder", "`datasets` does not read them", path)
+
+    def documents(self, reader: Reader, split: str) -> Iterator[str]:
         """Return the documents; see `Source`."""
-        del decoder
-        texts = data_set_texts(self.name, self.config, split, field=reading.text_field, where=self.text)
-        return record_documents(texts, reading)
+        return record_documents(data_set_texts(self.name, self.config, split, self.text, reader), reader.rules)
+
+    def sign(self, update: Callable[[bytes], object], rules: Reading) -> int | None:
+        """Pass on the SOURCE, and every file of a local folder; see `Source`."""
+        super().sign(update, rules)
+        if is_folder(self.name):
+            for path in walk(Path(self.name), lambda _: True):
+                _sign_file(path, update)
+        return None
 
 
 @dataclasses.dataclass(frozen=True)
-class Files(Source):
+class Files(ItemSource):
     """A file, the text files of a directory tree, or the files that match a glob."""
 
-    def files(self) -> Iterator[Path]:
+    def files(self, rules: Reading | None = None, leave_out: LeaveOut = _ignore) -> Iterator[Path]:
         """Return the files, sorted bytewise by path. Raises UsageError when there are none."""
-        path = Path(self.text)
-        if path.is_dir():
-            return _text_files(path)
-        if path.exists():
-            return iter([path])
-        if not glob.has_magic(self.text):
-            raise UsageError(f"no such source: {self.text}", hint=f"expected {FORMS}")
-        matches = filter(os.path.isfile, glob.iglob(self.text, recursive=True))  # noqa: PTH207
-        paths = sorted(matches, key=os.fsencode)
-        if not paths:
-            raise UsageError(f"no file matches {self.text}")
-        return map(Path, paths)
+        return find_files(self.text, rules or Reading(), leave_out)
 
-    def documents(self, reading: Reading, decoder: Utf8Decoder, split: str) -> Iterator[str]:
-        """Yield the documents; see `Source`."""
-        del split
-        for path in self.files():
-            yield from file_documents(path, reading, decoder)
+    def items(self, rules: Reading) -> Iterator[Item]:
+        """Return the files as items."""
+        return (file_item(path, rules) for path in self.files(rules))
 
-    def inputs(self, reading: Reading, decoder: Utf8Decoder, split: str) -> Iterator[Input]:
-        """Yield the inputs; see `Source`."""
-        del split
-        can_cut = _rust_can_cut(reading, decoder)
-        for path in self.files():
-            if not can_cut or inner_suffix(path) in RECORD_SUFFIXES:
-                yield Documents(file_documents(path, reading, decoder))
-            elif is_compressed(path):
-                yield Pieces(_decompressed(path))
-            else:
-                yield path
+    def check(self, reader: Reader) -> None:
+        """Look at the first bytes of every file; see `Source`."""
+        for path in self.files(reader.rules, reader.account.leave_out):
+            content = file_item(path, reader.rules).content
+            check_file(path, content)
+            reader.account.read(content)
 
-    def sign(self, update: Callable[[bytes], object]) -> int | None:
+    def sign(self, update: Callable[[bytes], object], rules: Reading) -> int | None:
         """Pass on the SOURCE, and the path, size and time of every file; see `Source`."""
-        super().sign(update)
+        super().sign(update, rules)
         total, is_known = 0, True
-        for path in self.files():
-            status = path.stat()
-            update(os.fsencode(path) + f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
-            total += status.st_size
-            is_known = is_known and path.suffix.lower() not in (*COMPRESSIONS, ".parquet")
+        for path in self.files(rules):
+            total += _sign_file(path, update)
+            format_ = format_of(path)
+            is_known = is_known and format_.compression is None and format_.content != PARQUET
         return total if is_known else None
 
 
@@ -167,26 +211,31 @@ class Files(Source):
 class StandardLibrary(Files):
     """`stdlib`: the modules of this interpreter's library without its tests."""
 
-    def files(self) -> Iterator[Path]:
+    def files(self, rules: Reading | None = None, leave_out: LeaveOut = _ignore) -> Iterator[Path]:
         """Return the modules, sorted bytewise by path. Raises UsageError when their source is not installed."""
-        root = Path(sysconfig.get_path("stdlib"))
-        modules = walk(root, lambda name: name.endswith(".py"), skipped=_NOT_STDLIB)
-        first = next(modules, None)
-        if first is None:
-            raise UsageError(
-                f"the source of the Python library is not in {root}", hint="name a text file or directory instead"
-            )
-        return itertools.chain([first], modules)
+        del rules, leave_out
+        return standard_library()
+
+    def items(self, rules: Reading) -> Iterator[Item]:
+        """Return the modules as plain text, whatever the format of other sources."""
+        return super().items(dataclasses.replace(rules, format=TEXT))
+
+    def check(self, reader: Reader) -> None:
+        """Count the modules; see `Source`."""
+        for _ in self.files():
+            reader.account.read(TEXT)
 
 
 def parse_source(text: str) -> Source:
     """Parse the text of one SOURCE. Raises UsageError for hf: without a name; files are looked up later."""
     if text == "-":
-        return StandardInput(text)
+        return StreamSource(text, Stream(None))
     if text == "stdlib":
         return StandardLibrary(text)
     if text.startswith("hf:"):
         return DataSet.parse(text)
+    if Path(text).is_fifo():
+        return StreamSource(text, Stream(Path(text)), Path(text))
     return Files(text)
 
 
@@ -195,7 +244,7 @@ class Survey:
     """Signature and size of sources, taken before they are read."""
 
     signature: str | None
-    """Digest of the names, sizes and times of all files. None with stdin, which cannot be read twice.
+    """Digest of the names, sizes and times of all files. None with a stream, which cannot be read twice.
 
     Data sets with equal signatures are made from the same sources.
     """
@@ -203,35 +252,25 @@ class Survey:
     """Bytes of text, or None if only reading tells."""
 
 
-def survey(sources: Iterable[Source]) -> Survey:
+def survey(sources: Iterable[Source], rules: Reading) -> Survey:
     """Look at every file of the sources once without reading it. Raises UsageError for a source that is missing."""
     digest, sizes, is_repeatable = hashlib.sha256(), [], True
     for source in sources:
-        sizes.append(source.sign(digest.update))
-        is_repeatable = is_repeatable and source.is_repeatable
+        sizes.append(source.sign(digest.update, rules))
+        is_repeatable = is_repeatable and source.stream is None
     return Survey(
         signature=digest.hexdigest() if is_repeatable else None,
         total_bytes=None if None in sizes else sum(filter(None, sizes)),
     )
 
 
-def _rust_can_cut(reading: Reading, decoder: Utf8Decoder) -> bool:
-    return reading.document_pattern is None and decoder.bad_utf8 == "strict"
+def _sign_file(path: Path, update: Callable[[bytes], object]) -> int:
+    """Pass on path, size and time of a file. Return its size."""
+    status = path.stat()
+    update(os.fsencode(path) + f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+    return status.st_size
 
 
-def _decompressed(path: Path) -> Iterator[str]:
-    with open_binary(path) as file, damage_named(path):
-        yield from read_pieces(file, str(path))
-
-
-def _text_files(root: Path) -> Iterator[Path]:
-    suffixes = TEXT_SUFFIXES + RECORD_SUFFIXES
-    is_empty = True
-    for path in walk(root, lambda name: inner_suffix(Path(name)) in suffixes):
-        is_empty = False
-        yield path
-    if is_empty:
-        raise UsageError(
-            f"no text in directory {root}",
-            hint=f"expected files with suffix {', '.join(suffixes)} (also .gz, .xz, .zst)",
-        )
+def _pieces(item: Item) -> Iterator[str]:
+    with item.open() as file, damage_named(item.name):
+        yield from read_pieces(file, item.name)

@@ -13,11 +13,13 @@ import math
 import os
 import re
 import secrets
+import shutil
 import stat
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from tttkit.errors import DataError, DiskFullError
 from tttkit.storage import filesystem
@@ -50,8 +52,8 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` with UTF-8 text, like `write_bytes`."""
-    write_bytes(path, text.encode())
+    """Replace `path` with UTF-8 text, like `write_bytes`. Bytes of a file name that are not UTF-8 are escaped."""
+    write_bytes(path, _utf8(text))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -81,9 +83,21 @@ def overwrite(path: Path, data: bytes) -> None:
             filesystem.current.close(descriptor)
 
 
+def temporary_copy(source: IO[bytes]) -> IO[bytes]:
+    """Copy an open file into a temporary file without a name, and return it. It vanishes when it is closed.
+
+    Raises DiskFullError naming the directory for temporary files, which TMPDIR chooses.
+    """
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 - the caller keeps it open
+    with disk_full_named(Path(tempfile.gettempdir())):
+        shutil.copyfileobj(source, copy, 1 << 20)
+        copy.flush()
+    return cast("IO[bytes]", copy)
+
+
 def append_lines(path: Path, lines: Iterable[str], *, sync: bool = False) -> None:
     """Append complete lines in one write, or none of them after an error. Raises DiskFullError, OSError."""
-    data = "".join(f"{line}\n" for line in lines).encode()
+    data = _utf8("".join(f"{line}\n" for line in lines))
     with disk_full_named(path):
         descriptor = filesystem.current.open_append(path)
         try:
@@ -98,6 +112,14 @@ def append_lines(path: Path, lines: Iterable[str], *, sync: bool = False) -> Non
                 raise
         finally:
             filesystem.current.close(descriptor)
+
+
+def _utf8(text: str) -> bytes:
+    """Encode text. Halves of surrogate pairs, which stand for odd bytes of a file name, become escapes such as \\udce9.
+
+    Such an escape is JSON too, so a name that is read back from JSON still opens its file.
+    """
+    return text.encode(errors="backslashreplace")
 
 
 def trim_torn_line(path: Path) -> int:
