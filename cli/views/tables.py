@@ -8,7 +8,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from tttkit.analyze.winner import NO_WINNER, name_winner, ratios_of_summary
+from tttkit.analyze.winner import FEWEST_SEQUENCES, NO_WINNER, name_winner, ratios_of_summary
 from tttkit.results.contexts import contexts_to_show
 from tttkit.results.summary import Summary
 from tttkit.results.values import number
@@ -62,7 +62,9 @@ def _titled(summary: Summary) -> Table:
     where = f"at step {summary.step:,}" if summary.step is not None else f"of {summary.get('path', 'a run')}"
     # The earlier system did not always record the number of sequences.
     if summary.num_sequences:
-        where += f", n = {summary.num_sequences} sequences"
+        where += f", n = {summary.num_sequences} sequence{'s' * (summary.num_sequences > 1)}"
+        if summary.num_sequences < FEWEST_SEQUENCES:
+            where += f" (too few to name a winner, which takes {FEWEST_SEQUENCES})"
     has_bos = summary.get("has_bos")
     if isinstance(has_bos, bool):
         where += ", BOS in front" if has_bos else ", no BOS in front"

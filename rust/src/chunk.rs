@@ -125,7 +125,7 @@ fn means(nll: &[f32], row_len: usize, spans: &[(usize, usize)]) -> Vec<f64> {
     spans.iter().enumerate().map(mean).collect()
 }
 
-/// Lower median over rows of the mean of every span. A few spans are computed at a time, so that their sums stay in the
+/// Lower median over rows of the mean of every span, NaN if any mean is. A few spans are computed at a time, so that their sums stay in the
 /// caches and no new pages of memory are needed.
 fn medians(nll: &[f32], row_len: usize, spans: &[(usize, usize)]) -> Vec<f64> {
     let block = |spans: &[(usize, usize)]| {

@@ -1,7 +1,7 @@
 //! Lower medians of many columns at once.
 //!
 //! With few rows, a sorting network processes eight columns side by side, without branches. With many rows, a selection
-//! processes one column at a time. NaN sorts last in both.
+//! processes one column at a time. A column with NaN has the median NaN.
 
 use std::sync::OnceLock;
 
@@ -51,7 +51,7 @@ impl Rows {
         &mut self.values[self.skipped..][..len]
     }
 
-    /// The smaller of the two middle values of every column.
+    /// The smaller of the two middle values of every column; NaN if the column has a NaN.
     pub fn lower_medians(&mut self, parallel: bool) -> Vec<f64> {
         let (stride, num_columns) = (self.stride, self.num_columns);
         let values = self.as_mut_slice();
@@ -65,7 +65,14 @@ impl Rows {
             // Make one pass over the rows, which may be a page apart, instead of one pass per column.
             let rows = values.chunks_exact(stride).map(|row| row[first..].first_chunk());
             let rows: Vec<[f64; LANES]> = rows.flatten().copied().collect();
-            (0..LANES.min(num_columns - first)).map(move |lane| select(&rows, lane))
+            let mut any_nan = [false; LANES];
+            for row in &rows {
+                for (any, value) in any_nan.iter_mut().zip(row) {
+                    *any |= value.is_nan();
+                }
+            }
+            let median = move |lane: usize| if any_nan[lane] { f64::NAN } else { select(&rows, lane) };
+            (0..LANES.min(num_columns - first)).map(median)
         };
         if parallel {
             let firsts: Vec<usize> = (0..num_columns).step_by(LANES).collect();
@@ -230,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn network_and_selection_agree_for_any_shape_and_nan_sorts_last() {
+    fn network_and_selection_agree_for_any_shape_and_nan_gives_nan() {
         for (num_rows, num_columns) in [(1, 1), (2, 9), (64, 79), (95, 8), (96, 30), (97, 17), (300, 5)] {
             for (unknown, parallel) in [(false, false), (true, false), (false, true), (true, true)] {
                 let mut values: Vec<f64> = (0..num_rows * num_columns).map(|at| (at as f64 * 0.7).sin()).collect();
@@ -241,7 +248,13 @@ mod tests {
                     .map(|column| {
                         let mut column: Vec<f64> = values.iter().skip(column).step_by(num_columns).copied().collect();
                         column.sort_unstable_by(f64::total_cmp);
-                        column[(num_rows - 1) / 2].to_bits()
+                        let last = column[num_rows - 1];
+                        let median = if last.is_nan() {
+                            last
+                        } else {
+                            column[(num_rows - 1) / 2]
+                        };
+                        median.to_bits()
                     })
                     .collect();
                 let medians = rows(&values, num_columns).lower_medians(parallel);

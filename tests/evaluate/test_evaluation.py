@@ -256,14 +256,17 @@ def test_a_sequence_that_begins_with_a_document_belongs_to_it(text_model, tmp_pa
 
 
 def test_intervals_over_documents_resample_whole_documents(exact):
-    """The expected ends for two sequences of one document and one of another are computed by hand."""
+    """The expected interval of Student's t for two sequences of one document and one of another is computed by hand."""
     apart = dataclasses.replace(exact, documents=np.array([4, 4, 7]))
     intervals = apart.document_intervals("reset")
     last = (T - K) // K
     window = slice(last * K, last * K + K)
     nll = {context: exact.nll[context][:, window].mean(axis=1, dtype=np.float64) for context in ("full", "reset")}
     difference = nll["reset"] - nll["full"]
-    ends = sorted([difference[:2].mean(), difference[2]])  # one document drawn twice: a quarter of resamples each
+    mean = difference.mean()
+    residuals = np.array([difference[:2].sum() - 2 * mean, difference[2] - mean])
+    half_width = 12.7062047 * np.sqrt(2 * (residuals**2).sum()) / 3
+    ends = [mean - half_width, mean + half_width]
     assert [intervals.difference_low[last], intervals.difference_high[last]] == pytest.approx(ends, rel=1e-6)
     summary = apart.summary().to_dict()
     assert summary["num_documents"] == 2

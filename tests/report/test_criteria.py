@@ -59,6 +59,10 @@ def test_a_win_needs_every_interval(run):
     bounds = {f"{prefix}ratio_ci_{side}_at_20xW": 1.01 if side == "low" else 1.2
               for prefix in ("", "sw_aligned_", "reset_") for side in ("low", "high")}  # fmt: skip
     ratios = {f"{prefix}ratio_at_20xW": 1.1 for prefix in ("", "sw_aligned_", "reset_")}
+    record = with_last(run, **ratios, **bounds)
+    few = next(item for item in criteria(record, find(record), "finished") if item.name == WINS)
+    assert (few.verdict, few.evidence.partition(",")[0]) == ("unknown", "only 4 sequences")
+    ratios["num_sequences"] = 16
     assert answers(with_last(run, **ratios, **bounds))[WINS] == "yes"
     assert answers(with_last(run, **ratios, **{**bounds, "reset_ratio_ci_low_at_20xW": 0.99}))[WINS] == "unknown"
     ahead = {"reset_ratio_at_20xW": 0.92, "reset_ratio_ci_low_at_20xW": 0.9, "reset_ratio_ci_high_at_20xW": 0.95}

@@ -125,7 +125,7 @@ def test_the_fifth_context_can_win(make_run):
         ratios = {
             f"{part}{name}": value for part, values in parts.items() for name, value in zip(names, values, strict=True)
         }
-        return measured.with_values(num_documents=1, **ratios)
+        return measured.with_values(num_documents=1, num_sequences=64, **ratios)
 
     winners = [name_winner(ratios_of_summary(with_ratios(half), 20)) for half in (sure, unsure, ahead)]
     assert winners == ["full", "none", "half"]

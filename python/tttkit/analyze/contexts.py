@@ -16,9 +16,11 @@ from tttkit.analyze.record import Record, RecordedEvaluation, SequenceNll
 from tttkit.analyze.trend import Floats
 from tttkit.analyze.winner import (
     FEWEST_DOCUMENTS,
+    FEWEST_SEQUENCES,
     NO_DIFFERENCE,
     NO_WINNER,
     RULE,
+    UNKNOWN,
     PairedRatio,
     name_winner,
     ratios_of_summary,
@@ -37,15 +39,12 @@ def paired_ratio(context: str, differences: Floats, documents: Any) -> PairedRat
         return None
     names, groups = np.unique(documents, return_inverse=True)
     by_document = bootstrap(columns, groups.astype(np.uint32)) if names.size > 1 else None
+    low, high = _bounds(by_sequence)
+    document_low, document_high = (None, None) if by_document is None else _bounds(by_document)
     return PairedRatio(
-        context=context,
-        ratio=float(np.exp(by_sequence.observed[0])),
-        low=float(np.exp(by_sequence.low[0])),
-        high=float(np.exp(by_sequence.high[0])),
-        document_low=None if by_document is None else float(np.exp(by_document.low[0])),
-        document_high=None if by_document is None else float(np.exp(by_document.high[0])),
-        num_documents=names.size,
-    )
+        context=context, ratio=_exp(by_sequence.observed[0]), low=low, high=high, document_low=document_low,
+        document_high=document_high, num_documents=names.size, num_sequences=differences.size,
+    )  # fmt: skip
 
 
 def paired_ratios(sequences: SequenceNll, column: int) -> list[PairedRatio]:
@@ -81,6 +80,12 @@ def winners(record: Record, evaluation: RecordedEvaluation | None = None) -> Fin
         return Finding(
             topic="winner", verdict="unknown", rule=RULE, rows=tuple(rows), evidence=evidence,
             statement="No winner can be named because NLL by sequence was not kept, so no figure has an interval.",
+        )  # fmt: skip
+    if UNKNOWN in verdicts.values():
+        count = _count(evaluation, sequences)
+        return Finding(
+            topic="winner", verdict="unknown", rule=RULE, rows=tuple(rows), evidence=evidence,
+            statement=f"No winner is named from n = {count} sequences: {FEWEST_SEQUENCES} are needed.",
         )  # fmt: skip
     statement = _say(verdicts, _count(evaluation, sequences))
     documents = _num_documents(evaluation, sequences)
@@ -139,7 +144,7 @@ def policy(record: Record) -> Finding:
     if winner.verdict == "unknown":
         return Finding(
             topic="policy", verdict="unknown", rule=rule, evidence=winner.evidence,
-            statement="Without intervals no context can be preferred to another.",
+            statement="No context can be preferred to another, because no winner can be named.",
         )  # fmt: skip
     rows: list[dict[str, Any]] = []
     choices: list[tuple[str, str]] = []
@@ -162,6 +167,17 @@ def sign_changes(signs: Any) -> list[tuple[int, int, int]]:
     """Return (last index of the old sign, first index of the new, new sign) for every change of significant signs."""
     significant = [(index, int(sign)) for index, sign in enumerate(signs) if sign]
     return [(left[0], right[0], right[1]) for left, right in pairwise(significant) if left[1] != right[1]]
+
+
+def _bounds(intervals: Intervals) -> tuple[float | None, float | None]:
+    """Return the ends of the first column's interval as ratios; None if there is no interval."""
+    known = bool(np.isfinite(intervals.low[0]))
+    return (_exp(intervals.low[0]), _exp(intervals.high[0])) if known else (None, None)
+
+
+def _exp(nats: np.float64) -> float:
+    with np.errstate(over="ignore"):
+        return float(np.exp(nats))
 
 
 def _windowed_in(sequences: SequenceNll) -> list[str]:

@@ -12,7 +12,6 @@ from tttkit.analyze.trend import Floats
 
 NUM_RESAMPLES = 10_000
 SEED = 0
-FEWEST_SEQUENCES = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,12 +33,9 @@ class Intervals:
 def bootstrap(values: Floats, groups: NDArray[np.uint32] | None = None) -> Intervals:
     """Bootstrap the means of (rows, columns) by rows, or by whole groups of rows; NaN columns stay NaN.
 
-    A single row has no spread, so its intervals are NaN.
+    A single row or group has no spread, so its intervals are NaN; fewer than 16 get those of Student's t.
     """
     rows = np.ascontiguousarray(values, dtype=np.float64)
     columns = _rust.bootstrap_means(rows, groups, num_resamples=NUM_RESAMPLES, seed=SEED)
-    if rows.shape[0] < FEWEST_SEQUENCES:
-        for bound in columns[1:]:
-            bound[:] = np.nan
     names = ("observed", "low", "high", "band_low", "band_high")
     return Intervals(**dict(zip(names, columns, strict=True)))

@@ -6,7 +6,14 @@ from typing import Any
 
 from tttkit.analyze.contexts import paired_ratio
 from tttkit.analyze.record import SequenceNll
-from tttkit.analyze.winner import NO_DIFFERENCE, SIMULTANEOUS_WIDTH, PairedRatio, best_ahead, reference_wins
+from tttkit.analyze.winner import (
+    NO_DIFFERENCE,
+    SIMULTANEOUS_WIDTH,
+    UNKNOWN,
+    PairedRatio,
+    best_ahead,
+    reference_wins,
+)
 from tttkit.results.contexts import CONTEXTS, LABELS, required_contexts
 
 Pairs = dict[tuple[str, str], dict[int, PairedRatio]]
@@ -77,6 +84,8 @@ def _verdict(pairs: Pairs, first: str, run: str, multiple: int) -> str:
     """Say whose context is better at one label. All contexts of the other run compete, including the full one."""
     known = (pairs.get((run, context), {}).get(multiple) for context in CONTEXTS)
     ratios = [each for each in known if each is not None]
+    if not all(each.has_enough_sequences for each in ratios):
+        return f"{UNKNOWN}: too few sequences"
     best = best_ahead(ratios)
     if best is not None:
         return f"{best.context} of {run} better"

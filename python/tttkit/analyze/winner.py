@@ -13,11 +13,15 @@ from tttkit.results.summary import Summary
 
 FEWEST_DOCUMENTS = 10
 """With fewer documents the interval over documents is shown but decides nothing."""
+FEWEST_SEQUENCES = 16
+"""With fewer sequences no winner is named: the rule raised false alarms in more than 5 % of trials (docs/protocol.md)."""
 SIMULTANEOUS_WIDTH = 1.27
 """Width factor for simultaneous intervals of four contexts: 2.5 instead of 1.96 standard errors."""
 ROUNDING = 1e-5
 """Ratios that differ by a smaller share count as tied, because the rounding of float32 must decide nothing."""
 NO_WINNER = "none"
+UNKNOWN = "unknown"
+"""Answer if there are too few sequences to name a winner."""
 NO_DIFFERENCE = "no difference found"
 """Text in tables if there is no winner."""
 RULE = (
@@ -26,6 +30,7 @@ RULE = (
     f"there are at least {FEWEST_DOCUMENTS}). A windowed context wins if its interval, widened by the factor "
     f"{SIMULTANEOUS_WIDTH} because the best of several contexts is chosen, lies entirely below 1; if several do, the "
     "one with the smallest ratio is named, and the cheapest of those that are tied. Otherwise no difference was found. "
+    f"With fewer than {FEWEST_SEQUENCES} sequences no winner is named. "
     "Each position is judged separately. At 1 x W all contexts are equal by construction, and at a label sw_aligned "
     "and reset see the same window if a chunk is one inner mini-batch."
 )
@@ -40,17 +45,26 @@ class PairedRatio:
 
     context: str
     ratio: float
-    low: float
-    """The 95 % interval over sequences."""
-    high: float
+    low: float | None
+    """The 95 % interval over sequences; None for a single sequence."""
+    high: float | None
     document_low: float | None
     """The 95 % interval over documents; None if all sequences begin in one document."""
     document_high: float | None
     num_documents: int
+    num_sequences: int | None = None
+    """None if it was not recorded."""
+
+    @property
+    def has_enough_sequences(self) -> bool:
+        """Whether a verdict is allowed: false if fewer than `FEWEST_SEQUENCES` are known to stand behind the ratio."""
+        return self.num_sequences is None or self.num_sequences >= FEWEST_SEQUENCES
 
     @property
     def sign(self) -> int:
         """+1 if the reference is significantly better, -1 if the context is, else 0."""
+        if not self.has_enough_sequences:
+            return 0
         by_sequence = _side(self.low, self.high)
         if self.num_documents < FEWEST_DOCUMENTS or self.document_low is None or self.document_high is None:
             return by_sequence
@@ -59,10 +73,12 @@ class PairedRatio:
     @property
     def is_ahead(self) -> bool:
         """Whether the context is significantly better than the reference even as the best of several contexts."""
-        return self.sign < 0 and self.high**SIMULTANEOUS_WIDTH < self.ratio ** (SIMULTANEOUS_WIDTH - 1)
+        return self.sign < 0 and self.high is not None and self.high**SIMULTANEOUS_WIDTH < self.ratio ** (SIMULTANEOUS_WIDTH - 1)
 
     def text(self) -> str:
         """Return `ratio [low, high]`, with the interval over documents if there is one."""
+        if self.low is None or self.high is None:
+            return f"{self.ratio:.3f} [no interval]"
         text = f"{self.ratio:.3f} [{self.low:.3f}, {self.high:.3f}]"
         if self.document_low is not None and self.document_high is not None:
             text += f" docs [{self.document_low:.3f}, {self.document_high:.3f}]"
@@ -72,9 +88,12 @@ class PairedRatio:
 def name_winner(ratios: Sequence[PairedRatio], required: Iterable[str] | None = None) -> str:
     """Name the winner at one position by `RULE`.
 
-    Returns the context that beats the reference, `full` if the reference beats all contexts, or `NO_WINNER`. The
-    reference wins only if every context of `required`, by default the required windowed ones, is among `ratios`.
+    Returns the context that beats the reference, `full` if the reference beats all contexts, `NO_WINNER`, or `UNKNOWN`
+    for too few sequences. The reference wins only if every context of `required`, by default the required windowed
+    ones, is among `ratios`.
     """
+    if not all(each.has_enough_sequences for each in ratios):
+        return UNKNOWN
     best = best_ahead(ratios)
     if best is not None:
         return best.context
@@ -114,11 +133,14 @@ def ratios_of_summary(summary: Summary, multiple: int) -> list[PairedRatio]:
             PairedRatio(
                 context=context, ratio=each.value, low=each.low, high=each.high, document_low=each.document_low,
                 document_high=each.document_high, num_documents=summary.num_documents,
+                num_sequences=summary.num_sequences,
             )
         )  # fmt: skip
     return ratios
 
 
-def _side(low: float, high: float) -> int:
-    """Return +1 for an interval above 1, -1 for one below 1, and 0 for one that contains 1."""
+def _side(low: float | None, high: float | None) -> int:
+    """Return +1 for an interval above 1, -1 for one below 1, and 0 for one that contains 1 or is not known."""
+    if low is None or high is None:
+        return 0
     return 1 if low > 1 else -1 if high < 1 else 0

@@ -10,7 +10,7 @@ from typing import Literal
 
 from tttkit.analyze.finding import Findings
 from tttkit.analyze.record import Record
-from tttkit.analyze.winner import NO_WINNER, name_winner, ratios_of_summary
+from tttkit.analyze.winner import FEWEST_SEQUENCES, NO_WINNER, UNKNOWN, name_winner, ratios_of_summary
 from tttkit.results.contexts import required_contexts
 from tttkit.results.summary import Summary, mean_key
 from tttkit.results.values import number
@@ -145,6 +145,8 @@ def _wins(last: Summary, multiple: int) -> Criterion:
         return Criterion(name, "unknown", f"no interval for {', '.join(missing)}")
     evidence = ", ".join(f"{each.context}/full {each.text()}" for each in ratios)
     winner = name_winner(ratios)
+    if winner == UNKNOWN:
+        return Criterion(name, "unknown", f"only {last.num_sequences} sequences, {FEWEST_SEQUENCES} are needed: {evidence}")
     if winner == NO_WINNER:
         return Criterion(name, "unknown", f"no difference found (n = {last.num_sequences or '?'}): {evidence}")
     return Criterion(name, _answer(met=winner == "full"), evidence)

@@ -10,6 +10,7 @@ from typing import Any
 from tttkit.analyze.finding import Finding, Findings
 from tttkit.analyze.phrases import places
 from tttkit.analyze.record import Record
+from tttkit.analyze.winner import FEWEST_SEQUENCES
 from tttkit.results.contexts import windowed_contexts
 
 _NAMED = {
@@ -42,7 +43,10 @@ def _winner(record: Record, winner: Finding) -> str:
     if not rows:
         return "No winner can be named, because no position beyond the window was measured."
     if winner.verdict == "unknown":
-        return f"No winner can be named, because the files hold no intervals{_figures(rows[-1])}."
+        reason = "the files hold no intervals"
+        if _has_few_sequences(record):
+            reason = f"{_sequences(record)} are too few: {FEWEST_SEQUENCES} are needed"
+        return f"No winner can be named, because {reason}{_figures(rows[-1])}."
     groups: dict[str, list[int]] = {}
     for row in rows:
         groups.setdefault(row["winner"], []).append(int(row["position"].removesuffix(" x W")))
@@ -52,6 +56,11 @@ def _winner(record: Record, winner: Finding) -> str:
     ]
     listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])}, and {parts[-1]}"
     return f"On {_sequences(record)}, {listed}{_figures(rows[-1])}."
+
+
+def _has_few_sequences(record: Record) -> bool:
+    count = record.evaluations[-1].summary.num_sequences
+    return count is not None and count < FEWEST_SEQUENCES
 
 
 def _sequences(record: Record) -> str:
@@ -104,6 +113,8 @@ def _advice(record: Record, findings: Findings) -> str:
         context = _uses(policy.rows)
     elif record.is_legacy:
         context = "Do not prefer any context"
+    elif _has_few_sequences(record):
+        context = f"Evaluate at least {FEWEST_SEQUENCES} sequences"
     elif len(findings["winner"].rows) > 1:
         context = f"Run `tttkit eval run {name}` to get intervals"
     else:

@@ -187,7 +187,8 @@ class Summary:
     def ratio(self, context: str, multiple: int) -> Ratio:
         """Return the ratio of a windowed context to `full` at `multiple` x W.
 
-        In files of the earlier system it is the quotient of the two perplexities, without an interval.
+        In files of the earlier system it is the quotient of the two perplexities, without an interval. A single sequence
+        has no interval, although version 0.2.0 wrote one of width zero.
         """
         first, last = f"{CONTEXTS[context].ratio_key}ratio", f"at_{multiple}xW"
         names = ("", "ci_low_", "ci_high_", "document_ci_low_", "document_ci_high_")
@@ -195,6 +196,8 @@ class Summary:
         if value is None:
             windowed, full = (self.perplexity(name, multiple) for name in (context, "full"))
             value = windowed / full if windowed is not None and full else None
+        if self.num_sequences == 1:
+            return Ratio(value=value)
         low, high, document_low, document_high = bounds
         return Ratio(value=value, low=low, high=high, document_low=document_low, document_high=document_high)
 

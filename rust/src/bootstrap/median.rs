@@ -25,7 +25,12 @@ impl Sorted {
         (0..num_columns).into_par_iter().map(sort).collect()
     }
 
+    /// NaN if any value is NaN: those are the first and the last of the order.
     pub fn median(&self) -> f64 {
+        let (first, last) = (self.values[0], self.values[self.values.len() - 1]);
+        if first.is_nan() || last.is_nan() {
+            return f64::NAN;
+        }
         self.values[(self.values.len() - 1) / 2]
     }
 

@@ -3,15 +3,17 @@
 //! A resample is a vector of counts: how often each unit was drawn. Sixteen resamples are processed side by side, so
 //! that a mean is a small matrix product and a median a pass over sorted values, both without branches. The draw of
 //! resample `r` depends only on `(seed, r)`, and every column is computed by itself, so any number of threads gives the
-//! same bits.
+//! same bits. Fewer than 16 units get intervals of Student's t (`student.rs`), and a single one gets none.
 
 mod draws;
 mod interval;
 mod median;
+mod student;
 
-use draws::{Draws, LANES, Lanes};
+use draws::Draws;
 use interval::intervals;
 use median::Sorted;
+use student::FEWEST_UNITS;
 
 use crate::chunk::{Chunking, span_means};
 use crate::error::{Error, Result};
@@ -63,12 +65,21 @@ pub fn paired_bootstrap(
             let draws = Draws::new(a.len() / spans.len(), num_resamples, seed)?;
             let (a, b) = (Sorted::columns(&a, spans.len()), Sorted::columns(&b, spans.len()));
             let observed: Vec<f64> = a.iter().zip(&b).map(|(a, b)| b.median() - a.median()).collect();
-            Ok(intervals(&observed, &draws, |counts, out| {
-                for ((a, b), out) in a.iter().zip(&b).zip(out) {
-                    let (high, low) = (b.medians(counts), a.medians(counts));
+            let known = finite(&observed);
+            let figures: Vec<f64> = known.iter().map(|&column| observed[column]).collect();
+            let intervals = intervals(&figures, &draws, |counts, out| {
+                for (&column, out) in known.iter().zip(out) {
+                    let (high, low) = (b[column].medians(counts), a[column].medians(counts));
                     *out = std::array::from_fn(|lane| high[lane] - low[lane]);
                 }
-            }))
+            });
+            let few = draws.num_units < FEWEST_UNITS;
+            let intervals = if few {
+                student::of_medians(&intervals, draws.num_units)
+            } else {
+                intervals
+            };
+            Ok(at_all_columns(&observed, intervals))
         }
     }
 }
@@ -108,18 +119,38 @@ pub fn means(
         .chunks_exact(num_groups)
         .map(|column| column.iter().sum::<f64>() / num_rows as f64)
         .collect();
+    let known = finite(&observed);
+    let figures: Vec<f64> = known.iter().map(|&column| observed[column]).collect();
+    let sums: Vec<f64> = known
+        .iter()
+        .flat_map(|&column| &sums[column * num_groups..][..num_groups])
+        .copied()
+        .collect();
     let draws = Draws::new(num_groups, num_resamples, seed)?;
-    Ok(intervals(&observed, &draws, |counts, out| {
-        let weights: Vec<Lanes<f64>> = counts.iter().map(|lanes| lanes.map(f64::from)).collect();
-        let mut total_size = [[0.0; LANES]];
-        draws::weighted(&weights, &sizes, &mut total_size);
-        draws::weighted(&weights, &sums, out);
-        for total in out {
-            for (total, size) in total.iter_mut().zip(&total_size[0]) {
-                *total /= size;
-            }
-        }
-    }))
+    let intervals = if num_groups < FEWEST_UNITS {
+        student::of_means(&figures, &sums, &sizes)
+    } else {
+        intervals(&figures, &draws, |counts, out| draws::means(counts, &sums, &sizes, out))
+    };
+    Ok(at_all_columns(&observed, intervals))
+}
+
+/// The columns whose observed figure is known. In the others every figure is NaN, even though some draws miss the
+/// sequence that has the NaN.
+fn finite(observed: &[f64]) -> Vec<usize> {
+    (0..observed.len())
+        .filter(|&column| observed[column].is_finite())
+        .collect()
+}
+
+/// One interval per observed figure; `known` are those of the finite ones, in order.
+fn at_all_columns(observed: &[f64], known: Vec<Interval>) -> Vec<Interval> {
+    let mut known = known.into_iter();
+    let intervals = observed.iter().map(|&observed| {
+        let interval = if observed.is_finite() { known.next() } else { None };
+        interval.unwrap_or(Interval::unknown(observed))
+    });
+    intervals.collect()
 }
 
 #[cfg(test)]
@@ -170,18 +201,42 @@ mod tests {
     }
 
     #[test]
-    fn a_single_group_gives_an_interval_of_width_zero() {
+    fn a_single_unit_has_no_interval() {
         let values = [1.0, 2.0, 3.0, 6.0];
         let grouped = means(&values, 1, Some(&[0; 4]), 50, 0).unwrap()[0];
-        assert_eq!((grouped.low, grouped.observed, grouped.high), (3.0, 3.0, 3.0));
-        let alone = means(&values, 1, None, 500, 0).unwrap()[0];
-        assert!(alone.low < 2.0 && alone.high > 4.0 && alone.band_high > 3.0);
+        assert!(grouped.low.is_nan() && grouped.band_high.is_nan());
+        for statistic in BOTH {
+            let single = paired_bootstrap(&[1.0, 2.0], &[2.0, 4.0], 2, &CHUNKING, statistic, None, 50, 0).unwrap()[0];
+            assert!(single.low.is_nan() && single.high.is_nan() && single.band_low.is_nan());
+            assert!((single.observed - 1.5).abs() < 1e-12);
+        }
     }
 
     #[test]
     fn a_group_has_the_weight_of_its_rows() {
-        let interval = means(&[1.0, 1.0, 4.0], 1, Some(&[0, 0, 1]), 500, 0).unwrap()[0];
-        assert_eq!((interval.low, interval.observed, interval.high), (1.0, 2.0, 4.0));
+        let values: Vec<f64> = (0..24).map(|row| f64::from(row * 7 % 24)).collect();
+        let groups: Vec<u32> = (0..24).map(|row| row / 2 + row / 20 * 2).collect();
+        let interval = means(&values, 1, Some(&groups), 500, 0).unwrap()[0];
+        assert!((interval.observed - 11.5).abs() < 1e-12 && interval.low < 11.0 && interval.high > 12.0);
+        // Two equal groups of eight rows each leave no doubt about the mean.
+        let equal: Vec<f64> = (0..16).map(|row| f64::from(row % 8)).collect();
+        let groups: Vec<u32> = (0..16).map(|row| row / 8).collect();
+        let interval = means(&equal, 1, Some(&groups), 500, 0).unwrap()[0];
+        assert_eq!((interval.low, interval.observed, interval.high), (3.5, 3.5, 3.5));
+    }
+
+    #[test]
+    fn a_median_of_values_with_nan_is_nan_and_other_columns_keep_their_bits() {
+        let a: Vec<f32> = (0..160).map(|value| (value as f32 * 0.7).sin()).collect();
+        let mut hidden = a.clone();
+        hidden[42] = f32::NAN;
+        let b: Vec<f32> = (0..160).map(|value| (value as f32 * 0.7).cos()).collect();
+        for statistic in BOTH {
+            let run = |a: &[f32]| paired_bootstrap(a, &b, 8, &CHUNKING, statistic, None, 99, 3).unwrap();
+            let (known, some) = (run(&a), run(&hidden));
+            assert!(some[1].observed.is_nan() && some[1].low.is_nan());
+            assert_eq!((known[0].low, known[3].high), (some[0].low, some[3].high));
+        }
     }
 
     #[test]

@@ -59,7 +59,8 @@ def plot_ratio_by_position(curves: Curves, path: Path) -> Path | None:
         ratio_axis(axes)
         _position_axis(axes, curves)
         axes.set_ylabel("perplexity / full (above 1: full better)")
-        intervals = _INTERVALS if any(curves.ratio(name, "ratio_low") for name in ratios) else ""
+        lows = [value for name in ratios for value in curves.ratio(name, "ratio_low")]
+        intervals = _INTERVALS if any(value is not None for value in lows) else ""
         axes.set_title(f"Ratio to the full context at step {curves.step or 0:,}{intervals}")
         label_ends(axes, names)
         return save(figure, path)
