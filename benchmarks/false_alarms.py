@@ -1,9 +1,10 @@
 """Measure how often the rule that names a winner is wrong when no context is better, by number of sequences.
 
-`python benchmarks/false_alarms.py [CHUNK_NLL]` prints a table. Differences between contexts are drawn from distributions
-with mean 0, or from the file chunk_nll.safetensors of an evaluation of many sequences, centered so that no context is
-better. Each trial draws n sequences and applies the rule twice: with percentile intervals and with those that
-tttkit uses, which are of Student's t below 16 sequences. Also shown is how often a single 95 % interval excludes 1.
+`python benchmarks/false_alarms.py [CHUNK_NLL]` prints a table. Differences between contexts are drawn from
+distributions with mean 0, or from the file chunk_nll.safetensors of an evaluation of many sequences, centered so that
+no context is better. Each trial draws n sequences and applies the rule twice: with percentile intervals and with those
+that tttkit uses, which are of Student's t below 16 sequences. Also shown is how often a single 95 % interval
+excludes 1.
 """
 
 from __future__ import annotations

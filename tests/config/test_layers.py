@@ -11,7 +11,8 @@ from tttkit.errors import UsageError
 
 def test_each_layer_overrides_the_one_before(tmp_path):
     file = tmp_path / "run.toml"
-    file.write_text("[train]\nseed = 1\nwindow = 32\nbatch_size = 2\nmax_steps = 3\n")
+    # Some editors put a byte-order mark in front.
+    file.write_text("\ufeff[train]\nseed = 1\nwindow = 32\nbatch_size = 2\nmax_steps = 3\n")
     environment = {"TTTKIT_SET_TRAIN__WINDOW": "48", "TTTKIT_SET_TRAIN__BATCH_SIZE": "3", "HOME": "/"}
     choices = Choices(
         file=file, environment=environment, flags={"batch_size": 4, "max_steps": 5},

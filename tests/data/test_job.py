@@ -22,7 +22,7 @@ def make_job(sources, validation=None, **values):
         sources=[parse_source(str(source)) for source in sources],
         validation=None if validation is None else [parse_source(str(source)) for source in validation],
         **{
-            "out": Path("out"), "tokenizer": "gpt2", "validation_fraction": 0.5, "num_threads": 0,
+            "out": Path("out"), "tokenizer": "gpt2", "validation_fraction": 0.5, "num_threads": 1,
             "reader": Reader(rules=Reading(documents="line")), "shard_tokens": 100, "progress": None, **values,
         },
     )  # fmt: skip

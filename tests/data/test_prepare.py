@@ -205,3 +205,23 @@ def test_small_vocabularies_are_uint16_and_large_ones_uint32(tmp_path, text_file
     assert manifest.dtype == "uint32"
     assert split.tokens(0, 3).dtype == np.uint32
     assert {70_000, 70_001} <= set(split.tokens(0, split.num_tokens).tolist())
+
+
+@pytest.mark.parametrize("kind", [str, Path, lambda path: [path], lambda path: iter([str(path)])])
+def test_one_source_may_be_a_string_or_a_path(tmp_path, tokenizer_json, text_files, kind):
+    """A string was once read letter by letter, and the first letter of an absolute path is the root of the disk."""
+    folder = Path(text_files[0]).parent
+    manifest = prepare_dataset(kind(folder), tmp_path / "out", str(tokenizer_json), validation=kind(folder))
+    assert manifest.splits["train"].num_documents == manifest.splits["validation"].num_documents > 0
+
+
+def test_no_source_a_misspelt_choice_and_numbers_out_of_range_are_errors(tmp_path, tokenizer_json, text_files):
+    with pytest.raises(UsageError, match="no source given"):
+        prepare_dataset([], tmp_path / "out", str(tokenizer_json))
+    with pytest.raises(UsageError, match="bad_utf8 must be strict, replace, skip, got 'ignore'"):
+        prepare_dataset(text_files, tmp_path / "out", str(tokenizer_json), bad_utf8="ignore")
+    for field in ("threads", "shard_tokens"):
+        for value in (0, -1, 10**18):
+            with pytest.raises(UsageError, match=f"{field} must be in 1 … "):
+                prepare_dataset(text_files, tmp_path / "out", str(tokenizer_json), **{field: value})
+    assert not (tmp_path / "out").exists()

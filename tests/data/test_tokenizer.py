@@ -47,9 +47,10 @@ def test_vocab_and_merges_give_the_same_tokenizer(shared):
 
 def test_vocab_and_merges_without_a_tokenizer_json(tmp_path, tokenizer_json):
     model = json.loads(tokenizer_json.read_text())["model"]
-    (tmp_path / "vocab.json").write_text(json.dumps(model["vocab"]))
+    # Some editors put a byte-order mark in front.
+    (tmp_path / "vocab.json").write_text("\ufeff" + json.dumps(model["vocab"]))
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
-    (tmp_path / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
+    (tmp_path / "merges.txt").write_text("\ufeff#version: 0.2\n" + "\n".join(merges) + "\n")
     ids, _ = encode_documents(TEXTS, tokenizer=tmp_path)
     assert ids.tolist() == encode_documents(TEXTS, tokenizer=tokenizer_json)[0].tolist()
 

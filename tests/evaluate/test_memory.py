@@ -25,7 +25,7 @@ def test_the_reference_model_gets_batches_that_fit_in_memory(monkeypatch, gigaby
 
 
 def test_the_stricter_of_system_and_control_group_counts(monkeypatch, tmp_path):
-    monkeypatch.setattr(memory, "own_cgroup", lambda: tmp_path)
+    monkeypatch.setattr(memory, "groups", lambda _: [tmp_path / "own", tmp_path])
     free = memory.available_bytes(CPU)
     assert 0 < free < 1 << 60
     for name, text in {"max": "5000000", "current": "4000000", "stat": "anon 9\ninactive_file 300000\n"}.items():
@@ -33,3 +33,14 @@ def test_the_stricter_of_system_and_control_group_counts(monkeypatch, tmp_path):
     assert memory.available_bytes(CPU) == 1_300_000
     (tmp_path / "memory.max").write_text("max\n")
     assert memory.available_bytes(CPU) > 1_300_000
+
+
+def test_a_control_group_of_version_1_counts(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "groups", lambda _: [tmp_path])
+    (tmp_path / "memory.limit_in_bytes").write_text("5000000\n")
+    (tmp_path / "memory.usage_in_bytes").write_text("4000000\n")
+    (tmp_path / "memory.stat").write_text("inactive_file 7\ntotal_inactive_file 300000\n")
+    assert memory.available_bytes(CPU) == 1_300_000
+    for limit in ("9223372036854771712", "what"):
+        (tmp_path / "memory.limit_in_bytes").write_text(f"{limit}\n")
+        assert memory.available_bytes(CPU) > 1_300_000

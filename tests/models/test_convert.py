@@ -79,6 +79,42 @@ def test_foreign_pickles_of_tensors_are_read(tmp_path, save):
         load_model(source)
 
 
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda name: f"_orig_mod.{name}",
+        lambda name: f"module._orig_mod.{name}",
+        lambda name: f"model.{name}",
+        lambda name: f"net._orig_mod.module.{name}",
+        lambda name: name.removeprefix("model."),
+        lambda name: name.replace("layers.0.", "layers.0._orig_mod."),
+        lambda name: f"_fsdp_wrapped_module.{name}".replace("layers.0.", "layers.0._checkpoint_wrapped_module."),
+    ],
+    ids=["compiled", "parallel", "contained", "all", "inner", "compiled-block", "sharded"],
+)
+def test_prefixes_of_wrappers_are_removed(tmp_path, wrap, tied):
+    model = small_model(tie_word_embeddings=tied)
+
+    def save(weights, directory):
+        if not tied:
+            weights["lm_head.weight"] = to_official(model)["lm_head.weight"]
+        weights["model.layers.0.seq_modeling_block.rotary_emb.inv_freq"] = torch.ones(4)
+        torch.save({wrap(name): tensor for name, tensor in weights.items()}, directory / "w.pt")
+
+    source = write_foreign(tmp_path / "foreign", model, save)
+    assert same_weights(convert_model(source, tmp_path / "out").model, model)
+
+
+def test_two_tensors_of_one_name_are_refused(tmp_path):
+    def save(weights, directory):
+        torch.save({**weights, "module.model.norm.weight": torch.ones(16)}, directory / "w.pt")
+
+    source = write_foreign(tmp_path / "foreign", small_model(), save)
+    with pytest.raises(DataError, match=r"two tensors are model.norm.weight without the prefixes of wrappers"):
+        convert_model(source, tmp_path / "out")
+
+
 def test_a_weights_file_is_read_with_the_config_next_to_it(tmp_path):
     model = small_model()
     save_model(model, tmp_path / "m")

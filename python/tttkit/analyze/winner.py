@@ -14,7 +14,7 @@ from tttkit.results.summary import Summary
 FEWEST_DOCUMENTS = 10
 """With fewer documents the interval over documents is shown but decides nothing."""
 FEWEST_SEQUENCES = 16
-"""With fewer sequences no winner is named: the rule raised false alarms in more than 5 % of trials (docs/protocol.md)."""
+"""With fewer sequences no winner is named: with percentiles the rule is wrong in over 5 % of trials."""
 SIMULTANEOUS_WIDTH = 1.27
 """Width factor for simultaneous intervals of four contexts: 2.5 instead of 1.96 standard errors."""
 ROUNDING = 1e-5
@@ -73,7 +73,11 @@ class PairedRatio:
     @property
     def is_ahead(self) -> bool:
         """Whether the context is significantly better than the reference even as the best of several contexts."""
-        return self.sign < 0 and self.high is not None and self.high**SIMULTANEOUS_WIDTH < self.ratio ** (SIMULTANEOUS_WIDTH - 1)
+        return (
+            self.sign < 0
+            and self.high is not None
+            and self.high**SIMULTANEOUS_WIDTH < self.ratio ** (SIMULTANEOUS_WIDTH - 1)
+        )
 
     def text(self) -> str:
         """Return `ratio [low, high]`, with the interval over documents if there is one."""

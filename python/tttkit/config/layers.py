@@ -86,7 +86,7 @@ def merge_layers(layers: list[Layer]) -> dict[str, Any]:
 def load_toml(path: Path) -> dict[str, Any]:
     """Read a configuration file. Raises UsageError, which names the file and the place of the mistake."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise UsageError(f"no such configuration file: {path}") from error
     except OSError as error:

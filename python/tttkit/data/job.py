@@ -35,6 +35,9 @@ class Prepared:
     num_tokens: int
 
 
+MOST_THREADS = 1024
+"""More threads than any machine has use for; each takes memory."""
+_MOST_SHARD_TOKENS = 1 << 32
 _LATER_RULES = ("format", "bad_records")
 """Rules that a request names only if they differ from the default, so that requests of version 0.1.0 stay equal."""
 PrepareProgress = Callable[[Prepared], None]
@@ -58,6 +61,12 @@ class Job:
     def __post_init__(self) -> None:
         if not 0 <= self.validation_fraction < 1:
             raise UsageError(f"validation_fraction must be at least 0 and below 1, got {self.validation_fraction}")
+        for name, value, most in (
+            ("threads", self.num_threads, MOST_THREADS),
+            ("shard_tokens", self.shard_tokens, _MOST_SHARD_TOKENS),
+        ):
+            if not 1 <= value <= most:
+                raise UsageError(f"{name} must be in 1 … {most:,}, got {value}")
         if not self.sources:
             raise UsageError("no source given", hint=f"expected {FORMS}")
         streams = [source.stream for source in self._all_sources if source.stream is not None]

@@ -7,6 +7,7 @@ killed resumes from its finished shards and writes the same bytes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -40,10 +41,10 @@ SHARD_TOKENS = 1 << 26
 
 
 def prepare_dataset(
-    sources: Iterable[str],
+    sources: str | Path | Iterable[str | Path],
     out: str | Path,
     tokenizer: str,
-    validation: Iterable[str] | None = None,
+    validation: str | Path | Iterable[str | Path] | None = None,
     validation_fraction: float = 0.05,
     threads: int | None = None,
     *,
@@ -67,13 +68,13 @@ def prepare_dataset(
         bad_records=bad_records,
     )  # fmt: skip
     job = Job(
-        sources=[parse_source(str(source)) for source in sources],
-        validation=None if validation is None else [parse_source(str(source)) for source in validation],
+        sources=_parse(sources),
+        validation=None if validation is None else _parse(validation),
         out=Path(out),
         tokenizer=str(tokenizer),
         validation_fraction=validation_fraction,
         reader=Reader(rules=rules, decoder=Utf8Decoder(bad_utf8=bad_utf8)),
-        num_threads=threads or available_cores(),
+        num_threads=available_cores() if threads is None else threads,
         shard_tokens=shard_tokens,
         progress=progress,
     )
@@ -88,6 +89,12 @@ def prepare_dataset(
         manifest = _write(job, request, loaded, output)
         save_manifest(job.out, manifest)
     return manifest
+
+
+def _parse(sources: str | Path | Iterable[str | Path]) -> list[Source]:
+    """Parse one source or several; a string is one source, not an iterable of letters. Raises UsageError."""
+    several = [sources] if isinstance(sources, str | os.PathLike) else sources
+    return [parse_source(os.fspath(source)) for source in several]
 
 
 def _write(job: Job, request: dict[str, Any], loaded: LoadedTokenizer, output: OutputDirectory) -> Manifest:

@@ -6,10 +6,10 @@ import codecs
 import dataclasses
 import itertools
 from collections.abc import Iterator
-from typing import IO, Literal
+from typing import IO, Literal, get_args
 
 from tttkit.data.signatures import invalid_share
-from tttkit.errors import DataError
+from tttkit.errors import DataError, UsageError
 
 BadUtf8 = Literal["strict", "replace", "skip"]
 PIECE_BYTES = 1 << 18
@@ -31,6 +31,11 @@ class Utf8Decoder:
     """What to do about invalid bytes: `strict` raises, `replace` puts U+FFFD in their place, `skip` drops them."""
     num_repaired: int = 0
     """Texts in which invalid bytes were replaced or skipped."""
+
+    def __post_init__(self) -> None:
+        """Refuse a misspelt choice, which would drop bytes. Raises UsageError."""
+        if self.bad_utf8 not in get_args(BadUtf8):
+            raise UsageError(f"bad_utf8 must be {', '.join(get_args(BadUtf8))}, got {self.bad_utf8!r}")
 
     def decode(self, data: bytes, name: str, *, first_line: int = 1) -> str:
         """Decode `data`, whose first line is line `first_line` of `name`. Raises DataError naming line and byte."""

@@ -66,7 +66,7 @@ def _encoder(tokenizer_json: str, name: str | Path) -> Encoder:
 
 def _read_file(path: Path) -> Encoder:
     try:
-        text = path.read_bytes().decode()
+        text = path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not a tokenizer.json: {error}") from error
     return _encoder(text, path)
@@ -81,7 +81,7 @@ def _from_directory(path: Path) -> Encoder:
         if not file.is_file():
             raise UsageError(f"no {file.name} in tokenizer directory {path}")
     try:
-        vocab, lines = (file.read_text(encoding="utf-8") for file in files)
+        vocab, lines = (file.read_text(encoding="utf-8-sig") for file in files)
         return Encoder(_byte_level_json(json.loads(vocab), lines.removesuffix("\n").split("\n")))
     except (OSError, ValueError, TypeError, DataError) as error:
         raise DataError(f"{path} holds no readable vocab.json and merges.txt: {error}") from error
@@ -165,7 +165,7 @@ def load_decoder(path: Path) -> Callable[[list[int]], str]:
     from tokenizers import Tokenizer
 
     try:
-        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8-sig"))
     except Exception as error:
         raise DataError(f"{path} is not a tokenizer.json: {error}") from error
     return lambda ids: str(tokenizer.decode(ids, skip_special_tokens=False))

@@ -14,7 +14,7 @@ from tttkit.evaluate.arrays import check_nll, check_size
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PairedBootstrap:
-    """Per chunk, shape (C,): difference in nats and ratio of perplexities, with 95 % intervals (NaN for a single sequence)."""
+    """Per chunk, shape (C,): difference in nats and ratio of perplexities; 95 % intervals, NaN for one sequence."""
 
     difference: NDArray[np.float64]
     """mean(nll_sw) - mean(nll_full): above 0 if `full` is better."""
@@ -57,8 +57,8 @@ def paired_bootstrap(
 ) -> PairedBootstrap:
     """Resample sequences with replacement, the same for both, and compute mean(nll_sw) - mean(nll_full) per chunk.
 
-    Both arguments are float32 NLL in nats, (sequences, positions); a chunk with NaN gives NaN. Intervals are percentiles
-    of the resamples; fewer than 16 sequences or groups get wider ones of Student's t, a single one gets NaN. With
+    Both arguments are float32 NLL in nats, (sequences, positions); a chunk with NaN gives NaN. Intervals are
+    percentiles of the resamples; fewer than 16 sequences or groups get wider ones of Student's t, one gets NaN. With
     `statistic="median"` the lower median over sequences replaces the mean, as in the earlier system. With `groups`,
     uint32 (sequences,) counted from 0 without gaps, whole groups (documents) are drawn, for means only. The result
     depends on the seed, but not on the number of threads. Raises TypeError, ValueError naming the argument.

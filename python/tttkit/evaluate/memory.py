@@ -9,7 +9,7 @@ import torch
 
 from tttkit.errors import UsageError
 from tttkit.models.scoring import ScoringModel
-from tttkit.run.memory_events import own_cgroup
+from tttkit.run.cgroups import groups
 
 _FASTEST_TOKENS = {"cpu": 16_384, "cuda": 131_072}
 """Number of tokens above which a larger batch is no faster."""
@@ -18,6 +18,11 @@ _MOST_LOGITS = 1 << 26
 _SHARE = 0.25
 """Share of the free memory to use: other processes may need some, and the sizes are estimates."""
 _FLOAT = 4
+_GROUP_FILES = (
+    ("max", "current", "inactive_file"),
+    ("limit_in_bytes", "usage_in_bytes", "total_inactive_file"),
+)
+"""Names in a control group of version 2 and of version 1: limit, bytes in use, and cached files in `stat`."""
 
 
 def batch_tokens(bytes_per_token: int, device: torch.device) -> int:
@@ -61,7 +66,7 @@ def available_bytes(device: torch.device) -> int:
     """Return the free memory of a device; on a CPU the smaller of what the system and the control group have left."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return min(_system_bytes(Path("/proc/meminfo")), _group_bytes(own_cgroup()))
+    return min(_system_bytes(Path("/proc/meminfo")), *map(_group_bytes, groups("memory")))
 
 
 def _system_bytes(file: Path) -> int:
@@ -75,12 +80,13 @@ def _system_bytes(file: Path) -> int:
 
 def _group_bytes(group: Path) -> int:
     """Return the bytes that a control group may still use; cached files that the kernel would drop count as free."""
-    try:
-        limit, used, stat = ((group / f"memory.{name}").read_text() for name in ("max", "current", "stat"))
-    # no control group, or one of version 1
-    except OSError:
-        return sys.maxsize
-    if limit.strip() == "max":
-        return sys.maxsize
-    cached = next((int(line.split()[1]) for line in stat.splitlines() if line.startswith("inactive_file ")), 0)
-    return max(0, int(limit) - int(used) + cached)
+    for limit_name, used_name, cached_name in _GROUP_FILES:
+        try:
+            limit, used, stat = ((group / f"memory.{name}").read_text() for name in (limit_name, used_name, "stat"))
+            lines = [line.split() for line in stat.splitlines()]
+            cached = next((int(line[1]) for line in lines if line[0] == cached_name), 0)
+            return max(0, int(limit) - int(used) + cached)
+        # the files do not exist, or they hold `max` or an unknown format
+        except (OSError, ValueError, IndexError):
+            continue
+    return sys.maxsize

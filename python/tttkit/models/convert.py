@@ -30,12 +30,16 @@ from tttkit.models.storage import (
 from tttkit.storage import commits, files
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tttkit.models.language_model import LanguageModel
 
 Format = Literal["tttkit", "official"]
 PICKLED_NAME = "pytorch_model.bin"
 _PICKLED = (".pt", ".pth", ".bin")
 _OURS_ONLY = ("architecture", "sliding_window", "state_decay", "learn_state_decay", "decay_window")
+_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"}
+_EMBEDDING, _HEAD, _ROTARY_TABLE = "embed_tokens.weight", "lm_head.weight", "rotary_emb.inv_freq"
 _NESTED = ("state_dict", "model_state_dict", "model")
 
 
@@ -62,7 +66,7 @@ def convert_model(source: str | Path, out: str | Path, target: Format | None = N
     raw = read_model_config(directory)
     if target is None:
         target = "official" if "architecture" in raw else "tttkit"
-    model = build_from(raw, read_foreign_weights(source), directory)
+    model = build_from(raw, unwrapped(read_foreign_weights(source)), directory)
     obstacle = official_obstacle(model.config)
     if target == "official" and obstacle is not None:
         raise UsageError(obstacle, hint="--to tttkit")
@@ -84,6 +88,29 @@ def official_config(config: ModelConfig) -> dict[str, Any]:
     """Return the keys of an official config.json."""
     fields = {key: value for key, value in config.to_dict().items() if key not in _OURS_ONLY}
     return {"model_type": "ttt", "architectures": ["TTTForCausalLM"], "hidden_act": "silu", **fields}
+
+
+def unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors under official names, without what wrappers of training put around the names.
+
+    `torch.compile`, data parallelism and modules that contain the model add parts such as `_orig_mod.`, `module.` or
+    `model.`, and a saved inner model lacks `model.`. Tables of rotary embeddings are left out: they follow from the
+    config. Raises DataError if two tensors get the same name.
+    """
+    names = {name: ".".join(part for part in name.split(".") if part not in _WRAPPERS) for name in tensors}
+    embedding = next((name for name in names.values() if name.endswith(_EMBEDDING)), None)
+    # the official names begin with `model.`, except for the head
+    before = "model." if embedding is None else embedding.removesuffix(_EMBEDDING)
+    renamed: dict[str, Tensor] = {}
+    for given, name in names.items():
+        official = f"model.{name.removeprefix(before)}" if name.startswith(before) else name
+        if name.endswith(_HEAD):
+            official = _HEAD
+        if official in renamed:
+            raise DataError(f"two tensors are {official} without the prefixes of wrappers; one is {given}")
+        if not official.endswith(_ROTARY_TABLE):
+            renamed[official] = tensors[given]
+    return renamed
 
 
 def read_foreign_weights(source: Path) -> dict[str, Tensor]:

@@ -146,7 +146,9 @@ def _wins(last: Summary, multiple: int) -> Criterion:
     evidence = ", ".join(f"{each.context}/full {each.text()}" for each in ratios)
     winner = name_winner(ratios)
     if winner == UNKNOWN:
-        return Criterion(name, "unknown", f"only {last.num_sequences} sequences, {FEWEST_SEQUENCES} are needed: {evidence}")
+        return Criterion(
+            name, "unknown", f"only {last.num_sequences} sequences, {FEWEST_SEQUENCES} are needed: {evidence}"
+        )
     if winner == NO_WINNER:
         return Criterion(name, "unknown", f"no difference found (n = {last.num_sequences or '?'}): {evidence}")
     return Criterion(name, _answer(met=winner == "full"), evidence)

@@ -113,7 +113,7 @@ class Curves:
         """Return the ratio to `full` of each chunk; empty if it is unknown.
 
         `part` is `ratio`, an end of its 95 % interval (`ratio_low`, `ratio_high`) or of the simultaneous band over all
-        chunks (`ratio_band_low`, `ratio_band_high`). A single sequence has no interval, although version 0.2.0 wrote one.
+        chunks (`ratio_band_low`, `ratio_band_high`). One sequence has no interval, although version 0.2.0 wrote one.
         """
         values = [number(value) for value in self._values.get(f"{context}_{part}") or ()]
         return [None] * len(values) if self.num_sequences == 1 and part != "ratio" else values

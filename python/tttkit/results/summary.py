@@ -187,8 +187,8 @@ class Summary:
     def ratio(self, context: str, multiple: int) -> Ratio:
         """Return the ratio of a windowed context to `full` at `multiple` x W.
 
-        In files of the earlier system it is the quotient of the two perplexities, without an interval. A single sequence
-        has no interval, although version 0.2.0 wrote one of width zero.
+        In files of the earlier system it is the quotient of the two perplexities, without an interval. One sequence has
+        no interval, although version 0.2.0 wrote one of width zero.
         """
         first, last = f"{CONTEXTS[context].ratio_key}ratio", f"at_{multiple}xW"
         names = ("", "ci_low_", "ci_high_", "document_ci_low_", "document_ci_high_")

@@ -6,11 +6,10 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-_CGROUPS = Path("/sys/fs/cgroup")
-_OWN_CGROUPS = Path("/proc/self/cgroup")
+from tttkit.run import cgroups
+
 _PROC = Path("/proc")
 _IDLE_FIELDS = (3, 4)
 """Positions of `idle` and `iowait` among the fields of a line of /proc/stat."""
@@ -18,13 +17,14 @@ _NUM_FIELDS = 8
 """Number of fields that add up to the time of a core; the later fields (`guest`) are part of the first two."""
 
 
-def available_cores(cgroups: Path = _CGROUPS, own_cgroups: Path = _OWN_CGROUPS) -> int:
+def available_cores(root: Path = cgroups.ROOT, own: Path = cgroups.OWN) -> int:
     """Return the number of cores that this process may use, by CPU affinity and control-group quotas; at least 1.
 
     A quota of 1.5 cores counts as 2. The arguments are the paths of the kernel's files.
     """
     cores = float(len(os.sched_getaffinity(0)))
-    return max(1, min(math.ceil(quota) for quota in (cores, *_quotas(cgroups, own_cgroups))))
+    quotas = [quota for group in cgroups.groups("cpu", root, own) if (quota := _quota(group)) is not None]
+    return max(1, min(math.ceil(quota) for quota in (cores, *quotas)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,34 +66,6 @@ def cores_used_by_others(before: CoreReading, after: CoreReading) -> float:
     if elapsed <= 0:
         return 0.0
     return max(0.0, (after.busy - before.busy) - (after.own - before.own)) / elapsed
-
-
-def _quotas(cgroups: Path, own_cgroups: Path) -> Iterator[float]:
-    """Yield the CPU quotas, in cores, of this process's control groups and of their parents.
-
-    In a container, the process's own group may be the root of the tree although the kernel gives its path on the host,
-    so groups that do not exist are skipped.
-    """
-    try:
-        lines = own_cgroups.read_text().splitlines()
-    except OSError:
-        lines = ["0::/"]
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            trees = [cgroups, cgroups / "unified"]
-        elif "cpu" in controllers.split(","):
-            trees = [cgroups / controllers, cgroups / "cpu"]
-        else:
-            continue
-        for tree in trees:
-            group = tree / path.lstrip("/")
-            for each in (group, *group.parents):
-                if not each.is_relative_to(tree):
-                    break
-                quota = _quota(each)
-                if quota is not None:
-                    yield quota
 
 
 def _quota(group: Path) -> float | None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-_CGROUP_ROOT = Path("/sys/fs/cgroup")
+from tttkit.run import cgroups
+
+_COUNTERS = ("memory.events", "memory.oom_control")
+"""Files of a control group of version 2 and of version 1 that count kills."""
 _WHOLE_MACHINE = Path("/proc/vmstat")
 
 
@@ -15,7 +18,8 @@ def mark() -> dict[str, Any] | None:
     The counter is `oom_kill` of the process's control group, or of the machine if there is no control group. Returns
     None if the kernel has neither.
     """
-    for file in (own_cgroup() / "memory.events", _WHOLE_MACHINE):
+    counters = [group / name for group in cgroups.groups("memory") for name in _COUNTERS]
+    for file in (*counters, _WHOLE_MACHINE):
         count = _read(file)
         if count is not None:
             return {"file": str(file), "oom_kill": count}
@@ -28,16 +32,6 @@ def kills_since(marked: Any) -> int:
         return 0
     count = _read(Path(marked["file"]))
     return 0 if count is None else max(0, count - int(marked.get("oom_kill", count)))
-
-
-def own_cgroup() -> Path:
-    """Return the directory of the control group that this process is in, which may be the root group."""
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return _CGROUP_ROOT
-    unified = [line.removeprefix("0::/") for line in lines if line.startswith("0::/")]
-    return _CGROUP_ROOT / unified[0] if unified else _CGROUP_ROOT
 
 
 def _read(file: Path) -> int | None:
