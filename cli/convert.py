@@ -1,4 +1,4 @@
-"""`tttkit convert`: convert model directories to and from the official format."""
+"""`tttkit convert`: convert model directories between our format, the official one and that of transformers."""
 
 from __future__ import annotations
 
@@ -23,21 +23,26 @@ def convert(
     out: Annotated[Path, typer.Argument(help="Directory to write; it must not exist.", metavar="OUT")],
     to: Annotated[
         str | None,
-        typer.Option(help="tttkit or official (default: the format that IN does not have).", show_default=False),
+        typer.Option(
+            help="tttkit, official or hf, for transformers (default: tttkit, or official if IN has that format).",
+            show_default=False,
+        ),
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
-    """Convert a model to or from the format of the official TTT code; float32 weights keep every bit.
+    """Convert a model between our format, the official TTT code and transformers; float32 weights keep every bit.
 
-    A `.pt` or `.bin` file is read as plain tensors only; a file that would run code is refused.
+    A `.pt` or `.bin` file is read as plain tensors only; a file that would run code is refused. `--to hf` writes a
+    directory for `AutoModelForCausalLM.from_pretrained(OUT, trust_remote_code=True)`.
 
-    Example: `tttkit convert runs/quick/best_model official_model`
+    Examples: `tttkit convert runs/quick/best_model official_model` · `tttkit convert runs/quick/best_model out --to hf`
     """
+    from tttkit.integrations.export import export_to_hugging_face
     from tttkit.models.convert import Format, convert_model
 
     if to is not None and to not in get_args(Format):
         raise UsageError(f"unknown format `{to}`", hint=f"formats: {', '.join(get_args(Format))}")
-    done = convert_model(source, out, cast("Format | None", to))
+    done = export_to_hugging_face(source, out) if to == "hf" else convert_model(source, out, cast("Format | None", to))
     num_parameters = sum(parameter.numel() for parameter in done.model.parameters())
     summary = {
         "out": str(out), "format": done.target, "model": done.model.config.name, "num_parameters": num_parameters

@@ -45,7 +45,7 @@ VERBS = {
     "compare": Verb("compare", "compare", "Compare runs at equal tokens and at the end."),
     "report": Verb("report", "report", "Write the Markdown and HTML report."),
     "generate": Verb("generate", "generate", "Continue a text with a trained model."),
-    "convert": Verb("convert", "convert", "Convert a model to or from the format of the official TTT code."),
+    "convert": Verb("convert", "convert", "Convert a model for the official TTT code or transformers, and back."),
     "bench": Verb("bench", "bench_app", "Benchmark this machine, with the installed peers for comparison."),
     "doctor": Verb("doctor", "doctor", "Check a run or this machine, and repair what can be repaired."),
     "config": Verb("config", "config_app", "Show the configuration and where each value comes from."),

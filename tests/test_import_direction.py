@@ -29,6 +29,7 @@ PACKAGES = {
     "evaluate": {"_rust", "data", "models"},
     "train": {"data", "models", "evaluate"},
     "infer": {"data", "models"},
+    "integrations": {"models"},
     "analyze": {"_rust"},
     "health": {"analyze"},
     "report": {"analyze", "health"},

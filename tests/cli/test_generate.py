@@ -163,3 +163,18 @@ def test_convert_there_and_back(model, tmp_path):
     assert generate(tmp_path / "official", "--prompt", "a").out == generate(model, "--prompt", "a").out
     assert "already exists" in tttkit("convert", model, tmp_path / "again").error
     assert "unknown format `onnx`" in tttkit("convert", model, tmp_path / "b", "--to", "onnx").error
+
+
+def test_convert_for_transformers_and_back(model, tmp_path):
+    pytest.importorskip("transformers")
+    there = tttkit("convert", model, tmp_path / "hf", "--to", "hf", "--json")
+    assert json.loads(there.out)["format"] == "hf"
+    assert (tmp_path / "hf" / "modeling_tttkit.py").is_file()
+    back = tttkit("convert", tmp_path / "hf", tmp_path / "back")
+    assert (back.code, "tttkit format" in back.err) == (0, True)
+    assert (tmp_path / "back" / "model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
+    texts = [
+        tttkit("generate", path, "--prompt", "an old", "--temperature", 0, "--max-tokens", 9, "--json").out
+        for path in (model, tmp_path / "hf")
+    ]
+    assert json.loads(texts[0])["results"] == json.loads(texts[1])["results"]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tttkit.config.model import ModelConfig
 from tttkit.errors import DataError, UsageError
+from tttkit.models.hugging_face.directory import EXPORT_KEYS
 from tttkit.models.official import to_official
 from tttkit.models.storage import (
     CONFIG_NAME,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from tttkit.models.language_model import LanguageModel
 
-Format = Literal["tttkit", "official"]
+Format = Literal["tttkit", "official", "hf"]
 PICKLED_NAME = "pytorch_model.bin"
 _PICKLED = (".pt", ".pth", ".bin")
 _OURS_ONLY = ("architecture", "sliding_window", "state_decay", "learn_state_decay", "decay_window")
@@ -63,17 +64,14 @@ def convert_model(source: str | Path, out: str | Path, target: Format | None = N
     if out.exists():
         raise UsageError(f"{out} already exists", hint="choose a directory that does not exist yet")
     directory = source if source.is_dir() else source.parent
-    raw = read_model_config(directory)
+    model, others = read_source(source)
     if target is None:
-        target = "official" if "architecture" in raw else "tttkit"
-    model = build_from(raw, unwrapped(read_foreign_weights(source)), directory)
+        target = "official" if _is_plainly_ours(directory) else "tttkit"
     obstacle = official_obstacle(model.config)
     if target == "official" and obstacle is not None:
         raise UsageError(obstacle, hint="--to tttkit")
     out.parent.mkdir(parents=True, exist_ok=True)
     with commits.commit_directory(out) as temporary:
-        known = {field.name for field in dataclasses.fields(ModelConfig)}
-        others = {key: value for key, value in raw.items() if key not in known}
         if target == "official":
             files.write_json(temporary / CONFIG_NAME, {**official_config(model.config), **others})
             save_weights(to_official(model), temporary / WEIGHTS_NAME)
@@ -82,6 +80,26 @@ def convert_model(source: str | Path, out: str | Path, target: Format | None = N
         if (directory / "tokenizer.json").is_file():
             files.write_bytes(temporary / "tokenizer.json", (directory / "tokenizer.json").read_bytes())
     return Conversion(model=model, target=target, out=out)
+
+
+def read_source(source: Path) -> tuple[LanguageModel, dict[str, Any]]:
+    """Read a model directory or a weights file: return the model, and what config.json holds beside its fields.
+
+    Raises DataError for files that are missing, damaged or do not fit.
+    """
+    directory = source if source.is_dir() else source.parent
+    raw = read_model_config(directory)
+    model = build_from(raw, unwrapped(read_foreign_weights(source)), directory)
+    known = {field.name for field in dataclasses.fields(ModelConfig)}
+    if raw.get("model_type") == "tttkit":
+        known |= EXPORT_KEYS
+    return model, {key: value for key, value in raw.items() if key not in known}
+
+
+def _is_plainly_ours(directory: Path) -> bool:
+    """Return whether a directory is in our own format, neither official nor exported for transformers."""
+    raw = read_model_config(directory)
+    return "architecture" in raw and "model_type" not in raw
 
 
 def official_config(config: ModelConfig) -> dict[str, Any]:

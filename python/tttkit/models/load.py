@@ -53,4 +53,4 @@ def find_model(path: str | Path) -> Path:
 
 def is_ours(config: dict[str, Any]) -> bool:
     """Return whether a config.json describes a model of tttkit's own code: ours, exported or in the official format."""
-    return "architecture" in config or config.get("model_type") == "ttt" or "model_type" not in config
+    return config.get("model_type") in (None, "ttt", "tttkit")

@@ -14,6 +14,11 @@ from tttkit.storage import files
 
 CONFIG_NAME = "config.json"
 ADAPTER_NAME = "adapter_config.json"
+EXPORT_KEYS = frozenset(
+    {"model_type", "architectures", "auto_map", "dtype", "use_cache", "bos_token_id", "pad_token_id", "tttkit_version",
+     "transformers_version"}
+)  # fmt: skip
+"""Keys that `convert --to hf` adds to our config.json, and that the way back leaves out."""
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _NOT_CAUSAL = (
