@@ -241,4 +241,6 @@ def rows_of(rows: list[tuple[str, str]]) -> Table:
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
     """Print a value as JSON on stdout; on one line when `indent` is None."""
-    out.print(json.dumps(value, indent=indent, ensure_ascii=False), markup=False, soft_wrap=True)
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    # bytes of a file name that are not UTF-8 become escapes, which JSON reads back
+    out.print(text.encode(errors="backslashreplace").decode(), markup=False, soft_wrap=True)

@@ -140,13 +140,11 @@ def run(
     """
     from tttkit.config.run import build_config
     from tttkit.evaluate.run_evaluations import complete_summaries, missing_evaluations
-    from tttkit.train.schedule import evaluation_steps
 
     directory = find_run(path)
     with exclusive(directory), stoppable():
         config = build_config(directory.read_metadata().get("config", {}))
-        steps = evaluation_steps(config.train.max_steps, config.evaluation.num_checkpoints)
-        requests = missing_evaluations(directory, config, steps, device)
+        requests = missing_evaluations(directory, config, device)
         if not requests:
             raise UsageError(
                 f"{directory.path} has no weights to evaluate",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 import typer
@@ -17,20 +17,20 @@ EVALUATION_PANEL = "Evaluation and early stopping"
 _PANELS = {"evaluation": EVALUATION_PANEL, "early_stopping": EVALUATION_PANEL}
 
 
-def with_config_flags(verb: Callable[..., None]) -> Callable[..., None]:
-    """Replace the parameter `flags` of `verb` by one option per entry of FLAGS.
+def with_config_flags(verb: Callable[..., None], names: Iterable[str] = tuple(FLAGS)) -> Callable[..., None]:
+    """Replace the parameter `flags` of `verb` by one option for each of `names`, which are entries of FLAGS.
 
     `verb` receives the options that were given as a dictionary by flag name.
     """
 
     @functools.wraps(verb)
     def with_flags(**arguments: Any) -> None:
-        flags = {name: arguments.pop(name) for name in FLAGS}
+        flags = {name: arguments.pop(name) for name in names}
         verb(**arguments, flags={name: value for name, value in flags.items() if value is not None})
 
     parameters: list[inspect.Parameter] = []
     for parameter in inspect.signature(verb, eval_str=True).parameters.values():
-        parameters += map(_parameter, FLAGS) if parameter.name == "flags" else [parameter]
+        parameters += map(_parameter, names) if parameter.name == "flags" else [parameter]
     with_flags.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return with_flags
 

@@ -1,17 +1,20 @@
-"""`tttkit resume`: resumes a run with the options that it recorded."""
+"""`tttkit resume`: resumes a run with the options that it recorded, except those that are given."""
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from tttkit.config.flags import FLAGS, RESUME_FLAGS
+from tttkit.config.layers import merge
 from tttkit.errors import UsageError
 from tttkit.run.directory import find_run
 from tttkit.train.options import RunOptions
+from tttkit_cli.flags import with_config_flags
 from tttkit_cli.training import (
     RUN_PANEL,
     AllowDataChange,
@@ -24,40 +27,48 @@ from tttkit_cli.training import (
 )
 
 
+@functools.partial(with_config_flags, names=RESUME_FLAGS)
 def resume(
     run: Annotated[Path, typer.Argument(help="RUN directory.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="DATA directory of the run, if it was moved.", rich_help_panel=RUN_PANEL, show_default=False),
+    ] = None,
     auto_microbatch: AutoMicrobatch = False,
     grace: Grace = 10.0,
     allow_data_change: AllowDataChange = False,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            help="CPU threads from now on (default: as before). The exact bits of the result depend on it.",
-            min=1,
-            show_default=False,
-            rich_help_panel=RUN_PANEL,
-        ),
-    ] = None,
+    *,
+    flags: dict[str, Any],
     plain: Plain = False,
     quiet: Quiet = False,
     json_events: JsonEvents = False,
 ) -> None:
     """Resume an unfinished run, however it ended; say what was verified, skipped and lost.
 
-    Example: `tttkit resume runs/quick`
+    An option that sets a value changes it from the next step on. A finished run continues with --max-steps.
+
+    Examples: `tttkit resume runs/quick` · `tttkit resume runs/quick --max-steps 4000`
     """
     from tttkit.config.run import build_config
     from tttkit_cli.views.train import TrainView
 
-    values = find_run(run).read_metadata().get("config")
-    if values is None:
+    directory = find_run(run)
+    metadata = directory.read_metadata()
+    if "config" not in metadata:
         raise UsageError(f"{run} was made by the earlier system, which saved nothing to resume from")
-    config = build_config(values)
-    if threads is not None:
-        config = dataclasses.replace(config, train=dataclasses.replace(config.train, num_threads=threads))
+    values: dict[str, Any] = metadata["config"]
+    recorded = metadata.get("data", {}).get("path")
+    if data is not None:
+        values = merge(values, {"data": {"path": str(data)}})
+    elif values.get("data", {}).get("path") is not None and recorded:
+        values = merge(values, {"data": {"path": str(directory.path / recorded)}})
+    changed = {FLAGS[flag]: value for flag, value in flags.items()}
+    for key, value in changed.items():
+        section, _, name = key.partition(".")
+        values = merge(values, {section: {name: value}})
     options = RunOptions(
         auto_microbatch=auto_microbatch, grace_seconds=grace, allow_data_change=allow_data_change,
-        command=("tttkit", *sys.argv[1:]),
+        allow_change=frozenset(changed), command=("tttkit", *sys.argv[1:]),
     )  # fmt: skip
     view = TrainView(plain=plain, quiet=quiet, json_events=json_events)
-    run_training(config, run, view, options)
+    run_training(build_config(values), run, view, options)

@@ -10,9 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from tttkit.config.layers import Choices, collect_layers, merge_layers, to_toml
-from tttkit.config.old_names import present_key
 from tttkit.config.resolve import Facts, resolve_config
-from tttkit.config.run import Config, build_config
+from tttkit.config.run import Config, build_config, known_key
 from tttkit.train.options import RunOptions
 from tttkit_cli.console import out, print_json, warn
 from tttkit_cli.earlier import STATE_PASSING_EXPLAINED
@@ -94,7 +93,7 @@ def train(
 
     options = RunOptions(
         resume=resume, auto_microbatch=auto_microbatch, grace_seconds=grace, allow_data_change=allow_data_change,
-        allow_change=frozenset(map(present_key, allow_change or ())), command=("tttkit", *sys.argv[1:]),
+        allow_change=frozenset(map(known_key, allow_change or ())), command=("tttkit", *sys.argv[1:]),
     )  # fmt: skip
     view = TrainView(plain=plain, quiet=quiet, json_events=json_events)
     run_training(chosen, output or Path("runs") / chosen.preset, view, options)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tttkit.errors import PreemptedError
-from tttkit.run.directory import RunDirectory
+from tttkit.run.directory import RunDirectory, quoted
 from tttkit.run.saved import describe_saved, newest_saved_step
 from tttkit.run.signals import StopRequestedError, StopSignals, within
 from tttkit_cli.console import err, explain
@@ -78,5 +77,5 @@ def _say_forced_exit(signals: StopSignals, directory: Path, grace_seconds: float
     explain(
         f"still busy {grace_seconds:g} s after {signals.requested}; exiting now; "
         f"{saved or 'steps after the newest training checkpoint are lost'}",
-        f"resume with `tttkit resume {shlex.quote(str(directory))}`",
+        f"resume with `tttkit resume {quoted(directory)}`",
     )

@@ -62,7 +62,7 @@ def last_screen(plan: Plan | None, result: dict[str, Any], run: str, seconds: fl
     path = escape(run)
     rows = []
     if plan is not None:
-        num_tokens = (result["step"] - plan.step) * plan.tokens_per_step
+        num_tokens = result["tokens_seen"] - plan.tokens_seen
         rows.append(("trained", f"{num_tokens:,} tokens in {duration(seconds)}, including evaluations and saves"))
     if result.get("best_selection_ppl") is not None:
         best = f"selection_ppl {perplexity(result['best_selection_ppl'])} at evaluation {result['best_checkpoint_idx']}"
@@ -89,7 +89,7 @@ def _data(plan: Plan) -> str:
 
 def _steps(plan: Plan) -> str:
     remaining = (plan.max_steps - plan.step) * plan.tokens_per_step
-    epochs = plan.max_steps * plan.tokens_per_step / max(1, plan.train_tokens)
+    epochs = (plan.tokens_seen + remaining) / max(1, plan.train_tokens)
     return (
         f"steps {plan.step:,} to {plan.max_steps:,} of {plan.tokens_per_step:,} tokens: {remaining:,} tokens to go, "
         f"{epochs:.2f} epochs in total"
@@ -106,13 +106,12 @@ def _stages(plan: Plan) -> str:
 
 
 def _evaluations(plan: Plan) -> str:
-    num_steps, ahead = len(plan.evaluation_steps), plan.num_evaluations_ahead
-    if not num_steps:
+    done, ahead = plan.num_evaluations_done, plan.num_evaluations_ahead
+    if not plan.evaluation_steps:
         return "none"
-    done = f" ({num_steps - ahead} done)" if ahead < num_steps else ""
     length = plan.eval_max_length
     each = f"{plan.eval_num_sequences} sequences of {length:,} tokens = {length / plan.window:.3g} x W"
-    return f"{ahead} to come{done}, each on {each}"
+    return f"{ahead} to come{f' ({done} done)' if done else ''}, each on {each}"
 
 
 def _disk(plan: Plan) -> str:

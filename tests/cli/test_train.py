@@ -25,8 +25,9 @@ from tttkit_cli.views.train_screens import first_screen, last_screen
 
 PLAN = Plan(
     run="runs/[bold]x", model="ttt-linear", num_parameters=1_000_000, train_tokens=10_000, validation_tokens=1000,
-    vocab_size=300, window=64, stages=[], step=0, max_steps=100, tokens_per_step=1024, evaluation_steps=[0, 50, 100],
-    num_evaluations_ahead=3, eval_max_length=1280, eval_num_sequences=16, device="cpu", precision="fp32", num_threads=2,
+    vocab_size=300, window=64, stages=[], step=0, tokens_seen=0, max_steps=100, tokens_per_step=1024,
+    evaluation_steps=[0, 50, 100], num_evaluations_done=0, num_evaluations_ahead=3,
+    eval_max_length=1280, eval_num_sequences=16, device="cpu", precision="fp32", num_threads=2,
     threads={"chosen": 2, "why": "measured", "measured": {"1": 4318.2, "2": 6287.1}},
     seed=42, version="0.1.0", git_commit="0123abcd-dirty", resumed=False, state_bytes=12_000_000,
     planned_bytes=48_000_000, free_bytes=412_000_000_000,
@@ -317,7 +318,9 @@ def test_lines_come_after_ten_seconds_and_a_hundredth_of_the_run(monkeypatch, ca
 
 
 def test_the_plan_in_words():
-    rows = dict(first_screen(replace(PLAN, step=50, num_evaluations_ahead=2), {}))
+    rows = dict(
+        first_screen(replace(PLAN, step=50, tokens_seen=51_200, num_evaluations_done=1, num_evaluations_ahead=2), {})
+    )
     assert rows["plan"] == "steps 50 to 100 of 1,024 tokens: 51,200 tokens to go, 10.24 epochs in total"
     assert rows["evaluations"].startswith("2 to come (1 done), each on 16 sequences of 1,280 tokens = 20 x W")
     assert rows["disk"] == "at most 48.0 MB (a training checkpoint is 12.0 MB), 412 GB free"
@@ -328,7 +331,7 @@ def test_the_plan_in_words():
 
 
 def test_the_last_screen_without_an_evaluation():
-    rows = dict(last_screen(PLAN, {"step": 100, "total_checkpoints_evaluated": 0}, "run", 60))
+    rows = dict(last_screen(PLAN, {"step": 100, "tokens_seen": 102_400, "total_checkpoints_evaluated": 0}, "run", 60))
     assert "best" not in rows
     assert rows["next"] == "tttkit status run"
 

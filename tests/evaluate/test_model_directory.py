@@ -110,21 +110,23 @@ def test_a_directory_without_weights_says_what_to_do(tmp_path):
 
 @pytest.fixture
 def run(tmp_path):
-    """Two evaluations that kept weights, the second without results; one that is not in the schedule; a best model."""
-    for index, names in ((0, ["model", "summary.json", "chunk_eval.json"]), (1, ["model"]), (7, ["model"])):
+    """Two evaluations that kept weights, the second without results; one without weights; a best model."""
+    for index, names in ((0, ["model", "summary.json", "chunk_eval.json"]), (1, ["model"]), (7, [])):
+        (tmp_path / f"checkpoint_{index:03d}").mkdir()
         for name in names:
-            (tmp_path / f"checkpoint_{index:03d}" / name).mkdir(parents=True)
+            (tmp_path / f"checkpoint_{index:03d}" / name).mkdir()
+    (tmp_path / "checkpoint_001" / "model" / "config.json").write_text('{"step": 10, "tokens_seen": 400}')
     (tmp_path / "best_model").mkdir()
     return RunDirectory(tmp_path)
 
 
 def test_missing_evaluations_use_the_protocol_of_the_run_and_models_the_full_one(run):
     config = build_config({"train": {"window": 16, "batch_size": 2, "max_steps": 10}, "evaluation": {"max_length": 80}})
-    (along, target), (best, best_target) = missing_evaluations(run, config, [0, 10], "cpu")
+    (along, target), (best, best_target) = missing_evaluations(run, config, "cpu")
     assert (along.path, target) == (run.checkpoint(1) / "model", run.checkpoint(1))
     assert (along.protocol, along.window) == (config.evaluation, 16)
     assert along.facts == {
-        "checkpoint_idx": 1, "step": 10, "training_loss": None, "tokens_seen": 10 * config.train.tokens_per_step,
+        "checkpoint_idx": 1, "step": 10, "training_loss": None, "tokens_seen": 400,
     }  # fmt: skip
     assert (best.path, best.protocol, best.window, best.device) == (run.best_model, None, None, "cpu")
     assert best_target == run.path / "eval_best_model"

@@ -14,8 +14,9 @@ from tttkit.config.run import build_config
 from tttkit.errors import DiskFullError, UsageError
 from tttkit.run.directory import RunDirectory
 from tttkit.storage import files
-from tttkit.train.checks import check_disk, refuse_old_version, refuse_other_config
+from tttkit.train.checks import check_disk
 from tttkit.train.options import RunOptions
+from tttkit.train.resume.changes import refuse_old_version, refuse_other_config
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "run_0_1_0"
 

@@ -15,11 +15,11 @@ def test_an_export_that_failed_is_written_later_with_the_weights_of_its_step(tin
     whole = train(values, tmp_path / "whole").run
     export, is_full, failed = evaluator.export_model, True, []
 
-    def export_or_fail(model, path, config, split):
+    def export_or_fail(model, path, facts, split):
         if is_full and path.parent.name == "checkpoint_001":
             failed.append(path)
             raise DiskFullError("disk full")
-        export(model, path, config, split)
+        export(model, path, facts, split)
 
     def make_room(event):
         nonlocal is_full
@@ -66,5 +66,5 @@ def test_an_exported_model_names_window_and_tokenizer(tiny_values, tiny_data, tm
 
     run = train(tiny_values(train={"max_steps": 2}), tmp_path / "run").run
     config = read_json(run.path / name / "config.json")
-    assert config["window"] == 16
+    assert (config["window"], config["step"], config["tokens_seen"]) == (16, 2, 2 * 4 * 16)
     assert (run.path / name / "tokenizer.json").read_bytes() == (tiny_data / "tokenizer.json").read_bytes()

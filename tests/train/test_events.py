@@ -53,15 +53,17 @@ def test_json_of_an_event(event, expected):
 def test_json_of_the_plan():
     plan = Plan(
         run="r", model="ttt-linear", num_parameters=1, train_tokens=2, validation_tokens=3, vocab_size=4, window=16,
-        stages=[Stage(first_step=1, window=16, num_windows=4)], step=0, max_steps=9, tokens_per_step=64,
-        evaluation_steps=[0, 9], num_evaluations_ahead=2, eval_max_length=80, eval_num_sequences=4, device="cpu",
+        stages=[Stage(first_step=1, window=16, num_windows=4)], step=0, tokens_seen=0, max_steps=9, tokens_per_step=64,
+        evaluation_steps=[0, 9], num_evaluations_done=0, num_evaluations_ahead=2,
+        eval_max_length=80, eval_num_sequences=4, device="cpu",
         precision="fp32", num_threads=1, threads={"chosen": 1, "why": "measured", "measured": {"1": 9.5}}, seed=42,
         version="0", git_commit=None, resumed=False, state_bytes=12,
         planned_bytes=34, free_bytes=56,
     ).to_dict()  # fmt: skip
     assert list(plan) == [
         "event", "run", "model", "num_parameters", "train_tokens", "validation_tokens", "vocab_size", "window",
-        "stages", "step", "max_steps", "tokens_per_step", "evaluation_steps", "num_evaluations_ahead",
+        "stages", "step", "tokens_seen", "max_steps", "tokens_per_step", "evaluation_steps",
+        "num_evaluations_done", "num_evaluations_ahead",
         "eval_max_length", "eval_num_sequences", "device", "precision", "num_threads", "threads", "seed", "version",
         "git_commit", "resumed", "state_bytes", "planned_bytes", "free_bytes",
     ]  # fmt: skip

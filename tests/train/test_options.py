@@ -41,7 +41,10 @@ def test_differences_are_allowed_by_name_only(tiny_values, tmp_path):
     for options in ({}, {"allow_change": frozenset({"optimizer.beta1"})}, {"allow_data_change": True}):
         with pytest.raises(UsageError, match=r"optimizer\.weight_decay: 0\.1 -> 0\.5"):
             train(changed, run.path, **options)
-    assert train(changed, run.path, allow_change=frozenset({"optimizer.weight_decay"})).already_ended
+    with pytest.raises(
+        UsageError, match=r"finished at step 1, so these changes would train nothing: optimizer\.weight_decay"
+    ):
+        train(changed, run.path, allow_change=frozenset({"optimizer.weight_decay"}))
 
 
 def test_no_resume_refuses_a_run(tiny_values, tmp_path):

@@ -200,7 +200,7 @@ def test_a_stop_during_the_measurement_ends_the_run_before_its_first_step(tiny_v
     with pytest.raises(PreemptedError, match="before the first step"):
         train(tiny_values(), tmp_path / "run", report=lambda _: None)
     assert RunDirectory(tmp_path / "run").read_metadata()["result"] == {
-        "reason": "preempted", "step": 0, "saved_step": None,
+        "reason": "preempted", "step": 0, "tokens_seen": 0, "saved_step": None,
     }  # fmt: skip
 
 

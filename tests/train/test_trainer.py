@@ -117,4 +117,4 @@ def test_a_first_checkpoint_that_cannot_be_saved_ends_the_run(tiny_values, tmp_p
     with pytest.raises(DiskFullError):
         train(tiny_values(), tmp_path / "run")
     result = files.read_json(tmp_path / "run" / "metadata.json")["result"]
-    assert result == {"reason": "disk-full", "step": 0, "saved_step": None}
+    assert result == {"reason": "disk-full", "step": 0, "tokens_seen": 0, "saved_step": None}

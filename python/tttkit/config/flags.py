@@ -14,6 +14,7 @@ FLAGS = {
     "precision": "train.precision",
     "seed": "train.seed",
     "device": "train.device",
+    "threads": "train.num_threads",
     "initial_state": "train.initial_state",
     "save_every": "train.save_every",
     "keep_weights": "train.keep_weights",
@@ -26,6 +27,13 @@ FLAGS = {
     "early_stop": "early_stopping.enabled",
 }
 """The key that each flag sets, by the name of the flag with underscores."""
+
+RESUME_FLAGS = (
+    "max_steps", "batch_size", "grad_accumulation", "learning_rate", "warmup_ratio", "weight_decay", "max_grad_norm",
+    "precision", "device", "threads", "save_every", "keep_weights", "num_eval_checkpoints", "early_stop_patience",
+    "early_stop_min_delta", "early_stop",
+)  # fmt: skip
+"""The flags that `tttkit resume` has too: values that a run may change on its way."""
 
 
 def option_name(flag: str) -> str:

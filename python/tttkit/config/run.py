@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from tttkit.config.model import ModelConfig as ModelConfig
-from tttkit.config.old_names import with_present_names
+from tttkit.config.old_names import present_key, with_present_names
 from tttkit.errors import UsageError
 
 _SHARE_TOLERANCE = 1e-6
@@ -272,6 +272,16 @@ def build_config(values: dict[str, Any]) -> Config:
         return TypeAdapter(Config).validate_python(values)
     except ValidationError as error:
         raise _usage_error(error.errors()[0]) from error
+
+
+def known_key(key: str) -> str:
+    """Return the present name of a dotted key, or raise UsageError, which suggests a known key."""
+    key = present_key(key)
+    known = [*_known_keys(), "world_size"]
+    if key not in known:
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        raise UsageError(f"unknown key `{key}`", hint=f"did you mean `{near[0]}`?" if near else None)
+    return key
 
 
 def _usage_error(detail: Any) -> UsageError:

@@ -22,6 +22,7 @@ from tttkit.models.hugging_face.directory import read_config, trained_positions
 from tttkit.models.load import find_model, is_ours
 from tttkit.models.scoring import LoadedModel
 from tttkit.results.summary import SUMMARY_NAME
+from tttkit.run.data_location import data_of_run
 from tttkit.run.directory import RunDirectory
 
 SCHEMA = 3
@@ -186,10 +187,8 @@ def _data_of_run(path: Path) -> Path:
     """Return the DATA directory of the run that owns a model directory. Raises UsageError if no run owns it."""
     for parent in list(path.absolute().parents)[:3]:
         run = RunDirectory(parent)
-        if run.metadata.exists():
-            recorded = run.read_metadata().get("data", {}).get("path")
-            if recorded:
-                return Path(recorded)
+        if run.metadata.exists() and (data := data_of_run(run)) is not None:
+            return data
     raise UsageError(f"{path} belongs to no run, so its data is unknown", hint="name the data: --data DATA")
 
 

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from tttkit.config.run import Config
 from tttkit.evaluate.request import EvaluationRequest
+from tttkit.models import read_model_config
 from tttkit.results.curves import CURVES_NAME
 from tttkit.results.summary import SUMMARY_NAME, Summary
 from tttkit.run.directory import RunDirectory
 
 
-def missing_evaluations(
-    run: RunDirectory, config: Config, steps: Sequence[int], device: str | None
-) -> list[tuple[EvaluationRequest, Path]]:
+def missing_evaluations(run: RunDirectory, config: Config, device: str | None) -> list[tuple[EvaluationRequest, Path]]:
     """Return requests for the missing evaluations and their target directories, in order.
 
     First come the evaluations along the run that kept weights but have no results, by the run's own protocol, then
-    best_model and final_model by the full protocol. `steps` is the evaluation schedule of the run.
+    best_model and final_model by the full protocol.
     """
     requests = []
     for index, directory in run.checkpoints().items():
         has_results = all((directory / name).exists() for name in (SUMMARY_NAME, CURVES_NAME))
-        if has_results or not (directory / "model").is_dir() or index >= len(steps):
+        if has_results or not (directory / "model").is_dir():
             continue
+        trained = read_model_config(directory / "model")
         facts = {
             "checkpoint_idx": index,
-            "step": steps[index],
+            "step": trained.get("step"),
             "training_loss": None,
-            "tokens_seen": steps[index] * config.train.tokens_per_step,
+            "tokens_seen": trained.get("tokens_seen"),
         }
         request = EvaluationRequest(
             path=directory / "model", window=config.train.window, device=device, protocol=config.evaluation, facts=facts

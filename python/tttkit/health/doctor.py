@@ -20,7 +20,8 @@ from tttkit.health.examination import Examination, Level
 from tttkit.health.leftovers import examine_leftovers
 from tttkit.health.weights import nonfinite_tensors
 from tttkit.results.summary import SUMMARY_NAME, Summary
-from tttkit.run.directory import RunDirectory, exclusive, is_locked
+from tttkit.run.data_location import find_data, fingerprint_of
+from tttkit.run.directory import RunDirectory, exclusive, is_locked, quoted
 from tttkit.run.saved import training_checkpoints
 from tttkit.storage import commits, files
 
@@ -177,17 +178,17 @@ def _examine_data(run: RunDirectory, _fix: bool) -> Iterator[Examination]:
     if not isinstance(recorded, dict) or "path" not in recorded:
         return
     try:
-        fingerprint = files.read_json(Path(recorded["path"]) / "manifest.json").get("fingerprint")
-    except (TttkitError, AttributeError) as error:
-        yield Examination(level="error", check="data", message=f"the data of this run cannot be read: {error}")
+        path = find_data(run, recorded)
+    except TttkitError as error:
+        yield Examination(level="error", check="data", message=str(error), hint=error.hint)
         return
-    if fingerprint != recorded.get("fingerprint"):
-        message = f"the data fingerprint of {recorded['path']} has changed since the run began"
+    if fingerprint_of(path) != recorded.get("fingerprint"):
+        message = f"the data fingerprint of {path} has changed since the run began"
         hint = "restore the data, or resume with --allow-data-change"
         yield Examination(level="error", check="data", message=message, hint=hint)
     else:
-        message = f"{recorded['path']} has the data fingerprint that the run began with"
-        hint = f"to verify every shard: tttkit data verify {recorded['path']}"
+        message = f"{path} has the data fingerprint that the run began with"
+        hint = f"to verify every shard: tttkit data verify {quoted(path)}"
         yield Examination(level="ok", check="data", message=message, hint=hint)
 
 

@@ -96,6 +96,7 @@ def read_status(run: RunDirectory, *, num_log_lines: int = 3) -> RunStatus:
         max_steps=_config(metadata, "train").get("max_steps", metadata.get("max_train_steps")),
         eta_seconds=_remaining_seconds(last) if lifecycle.is_live else None,
         log=run.tail_log(num_log_lines),
+        tokens_seen=metadata.get("result", {}).get("tokens_seen", last.get("tokens_seen")),
         **_training_figures(metrics, last),
         **_evaluation_figures(metadata, summaries),
         **_surroundings(run, metadata, is_live=lifecycle.is_live),
@@ -106,7 +107,6 @@ def _training_figures(metrics: list[dict[str, Any]], last: dict[str, Any]) -> di
     """Return the fields of RunStatus from metrics.jsonl, whose last record is `last`."""
     losses = (number(record.get("loss")) for record in metrics)
     return {
-        "tokens_seen": last.get("tokens_seen"),
         "window": last.get("window"),
         "loss": number(last.get("loss")),
         "ppl": number(last.get("ppl")),
@@ -126,8 +126,9 @@ def _evaluation_figures(metadata: dict[str, Any], summaries: list[Summary]) -> d
     latest = summaries[-1] if summaries else None
     return {
         "num_evaluations": len(summaries),
-        "num_evaluations_planned": _config(metadata, "evaluation").get(
-            "num_checkpoints", metadata.get("num_eval_checkpoints")
+        "num_evaluations_planned": metadata.get(
+            "num_evaluations_planned",
+            _config(metadata, "evaluation").get("num_checkpoints", metadata.get("num_eval_checkpoints")),
         ),
         "best_selection_ppl": stopping.get("best"),
         "best_step": best_steps[0] if best_steps else None,

@@ -69,7 +69,7 @@ class RunDirectory:
     @property
     def argument(self) -> str:
         """Return the run as an argument of a command, quoted for a shell."""
-        return shlex.quote(str(self.results or self.path))
+        return quoted(self.results or self.path)
 
     def checkpoint(self, index: int) -> Path:
         """Return the directory of evaluation `index`."""
@@ -124,6 +124,19 @@ class RunDirectory:
 
     def _file(self, name: str) -> Path:
         return self.path / (name if self.results is None else f"{self.results.name}.{name}")
+
+
+def quoted(path: Path) -> str:
+    """Return a path as one argument of a command for a shell: never an option, and any bytes."""
+    text = str(path)
+    text = f"./{text}" if text.startswith("-") else text
+    if text.isprintable():
+        return shlex.quote(text)
+    # ANSI-C quoting, which bash and zsh read; backslashes and quotes are escaped by their bytes
+    escaped = "".join(
+        chr(byte) if 32 <= byte < 127 and byte not in b"'\\" else f"\\x{byte:02x}" for byte in os.fsencode(text)
+    )
+    return f"$'{escaped}'"
 
 
 def find_run(path: Path | None, *, root: Path = Path("runs")) -> RunDirectory:

@@ -84,13 +84,22 @@ def remove_directory(path: Path) -> None:
     files.remove_tree(doomed)
 
 
-def set_aside(path: Path) -> Path:
-    """Rename a damaged file or directory to `NAME.corrupt-n`, and return the new path. Nothing damaged is deleted."""
-    index = 0
-    while (target := path.with_name(f"{path.name}.corrupt-{index}")).exists():
-        index += 1
+def set_aside(path: Path, why: str = "corrupt") -> Path:
+    """Rename a damaged file or directory to `NAME.corrupt-n`, and return the new path. Nothing damaged is deleted.
+
+    `why` names another reason than damage.
+    """
+    target = name_aside(path, why)
     filesystem.current.rename(path, target)
     files.fsync_directory(path.parent)
+    return target
+
+
+def name_aside(path: Path, why: str) -> Path:
+    """Return the first free path `NAME.why-n`."""
+    index = 0
+    while (target := path.with_name(f"{path.name}.{why}-{index}")).exists():
+        index += 1
     return target
 
 

@@ -50,7 +50,7 @@ class Evaluator:
         Raises StopRequestedError after a signal, before anything is written.
         """
         started = time.perf_counter()
-        step, index = progress.step, self.schedule.index(progress.step)
+        step, index = progress.step, self._next_index(progress)
 
         def tick(done: float) -> None:
             self.signals.poll()
@@ -68,9 +68,9 @@ class Evaluator:
         is_best = self.early_stopping.update(evaluation.selection_ppl, checkpoint=index)
         summary = self._write(evaluation, self._context(progress, index, time.perf_counter() - started))
         if is_best:
-            self.export("best_model")
+            self.export("best_model", progress)
         if self.config.train.keep_weights:
-            self.export(f"checkpoint_{index:03d}/model")
+            self.export(f"checkpoint_{index:03d}/model", progress)
         progress.evaluated.append(step)
         progress.loss_sum, progress.num_losses = 0.0, 0
         self.pace.evaluations.append(time.perf_counter() - started)
@@ -83,15 +83,21 @@ class Evaluator:
         summaries = self.summaries or self.run.read_summaries()  # the summaries in memory may not be written yet
         self.summaries = [item for item in summaries if item.step in known]
 
-    def export(self, name: str) -> None:
+    def export(self, name: str, progress: TrainingProgress) -> None:
         """Write the weights to the directory `name` of the run; if that fails, retry later from a copy in memory."""
+        facts = {"window": self.config.train.window, "step": progress.step, "tokens_seen": progress.tokens_seen}
 
         def write(model: LanguageModel) -> None:
-            export_model(model, self.run.path / name, self.config, self.splits["train"])
+            export_model(model, self.run.path / name, facts, self.splits["train"])
 
         if not self.log.writes.attempt(name, lambda: write(self.model)):
             kept = copy.deepcopy(self.model).cpu()
             self.log.writes.attempt(name, lambda: write(kept))
+
+    def _next_index(self, progress: TrainingProgress) -> int:
+        """Return the number of the next evaluation. It counts the evaluations, whatever the schedule has become."""
+        known = [summary.index for summary in self.summaries if summary.index is not None]
+        return max([len(progress.evaluated) - 1, *known]) + 1
 
     def _write(self, evaluation: Evaluation, context: dict[str, Any]) -> Summary:
         """Write the files of the evaluation and the list of all summaries, now or as soon as a retry succeeds."""
@@ -108,7 +114,7 @@ class Evaluator:
             "checkpoint_idx": index,
             "step": progress.step,
             "training_loss": progress.loss_sum / progress.num_losses if progress.num_losses else None,
-            "tokens_seen": progress.step * self.config.train.tokens_per_step,
+            "tokens_seen": progress.tokens_seen,
             "model": self.config.model.name,
             "data_fingerprint": self.splits["validation"].fingerprint,
             "weights_sha256": weights_sha256(self.model),
@@ -134,9 +140,12 @@ class Evaluator:
         )
 
 
-def export_model(model: LanguageModel, path: Path, config: Config, split: Split) -> None:
-    """Write config.json, model.safetensors and tokenizer.json to `path`, atomically. Raises DiskFullError, OSError."""
-    metadata = {"window": config.train.window, "tokenizer_sha256": split.tokenizer_sha256, "eos_token_id": split.eos_id}
+def export_model(model: LanguageModel, path: Path, facts: dict[str, int], split: Split) -> None:
+    """Write config.json, model.safetensors and tokenizer.json to `path`, atomically. Raises DiskFullError, OSError.
+
+    `facts` are the keys of config.json that say how far the model was trained, and on windows of which length.
+    """
+    metadata = {**facts, "tokenizer_sha256": split.tokenizer_sha256, "eos_token_id": split.eos_id}
     with commits.commit_directory(path) as directory:
         save_model(model, directory, metadata=metadata)
         files.write_new(directory / "tokenizer.json", [split.tokenizer_path.read_bytes()])

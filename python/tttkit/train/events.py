@@ -44,9 +44,12 @@ class Plan(Event):
     """Stages of the length curriculum; empty without one."""
     step: int
     """Updates already done, 0 for a new run."""
+    tokens_seen: int
+    """Tokens of these updates."""
     max_steps: int
     tokens_per_step: int
     evaluation_steps: list[int]
+    num_evaluations_done: int
     num_evaluations_ahead: int
     eval_max_length: int
     eval_num_sequences: int

@@ -81,6 +81,8 @@ class Trainer:
             run=run, config=config, model=self.model, splits=splits, metadata=metadata, log=log, report=report,
             signals=signals, schedule=self.schedule, pace=self.pace, early_stopping=self.early_stopping,
         )  # fmt: skip
+        before = metadata.values["config"]["train"]
+        self._earlier_tokens_per_step = before["window"] * before["batch_size"] * before["grad_accumulation"]
         self._records = StepRecords(config, device, self.updater.feed, self.pace)
         self.thread_watch: ThreadWatch | None = None
         self._divergence: str | None = None
@@ -105,13 +107,13 @@ class Trainer:
         Raises PreemptedError after a signal, NumericalError when numbers stay non-finite, DeviceMemoryError, and
         DiskFullError when the results cannot be written at the end.
         """
-        self.signals.before_leaving = lambda: self.metadata.end_segment(self.progress.step, "preempted")
+        self.signals.before_leaving = lambda: self.metadata.end_segment(self.progress, "preempted")
         try:
             return self._finish(self._train_to_the_end())
         except StopRequestedError as request:
             raise self._preempted(request) from None
         except DiskFullError:
-            self.metadata.end_segment(self.progress.step, "disk-full")
+            self.metadata.end_segment(self.progress, "disk-full")
             raise
         except (RuntimeError, MemoryError) as error:
             if isinstance(error, DeviceMemoryError) or not is_out_of_memory(error):
@@ -128,7 +130,7 @@ class Trainer:
         while True:
             try:
                 self.maybe_evaluate()
-                while (reason := self._end_reason()) is None:
+                while (reason := self.end_reason()) is None:
                     self.maybe_save()
                     self.train_step()
                     self.maybe_evaluate()
@@ -144,7 +146,7 @@ class Trainer:
         updates = self.updater.run(
             step, self.progress.lr_scale * scheduled, self._between_micro_batches, read=is_logged
         )
-        self.progress.step = step
+        self.progress.advance(self.config.train.tokens_per_step)
         if (fewer := self.updater.micro_batch) != micro_batch:
             self.progress.micro_batch = fewer
             self.warn(f"out of memory with {micro_batch} windows, continuing with {fewer} at once; same total batch")
@@ -203,7 +205,7 @@ class Trainer:
             self.log.write(f"disk space is available again: training checkpoint of step {step} saved")
         self.report(Saved(step=step, seconds=seconds))
 
-    def _end_reason(self) -> str | None:
+    def end_reason(self) -> str | None:
         """Return why the run has ended, or None if it has not."""
         step = self.progress.step
         if step in self.schedule and self.early_stopping.should_stop(step):
@@ -236,7 +238,7 @@ class Trainer:
 
     def _roll_back(self, why: str) -> None:
         """Go back to the newest valid checkpoint with half the learning rate; the second time raise NumericalError."""
-        failed, num_skipped = self.progress.step, self.progress.num_skipped
+        failed, num_skipped = self.progress, self.progress.num_skipped
         try:
             loaded = None if self.progress.num_rollbacks else self.state.load_newest()
         except CheckpointError:
@@ -252,12 +254,12 @@ class Trainer:
         self.progress.lr_scale *= 0.5
         self.progress.num_skipped = num_skipped
         self.proof = ResumeProof([], 0)
-        self.metadata.note_rollback(failed, loaded.step, self.progress.lr_scale, why)
+        self.metadata.note_rollback(failed.step, loaded.step, self.progress.lr_scale, why)
         self.warn(f"{why}: back to the training checkpoint of step {loaded.step}, with half the learning rate")
         self.save()
 
     def _restore(self, loaded: LoadedCheckpoint) -> None:
-        self.state.restore(loaded)
+        self.state.restore(loaded, tokens_per_step=self._earlier_tokens_per_step)
         self.evaluator.forget_later(self.progress)
         self._divergence = None
 
@@ -276,11 +278,11 @@ class Trainer:
 
     def _finish(self, reason: str) -> str:
         """Write the results of the run. Raises DiskFullError, OSError; the next call can then resume."""
-        self.evaluator.export("final_model")
+        self.evaluator.export("final_model", self.progress)
         self.save()
         self.log.writes.finish()
         self.metadata.finish(
-            self.progress.step, reason, self.early_stopping, self.evaluator.summaries, self.splits["validation"]
+            self.progress, reason, self.early_stopping, self.evaluator.summaries, self.splits["validation"]
         )
         self.log.write(f"{reason} at step {self.progress.step}")
         self.log.writes.finish()
@@ -289,7 +291,7 @@ class Trainer:
     def _preempted(self, request: StopRequestedError) -> PreemptedError:
         """Save, and return the error that says what is on disk."""
         self.save()
-        self.metadata.end_segment(self.progress.step, "preempted")
+        self.metadata.end_segment(self.progress, "preempted")
         problem = self.log.writes.problem
         why = "" if self.state.is_saved or problem is None else f" ({problem})"
         what = (

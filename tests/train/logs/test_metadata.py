@@ -7,6 +7,7 @@ from tttkit.config.run import build_config
 from tttkit.run.directory import SCHEMA_VERSION, RunDirectory
 from tttkit.train.logs.metadata import Metadata
 from tttkit.train.logs.pending_writes import PendingWrites
+from tttkit.train.resume.progress import TrainingProgress
 
 
 @pytest.fixture
@@ -40,18 +41,19 @@ def test_the_end_of_a_segment_names_the_newest_checkpoint_on_disk(metadata, tmp_
     metadata.begin_segment(0, resumed=False)
     for step in (100, 400):
         (tmp_path / "state" / f"step_{step}").mkdir(parents=True)
-    metadata.end_segment(444, "preempted")
+    metadata.end_segment(TrainingProgress(step=444, tokens_seen=888), "preempted")
     values = read(tmp_path)
-    assert values["result"] == {"reason": "preempted", "step": 444, "saved_step": 400}
+    assert values["result"] == {"reason": "preempted", "step": 444, "tokens_seen": 888, "saved_step": 400}
     assert (values["segments"][0]["end_step"], values["segments"][0]["reason"]) == (444, "preempted")
     metadata.begin_segment(400, resumed=True)
     assert "result" not in read(tmp_path), "it runs again"
 
 
 def test_a_process_that_ends_before_training_has_a_result_and_no_segment(metadata, tmp_path):
-    metadata.end_segment(0, "preempted")
+    metadata.end_segment(TrainingProgress(), "preempted")
     values = read(tmp_path)
-    assert (values["segments"], values["result"]) == ([], {"reason": "preempted", "step": 0, "saved_step": None})
+    assert values["segments"] == []
+    assert values["result"] == {"reason": "preempted", "step": 0, "tokens_seen": 0, "saved_step": None}
 
 
 def test_rollbacks_are_listed(metadata, tmp_path):

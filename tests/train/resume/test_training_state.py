@@ -99,4 +99,4 @@ def test_a_checkpoint_of_another_run_is_set_aside(build, tmp_path):
 def test_the_checkpoint_has_its_schema_and_the_id_of_the_run(build, tmp_path):
     build(0)[0].write()
     values = files.read_json(RunDirectory(tmp_path).states / "step_0" / "state.json")
-    assert (values["schema_version"], values["run_id"], values["step"]) == (2, "ours", 0)
+    assert (values["schema_version"], values["run_id"], values["step"]) == (3, "ours", 0)

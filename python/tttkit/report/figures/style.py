@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
+from tttkit.report.figures.fonts import make_drawable
 from tttkit.results.contexts import labels_within
 from tttkit.results.curves import Curves
 from tttkit.storage import files
@@ -39,10 +40,10 @@ CYCLE: tuple[LineStyle, ...] = (
 _SETTINGS: Any = {
     "font.size": 10.5, "axes.titlesize": 11, "axes.labelsize": 10.5, "legend.fontsize": 9.5,
     "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
-    "savefig.dpi": 200, "svg.hashsalt": "tttkit",
+    "savefig.dpi": 200, "svg.hashsalt": "tttkit", "text.parse_math": False,
 }  # fmt: skip
 """Sizes for a figure 6 inches wide that is still readable at half that width, in a column of a paper. The salt makes
-the identifiers inside an SVG depend on nothing but the data."""
+the identifiers inside an SVG depend on nothing but the data. A `$` in the name of a run is text, not mathematics."""
 _LABEL_HEIGHT = 10.4 / 72
 """Height in inches of a label at the end of a line, including the gap to the next one."""
 thousands = FuncFormatter(lambda value, _: f"{value:,.0f}")
@@ -74,6 +75,7 @@ def sheet(height: float, width: float = 6.0) -> Iterator[Figure]:
 def save(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG or SVG, by the suffix of `path`, without dates or versions in it. Return `path`."""
     FigureCanvasAgg(figure)
+    make_drawable(figure)
     buffer = io.BytesIO()
     kind = path.suffix.removeprefix(".")
     metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}

@@ -18,6 +18,7 @@ from tttkit.train.early_stopping import EarlyStopping
 from tttkit.train.logs.environment import environment
 from tttkit.train.logs.metrics import now
 from tttkit.train.logs.pending_writes import PendingWrites
+from tttkit.train.resume.progress import TrainingProgress
 
 
 class Metadata:
@@ -88,14 +89,14 @@ class Metadata:
         self.values.setdefault("rollbacks", []).append(rollback)
         self.write()
 
-    def end_segment(self, step: int, reason: str) -> None:
+    def end_segment(self, progress: TrainingProgress, reason: str) -> None:
         """End the segment of this process, and record the newest training checkpoint on disk as `saved_step`.
 
         If the process has not begun to train, there is no segment to end.
         """
         if self.values["segments"]:
-            self.values["segments"][-1] |= {"end_step": step, "reason": reason, "ended": now()}
-        result: dict[str, Any] = {"reason": reason, "step": step}
+            self.values["segments"][-1] |= {"end_step": progress.step, "reason": reason, "ended": now()}
+        result: dict[str, Any] = {"reason": reason, "step": progress.step, "tokens_seen": progress.tokens_seen}
         with suppress(OSError):  # if the disk cannot be read, the key is left out
             result["saved_step"] = newest_saved_step(self._run)
         self.values["result"] = result
@@ -107,18 +108,24 @@ class Metadata:
         self.write()
 
     def finish(
-        self, step: int, reason: str, stopping: EarlyStopping, summaries: list[Summary], validation: Split
+        self,
+        progress: TrainingProgress,
+        reason: str,
+        stopping: EarlyStopping,
+        summaries: list[Summary],
+        validation: Split,
     ) -> None:
         """Record the result of a finished run. Some keys have the names of the earlier system."""
-        self.end_segment(step, reason)
+        self.end_segment(progress, reason)
         best = stopping.to_dict()
+        is_final = bool(summaries) and summaries[-1].step == progress.step
         self.values["result"] |= {
             "best_checkpoint_idx": best["best_checkpoint"],
             "best_selection_ppl": best["best"],
             "early_stopped": reason == "early-stopped",
-            "total_steps_completed": step,
+            "total_steps_completed": progress.step,
             "total_checkpoints_evaluated": len(summaries),
             "unigram_ppl": unigram_perplexity(validation),
-            "final_ppl_at_1xW": summaries[-1].get(perplexity_key("full", 1)) if summaries else None,
+            "final_ppl_at_1xW": summaries[-1].get(perplexity_key("full", 1)) if is_final else None,
         }
         self.write()

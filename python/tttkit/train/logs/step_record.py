@@ -39,7 +39,7 @@ class StepRecords:
             ppl=math.exp(min(update.loss, _MAX_EXPONENT)),
             learning_rate=update.learning_rate,
             grad_norm=update.grad_norm,
-            tokens_seen=progress.step * tokens_per_step,
+            tokens_seen=progress.tokens_seen,
             tokens_per_second=tokens_per_step / seconds,
             num_skipped=progress.num_skipped,
             eta_seconds=self._pace.eta_seconds(progress.step),

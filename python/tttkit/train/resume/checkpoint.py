@@ -22,7 +22,8 @@ from tttkit.run.saved import training_checkpoints
 from tttkit.storage import commits, files
 from tttkit.storage.tensor_file import write_tensors
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+"""Version 3 counts tokens; older training checkpoints are still read."""
 NUM_KEPT = 2
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 

@@ -15,6 +15,8 @@ class TrainingProgress:
 
     step: int = 0
     """Updates so far, including skipped updates."""
+    tokens_seen: int = 0
+    """Tokens of these updates. They are counted, because the size of an update may change when a run resumes."""
     evaluated: list[int] = dataclasses.field(default_factory=list)
     """Steps that have been evaluated."""
     loss_sum: float = 0.0
@@ -32,8 +34,13 @@ class TrainingProgress:
     micro_batch: int | None = None
     """Windows that go through the model at once, if memory could not hold the usual number."""
 
+    def advance(self, num_tokens: int) -> None:
+        """Count an update over `num_tokens` tokens; `count` adds its result, which a GPU gives later."""
+        self.step += 1
+        self.tokens_seen += num_tokens
+
     def count(self, step: int, loss: float, *, applied: bool) -> None:
-        """Count update `step`, which was applied or skipped."""
+        """Count the result of update `step`, which was applied or skipped."""
         if applied:
             self.num_skipped_in_a_row = 0
             self.loss_sum += loss

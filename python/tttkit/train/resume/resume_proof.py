@@ -19,6 +19,10 @@ class ResumeProof:
         """Whether all losses compared so far were equal; None before the first."""
         self._before = {record["step"]: record["loss"] for record in later[:_MAX_COMPARED] if "loss" in record}
 
+    def forget(self) -> None:
+        """Compare nothing: the run resumes with changed values, so its losses are other losses."""
+        self._before.clear()
+
     def compare(self, step: int, loss: float) -> str | None:
         """Compare one loss. Return a message if it differs."""
         if step not in self._before:

@@ -72,11 +72,14 @@ class TrainingState:
         """
         return checkpoint.load_newest_checkpoint(self._run, run_id=self._run_id)
 
-    def restore(self, loaded: checkpoint.LoadedCheckpoint) -> None:
-        """Restore everything from a loaded training checkpoint. Raises CheckpointError if it does not fit."""
+    def restore(self, loaded: checkpoint.LoadedCheckpoint, *, tokens_per_step: int = 0) -> None:
+        """Restore everything from a loaded training checkpoint. Raises CheckpointError if it does not fit.
+
+        `tokens_per_step` is the size of the updates before a training checkpoint of schema 2, which counted no tokens.
+        """
         checkpoint.restore_checkpoint(loaded, self._model, self._optimizer)
         self._updater.feed.load(loaded.tensors, loaded.step)
-        self.progress = TrainingProgress(**loaded.values["progress"])
+        self.progress = TrainingProgress(**{"tokens_seen": loaded.step * tokens_per_step, **loaded.values["progress"]})
         self._updater.restart(self.progress.micro_batch)
         self._early_stopping.load(loaded.values["early_stopping"])
         self._saved = self._position

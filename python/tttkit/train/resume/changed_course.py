@@ -1,0 +1,51 @@
+"""What a run had written after its training checkpoint, once it resumes with changed values and takes another course.
+
+With unchanged values the same steps are computed again and give the same results, which replace the earlier ones. With
+changed values they give other results, so the earlier ones are renamed to `NAME.superseded-n` and never mixed with the
+new ones.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tttkit.errors import DataError
+from tttkit.results.summary import SUMMARY_NAME, Summary
+from tttkit.run.directory import RunDirectory
+from tttkit.storage import commits, files
+from tttkit.train.resume.progress import TrainingProgress
+
+SUPERSEDED = "superseded"
+
+
+def set_later_results_aside(run: RunDirectory, progress: TrainingProgress) -> list[str]:
+    """Set aside the evaluations that `progress` does not know, and the log records of later steps.
+
+    `progress` comes from the training checkpoint. Returns a message for each. Raises DataError, DiskFullError, OSError.
+    """
+    moved = [path for path in run.checkpoints().values() if _step_of(path) not in (None, *progress.evaluated)]
+    messages = [f"{path.name} is now {commits.set_aside(path, SUPERSEDED).name}" for path in moved]
+    lines = run.metric_lines()
+    kept = [line for line in lines if not _is_later(line, progress.step)]
+    if len(kept) < len(lines):
+        aside = commits.name_aside(run.metrics, SUPERSEDED)
+        files.write_text(aside, "".join(f"{line}\n" for line in lines))
+        files.write_text(run.metrics, "".join(f"{line}\n" for line in kept))
+        messages.append(f"{len(lines) - len(kept)} records after step {progress.step} are in {aside.name}")
+    return messages
+
+
+def _step_of(evaluation: Path) -> int | None:
+    """Return the step of an evaluation; None if its summary is missing or damaged."""
+    try:
+        return Summary.read(evaluation / SUMMARY_NAME).step
+    except DataError:
+        return None
+
+
+def _is_later(line: str, step: int) -> bool:
+    try:
+        return int(json.loads(line)["step"]) > step
+    except (ValueError, KeyError, TypeError):
+        return False
