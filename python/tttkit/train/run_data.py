@@ -12,6 +12,7 @@ from typing import Any
 
 from tttkit.config.run import Config, DataConfig
 from tttkit.data import prepare_dataset
+from tttkit.data.account import shown
 from tttkit.data.job import PrepareProgress
 from tttkit.data.manifest import Manifest, load_manifest
 from tttkit.run.data_location import OWN_DATA, find_data, fingerprint_of
@@ -55,10 +56,10 @@ def _is_prepared_from(data: DataConfig, manifest: Manifest, old: Mapping[str, An
     # the run ended before it recorded its data
     request = manifest.request
     return bool(
-        request.get("sources") == [data.source]
-        and request.get("tokenizer") == data.tokenizer
+        request.get("sources") == [shown(data.source)]
+        and request.get("tokenizer") == shown(data.tokenizer)
         and request.get("documents") == data.documents
-        and request.get("validation") == (None if data.validation is None else [data.validation])
+        and request.get("validation") == (None if data.validation is None else [shown(data.validation)])
         and request.get("validation_fraction") == (data.validation_fraction if data.validation is None else None)
     )
 

@@ -194,3 +194,29 @@ def test_every_key_that_resume_offers_is_known():
     with pytest.raises(UsageError, match=r"unknown key `train\.batchsize`") as error:
         known_key("train.batchsize")
     assert error.value.hint == "did you mean `train.batch_size`?"
+
+
+@pytest.mark.parametrize("stopped_early", [False, True])
+def test_a_run_with_its_own_data_never_looks_at_the_source_again(tiny_values, tmp_path, monkeypatch, stopped_early):
+    """The source is deleted while the run is stopped, before or after it recorded its data."""
+    from tttkit.train import start
+
+    source = tmp_path / "text"
+    source.mkdir()
+    for index in range(8):
+        (source / f"{index}.txt").write_text(" ".join(f"word{(index * step) % 61}" for step in range(900)))
+    values = tiny_values(data={"path": None, "source": str(source), "tokenizer": "bpe:300", "validation_fraction": 0.3})
+    if stopped_early:
+        with monkeypatch.context() as patch, pytest.raises(Crash):
+            patch.setattr(start, "check_splits", lambda *_: (_ for _ in ()).throw(Crash))
+            train(values, tmp_path / "run")
+        assert "data" not in RunDirectory(tmp_path / "run").read_metadata()
+    else:
+        stop(values, tmp_path / "run", 5)
+    files.remove_tree(source)
+    (tmp_path / "run").rename(tmp_path / "moved")
+    run = train(values, tmp_path / "moved").run
+    metadata = run.read_metadata()
+    assert (metadata["result"]["reason"], metadata["data"]["path"]) == ("finished", "data")
+    with pytest.raises(UsageError, match=r"data\.source"):
+        train(tiny_values(data={**values["data"], "source": "stdlib"}), run.path)
