@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.models.small import small_model
+from tests.models.small import MEMORIES, small_model
 from tttkit.data import open_split, prepare_dataset
 
 MODELS = {
@@ -14,6 +14,7 @@ MODELS = {
     "ttt-mlp": {"ttt_layer_type": "mlp"},
     "sw": {"architecture": "sw"},
     "transformer": {"architecture": "transformer"},
+    **MEMORIES,
 }
 
 

@@ -7,12 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.models.small import ARCHITECTURES, VOCAB_SIZE, random_ids, small_model
+from tests.models.small import ARCHITECTURES, VOCAB_SIZE, exact_model, random_ids, small_model
 from tttkit.infer import decoder as decoder_module
 from tttkit.infer.decoder import Decoder
 from tttkit.infer.sampling import Sampling, probabilities
 
-MODELS = {name: small_model(**fields) for name, fields in ARCHITECTURES.items()}
+MODELS = {name: exact_model(**fields) for name, fields in ARCHITECTURES.items()}
 MODELS["decay"] = small_model(state_decay=0.7, decay_window=8)
 GREEDY = Sampling(temperature=0)
 
@@ -40,7 +40,7 @@ def recomputed(model, prompt, max_tokens):
 @given(seed=st.integers(0, 10_000), length=st.integers(1, 23), drawn=st.integers(1, 9))
 def test_cached_distribution_equals_the_uncached_one(name, seed, length, drawn):
     """Compare total variation and argmax over random weights and every alignment of prompt and mini-batch."""
-    model = small_model(seed=seed, **{**ARCHITECTURES, "decay": {"state_decay": 0.7, "decay_window": 8}}[name])
+    model = exact_model(seed=seed, **{**ARCHITECTURES, "decay": {"state_decay": 0.7, "decay_window": 8}}[name])
     decoder = Decoder(model, prompts_of([length], seed), Sampling(seed=seed), max_tokens=drawn)
     read = []
     decoder._read = lambda: read.append(Decoder._read(decoder)) or read[-1]

@@ -13,7 +13,22 @@ VARIANTS = {
     "linear-conv": {"share_qk": True, "pre_conv": True},
     "mlp-all": {"ttt_layer_type": "mlp", "use_gate": True, "share_qk": True, "pre_conv": True},
 }
-ARCHITECTURES = {**VARIANTS, "transformer": {"architecture": "transformer"}, "sw": {"architecture": "sw"}}
+MEMORIES = {
+    "gated-deltanet": {"architecture": "gated-deltanet", "num_key_heads": 1},
+    "deltanet": {"architecture": "deltanet"},
+    "mamba2": {"architecture": "mamba2", "num_groups": 2, "state_size": 5},
+    "mamba2-conv": {"architecture": "mamba2", "state_size": 5, "pre_conv": True},
+    "lact": {"architecture": "lact", "fast_heads": 2, "fast_momentum": False},
+    "lact-all": {"architecture": "lact", "fast_heads": 2, "fast_muon": True, "fast_rank": 3, "fast_width": 1.5},
+    "titans": {"architecture": "titans"},
+    "rwkv7": {"architecture": "rwkv7"},
+}
+ARCHITECTURES = {
+    **VARIANTS,
+    "transformer": {"architecture": "transformer"},
+    "sw": {"architecture": "sw"},
+    **MEMORIES,
+}
 VOCAB_SIZE = 61
 
 
@@ -42,3 +57,15 @@ def small_model(*, seed: int = 0, scale: float = 0.2, **fields) -> LanguageModel
 
 def random_ids(batch: int, length: int, *, seed: int = 0) -> torch.Tensor:
     return torch.randint(0, VOCAB_SIZE, (batch, length), generator=torch.Generator().manual_seed(seed))
+
+
+def exact_model(**fields) -> LanguageModel:
+    """Build `small_model`; a memory is in float64, where the order of operations does not show."""
+    model = small_model(**fields)
+    memories = {fields["architecture"] for fields in MEMORIES.values()}
+    return model.double() if fields.get("architecture") in memories else model
+
+
+def assert_close(actual: torch.Tensor, expected: torch.Tensor) -> None:
+    """Compare results of the same computation in another order."""
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5 if actual.dtype == torch.float32 else 1e-9)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tttkit.models import ModelConfig, build_model
+from tttkit.models.registry import SEQUENCE_LAYERS
 
 REFERENCE = 152_609_616
 
@@ -49,6 +50,6 @@ def test_official_presets(name, linear, mlp):
     assert count(ModelConfig.preset(name, ttt_layer_type="mlp")) == mlp
 
 
-@pytest.mark.parametrize("name", ["sw-125m", "transformer-125m"])
+@pytest.mark.parametrize("name", [f"{architecture}-125m" for architecture in SEQUENCE_LAYERS if architecture != "ttt"])
 def test_baselines_are_within_one_percent_of_the_reference(name):
     assert abs(count(ModelConfig.preset(name)) / REFERENCE - 1) < 0.01

@@ -14,7 +14,11 @@ from pydantic.dataclasses import dataclass
 
 from tttkit.errors import UsageError
 
-MODEL_NAMES = ("ttt-linear", "ttt-mlp", "sw", "transformer")
+MODEL_NAMES = (
+    "ttt-linear", "ttt-mlp", "sw", "transformer", "gated-deltanet", "deltanet", "mamba2", "lact", "titans", "rwkv7",
+)  # fmt: skip
+_WITHOUT_STATE = ("sw", "transformer")
+_WITH_MINI_BATCHES = ("ttt", "lact", "titans")
 
 _REFERENCE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 _OFFICIAL = {"vocab_size": 32_000, "tie_word_embeddings": True, "mini_batch_size": 16}
@@ -22,6 +26,14 @@ _PRESETS: dict[str, dict[str, Any]] = {
     "ttt-125m": _REFERENCE,
     "sw-125m": {**_REFERENCE, "architecture": "sw"},
     "transformer-125m": {**_REFERENCE, "architecture": "transformer"},
+    "gated-deltanet-125m": {
+        **_REFERENCE, "architecture": "gated-deltanet", "num_attention_heads": 6, "intermediate_size": 2592
+    },
+    "deltanet-125m": {**_REFERENCE, "architecture": "deltanet"},
+    "mamba2-125m": {**_REFERENCE, "architecture": "mamba2", "num_attention_heads": 24, "intermediate_size": 2496},
+    "lact-125m": {**_REFERENCE, "architecture": "lact", "fast_rank": 32, "intermediate_size": 2976},
+    "titans-125m": {**_REFERENCE, "architecture": "titans", "intermediate_size": 2816},
+    "rwkv7-125m": {**_REFERENCE, "architecture": "rwkv7", "intermediate_size": 2912},
     "official-125m": {**_OFFICIAL, **_REFERENCE, "intermediate_size": 2048},
     "official-350m": {
         **_OFFICIAL, "hidden_size": 1024, "intermediate_size": 2736, "num_hidden_layers": 24, "num_attention_heads": 16
@@ -39,8 +51,10 @@ _PRESETS: dict[str, dict[str, Any]] = {
 class ModelConfig:
     """Architecture and sizes of one language model. Field names are those of the official TTT configuration."""
 
-    architecture: Literal["ttt", "sw", "transformer"] = "ttt"
-    """Which model: Test-Time Training, sliding-window attention, or full causal attention."""
+    architecture: Literal[
+        "ttt", "sw", "transformer", "gated-deltanet", "deltanet", "mamba2", "lact", "titans", "rwkv7"
+    ] = "ttt"
+    """Which model: Test-Time Training, sliding-window attention, full causal attention, or a memory of another kind."""
     vocab_size: int = 50_257
     """Rows of the embedding; every token id is smaller. In a run, 0 means that the data decides."""
     hidden_size: int = 768
@@ -52,7 +66,7 @@ class ModelConfig:
     num_attention_heads: int = 12
     """Number of heads H; the head width is hidden_size / H."""
     mini_batch_size: int = 16
-    """Inner mini-batch C of a TTT layer, in tokens; 1 for attention models."""
+    """Inner mini-batch C of a ttt, lact or titans layer, in tokens; 1 for the other models."""
     ttt_layer_type: Literal["linear", "mlp"] = "linear"
     """The inner model of a TTT layer."""
     ttt_base_lr: float = 1.0
@@ -74,23 +88,46 @@ class ModelConfig:
     initializer_range: float = 0.02
     """Standard deviation of initial weights."""
     sliding_window: int = 64
-    """Tokens that a token attends to in each layer of the `sw` model, itself included."""
+    """Tokens that a token attends to in each layer of an `sw` or `lact` model, itself included."""
     state_decay: float = 1.0
     """Share of the learned change that a TTT state keeps every `decay_window` tokens; 1 keeps all."""
     learn_state_decay: bool = False
     """Learn the share per head, starting from `state_decay`."""
     decay_window: int = 64
     """Tokens between two decays of the state, a multiple of the inner mini-batch."""
+    num_key_heads: int = 0
+    """Key heads of gated-deltanet and deltanet, each used by several of the H value heads; 0 means H."""
+    key_head_dim: int = 0
+    """Width of a key head of gated-deltanet, deltanet and titans; 0 means that of `head_dim`, 3/4 of it if gated."""
+    value_head_dim: int = 0
+    """Width of a value head; 0 means the width of a key head, twice that if gated, and 2 `head_dim` for mamba2."""
+    state_size: int = 128
+    """State width N of mamba2."""
+    num_groups: int = 1
+    """Groups of heads of mamba2 that share what is written and read."""
+    fast_heads: int = 4
+    """Heads of the fast weights of lact."""
+    fast_width: float = 1.0
+    """Hidden width of the fast weights of lact, as a multiple of the width of a fast head."""
+    fast_rank: int = 0
+    """Rank of the learned initial fast weights of lact; 0 means full rank."""
+    fast_momentum: bool = True
+    """Carry momentum from one update of the fast weights of lact to the next."""
+    fast_muon: bool = False
+    """Orthogonalise the updates of the fast weights of lact."""
+    fast_rope: bool = True
+    """Rotate queries and keys of the fast weights of lact by their positions."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not fit together."""
-        if self.architecture != "ttt":
+        if self.architecture not in _WITH_MINI_BATCHES:
             object.__setattr__(self, "mini_batch_size", 1)
         if self.vocab_size < 0:
             raise ValueError(f"model.vocab_size must be at least 0, got {self.vocab_size}")
         for name in (
             "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
             "mini_batch_size", "conv_kernel", "sliding_window", "decay_window",
+            "state_size", "num_groups", "fast_heads",
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ValueError(f"model.{name} must be at least 1, got {getattr(self, name)}")
@@ -101,7 +138,23 @@ class ModelConfig:
             )
         if self.head_dim % 2:
             raise ValueError(f"model.hidden_size / model.num_attention_heads must be even, got {self.head_dim}")
+        self._check_memory()
         self._check_decay()
+
+    def _check_memory(self) -> None:
+        """Refuse heads and widths of a memory that do not fit together."""
+        for name in ("num_key_heads", "key_head_dim", "value_head_dim", "fast_rank"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"model.{name} must be at least 0, got {getattr(self, name)}")
+        parts = {"num_key_heads": self.num_attention_heads, "num_groups": self.num_attention_heads}
+        if self.architecture == "lact":
+            parts["fast_heads"] = self.hidden_size
+        for name, whole in parts.items():
+            part = getattr(self, name)
+            if part and whole % part:
+                raise ValueError(f"model.{name} must divide {whole}, got {part}")
+        if min(self.memory_head_dims) < 1 or self.fast_width * self.hidden_size < self.fast_heads:
+            raise ValueError("model.hidden_size is too small for a memory of at least one number per head")
 
     def _check_decay(self) -> None:
         """Refuse a decay that is out of range or does not fit the model."""
@@ -122,12 +175,12 @@ class ModelConfig:
     @property
     def has_state(self) -> bool:
         """Whether the state after one window may be the initial state of the next, as in the built model."""
-        return self.architecture == "ttt"
+        return self.architecture not in _WITHOUT_STATE
 
     @property
     def attends_to_window(self) -> bool:
         """Whether `sliding_window` bounds the tokens that a layer attends to."""
-        return self.architecture == "sw"
+        return self.architecture in ("sw", "lact")
 
     @property
     def decays(self) -> bool:
@@ -140,8 +193,15 @@ class ModelConfig:
         return self.hidden_size // self.num_attention_heads
 
     @property
+    def memory_head_dims(self) -> tuple[int, int]:
+        """Widths of a key head and of a value head of a memory."""
+        key = self.key_head_dim or (3 * self.head_dim // 4 if self.architecture == "gated-deltanet" else self.head_dim)
+        doubled = self.architecture in ("gated-deltanet", "mamba2")
+        return key, self.value_head_dim or (2 * key if doubled else key)
+
+    @property
     def name(self) -> str:
-        """The value of `--model` for this model: ttt-linear, ttt-mlp, sw or transformer."""
+        """The value of `--model` for this model, one of MODEL_NAMES."""
         return f"ttt-{self.ttt_layer_type}" if self.architecture == "ttt" else self.architecture
 
     def as_transformer(self) -> ModelConfig:

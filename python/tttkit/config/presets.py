@@ -21,6 +21,18 @@ _WIKITEXT_103 = {
 }  # fmt: skip
 
 
+_BASELINES = {
+    "sw": "sliding-window attention",
+    "transformer": "full causal attention",
+    "gated-deltanet": "Gated DeltaNet",
+    "deltanet": "DeltaNet",
+    "mamba2": "Mamba-2",
+    "lact": "large-chunk TTT beside sliding-window attention",
+    "titans": "the linear memory of Titans",
+    "rwkv7": "RWKV-7",
+}
+
+
 def _quick() -> dict[str, Any]:
     """A few minutes on two cores, on text that every machine has: the source of Python's own library."""
     return {
@@ -72,7 +84,7 @@ def _window_128() -> dict[str, Any]:
 
 
 def _baseline(architecture: str) -> dict[str, Any]:
-    """The reference recipe with an attention baseline of the same size."""
+    """The reference recipe with another architecture of the same size."""
     model = ModelConfig.preset(f"{architecture}-125m").to_dict()
     del model["vocab_size"]  # taken from the data
     return {**_curriculum_100k(), "model": model}
@@ -101,13 +113,12 @@ _PRESETS = {
     ),
     "curriculum-15k": Preset("The reference run with 15,000 steps instead of 100,000.", _curriculum_15k),
     "window-128": Preset("The reference run at W=128, with the same number of tokens per step.", _window_128),
-    "sw-125m": Preset(
-        "The recipe of the reference run for sliding-window attention of the same size.", partial(_baseline, "sw")
-    ),
-    "transformer-125m": Preset(
-        "The recipe of the reference run for full causal attention of the same size.",
-        partial(_baseline, "transformer"),
-    ),
+    **{
+        f"{architecture}-125m": Preset(
+            f"The recipe of the reference run for {words} of the same size.", partial(_baseline, architecture)
+        )
+        for architecture, words in _BASELINES.items()
+    },
 }
 PRESET_NAMES = tuple(_PRESETS)
 

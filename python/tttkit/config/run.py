@@ -200,7 +200,7 @@ class Config:
                 )
         if self.train.initial_state == "contiguous" and not self.model.has_state:
             raise ValueError(
-                f"train.initial_state contiguous needs a ttt model, got {self.model.name}, which has no recurrent state"
+                f"train.initial_state contiguous needs a model with a recurrent state, which {self.model.name} has not"
             )
         if self.train.initial_state == "zero" and self.train.initial_state_decay != 1.0:
             raise ValueError(

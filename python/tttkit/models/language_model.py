@@ -18,7 +18,7 @@ from tttkit.models.diagnostics import diagnose
 from tttkit.models.digest import weights_sha256
 from tttkit.models.head_loss import head_loss
 from tttkit.models.layers import RMSNorm, SequenceLayer, upcast
-from tttkit.models.state import ModelState, check_state
+from tttkit.models.state import LayerState, ModelState, check_state
 
 if TYPE_CHECKING:
     from tttkit.config.model import ModelConfig
@@ -32,6 +32,8 @@ class Backbone(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config, sequence_layer(config)) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        for index, block in enumerate(self.layers):
+            block.seq_modeling_block.layer_index = index  # type: ignore[union-attr]
 
 
 class LanguageModel(nn.Module):
@@ -116,7 +118,7 @@ class LanguageModel(nn.Module):
     ) -> tuple[Tensor, ModelState]:
         """Continue as `step` does, but return the final hidden states (B, L, D) in place of the logits."""
         x = self._embed(input_ids)
-        check_state(state, self._blocks[0].initial_state(0), num_layers=len(self._blocks), batch_size=x.shape[0])
+        check_state(state, self._empty_state(), batch_size=x.shape[0])
         layers = []
         for block, before in zip(self._blocks, state.layers, strict=True):
             x, after = block(x, before, state.position, function=function)
@@ -241,6 +243,15 @@ class LanguageModel(nn.Module):
         nll = [F.cross_entropy(self.head(part).float(), target, reduction="none") for part, target in parts]
         return torch.cat(nll).view(targets.shape)
 
+    def _empty_state(self) -> list[LayerState]:
+        """Return the initial states of all layers with zero rows; layers of the same kind share one."""
+        kinds: dict[type[SequenceLayer], LayerState] = {}
+        for block in self._blocks:
+            kind = type(block.seq_modeling_block)
+            if kind not in kinds:
+                kinds[kind] = block.initial_state(0)
+        return [kinds[type(block.seq_modeling_block)] for block in self._blocks]
+
     @property
     def _blocks(self) -> tuple[Block, ...]:
         return tuple(self.model.layers)  # type: ignore[arg-type]
@@ -263,6 +274,8 @@ class LanguageModel(nn.Module):
                 nn.init.normal_(module.weight, std=self.config.initializer_range)
             if isinstance(module, SequenceLayer):
                 module.reset_parameters()
+        for block in self._blocks:
+            block.seq_modeling_block.reset_projections()
 
 
 def check_input_ids(input_ids: Tensor, vocab_size: int) -> None:

@@ -6,6 +6,7 @@ float32 (float64 if the model is float64), regardless of autocast.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
@@ -51,8 +52,14 @@ class SequenceLayer(nn.Module):
         super().__init__()
         self.config = config
 
+    layer_index: int = 0
+    """Number of blocks below this layer, set when the model is built."""
+
     def reset_parameters(self) -> None:
         """Initialise the parameters that the common rule (linear, norm, convolution) does not cover; here none."""
+
+    def reset_projections(self) -> None:
+        """Change projections whose initial values are not those of the common rule, which was applied; here none."""
 
     def initial_state(self, batch_size: int) -> LayerState:
         """Return the state before any text, batch first."""
@@ -111,6 +118,12 @@ class SequenceLayer(nn.Module):
         return ""
 
 
+def memory_norm(*memories: Tensor) -> Tensor:
+    """Return the root mean square over rows of the norm of memories (B, …), all heads together: a scalar."""
+    squares = torch.stack([memory.float().square().sum() for memory in memories]).sum()
+    return (squares / memories[0].shape[0]).sqrt()
+
+
 class RMSNorm(nn.Module):
     """Divide by the root mean square of the last dimension, then scale: (…, D) to (…, D), float32 or float64."""
 
@@ -124,10 +137,12 @@ class RMSNorm(nn.Module):
         return F.rms_norm(upcast(x), self.weight.shape, upcast(self.weight), self.eps)
 
 
-def rotary_tables(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Return cosine and sine, each (L, d/2) float32, of `position * theta^(-2m/d)` for integer positions (L)."""
-    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=positions.device) / head_dim
-    angles = positions[:, None].float() * theta**-exponents
+def rotary_tables(
+    positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor]:
+    """Return cosine and sine, each (…, L, d/2), of `position * theta^(-2m/d)` for whole positions (…, L)."""
+    exponents = torch.arange(0, head_dim, 2, dtype=dtype, device=positions.device) / head_dim
+    angles = positions[..., None].to(dtype) * theta**-exponents
     return angles.cos(), angles.sin()
 
 
@@ -136,6 +151,13 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     even, odd = x[..., 0::2], x[..., 1::2]
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)
     return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2)
+
+
+def rotate_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate the pairs (m, m + d/2) of the last dimension d; cos and sin broadcast to (…, d/2)."""
+    first, second = x.chunk(2, dim=-1)
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
 
 class SwiGLU(nn.Module):
@@ -171,9 +193,16 @@ def convolution_history(x: Tensor, conv: nn.Conv1d, history: Tensor | None) -> T
     return torch.cat((before, x), dim=1)[:, x.shape[1] :]
 
 
-def depthwise(width: int, kernel: int) -> nn.Conv1d:
-    """Build an unpadded depthwise convolution with bias, weight (D, 1, kernel)."""
-    return nn.Conv1d(width, width, kernel, groups=width)
+def depthwise(width: int, kernel: int, *, bias: bool = True) -> nn.Conv1d:
+    """Build an unpadded depthwise convolution, weight (D, 1, kernel)."""
+    return nn.Conv1d(width, width, kernel, groups=width, bias=bias)
+
+
+def gate_of_time_steps(num: int) -> Tensor:
+    """Draw biases (num), float32, whose softplus is log-uniform in 0.001 … 0.1: the initial time steps of Mamba."""
+    steps = torch.exp(torch.rand(num) * math.log(0.1 / 0.001) + math.log(0.001)).clamp_min(1e-4)
+    # the inverse of softplus
+    return steps + torch.log(-torch.expm1(-steps))
 
 
 class PreConvolution(nn.Module):

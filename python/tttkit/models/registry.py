@@ -6,8 +6,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from tttkit.models.deltanet import DeltaNet
+from tttkit.models.gated_deltanet import GatedDeltaNet
+from tttkit.models.lact import LaCT
 from tttkit.models.language_model import LanguageModel
+from tttkit.models.mamba2 import Mamba2
+from tttkit.models.rwkv7 import RWKV7
 from tttkit.models.sliding_window import SlidingWindowAttention
+from tttkit.models.titans import Titans
 from tttkit.models.transformer import CausalAttention
 from tttkit.models.ttt import TTTLayer
 
@@ -21,6 +27,12 @@ SEQUENCE_LAYERS: dict[str, Callable[[ModelConfig], SequenceLayer]] = {
     "ttt": TTTLayer,
     "sw": SlidingWindowAttention,
     "transformer": CausalAttention,
+    "gated-deltanet": GatedDeltaNet,
+    "deltanet": DeltaNet,
+    "mamba2": Mamba2,
+    "lact": LaCT,
+    "titans": Titans,
+    "rwkv7": RWKV7,
 }
 
 

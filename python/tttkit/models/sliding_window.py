@@ -11,10 +11,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from tttkit.models.layers import rotary_tables, rotate_halves, upcast
 from tttkit.models.transformer import CausalAttention
 
 if TYPE_CHECKING:
     from tttkit.config.model import ModelConfig
+    from tttkit.models.state import LayerState
 
 _MIN_WINDOWS = 8
 """Length, in windows, from which blocks are faster than a mask over all pairs. Measured on one CPU core with W=64, 12
@@ -30,25 +32,95 @@ class SlidingWindowAttention(CausalAttention):
         self.window: int = config.sliding_window
 
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Attend as `CausalAttention` does; cut a long text into blocks of W tokens, at a cost linear in its length.
-
-        Each block attends to itself and to the block before it.
-        """
-        window, (batch, heads, length, head_dim) = self.window, queries.shape
-        if keys.shape[2] <= _MIN_WINDOWS * window:
+        """Attend as `CausalAttention` does; cut a long text into blocks of W tokens, at a cost linear in its length."""
+        if keys.shape[2] <= _MIN_WINDOWS * self.window:
             return super()._attend(queries, keys, values)
-        num_cached, num_blocks = keys.shape[2] - length, -(-length // window)
-        missing = num_blocks * window - length
-        queries = F.pad(queries, (0, 0, 0, missing)).view(batch, heads * num_blocks, window, head_dim)
-        # each block gets the W keys before it: (B, H x N, 2 W, d)
-        keys, values = (
-            F.pad(x, (0, 0, window - num_cached, missing)).unfold(2, 2 * window, window).mT.flatten(1, 2)
-            for x in (keys, values)
-        )
-        distance = torch.arange(window, 2 * window, device=queries.device)[:, None]
-        distance = distance - torch.arange(2 * window, device=queries.device)
-        visible = ((distance >= 0) & (distance < window)).repeat(num_blocks, 1, 1)
-        # padding before the start of the text
-        visible[0, :, : window - num_cached] = False
-        read = F.scaled_dot_product_attention(queries, keys, values, attn_mask=visible.repeat(heads, 1, 1))
-        return read.view(batch, heads, -1, head_dim)[:, :, :length]
+        return attend_in_blocks(queries, keys, values, self.window)
+
+
+def attend_in_blocks(queries: Tensor, keys: Tensor, values: Tensor, window: int) -> Tensor:
+    """Attend from queries (B, H, L, d) to the last W of the keys (B, H, n + L, d) up to each; return (B, H, L, d).
+
+    Each block of W tokens attends to itself and to the block before it; n is at most W - 1.
+    """
+    batch, heads, length, head_dim = queries.shape
+    num_cached, num_blocks = keys.shape[2] - length, -(-length // window)
+    missing = num_blocks * window - length
+    queries = F.pad(queries, (0, 0, 0, missing)).view(batch, heads * num_blocks, window, head_dim)
+    # each block gets the W keys before it: (B, H x N, 2 W, d)
+    keys, values = (
+        F.pad(x, (0, 0, window - num_cached, missing)).unfold(2, 2 * window, window).mT.flatten(1, 2)
+        for x in (keys, values)
+    )
+    distance = torch.arange(window, 2 * window, device=queries.device)[:, None]
+    distance = distance - torch.arange(2 * window, device=queries.device)
+    visible = ((distance >= 0) & (distance < window)).repeat(num_blocks, 1, 1)
+    # padding before the start of the text
+    visible[0, :, : window - num_cached] = False
+    read = F.scaled_dot_product_attention(queries, keys, values, attn_mask=visible.repeat(heads, 1, 1))
+    return read.view(batch, heads, -1, head_dim)[:, :, :length]
+
+
+def window_state(like: Tensor, batch_size: int, heads: int, head_dim: int, window: int) -> LayerState:
+    """Return the cache of `attend_to_window` before any text: all zeros, and of the size that it keeps."""
+    shape = (batch_size, heads, window - 1, head_dim)
+    return {
+        "window_keys": like.new_zeros(shape),
+        "window_values": like.new_zeros(shape),
+        "num_read": like.new_zeros(batch_size),
+    }
+
+
+def attend_to_window(
+    queries: Tensor, keys: Tensor, values: Tensor, *, window: int, theta: float, state: LayerState | None
+) -> tuple[Tensor, LayerState]:
+    """Attend from each token to itself and the W - 1 before it; (B, H, L, d) each, before the rotation.
+
+    Return the reads (B, H, L, d) and the cache after the segment, empty if `state` is None. Unlike the cache of
+    `SlidingWindowAttention`, this one may be the initial state of a following window (`train.initial_state`): it holds
+    keys before their rotation, and `num_read` (B), the number of tokens that each row has read, says which of them
+    exist. Reads depend on distances between tokens only.
+    """
+    length, cached = queries.shape[2], 0
+    after: LayerState = {}
+    exists = None
+    if state is not None:
+        cached = window - 1
+        keys = torch.cat((state["window_keys"].to(keys.dtype), keys), dim=2)
+        values = torch.cat((state["window_values"].to(values.dtype), values), dim=2)
+        after = {
+            "window_keys": keys[:, :, length:],
+            "window_values": values[:, :, length:],
+            "num_read": state["num_read"] + length,
+        }
+        age = torch.arange(cached, 0, -1, device=queries.device)
+        exists = F.pad(state["num_read"][:, None] >= age, (0, length), value=True)  # (B, n + L)
+    rotated, positions = upcast(queries), torch.arange(cached + length, device=queries.device)
+    cos, sin = rotary_tables(positions, queries.shape[-1], theta, rotated.dtype)
+    queries = rotate_halves(rotated, cos[cached:], sin[cached:]).to(values.dtype)
+    keys = rotate_halves(upcast(keys), cos, sin).to(values.dtype)
+    # only the first W - 1 tokens can see the cache; the others attend within the segment
+    seeing = min(cached, length)
+    if seeing + length <= _MIN_WINDOWS * window:
+        return _attend_with_mask(queries, keys, values, window, exists), after
+    parts = []
+    if seeing:
+        seen = slice(0, cached + seeing)
+        present = None if exists is None else exists[:, seen]
+        parts.append(_attend_with_mask(queries[:, :, :seeing], keys[:, :, seen], values[:, :, seen], window, present))
+    parts.append(attend_in_blocks(queries[:, :, seeing:], keys[:, :, seeing:], values[:, :, seeing:], window))
+    return torch.cat(parts, dim=2), after
+
+
+def _attend_with_mask(queries: Tensor, keys: Tensor, values: Tensor, window: int, exists: Tensor | None) -> Tensor:
+    """Attend from the last L of the n + L tokens to those in the window that exist, (B, n + L) bool."""
+    total = keys.shape[2]
+    positions = torch.arange(total - queries.shape[2], total, device=queries.device)[:, None]
+    distance = positions - torch.arange(total, device=queries.device)
+    visible = (distance >= 0) & (distance < window)
+    if exists is None:
+        if total <= window:
+            return F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+    else:
+        visible = visible & exists[:, None, None]
+    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=visible)

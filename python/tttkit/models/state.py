@@ -25,7 +25,8 @@ class ModelState:
     A TTT layer keeps its fast weights as the difference from the learned initial ones (`delta*`, (B, H, rows + 1,
     columns), float32, the bias as the last row), so the initial weights receive a gradient from the next segment even
     if the state is detached. The sum of the current mini-batch, not applied yet, is `pending*`, of the same shape.
-    Attention layers keep `keys` and `values`, (B, H, n, d); convolutions keep their last inputs.
+    Attention layers keep `keys` and `values`, (B, H, n, d); convolutions keep their last inputs; the other layers keep
+    what their `initial_state` says. A row of zeros is the start of a text in every layer that has a state.
     """
 
     position: int
@@ -51,9 +52,9 @@ class ModelState:
         return self.map(lambda _, tensor: tensor.detach())
 
     def reset(self, rows: Tensor) -> ModelState:
-        """Return the state with zeros, the initial state of a TTT layer, in the rows where `rows`, (B,) bool, is true.
+        """Return the state with zeros, the initial state of a layer, in the rows where `rows`, (B,) bool, is true.
 
-        The position stays the same, because a TTT layer depends on the position within the mini-batch only.
+        The position stays the same, because a layer that has a state depends on the place in its mini-batch only.
         """
         return self.map(lambda _, tensor: tensor.masked_fill(rows.view(-1, *[1] * (tensor.ndim - 1)), 0.0))
 
@@ -95,20 +96,20 @@ class ModelState:
         return ModelState(position=int(tensors["position"]), layers=tuple(layers[i] for i in sorted(layers)))
 
 
-def check_state(state: ModelState, expected: LayerState, *, num_layers: int, batch_size: int) -> None:
+def check_state(state: ModelState, expected: Sequence[LayerState], *, batch_size: int) -> None:
     """Refuse a state of another batch, model, device or precision. Raises ValueError.
 
-    `expected` is the initial state of the model's first layer with zero rows; one layer stands for all.
+    `expected` holds the initial state of every layer of the model, with zero rows.
     """
-    if len(state.layers) != num_layers:
-        raise ValueError(f"state must have {num_layers} layers, got {len(state.layers)}")
-    if state.batch_size != batch_size:
-        raise ValueError(f"state must have as many rows as input_ids, got {state.batch_size} and {batch_size}")
-    given = state.layers[0]
-    if given.keys() != expected.keys():
-        raise ValueError(f"state must hold {', '.join(expected)} in each layer, got {', '.join(given)}")
-    for name, tensor in given.items():
-        _check_tensor(name, tensor, expected[name])
+    if len(state.layers) != len(expected):
+        raise ValueError(f"state must have {len(expected)} layers, got {len(state.layers)}")
+    for index, (given, wanted) in enumerate(zip(state.layers, expected, strict=True)):
+        if given.keys() != wanted.keys():
+            raise ValueError(f"state must hold {', '.join(wanted)} in layer {index}, got {', '.join(given)}")
+        for name, tensor in given.items():
+            _check_tensor(name, tensor, wanted[name])
+            if tensor.shape[0] != batch_size:
+                raise ValueError(f"state must have as many rows as input_ids, got {tensor.shape[0]} and {batch_size}")
 
 
 def _check_tensor(name: str, tensor: Tensor, wanted: Tensor) -> None:

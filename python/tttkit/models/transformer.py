@@ -60,8 +60,8 @@ class CausalAttention(SequenceLayer):
         return self.o_proj(read.transpose(1, 2).flatten(2)), after
 
     def multiply_adds_per_token(self, length: int) -> int:
-        """Count the products with keys and with values, over half the text on average: D L / 2 each."""
-        return self.config.hidden_size * length
+        """Count the products with keys and with values: D times the tokens that one token attends to on average."""
+        return self.config.hidden_size * attended_twice(length, self.window)
 
     def state_bytes(self, batch_size: int, length: int = 0) -> int:
         """Return the bytes of the cache of `batch_size` rows after `length` tokens."""
@@ -84,3 +84,13 @@ class CausalAttention(SequenceLayer):
         if self.window is not None:
             visible &= distance < self.window
         return F.scaled_dot_product_attention(queries, keys, values, attn_mask=visible)
+
+
+def attended_twice(length: int, window: int | None) -> int:
+    """Return twice the number of tokens that a token of a text of `length` tokens attends to on average.
+
+    It is half the text, or less if a window bounds it: the tokens before the window is full count half of it.
+    """
+    if window is None or length <= window:
+        return length
+    return 2 * window - window * window // length
