@@ -81,7 +81,8 @@ def preparation_table(rows: list[Measurement], machine: dict[str, Any]) -> Table
 def train(
     preset: Annotated[str, typer.Option(help="Preset whose model is measured.")] = "curriculum-100k",
     model: Annotated[
-        str | None, typer.Option(help="ttt-linear, ttt-mlp, sw or transformer (default: the preset's).")
+        str | None,
+        typer.Option(help="ttt-linear, ttt-mlp, sw, transformer, gated-deltanet, … (default: the preset's)."),
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Windows that go through the model at once.", min=1)] = 8,
     window: Annotated[int, typer.Option(help="Window W in tokens.", min=1)] = 64,

@@ -54,7 +54,13 @@ def train(
         _option(RUN_PANEL, "Resume even if KEY (section.key or world_size) changed. May be repeated."),
     ] = None,
     dry_run: Annotated[bool, _option(RUN_PANEL, "Print the resolved configuration and exit.", "--dry-run")] = False,
-    model: Annotated[str | None, _option(LOOP_PANEL, "Model: ttt-linear, ttt-mlp, sw or transformer.")] = None,
+    model: Annotated[
+        str | None,
+        _option(
+            LOOP_PANEL,
+            "Model: ttt-linear, ttt-mlp, sw, transformer, gated-deltanet, deltanet, mamba2, lact, titans or rwkv7.",
+        ),
+    ] = None,
     model_size: Annotated[
         str | None, _option(LOOP_PANEL, "Size from the official table: 125m, 350m, 760m or 1b.")
     ] = None,

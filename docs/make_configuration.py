@@ -40,12 +40,12 @@ Some values are resolved from others or from facts that are known only later:
 
 - `model.vocab_size` is the vocabulary size of the data's tokenizer. An explicit value must agree with it.
 - `train.device` is the GPU if there is one, and `train.precision` follows the device.
-- `model.sliding_window` of an `sw` model is `train.window`.
+- `model.sliding_window` of an `sw` or `lact` model is `train.window`.
 - `model.state_decay`, `model.learn_state_decay` and `model.decay_window` follow from `train.initial_state_decay` and
   `train.window`, unless `train.initial_state_decay` is 1.
 
-Three flags set several values or a value with another name: `--model` chooses `ttt-linear`, `ttt-mlp`, `sw` or
-`transformer` (`model.architecture` and `model.ttt_layer_type`), `--model-size` takes the sizes of the official table
+Three flags set several values or a value with another name: `--model` chooses `ttt-linear`, `ttt-mlp` or another
+architecture (`model.architecture` and `model.ttt_layer_type`), `--model-size` takes the sizes of the official table
 (`125m`, `350m`, `760m`, `1b`), and `--data` sets `data.path`.
 """
 

@@ -14,7 +14,7 @@ from tttkit.errors import UsageError
 from tttkit.evaluate.memory import batch_tokens
 from tttkit.models import build_model, load_model
 from tttkit.models.convert import convert_model
-from tttkit.models.storage import weights_sha256
+from tttkit.models.digest import weights_sha256
 from tttkit.results.summary import Summary
 from tttkit.run.directory import RunDirectory
 from tttkit.train.benchmark import measure_training
