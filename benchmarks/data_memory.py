@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tttkit.data import load_manifest
+from tttkit.data.bpe_training import words_of
 from tttkit.data.sources import StandardLibrary
 from tttkit.data.tokenizer import load_tokenizer
 
@@ -172,7 +173,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         root = Path(folder)
         tokenizer = root / "tokenizer.json"
-        tokenizer.write_text(load_tokenizer("bpe:8192", lambda: iter([library_text().decode()])).json)
+        tokenizer.write_text(load_tokenizer("bpe:8192", words_of([library_text().decode()])).json)
         for name, make in cases(root, options.gigabytes, options.files).items():
             if not all(word in name for word in options.cases):
                 continue

@@ -14,10 +14,10 @@ import argparse
 import dataclasses
 import json
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from tttkit.data.benchmark import machine, measure_preparation, missing_peers, text_files
+from tttkit.data.bpe_training import words_of
 from tttkit.data.reader import Reader
 from tttkit.data.reading import file_item, item_documents
 from tttkit.data.tokenizer import load_tokenizer
@@ -36,11 +36,9 @@ def main() -> None:
     options = parser.parse_args()
     paths = text_files(options.sources)
 
-    def texts() -> Iterator[str]:
-        reader = Reader()
-        return item_documents((file_item(path, reader.rules) for path in paths), reader)
-
-    loaded = load_tokenizer(options.tokenizer, texts)
+    reader = Reader()
+    texts = item_documents((file_item(path, reader.rules) for path in paths), reader)
+    loaded = load_tokenizer(options.tokenizer, words_of(texts))
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = Path(folder) / "tokenizer.json"
         tokenizer.write_text(loaded.json, encoding="utf-8")

@@ -3,79 +3,46 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from tttkit.errors import DataError, UsageError
-from tttkit_cli.console import err, out, print_json, print_rows, print_table
+from tttkit_cli import prepare_options as options
+from tttkit_cli.console import out, print_json, print_rows, print_table
 from tttkit_cli.stopping import stoppable
-from tttkit_cli.views.data import PrepareView, inspection_rows, length_table, print_sources, reading_bar, split_table
+from tttkit_cli.views.data import (
+    PrepareView,
+    inspection_rows,
+    length_table,
+    reading_bar,
+    split_table,
+    tokenizer_rows,
+)
 
 data_app = typer.Typer(no_args_is_help=False, help="Turn text into packed token shards; inspect and verify them.")
 
 
 @data_app.command()
 def prepare(
-    sources: Annotated[
-        list[str],
-        typer.Argument(
-            help="A file, directory, glob, pipe, `-` (stdin), hf:NAME[:CONFIG] or stdlib.", metavar="SOURCE…"
-        ),
-    ],
-    tokenizer: Annotated[
-        str,
-        typer.Option(help="tokenizer.json, directory with vocab.json and merges.txt, gpt2, or bpe:N (trained here)."),
-    ],
-    output: Annotated[Path, typer.Option("--out", help="DATA directory to write.")],
-    validation: Annotated[
-        list[str] | None, typer.Option(help="SOURCE of the validation split; may be repeated.", show_default=False)
-    ] = None,
-    validation_fraction: Annotated[
-        float,
-        typer.Option(
-            help="Share of documents in the validation split, or of the text if it is one document; "
-            "ignored with --validation."
-        ),
-    ] = 0.05,
-    documents: Annotated[
-        str, typer.Option(help="Unit of a document: file, line, blank-line (blocks) or wikitext (articles).")
-    ] = "file",
-    document_pattern: Annotated[
-        str | None,
-        typer.Option(
-            help="Regular expression; a document starts at each line that matches. Overrides --documents.",
-            show_default=False,
-        ),
-    ] = None,
-    text_field: Annotated[
-        str | None,
-        typer.Option(
-            help="Field that holds the text of JSON, parquet and data set records (default: text).", show_default=False
-        ),
-    ] = None,
-    source_format: Annotated[
-        str,
-        typer.Option("--format", help="What the sources hold: text, jsonl, json or parquet; auto: told by the ending."),
-    ] = "auto",
-    bad_records: Annotated[
-        str, typer.Option(help="Handling of records that are broken or whose text is null or missing: error or skip.")
-    ] = "error",
-    bad_utf8: Annotated[
-        str, typer.Option(help="Handling of invalid UTF-8: strict (stop), replace (with U+FFFD) or skip.")
-    ] = "strict",
-    io: Annotated[
-        str, typer.Option(help="How shards are read back after writing: mmap, or pread for network file systems.")
-    ] = "mmap",
-    threads: Annotated[
-        int | None, typer.Option(help="Threads for encoding (default: all cores).", envvar="TTTKIT_THREADS", min=1)
-    ] = None,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="Print JSON lines: progress about every second, the manifest at the end.")
-    ] = False,
+    sources: options.Sources,
+    tokenizer: options.Tokenizer,
+    output: options.Output,
+    validation: options.Validation = None,
+    validation_fraction: options.ValidationFraction = 0.05,
+    documents: options.Documents = "file",
+    document_pattern: options.DocumentPattern = None,
+    text_field: options.TextField = None,
+    source_format: options.SourceFormat = "auto",
+    bad_records: options.BadRecords = "error",
+    bad_utf8: options.BadUtf8 = "strict",
+    eos: options.Eos = None,
+    special_in_text: options.SpecialInText = "encode",
+    pattern: options.Pattern = None,
+    io: options.Io = "mmap",
+    threads: options.Threads = None,
+    json_output: options.Json = False,
 ) -> None:
     """Turn text into token shards: one packed stream per split, nothing padded, truncated or dropped.
 
@@ -85,6 +52,7 @@ def prepare(
 
     _check_choice("--bad-utf8", bad_utf8, "strict", "replace", "skip")
     _check_choice("--bad-records", bad_records, "error", "skip")
+    _check_choice("--special-in-text", special_in_text, "encode", "split")
     _check_choice("--io", io, "mmap", "pread")
     with stoppable(), PrepareView(json_events=json_output) as view:
         manifest = prepare_dataset(
@@ -98,21 +66,15 @@ def prepare(
             source_format=source_format,
             bad_utf8=bad_utf8,  # type: ignore[arg-type]
             bad_records=bad_records,  # type: ignore[arg-type]
+            eos=eos,
+            special_in_text=special_in_text,  # type: ignore[arg-type]
+            pattern=pattern,
             progress=view.update,
         )  # fmt: skip
     # Open what was written, to see that it can be read.
     for name in manifest.splits:
         open_split(output, name, io=io)  # type: ignore[arg-type]
-    shown = escape(str(output))
-    if not view.started:
-        err.print(f"[path]{shown}[/] already holds this data set, made from the same sources; kept", soft_wrap=True)
-    if manifest.num_mended:
-        err.print(f"[warning]warning:[/] invalid UTF-8 in {manifest.num_mended:,} files or lines ({bad_utf8})")
-    view.finished(manifest)
-    print_sources(manifest)
-    err.print(
-        f"[ok]ready[/] [path]{shown}[/]; next: tttkit train --data {escape(shlex.quote(str(output)))}", soft_wrap=True
-    )
+    view.finished(manifest, output)
 
 
 @data_app.command()
@@ -130,12 +92,13 @@ def inspect(
     from tttkit.data import load_manifest, open_split
     from tttkit.data.inspection import inspect_split, window_starts
     from tttkit.data.tokenizer import load_decoder
+    from tttkit.data.tokenizer_files import special_tokens
 
     manifest = load_manifest(path)
     opened = open_split(path, split)
     with reading_bar(opened.num_tokens) as progress:
         others = {name: open_split(path, name) for name in manifest.splits if name != split}
-        inspection = inspect_split(opened, others, progress)
+        inspection = inspect_split(opened, others, progress, special_tokens(opened.tokenizer_path))
     rates = {
         "tokens_per_word": opened.num_tokens / max(1, opened.num_words),
         "bytes_per_token": opened.num_bytes / opened.num_tokens,
@@ -148,7 +111,8 @@ def inspect(
         print_json({**dataclasses.asdict(manifest), "statistics": statistics, "samples": texts})
         return
     print_table(split_table(manifest))
-    print_rows([*inspection_rows(split, inspection), *((name, f"{rate:.4g}") for name, rate in rates.items())])
+    figures = ((name, f"{rate:.4g}") for name, rate in rates.items())
+    print_rows([*inspection_rows(split, inspection), *figures, *tokenizer_rows(manifest)])
     print_table(length_table(inspection))
     for at, text in zip(starts, texts, strict=True):
         out.print(f"[{at:,}] {text!r}", markup=False, soft_wrap=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from rich.markup import escape
@@ -69,12 +71,24 @@ class PrepareView:
             self._last_line = now
             err.print(f"preparing: {figures}, {prepared.num_documents:,} documents, {_left(left)}")
 
-    def finished(self, manifest: Manifest) -> None:
-        """Print the counts of the finished data set, as the last event or as a table."""
+    def finished(self, manifest: Manifest, output: Path) -> None:
+        """Print warnings, the counts of the data set in `output` as the last event or as a table, and what is next."""
+        shown = escape(str(output))
+        if not self.started:
+            err.print(f"[path]{shown}[/] already holds this data set, made from the same sources; kept", soft_wrap=True)
+        warnings = list(manifest.tokenizer_notes)
+        if manifest.num_mended:
+            handling = manifest.request["bad_utf8"]
+            warnings.append(f"invalid UTF-8 in {manifest.num_mended:,} files or lines ({handling})")
+        for warning in warnings:
+            err.print(f"[warning]warning:[/] {escape(warning)}", soft_wrap=True)
         if self._json_events:
             print_json({"event": "end", **dataclasses.asdict(manifest)}, indent=None)
         else:
             print_table(split_table(manifest))
+        print_sources(manifest)
+        command = escape(f"tttkit train --data {shlex.quote(str(output))}")
+        err.print(f"[ok]ready[/] [path]{shown}[/]; next: {command}", soft_wrap=True)
 
     def _print_event(self, prepared: Prepared, rate: float, left: float | None) -> None:
         event = {
@@ -141,7 +155,17 @@ def inspection_rows(split: str, inspection: Inspection) -> list[tuple[str, str]]
     if inspection.num_eos_inside:
         inside = f"[warning]{inspection.num_eos_inside:,} end-of-text tokens are inside documents[/]"
         rows.append(("inside text", inside))
+    if inspection.num_special_inside:
+        spelled = ", ".join(f"{escape(name)} {count:,}" for name, count in inspection.num_special_inside.items())
+        rows.append(("special tokens", f"[warning]the text itself spells {spelled}[/]"))
     return rows
+
+
+def tokenizer_rows(manifest: Manifest) -> list[tuple[str, str]]:
+    """Return (name, markup) of each fact about the use of the tokenizer."""
+    treated = {"encode": "gave the id of the token", "split": "was encoded as ordinary text"}[manifest.special_in_text]
+    rows = [("special_in_text", f"{manifest.special_in_text}: a text that spells a special token {treated}")]
+    return rows + [("note", escape(note)) for note in manifest.tokenizer_notes]
 
 
 def length_table(inspection: Inspection) -> Table:

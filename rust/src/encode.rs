@@ -4,22 +4,44 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use tokenizers::Tokenizer;
+use serde::Deserialize;
+use tokenizers::{ModelWrapper, Tokenizer};
 
 use crate::bpe::{Bpe, Id, Scratch, Simd, compact};
 use crate::error::{Error, Result};
+use crate::library::guarded;
 
 /// A long document is encoded in parts of about this many bytes.
 const PART_BYTES: usize = 1 << 18;
 /// Slots of the word caches of all threads together, 32 bytes each: 64 MB at most.
 const CACHE_SLOTS: usize = 1 << 21;
 
+/// More ids may be unused than this and than the tokens there are only by mistake: every id is a row of a model.
+const MAX_UNUSED_IDS: usize = 1 << 10;
+
 /// Encodes documents. It adds no special tokens.
 pub struct Encoder {
     kind: Kind,
     json: String,
     vocab_size: u32,
+    special_tokens: Vec<(String, u32)>,
+    dropout: Option<f32>,
     simd: Simd,
+}
+
+/// The part of a tokenizer.json that both kinds of encoders check.
+#[derive(Deserialize)]
+struct Added {
+    #[serde(default)]
+    added_tokens: Vec<AddedToken>,
+}
+
+#[derive(Deserialize)]
+struct AddedToken {
+    id: u32,
+    content: String,
+    #[serde(default)]
+    special: bool,
 }
 
 enum Kind {
@@ -28,15 +50,16 @@ enum Kind {
 }
 
 impl Encoder {
-    /// Make an encoder from the text of a tokenizer.json.
+    /// Make an encoder from the text of a tokenizer.json. Dropout, which gives other ids each time, is switched off.
     ///
     /// # Errors
-    /// When the `tokenizers` crate rejects the file, or `TTTKIT_SIMD` names instructions that this processor lacks.
+    /// When the `tokenizers` crate rejects the file, its ids cannot be used, or `TTTKIT_SIMD` names instructions that
+    /// this processor lacks.
     pub fn new(tokenizer_json: &str) -> Result<Self> {
         let simd = Simd::choose()?;
         let unlimited = |tokenizer: &Tokenizer| tokenizer.to_string(false).map_err(refused);
         if let Some(bpe) = Bpe::new(tokenizer_json, simd)? {
-            return Ok(Self {
+            return Self {
                 json: if bpe.has_limits() {
                     unlimited(&any_tokenizer(tokenizer_json)?)?
                 } else {
@@ -44,17 +67,60 @@ impl Encoder {
                 },
                 vocab_size: bpe.vocab_size(),
                 kind: Kind::Bpe(Box::new(bpe)),
+                special_tokens: Vec::new(),
+                dropout: None,
                 simd,
+            }
+            .checked(tokenizer_json);
+        }
+        let mut tokenizer = any_tokenizer(tokenizer_json)?;
+        if let Some(dropout) = take_dropout(&mut tokenizer) {
+            let encoder = Self::new(&unlimited(&tokenizer)?)?;
+            return Ok(Self {
+                dropout: Some(dropout),
+                ..encoder
             });
         }
-        let tokenizer = any_tokenizer(tokenizer_json)?;
         let largest = tokenizer.get_vocab(true).into_values().max();
-        Ok(Self {
+        Self {
             json: unlimited(&tokenizer)?,
             vocab_size: largest.map_or(0, |largest| largest.saturating_add(1)),
             kind: Kind::Any(Box::new(tokenizer)),
+            special_tokens: Vec::new(),
+            dropout: None,
             simd,
-        })
+        }
+        .checked(tokenizer_json)
+    }
+
+    /// Check the ids and note the special tokens.
+    fn checked(mut self, tokenizer_json: &str) -> Result<Self> {
+        let parsed = serde_json::from_str::<Added>(tokenizer_json);
+        let added = parsed
+            .map_err(|error| Error::Tokenizer(error.to_string()))?
+            .added_tokens;
+        if let Some((token, id)) = added.iter().find_map(|token| {
+            let id = self.token_id(&token.content)?;
+            (id != token.id).then_some((token, id))
+        }) {
+            let (content, wanted) = (&token.content, token.id);
+            return Err(Error::Tokenizer(format!(
+                "the added token `{content}` has the id {wanted} in the file, but the next free id is {id}"
+            )));
+        }
+        let num_tokens = match &self.kind {
+            Kind::Bpe(bpe) => bpe.num_tokens(),
+            Kind::Any(tokenizer) => tokenizer.get_vocab_size(true),
+        };
+        if self.vocab_size as usize > num_tokens + num_tokens.max(MAX_UNUSED_IDS) {
+            return Err(Error::Tokenizer(format!(
+                "its ids go up to {}, but it has only {num_tokens} tokens",
+                self.vocab_size - 1
+            )));
+        }
+        let special = added.into_iter().filter(|token| token.special);
+        self.special_tokens = special.map(|token| (token.content, token.id)).collect();
+        Ok(self)
     }
 
     /// The same encoder, which encodes a text that spells a special token as ordinary text.
@@ -83,6 +149,16 @@ impl Encoder {
             Kind::Bpe(bpe) => bpe.token_id(token),
             Kind::Any(tokenizer) => tokenizer.token_to_id(token),
         }
+    }
+
+    /// The tokens that the file marks as special, with their ids.
+    pub fn special_tokens(&self) -> &[(String, u32)] {
+        &self.special_tokens
+    }
+
+    /// The share of merges that the file wants to drop at random, which this encoder never does. None if it is 0.
+    pub fn dropout(&self) -> Option<f32> {
+        self.dropout
     }
 
     /// Whether `bpe` encodes the text, and not the `tokenizers` crate.
@@ -118,8 +194,7 @@ impl Encoder {
         match &self.kind {
             Kind::Bpe(bpe) => bpe.encode(text, scratch, ids),
             Kind::Any(tokenizer) => {
-                let encoding = tokenizer.encode_fast(text, false);
-                let encoding = encoding.map_err(|error| Error::Data(error.to_string()))?;
+                let encoding = guarded(|| tokenizer.encode_fast(text, false)).map_err(Error::Data)?;
                 ids.extend(encoding.get_ids().iter().map(|&id| T::of(id)));
             }
         }
@@ -170,10 +245,22 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn any_tokenizer(tokenizer_json: &str) -> Result<Tokenizer> {
-    let mut tokenizer: Tokenizer = tokenizer_json.parse().map_err(refused)?;
+    let mut tokenizer: Tokenizer = guarded(|| tokenizer_json.parse()).map_err(Error::Tokenizer)?;
     tokenizer.with_padding(None);
     tokenizer.with_truncation(None).map_err(refused)?;
     Ok(tokenizer)
+}
+
+/// Switch off the dropout of a BPE and return it. None if there is none.
+fn take_dropout(tokenizer: &mut Tokenizer) -> Option<f32> {
+    let ModelWrapper::BPE(model) = tokenizer.get_model() else {
+        return None;
+    };
+    let dropout = model.dropout.filter(|&share| share != 0.0)?;
+    let mut model = model.clone();
+    model.dropout = None;
+    tokenizer.with_model(model);
+    Some(dropout)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]

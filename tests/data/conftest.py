@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
+from tttkit.data.bpe_training import words_of
 from tttkit.data.reader import Reader, Reading
 from tttkit.data.sources import parse_source
 from tttkit.data.text import Utf8Decoder
@@ -14,6 +16,11 @@ TEXTS = [
     "Café, naïve, 東京, Ωmega – “quotes” and tabs\there.\r\n\r\nDon't stop: 1,234.5 metres!\n",
     "def window(step):\n    return step * 64  # tokens\n",
 ]
+
+
+def is_held_out(index: int, fraction: float) -> bool:
+    """Whether document `index` (from 0) goes to the validation split."""
+    return math.floor((index + 1) * fraction + 0.5) > math.floor(index * fraction + 0.5)
 
 
 def read(*sources, bad_utf8="strict", split="train", **reading) -> list[str]:
@@ -32,7 +39,7 @@ def reader(bad_utf8="strict", **reading) -> Reader:
 def tokenizer_json(tmp_path_factory) -> Path:
     """A byte-level BPE of 320 tokens, trained on `TEXTS`."""
     path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    path.write_text(load_tokenizer("bpe:320", lambda: iter(TEXTS * 4)).json)
+    path.write_text(load_tokenizer("bpe:320", words_of(TEXTS * 4)).json)
     return path
 
 

@@ -6,10 +6,9 @@ import sys
 import types
 from pathlib import Path
 
-import datasets
 import pytest
 
-from tttkit.data.job import Job, is_validation
+from tttkit.data.job import Job
 from tttkit.data.reader import Reader, Reading
 from tttkit.data.sources import parse_source
 from tttkit.data.tokenizer import load_tokenizer
@@ -32,21 +31,6 @@ def make_job(sources, validation=None, **values):
 def lines(tmp_path):
     (tmp_path / "lines.txt").write_text("a\nb\nc\nd\n")
     return tmp_path / "lines.txt"
-
-
-def test_a_tokenizer_is_trained_on_the_train_split_only(lines, tmp_path):
-    expected = [text for index, text in enumerate("abcd") if not is_validation(index, 0.5)]
-    assert list(make_job([lines]).training_texts()) == expected == ["b", "d"]
-    assert list(make_job([lines], [tmp_path / "never-read.txt"]).training_texts()) == list("abcd")
-
-
-def test_each_split_is_read_from_the_split_of_a_data_set(tmp_path):
-    parts = {name: datasets.Dataset.from_dict({"text": [f"of {name}"]}) for name in ("train", "validation")}
-    datasets.DatasetDict(parts).save_to_disk(tmp_path / "parts")
-    source = f"hf:{tmp_path / 'parts'}"
-    job = make_job([source], [source])
-    assert list(job.training_texts()) == ["of train"]
-    assert list(job.validation[0].documents(job.reader, "validation")) == ["of validation"]
 
 
 def test_the_request_names_the_sources_and_rules_of_the_data_set(lines):

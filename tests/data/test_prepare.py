@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import signal
 import subprocess
 import sys
@@ -10,16 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from tttkit.data import load_manifest, open_split, prepare_dataset
-from tttkit.data.job import is_validation
+from tttkit.data.manifest import fingerprint
 from tttkit.data.output import MARKER_NAME
 from tttkit.errors import DataError, DiskFullError, UsageError
 
-from .conftest import TEXTS
+from .conftest import TEXTS, is_held_out
 
 
 def digests(directory: Path) -> dict[str, str]:
@@ -75,10 +76,19 @@ def test_a_second_call_keeps_the_data_set_and_another_request_is_refused(tmp_pat
         prepare_dataset(sources[:2], out, str(tokenizer_json), validation_fraction=0.5)
 
 
-@given(num_documents=st.integers(1, 400), fraction=st.floats(0.001, 0.9))
-def test_the_validation_split_has_the_rounded_share_of_documents(num_documents, fraction):
-    chosen = sum(is_validation(index, fraction) for index in range(num_documents))
-    assert chosen == int(np.floor(num_documents * fraction + 0.5))
+@given(num_documents=st.integers(2, 400), fraction=st.floats(0.001, 0.9))
+@settings(max_examples=15, deadline=None)
+def test_the_validation_split_has_the_rounded_share_of_documents(
+    tmp_path_factory, tokenizer_json, num_documents, fraction
+):
+    root, share = tmp_path_factory.mktemp("share"), int(np.floor(num_documents * fraction + 0.5))
+    (root / "lines.txt").write_text("line\n" * num_documents)
+    assume(0 < share < num_documents)
+    manifest = prepare_dataset(
+        [str(root / "lines.txt")], root / "out", str(tokenizer_json), validation_fraction=fraction, documents="line"
+    )
+    assert manifest.splits["validation"].num_documents == share
+    assert share == sum(is_held_out(index, fraction) for index in range(num_documents))
 
 
 def test_the_error_about_a_fraction_without_documents_names_the_smallest_that_works(
@@ -122,6 +132,40 @@ def test_one_document_that_cannot_be_cut_is_refused_with_a_hint(tmp_path, tokeni
         prepare_dataset([str(tmp_path / name)], tmp_path / "out", str(tokenizer_json), documents=rule)
     assert "--validation" in caught.value.hint
     assert not (tmp_path / "out").exists()
+
+
+def test_a_changed_tokenizer_file_is_another_data_set(tmp_path, tokenizer_json, text_files):
+    file, out = tmp_path / "tokenizer.json", tmp_path / "out"
+    file.write_bytes(tokenizer_json.read_bytes())
+    arguments = [str(path) for path in text_files] * 4, out, str(file)
+    first = prepare_dataset(*arguments)
+    assert prepare_dataset(*arguments) == first
+    content = json.loads(file.read_text())
+    content["added_tokens"][0]["special"] = False
+    file.write_text(json.dumps(content))
+    with pytest.raises(UsageError, match="already holds another data set"):
+        prepare_dataset(*arguments)
+
+
+def test_special_text_is_encoded_as_asked_and_the_choice_is_part_of_the_fingerprint(tmp_path, tokenizer_json):
+    (tmp_path / "text.txt").write_text("one<|endoftext|>two\n\nthree\n")
+    made = {
+        choice: prepare_dataset(
+            [str(tmp_path / "text.txt")], tmp_path / choice, str(tokenizer_json),
+            validation_fraction=0, documents="blank-line", special_in_text=choice,
+        )
+        for choice in ("encode", "split")
+    }  # fmt: skip
+    ends = {}
+    for choice, manifest in made.items():
+        split = open_split(tmp_path / choice, "train")
+        ends[choice] = int((split.tokens(0, split.num_tokens) == manifest.eos_id).sum())
+        assert (load_manifest(tmp_path / choice).special_in_text, split.num_documents) == (choice, 2)
+    assert ends == {"encode": 3, "split": 2}
+    assert "special_in_text" not in made["encode"].request, "older data sets are still kept"
+    assert fingerprint("0", {}, "split") != fingerprint("0", {}, "encode") == fingerprint("0", {})
+    with pytest.raises(UsageError, match="special_in_text must be encode or split, got `drop`"):
+        prepare_dataset(["x"], tmp_path / "x", str(tokenizer_json), special_in_text="drop")
 
 
 def test_validation_sources_replace_the_fraction(tmp_path, tokenizer_json, text_files):

@@ -99,24 +99,6 @@ def test_other_kinds_of_tokenizers_are_loaded_by_the_library(tmp_path):
     assert loaded.json == as_the_library_writes_it(tmp_path / "words.json")
 
 
-@pytest.mark.parametrize(
-    ("vocab", "merges"),
-    [
-        ("[]", ""),
-        ("{", ""),
-        ('{"a": "b", "c": 1}', ""),
-        ('{"a": 0}', "a b c\n"),
-        ('{"</s>": 0}', "a b\n"),
-        ("\xff", ""),
-    ],
-)
-def test_damaged_vocab_and_merges_are_named(tmp_path, vocab, merges):
-    (tmp_path / "vocab.json").write_bytes(vocab.encode("latin-1"))
-    (tmp_path / "merges.txt").write_text(merges)
-    with pytest.raises(DataError, match=r"holds no readable vocab\.json and merges\.txt"):
-        load_tokenizer(str(tmp_path))
-
-
 def test_vector_instructions_are_chosen_by_name(tokenizer_json, monkeypatch):
     expected, _ = encode_documents(TEXTS, tokenizer=tokenizer_json)
     monkeypatch.setenv("TTTKIT_SIMD", "sse9")
@@ -142,30 +124,118 @@ def test_the_decoder_returns_the_text(tokenizer_json):
         assert decode(encode_documents([text], tokenizer=tokenizer_json)[0].tolist()) == text
 
 
-def test_training_a_tokenizer_is_deterministic():
-    first, second = (load_tokenizer("bpe:300", lambda: iter(TEXTS)) for _ in range(2))
-    assert first == second
-    assert first.vocab_size == 300
-
-
 @pytest.mark.parametrize(
     ("spec", "error", "message"),
     [
         ("nonsense", UsageError, "unknown tokenizer `nonsense`"),
-        ("bpe:12", UsageError, "expected bpe:N with N of at least 257"),
-        ("bpe:many", UsageError, "expected bpe:N"),
-        ("{tmp}", UsageError, "no vocab.json in tokenizer directory"),
+        ("bpe:300", UsageError, "`bpe:300` needs a source to train on"),
         ("{tmp}/broken.json", DataError, "broken.json is not a tokenizer.json"),
-        ("{tmp}/no_eos.json", DataError, "has no end-of-text token"),
+        ("{tmp}/latin.json", DataError, "latin.json is not a tokenizer.json"),
+        ("{tmp}/no_eos.json", DataError, "has no token that is known to be the end-of-text token"),
     ],
 )
 def test_unusable_tokenizers_are_refused(tmp_path, spec, error, message):
     (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "latin.json").write_bytes(b"\xff")
     Tokenizer.from_str(
         json.dumps({"version": "1.0", "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}})
     ).save(str(tmp_path / "no_eos.json"))
     with pytest.raises(error, match=message):
-        load_tokenizer(spec.format(tmp=tmp_path), lambda: iter(TEXTS))
+        load_tokenizer(spec.format(tmp=tmp_path))
+
+
+def with_model(**values):
+    return lambda content: content["model"].update(values)
+
+
+def with_added(token, id_):
+    return lambda content: content["added_tokens"].append({**content["added_tokens"][0], "content": token, "id": id_})
+
+
+def with_id(token, id_):
+    return lambda content: content["model"]["vocab"].update({token: id_})
+
+
+@pytest.mark.parametrize("prefix_space", [False, True])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (with_id("zz", 70_000), "its ids go up to 70000, but it has only 321 tokens"),
+        (with_id("zz", (1 << 32) - 2), "its ids go up to"),
+        (with_id("zz", 1 << 32), ""),
+        (with_id("zz", 1 << 70), ""),
+        (with_id("zz", -1), ""),
+        (with_id("zz", 1.5), ""),
+        (with_id("zz", "1"), ""),
+        (
+            with_added("<far>", 70_000),
+            "the added token `<far>` has the id 70000 in the file, but the next free id is 320",
+        ),
+        (with_added("<far>", 1 << 32), ""),
+        (with_added("The", 5), "the added token `The` has the id 5"),
+        (with_model(merges=[["q", "unknown"]]), "unknown"),
+        (with_model(merges=[["T"]]), ""),
+        (with_model(merges=["T"]), ""),
+        (with_model(merges=None), ""),
+        (with_model(vocab=[]), ""),
+        (with_model(vocab=None), ""),
+        (with_model(type="Nonsense"), ""),
+        (lambda content: content.pop("model"), ""),
+        (lambda content: content.update(pre_tokenizer={"type": "Nonsense"}), ""),
+    ],
+)
+def test_a_tokenizer_that_cannot_be_used_is_refused_in_one_line(
+    tmp_path, tokenizer_json, prefix_space, change, message
+):
+    """With a prefix space the library encodes, without it Rust does."""
+    content = json.loads(tokenizer_json.read_text())
+    content["pre_tokenizer"]["add_prefix_space"] = prefix_space
+    change(content)
+    (tmp_path / "bad.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"bad\.json is not a tokenizer\.json that can be used: .") as caught:
+        load_tokenizer(str(tmp_path / "bad.json"))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_tokenizer_is_refused(tmp_path, tokenizer_json, share):
+    content = tokenizer_json.read_bytes()
+    (tmp_path / "bad.json").write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(DataError, match=r"bad\.json is not a tokenizer\.json"):
+        load_tokenizer(str(tmp_path / "bad.json"))
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path):
+    for name in ("bad.json", "tokenizer.json"):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(200 << 20)
+    for spec in (tmp_path / "bad.json", tmp_path):
+        with pytest.raises(DataError, match=r"json is not a tokenizer\.json: it has 200 MB, more than 128"):
+            load_tokenizer(str(spec))
+
+
+def test_small_gaps_between_ids_are_used_as_they_are(tmp_path, tokenizer_json):
+    content = json.loads(tokenizer_json.read_text())
+    content["model"]["vocab"]["zz"] = 400
+    (tmp_path / "gap.json").write_text(json.dumps(content))
+    loaded = load_tokenizer(str(tmp_path / "gap.json"))
+    assert (loaded.vocab_size, loaded.encoder.token_id("zz")) == (401, 400)
+
+
+@pytest.mark.parametrize("prefix_space", [False, True])
+def test_dropout_is_switched_off_and_that_is_said(tmp_path, tokenizer_json, prefix_space):
+    content = json.loads(tokenizer_json.read_text())
+    content["pre_tokenizer"]["add_prefix_space"] = prefix_space
+    (tmp_path / "plain.json").write_text(json.dumps(content))
+    content["model"]["dropout"] = 0.5
+    (tmp_path / "dropout.json").write_text(json.dumps(content))
+    plain, dropout = (load_tokenizer(str(tmp_path / f"{name}.json")) for name in ("plain", "dropout"))
+    assert json.loads(dropout.json) == json.loads(plain.json)
+    assert dropout.encoder.encode(TEXTS * 20)[0].tolist() == plain.encoder.encode(TEXTS * 20)[0].tolist()
+    assert dropout.encoder.is_byte_level_bpe == plain.encoder.is_byte_level_bpe
+    assert (plain.notes, len(dropout.notes)) == ([], 1)
+    assert "dropout of 0.5 is switched off" in dropout.notes[0]
 
 
 def test_one_string_in_place_of_a_list_is_refused(tokenizer_json):

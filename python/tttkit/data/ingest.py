@@ -1,30 +1,13 @@
-"""Hand the sources of a preparation to Rust, and record each finished shard.
-
-Rust reads, cuts, encodes and packs text. Python reads every other kind of source and passes its documents to Rust.
-"""
+"""Turn the sources of a preparation into shards in Rust, and record each finished shard."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import cast
-
 from tttkit._rust import Ingest
+from tttkit.data.feeding import Feeding
 from tttkit.data.job import Job, Prepared
 from tttkit.data.manifest import ShardEntry, SplitEntry
 from tttkit.data.output import OutputDirectory
-from tttkit.data.reading import file_item, item_documents
-from tttkit.data.sources import Documents, Input, Pieces, Source
 from tttkit.data.tokenizer import LoadedTokenizer
-from tttkit.errors import DataError, UsageError
-
-BATCH_BYTES = 8 << 20
-"""Approximate bytes of text that one call passes to Rust."""
-BATCH_PATHS = 1024
-"""Paths that one call passes to Rust."""
-RUN_BYTES = 16 << 20
-"""Bytes of text between two reports of progress."""
 
 
 class Ingestion:
@@ -50,9 +33,10 @@ class Ingestion:
 
     def splits(self) -> dict[str, SplitEntry]:
         """Read and write everything. Raises UsageError for a bad source, DataError for unusable text, DiskFullError."""
-        self._feed(self._sources, "train")
+        feeding = Feeding(self._job, self._ingest, self.report)
+        feeding.feed(self._sources, "train")
         self._ingest.hold_out_all()
-        self._feed(self._validation or [], "validation")
+        feeding.feed(self._validation or [], "validation")
         finished = self._ingest.finish()
         return {
             name: SplitEntry(
@@ -70,49 +54,6 @@ class Ingestion:
             )
         }
 
-    def _feed(self, sources: Iterable[Source], split: str) -> None:
-        for kind, group in itertools.groupby(self._inputs(sources, split), key=type):
-            if kind is Documents:
-                texts = (item.texts for item in cast("Iterator[Documents]", group))
-                for batch in _batches(itertools.chain.from_iterable(texts)):
-                    self._ingest.add_documents(batch)
-                    batch.clear()  # Rust has its own copies
-                    self._work()
-            elif kind is Pieces:
-                for item in cast("Iterator[Pieces]", group):
-                    for batch in _batches(item.texts):
-                        self._ingest.add_text(batch)
-                        self._work()
-                    self._ingest.end_text()
-            else:
-                while paths := list(itertools.islice(cast("Iterator[Path]", group), BATCH_PATHS)):
-                    self._ingest.add_paths(paths)
-                    self._work()
-
-    def _inputs(self, sources: Iterable[Source], split: str) -> Iterator[Input]:
-        for source in sources:
-            yield from source.inputs(self._job.reader, split)
-
-    def _work(self) -> None:
-        try:
-            while self._ingest.run(RUN_BYTES):
-                self.report()
-        except DataError as error:
-            self._explain(error)
-            raise
-        except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-            if error.filename is None or Path(error.filename).parent == self._job.out:
-                raise
-            raise UsageError(f"cannot read {error.filename}: {error.strerror}") from error
-        self.report()
-
-    def _explain(self, error: DataError) -> None:
-        """Raise a better error for invalid UTF-8: Rust names only the file, but Python also names line and byte."""
-        name = str(error).removesuffix(": invalid UTF-8")
-        if name != str(error):
-            for _ in item_documents([file_item(Path(name), self._job.reader.rules)], self._job.reader):
-                pass
-
     def report(self, num_tokens: int | None = None) -> None:
         """Record the finished shards and report progress. `num_tokens` is the final count, given at the end."""
         for shards in self._ingest.finished():
@@ -129,18 +70,3 @@ class Ingestion:
                 num_tokens=self._kept_tokens + num_new if num_tokens is None else num_tokens,
             )
             self._job.progress(prepared)
-
-
-def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
-    """Yield lists of about BATCH_BYTES. No reference to a text is kept: one text may take a large part of memory."""
-    batch: list[str] = []
-    num_bytes = 0
-    for text in texts:
-        batch.append(text)
-        num_bytes += len(text)
-        del text
-        if num_bytes >= BATCH_BYTES:
-            yield batch
-            batch, num_bytes = [], 0
-    if batch:
-        yield batch

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,8 @@ class Inspection:
     """Share of tokens that are end-of-text tokens."""
     num_eos_inside: int
     """End-of-text tokens that end no document, because the text itself contains them."""
+    num_special_inside: dict[str, int]
+    """Special tokens that the text itself spells, by name, where there are any. They include `num_eos_inside`."""
     num_repeated: int
     """Documents that equal an earlier document of the split."""
     most_copies: int
@@ -51,14 +53,23 @@ class Inspection:
 
 
 def inspect_split(
-    split: Split, others: dict[str, Split] | None = None, progress: ReadProgress | None = None
+    split: Split,
+    others: dict[str, Split] | None = None,
+    progress: ReadProgress | None = None,
+    special_tokens: Iterable[tuple[str, int]] = (),
 ) -> Inspection:
-    """Read `split`, and `others` to count the documents that they share with it. Raises ShardError."""
+    """Read `split`, and `others` to count the documents that they share with it. Raises ShardError.
+
+    `special_tokens` are the names and ids of the tokenizer's special tokens, which are counted by name.
+    """
     lengths = np.diff(split.document_ends, prepend=np.uint64(0))
     lengths.sort()
     quantiles, histogram = _quantiles(lengths), _histogram(lengths)
     del lengths
-    hashes, num_eos = _document_hashes(split, progress or (lambda _: None))
+    names = dict(special_tokens)
+    hashes, counts = _document_hashes(split, progress or (lambda _: None), {split.eos_id, *names.values()})
+    num_eos = counts[split.eos_id]
+    counts[split.eos_id] -= len(hashes)
     hashes.sort()
     repeats = hashes[1:] == hashes[:-1]
     return Inspection(
@@ -68,6 +79,7 @@ def inspect_split(
         histogram=histogram,
         eos_share=num_eos / split.num_tokens,
         num_eos_inside=num_eos - len(hashes),
+        num_special_inside={name: counts[id_] for name, id_ in names.items() if counts[id_]},
         num_repeated=int(np.count_nonzero(repeats)),
         most_copies=1 + _longest_run(repeats),
         num_also_in={name: _num_in(hashes, other) for name, other in (others or {}).items()},
@@ -81,13 +93,18 @@ def window_starts(split: Split, window: int, count: int) -> list[int]:
     return [int(place) * window for place in places]
 
 
-def _document_hashes(split: Split, progress: ReadProgress) -> tuple[NDArray[np.uint64], int]:
-    """Return a hash per document, uint64 `(num_documents,)`, and the number of end-of-text tokens."""
+def _document_hashes(
+    split: Split, progress: ReadProgress, counted: Iterable[int] = ()
+) -> tuple[NDArray[np.uint64], dict[int, int]]:
+    """Return a hash per document, uint64 `(num_documents,)`, and how often each of the `counted` ids occurs."""
     hashes = np.empty(split.num_documents, dtype=np.uint64)
-    digest, number, num_eos, ends = _new_hash(), 0, 0, split.document_ends
+    wanted = np.array(sorted(counted), dtype=np.uint32)
+    counts = np.zeros(len(wanted), dtype=np.int64)
+    digest, number, ends = _new_hash(), 0, split.document_ends
     for start in range(0, split.num_tokens, PIECE_TOKENS):
         piece = split.tokens(start, min(start + PIECE_TOKENS, split.num_tokens))
-        num_eos += int(np.count_nonzero(piece == split.eos_id))
+        found = piece[np.isin(piece, wanted)]
+        counts += np.bincount(np.searchsorted(wanted, found), minlength=len(wanted))
         stop = int(np.searchsorted(ends, start + len(piece), side="right"))
         begin, view = 0, piece.data
         for end in (ends[number:stop] - np.uint64(start)).tolist():
@@ -96,7 +113,7 @@ def _document_hashes(split: Split, progress: ReadProgress) -> tuple[NDArray[np.u
             digest, number, begin = _new_hash(), number + 1, end
         digest.update(view[begin:])
         progress(start + len(piece))
-    return hashes, num_eos
+    return hashes, dict(zip(wanted.tolist(), counts.tolist(), strict=True))
 
 
 def _num_in(hashes: NDArray[np.uint64], other: Split) -> int:

@@ -8,8 +8,7 @@ import functools
 import hashlib
 import itertools
 import json
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from tttkit.data.formats import TEXT
 from tttkit.data.reader import Reader
 from tttkit.data.single_text import Part, cut_text
 from tttkit.data.sources import DataSet, Source, Survey, survey
-from tttkit.data.tokenizer import LoadedTokenizer
+from tttkit.data.tokenizer import LoadedTokenizer, TokenizerOptions
 from tttkit.errors import UsageError
 
 
@@ -52,6 +51,7 @@ class Job:
     validation: Sequence[Source] | None
     out: Path
     tokenizer: str
+    tokenizer_options: TokenizerOptions = dataclasses.field(default_factory=TokenizerOptions)
     validation_fraction: float
     reader: Reader
     num_threads: int
@@ -133,6 +133,7 @@ class Job:
             "sources": [shown(source.text) for source in self.sources],
             "validation": None if self.validation is None else [shown(source.text) for source in self.validation],
             "tokenizer": shown(self.tokenizer),
+            **self.tokenizer_options.request(),
             "validation_fraction": self.validation_fraction if self.validation is None else None,
             "documents": rules.documents,
             "document_pattern": rules.document_pattern,
@@ -149,15 +150,3 @@ class Job:
         if request["signature"] is None:
             return None
         return hashlib.sha256(json.dumps([request, loaded.sha256], sort_keys=True).encode()).hexdigest()
-
-    def training_texts(self) -> Iterator[str]:
-        """Return the texts of the train split, which a tokenizer is trained on. Sources of validation are not read."""
-        sources, validation = self.split_sources
-        fraction = 0.0 if validation is not None else self.validation_fraction
-        texts = (text for source in sources for text in source.documents(self.reader, "train"))
-        return (text for index, text in enumerate(texts) if not is_validation(index, fraction))
-
-
-def is_validation(index: int, fraction: float) -> bool:
-    """Whether document `index` (from 0) is held out: floor((d+1) f + 1/2) > floor(d f + 1/2)."""
-    return math.floor((index + 1) * fraction + 0.5) > math.floor(index * fraction + 0.5)

@@ -7,7 +7,7 @@ import hashlib
 import json
 from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -65,6 +65,10 @@ class Manifest:
     vocab_size: int
     """Number of token ids; every id is smaller."""
     eos_id: int
+    special_in_text: Literal["encode", "split"] = "encode"
+    """What became of a text that spells a special token: `encode` gave the id of the token, `split` ordinary ids."""
+    tokenizer_notes: list[str] = dataclasses.field(default_factory=list)
+    """What a user should know about how the tokenizer was used."""
     dtype: str
     """uint16 or uint32."""
     splits: dict[str, SplitEntry]
@@ -77,7 +81,7 @@ class Manifest:
     cut_at: int | None = None
     """If the sources are one document: the byte at which it was cut into the splits. None if documents are whole."""
     fingerprint: str
-    """SHA-256 over tokenizer and shards: equal data has an equal fingerprint."""
+    """SHA-256 over tokenizer, shards and `special_in_text`: equal data has an equal fingerprint."""
     request: dict[str, Any]
     """Sources, tokenizer and rules that the data was made from."""
 
@@ -87,9 +91,14 @@ class Manifest:
             raise ValueError(f"eos_id {self.eos_id} is not below vocab_size {self.vocab_size}")
 
 
-def fingerprint(tokenizer_sha256: str, splits: dict[str, SplitEntry]) -> str:
-    """Return the SHA-256 over the digests of tokenizer and shards, split by split."""
+def fingerprint(
+    tokenizer_sha256: str, splits: dict[str, SplitEntry], special_in_text: Literal["encode", "split"] = "encode"
+) -> str:
+    """Return the SHA-256 over the digests of tokenizer and shards, split by split, and over any other `special_in_text`
+    than `encode`, which older data sets do not name."""
     digest = hashlib.sha256(tokenizer_sha256.encode(errors="surrogatepass"))
+    if special_in_text != "encode":
+        digest.update(f"\n{special_in_text}".encode(errors="surrogatepass"))
     for name in sorted(splits):
         digest.update(f"\n{name}".encode(errors="surrogatepass"))
         for shard in splits[name].shards:
@@ -128,7 +137,7 @@ def load_manifest(path: str | Path) -> Manifest:
         detail = error.errors()[0]
         where = ".".join(str(part) for part in detail["loc"])
         raise DataError(f"{file} is damaged: {where}: {detail['msg']}") from error
-    if manifest.fingerprint != fingerprint(manifest.tokenizer_sha256, manifest.splits):
+    if manifest.fingerprint != fingerprint(manifest.tokenizer_sha256, manifest.splits, manifest.special_in_text):
         raise DataError(f"{file} is damaged: its fingerprint does not match its digests")
     if checksum not in (None, _checksum(raw)):
         raise DataError(f"{file} is damaged: its checksum does not match")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+from tttkit.data.patterns import GPT2
 
 Engine = Callable[[Sequence[Path], Path], int]
 """Takes text files and a tokenizer.json; returns the number of tokens."""
@@ -55,7 +55,7 @@ def _tiktoken(paths: Sequence[Path], tokenizer: Path) -> int:
         for token, rank in specification["model"]["vocab"].items()
         if token not in special
     }
-    encoding = tiktoken.Encoding("measured", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens=special)
+    encoding = tiktoken.Encoding("measured", pat_str=GPT2, mergeable_ranks=ranks, special_tokens=special)
     return sum(len(encoding.encode_ordinary(path.read_text(encoding="utf-8"))) for path in paths)
 
 

@@ -7,6 +7,7 @@ killed resumes from its finished shards and writes the same bytes.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from tttkit.data.account import describe, shown
 from tttkit.data.encode import dtype_for
+from tttkit.data.feeding import count_words
 from tttkit.data.formats import AUTO
 from tttkit.data.ingest import Ingestion
 from tttkit.data.job import Job, PrepareProgress
@@ -31,7 +33,7 @@ from tttkit.data.output import MARKER_NAME, OutputDirectory, check_output, locke
 from tttkit.data.reader import BadRecords, Reader, Reading
 from tttkit.data.sources import Source, parse_source
 from tttkit.data.text import BadUtf8, Utf8Decoder
-from tttkit.data.tokenizer import LoadedTokenizer, load_tokenizer
+from tttkit.data.tokenizer import LoadedTokenizer, SpecialInText, TokenizerOptions, load_tokenizer
 from tttkit.errors import DataError, UsageError
 from tttkit.run.cores import available_cores
 from tttkit.storage import files
@@ -54,14 +56,18 @@ def prepare_dataset(
     source_format: str = AUTO,
     bad_utf8: BadUtf8 = "strict",
     bad_records: BadRecords = "error",
+    eos: str | None = None,
+    special_in_text: SpecialInText = "encode",
+    pattern: str | None = None,
     shard_tokens: int = SHARD_TOKENS,
     progress: PrepareProgress | None = None,
 ) -> Manifest:
     """Write DATA directory `out` from `sources` and return its manifest. Keep `out` if it already holds that data set.
 
     Document d (from 0) belongs to the validation split if floor((d+1) f + 1/2) > floor(d f + 1/2), unless
-    `validation` names sources for it. The bytes do not depend on `threads`; None means all cores. Raises UsageError for
-    a wrong source, tokenizer, fraction or `out`, DataError for unusable text, DiskFullError.
+    `validation` names sources for it. `TokenizerOptions` describes `eos`, `special_in_text` and `pattern`. The bytes do
+    not depend on `threads`; None means all cores. Raises UsageError for a wrong source, tokenizer, fraction or `out`,
+    DataError for unusable text, DiskFullError.
     """
     rules = Reading(
         documents=documents, document_pattern=document_pattern, text_field=text_field, format=source_format,
@@ -72,6 +78,7 @@ def prepare_dataset(
         validation=None if validation is None else _parse(validation),
         out=Path(out),
         tokenizer=str(tokenizer),
+        tokenizer_options=TokenizerOptions(eos=eos, special_in_text=special_in_text, pattern=pattern),
         validation_fraction=validation_fraction,
         reader=Reader(rules=rules, decoder=Utf8Decoder(bad_utf8=bad_utf8)),
         num_threads=available_cores() if threads is None else threads,
@@ -80,11 +87,11 @@ def prepare_dataset(
     )
     request = job.request()
     if (job.out / MANIFEST_NAME).exists():
-        return _keep(job.out, request)
+        return _keep(job, request)
     check_output(job.out, Path(job.tokenizer))
     job.check()
     # The tokenizer is loaded before `out` is made, so that a failure leaves `out` alone.
-    loaded = load_tokenizer(job.tokenizer, job.training_texts)
+    loaded = load_tokenizer(job.tokenizer, functools.partial(count_words, job), job.tokenizer_options)
     with files.disk_full_named(job.out), locked_output(job.out, job.digest(loaded)) as output:
         manifest = _write(job, request, loaded, output)
         save_manifest(job.out, manifest)
@@ -110,13 +117,15 @@ def _write(job: Job, request: dict[str, Any], loaded: LoadedTokenizer, output: O
         tokenizer_sha256=loaded.sha256,
         vocab_size=loaded.vocab_size,
         eos_id=loaded.eos_id,
+        special_in_text=job.tokenizer_options.special_in_text,
+        tokenizer_notes=loaded.notes,
         dtype=dtype_for(loaded.vocab_size).__name__,
         splits=splits,
         num_mended=job.reader.decoder.num_repaired,
         num_files=job.reader.account.num_files,
         left_out=job.reader.account.left_out,
         cut_at=job.parts[1].start if job.parts else None,
-        fingerprint=fingerprint(loaded.sha256, splits),
+        fingerprint=fingerprint(loaded.sha256, splits, job.tokenizer_options.special_in_text),
         request=request,
     )
 
@@ -156,13 +165,21 @@ def _names(sources: Iterable[Source]) -> str:
     return ", ".join(shown(source.text) for source in sources)
 
 
-def _keep(out: Path, request: dict[str, Any]) -> Manifest:
+def _keep(job: Job, request: dict[str, Any]) -> Manifest:
     """Return the manifest of the existing data set if it was made from an equal request. Raises UsageError."""
-    manifest = load_manifest(out)
-    if manifest.request == request and request["signature"] is not None:
+    out, manifest = job.out, load_manifest(job.out)
+    if manifest.request == request and request["signature"] is not None and _is_same_tokenizer(job, manifest):
         (out / MARKER_NAME).unlink(missing_ok=True)
         return manifest
     raise UsageError(
         f"{out} already holds another data set, made from {', '.join(manifest.request.get('sources', []))}",
         hint=f"choose another --out, or remove {out} first",
     )
+
+
+def _is_same_tokenizer(job: Job, manifest: Manifest) -> bool:
+    """Whether the tokenizer is the one of the data set, by content. A trained one follows from the request."""
+    if job.tokenizer.startswith("bpe:"):
+        return True
+    loaded = load_tokenizer(job.tokenizer, options=job.tokenizer_options)
+    return (loaded.sha256, loaded.eos_id) == (manifest.tokenizer_sha256, manifest.eos_id)

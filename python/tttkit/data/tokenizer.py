@@ -1,23 +1,51 @@
-"""Load a tokenizer: a tokenizer.json, a directory with vocab.json and merges.txt, `gpt2`, or `bpe:N` trained here."""
+"""Load a tokenizer: a tokenizer.json, the directory of a model, `gpt2`, or `bpe:N` trained here."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from tttkit._rust import Encoder
-from tttkit.data.hub import stay_offline_if_unreachable
+from tttkit.data.bpe_training import CountWords, train_bpe
+from tttkit.data.end_of_text import END_OF_TEXT, find_eos
+from tttkit.data.patterns import EXPRESSIONS
+from tttkit.data.tokenizer_files import from_hub, read_text
+from tttkit.data.tokenizer_folder import missing_tokens, tokenizer_json
 from tttkit.errors import DataError, UsageError
 
-END_OF_TEXT = "<|endoftext|>"
-EOS_NAMES = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "[EOS]")
-MIN_BPE_VOCAB = 257
-"""Smallest vocabulary of `bpe:N`: 256 bytes and the end-of-text token."""
+SpecialInText = Literal["encode", "split"]
 _HUB_NAMES = ("gpt2",)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TokenizerOptions:
+    """How a tokenizer is loaded or trained, and how it encodes."""
+
+    eos: str | None = None
+    """The end-of-text token; None: the one that the tokenizer's files name."""
+    special_in_text: SpecialInText = "encode"
+    """What becomes of a text that spells a special token: `encode` gives the id of the token, as `tokenizers` does;
+    `split` encodes it as ordinary text."""
+    pattern: str | None = None
+    """How `bpe:N` cuts text into words: gpt2 (None), llama3, qwen, o200k, or a file."""
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for an unknown choice."""
+        if self.special_in_text not in get_args(SpecialInText):
+            raise UsageError(f"special_in_text must be encode or split, got `{self.special_in_text}`")
+
+    def request(self) -> dict[str, Any]:
+        """Return the options that are set. A pattern file is identified by its content."""
+        values = {"eos": self.eos, "pattern": self.pattern}
+        if self.special_in_text != "encode":
+            values["special_in_text"] = self.special_in_text
+        if self.pattern is not None and self.pattern not in EXPRESSIONS and Path(self.pattern).is_file():
+            values["pattern_sha256"] = _sha256(read_text(Path(self.pattern), "a pattern"))
+        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,7 +53,7 @@ class LoadedTokenizer:
     """A tokenizer as JSON and as an encoder, with its vocabulary size and end-of-text id."""
 
     json: str
-    """tokenizer.json in its shortest form, without truncation or padding."""
+    """tokenizer.json in its shortest form, without truncation, padding and dropout."""
     encoder: Encoder = dataclasses.field(compare=False, repr=False)
     vocab_size: int
     eos_id: int
@@ -33,139 +61,92 @@ class LoadedTokenizer:
     @property
     def sha256(self) -> str:
         """SHA-256 of tokenizer.json as it is written to DATA."""
-        return hashlib.sha256(self.json.encode()).hexdigest()
+        return _sha256(self.json)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know about how the tokenizer is used here, in whole sentences."""
+        dropout = self.encoder.dropout
+        if dropout is None:
+            return []
+        return [f"the tokenizer's dropout of {dropout:.4g} is switched off, so that ids are the same each time"]
 
 
-def load_tokenizer(spec: str, training_texts: Callable[[], Iterator[str]] | None = None) -> LoadedTokenizer:
-    """Load the tokenizer that `spec` names. For `bpe:N`, train a tokenizer with N tokens on `training_texts`.
+def load_tokenizer(
+    spec: str, count_words: CountWords | None = None, options: TokenizerOptions | None = None
+) -> LoadedTokenizer:
+    """Load the tokenizer that `spec` names. For `bpe:N`, train one with N tokens on the words that are counted.
 
-    Raises UsageError for an unknown name, DataError for a damaged file or a tokenizer without an end-of-text token,
-    ValueError if TTTKIT_SIMD names instructions that this processor lacks.
+    Raises UsageError for an unknown name or option, DataError for a damaged file or a tokenizer whose end-of-text token
+    is not clear, ValueError if TTTKIT_SIMD names instructions that this processor lacks.
     """
+    options = options or TokenizerOptions()
+    if options.pattern is not None and not spec.startswith("bpe:"):
+        raise UsageError(f"a pattern is for bpe:N, but the tokenizer {spec} has its own", hint="leave out --pattern")
+    folder: Path | None = None
     path = Path(spec)
     if spec.startswith("bpe:"):
-        return _describe(_encoder(_train_bpe(spec, training_texts), spec), spec)
-    if path.is_file():
-        return _describe(_read_file(path), spec)
-    if path.is_dir():
-        return _describe(_from_directory(path), spec)
+        end_of_text = options.eos or END_OF_TEXT
+        text = train_bpe(spec, count_words, pattern=options.pattern, end_of_text=end_of_text)
+        options = dataclasses.replace(options, eos=end_of_text)
+    elif path.is_dir():
+        folder, text = path, tokenizer_json(path)
+    else:
+        file = _file(spec)
+        folder, text = file.parent if file.name == "tokenizer.json" else None, read_text(file)
+    encoder = _encoder(text, spec, options, missing_tokens(path) if path.is_dir() else {})
+    eos_id = find_eos(encoder, spec, folder, options.eos)
+    return LoadedTokenizer(json=encoder.json, encoder=encoder, vocab_size=encoder.vocab_size, eos_id=eos_id)
+
+
+def _file(spec: str) -> Path:
+    """Return the file that `spec` names. Raises UsageError."""
+    if Path(spec).exists():
+        return Path(spec)
     if spec in _HUB_NAMES:
-        return _describe(_read_file(_from_hub(spec)), spec)
+        return from_hub(spec)
     raise UsageError(
-        f"unknown tokenizer `{spec}`",
-        hint="expected a tokenizer.json, a directory with vocab.json and merges.txt, gpt2, or bpe:N",
+        f"unknown tokenizer `{spec}`", hint="expected a tokenizer.json, the directory of a model, gpt2, or bpe:N"
     )
 
 
-def _encoder(tokenizer_json: str, name: str | Path) -> Encoder:
+def _encoder(text: str, name: str, options: TokenizerOptions, added: dict[str, int]) -> Encoder:
+    """Make the encoder of a tokenizer.json, which gets the tokens in `added` that it lacks. Raises DataError."""
+    split_special = options.special_in_text == "split"
     try:
-        return Encoder(tokenizer_json)
+        encoder = Encoder(text, split_special=split_special)
+        missing = {token: id_ for token, id_ in added.items() if encoder.token_id(token) is None}
+        if missing:
+            encoder = Encoder(_with_tokens(text, missing), split_special=split_special)
     except DataError as error:
-        raise DataError(f"{name} is not a tokenizer.json: {error}") from error
+        reason = str(error).removeprefix("cannot load the tokenizer: ")
+        where = f"the tokenizer in {name} cannot be used"
+        if not Path(name).is_dir():
+            where = f"{name} is not a tokenizer.json that can be used"
+        raise DataError(f"{where}: {reason}") from error
+    for token, id_ in added.items():
+        if encoder.token_id(token) != id_:
+            given = encoder.token_id(token)
+            raise DataError(f"{name}: tokenizer_config.json gives `{token}` the id {id_}, but its id is {given}")
+    return encoder
 
 
-def _read_file(path: Path) -> Encoder:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not a tokenizer.json: {error}") from error
-    return _encoder(text, path)
-
-
-def _from_directory(path: Path) -> Encoder:
-    """Read tokenizer.json if the directory has it, or else vocab.json and merges.txt in the format of GPT-2."""
-    if (path / "tokenizer.json").is_file():
-        return _read_file(path / "tokenizer.json")
-    files = path / "vocab.json", path / "merges.txt"
-    for file in files:
-        if not file.is_file():
-            raise UsageError(f"no {file.name} in tokenizer directory {path}")
-    try:
-        vocab, lines = (file.read_text(encoding="utf-8-sig") for file in files)
-        return Encoder(_byte_level_json(json.loads(vocab), lines.removesuffix("\n").split("\n")))
-    except (OSError, ValueError, TypeError, DataError) as error:
-        raise DataError(f"{path} holds no readable vocab.json and merges.txt: {error}") from error
-
-
-def _byte_level_json(vocab: Any, lines: list[str]) -> str:
-    """Return a tokenizer.json with the same parts in the same order as the `tokenizers` library writes."""
-    if not isinstance(vocab, dict):
-        raise DataError("the vocabulary is not a JSON object")
-    merges = [line.split(" ") for line in lines if not line.startswith("#version")]
-    if any(len(merge) != 2 for merge in merges):
-        raise DataError("a line of merges.txt is not two tokens")
-    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    byte_level = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
-    content = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [{"id": vocab[name], "content": name, **plain} for name in EOS_NAMES if name in vocab],
-        "normalizer": None,
-        "pre_tokenizer": {**byte_level, "add_prefix_space": False},
-        "post_processor": None,
-        "decoder": byte_level,
-        "model": {
-            "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
-            "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
-            "vocab": dict(sorted(vocab.items(), key=lambda item: item[1])),
-            "merges": merges,
-        },
-    }  # fmt: skip
+def _with_tokens(text: str, tokens: dict[str, int]) -> str:
+    content = json.loads(text)
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    added = content.setdefault("added_tokens", [])
+    added += [{"id": id_, "content": token, **flags} for token, id_ in sorted(tokens.items(), key=lambda item: item[1])]
     return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
 
 
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    stay_offline_if_unreachable()
-    try:
-        return Path(hf_hub_download(name, "tokenizer.json"))
-    except (OSError, HfHubHTTPError) as error:
-        raise UsageError(
-            f"cannot load tokenizer `{name}` from the hub: {type(error).__name__}",
-            hint="without a network, name a tokenizer.json or a directory with vocab.json and merges.txt",
-        ) from error
-
-
-def _train_bpe(spec: str, training_texts: Callable[[], Iterator[str]] | None) -> str:
-    size = spec.removeprefix("bpe:")
-    if not size.isdecimal() or int(size) < MIN_BPE_VOCAB:
-        raise UsageError(f"expected bpe:N with N of at least {MIN_BPE_VOCAB}, got `{spec}`")
-    if training_texts is None:
-        raise UsageError(f"`{spec}` needs a source to train on", hint="name a tokenizer.json")
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=int(size),
-        special_tokens=[END_OF_TEXT],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(training_texts(), trainer)
-    return tokenizer.to_str(pretty=False)
-
-
-def _describe(encoder: Encoder, spec: str) -> LoadedTokenizer:
-    ids = (encoder.token_id(name) for name in EOS_NAMES)
-    eos_id = next((id_ for id_ in ids if id_ is not None), None)
-    if eos_id is None:
-        raise DataError(
-            f"tokenizer {spec} has no end-of-text token", hint=f"add one of {', '.join(EOS_NAMES)} to its vocabulary"
-        )
-    return LoadedTokenizer(json=encoder.json, encoder=encoder, vocab_size=encoder.vocab_size, eos_id=eos_id)
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def load_decoder(path: Path) -> Callable[[list[int]], str]:
     """Return a function that turns ids into text, including special tokens, for a tokenizer.json. Raises DataError."""
     from tokenizers import Tokenizer
 
-    try:
-        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8-sig"))
-    except Exception as error:
-        raise DataError(f"{path} is not a tokenizer.json: {error}") from error
+    # The encoder refuses what `tokenizers` panics on.
+    tokenizer = Tokenizer.from_str(_encoder(read_text(path), str(path), TokenizerOptions(), {}).json)
     return lambda ids: str(tokenizer.decode(ids, skip_special_tokens=False))

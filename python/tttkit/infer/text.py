@@ -47,6 +47,7 @@ class TextTokenizer:
                 hint="name the tokenizer that the model was trained with: --tokenizer PATH",
             )
         self._tokenizer = Tokenizer.from_str(loaded.json)
+        self._encoder = loaded.encoder
         self.eos_id = loaded.eos_id
 
     def encode(self, text: str) -> list[int]:
@@ -58,7 +59,7 @@ class TextTokenizer:
             text.encode()
         except UnicodeEncodeError as error:
             raise UsageError(f"the text to continue is not UTF-8, from character {error.start + 1} on") from error
-        return self._tokenizer.encode(text, add_special_tokens=False).ids or [self.eos_id]
+        return self._encoder.encode([text], 1)[0].tolist() or [self.eos_id]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, special tokens included. Ids that the tokenizer does not know have no text."""

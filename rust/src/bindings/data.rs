@@ -49,6 +49,18 @@ impl Encoder {
         self.0.token_id(token)
     }
 
+    /// The tokens that the file marks as special, with their ids.
+    #[getter]
+    fn special_tokens(&self) -> Vec<(String, u32)> {
+        self.0.special_tokens().to_vec()
+    }
+
+    /// The share of merges that the file wants to drop at random, which this encoder never does. None if it is 0.
+    #[getter]
+    fn dropout(&self) -> Option<f32> {
+        self.0.dropout()
+    }
+
     /// Whether the tokenizer is a byte-level BPE with the GPT-2 pattern, which is encoded without the `tokenizers`
     /// crate.
     #[getter]

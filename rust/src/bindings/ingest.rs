@@ -8,8 +8,9 @@ use pyo3::prelude::*;
 
 use super::data::Encoder;
 use super::run;
-use crate::ingest::{self, Kept, Rule, Settings};
+use crate::ingest::{self, Input, Kept, Rule, Settings};
 use crate::shard::ShardInfo;
+use crate::vocabulary;
 
 type Rows = Vec<(String, u64, u64, u32, String)>;
 
@@ -36,8 +37,7 @@ impl Ingest {
         kept: Kept,
         num_threads: usize,
     ) -> PyResult<Self> {
-        let rule = Rule::parse(documents)
-            .ok_or_else(|| PyValueError::new_err(format!("unknown document rule `{documents}`")))?;
+        let rule = parse_rule(documents)?;
         let settings = Settings {
             directory: &directory,
             eos_id,
@@ -70,6 +70,11 @@ impl Ingest {
         self.0.end_text();
     }
 
+    /// Take these pieces next. None ends a document; a document is taken as it is.
+    fn add_pieces(&self, pieces: Vec<Option<String>>) {
+        self.0.add_pieces(pieces);
+    }
+
     /// Put everything added from now on into the validation split.
     fn hold_out_all(&self) {
         self.0.hold_out_all();
@@ -97,6 +102,65 @@ impl Ingest {
     fn finish(&self, py: Python<'_>) -> PyResult<Vec<Rows>> {
         Ok(run(py, || self.0.finish())?.map(rows).into())
     }
+}
+
+/// Counts the words of text on its own threads, and learns a byte-level BPE from the counts. Its inputs are those of
+/// `Ingest`.
+#[pyclass(frozen, module = "tttkit._rust")]
+pub struct Training(vocabulary::Training);
+
+#[pymethods]
+impl Training {
+    #[new]
+    #[pyo3(signature = (expressions, *, documents, validation_fraction, num_threads))]
+    fn new(
+        py: Python<'_>,
+        expressions: Vec<String>,
+        documents: &str,
+        validation_fraction: f64,
+        num_threads: usize,
+    ) -> PyResult<Self> {
+        let rule = parse_rule(documents)?;
+        run(py, || {
+            vocabulary::Training::new(&expressions, rule, validation_fraction, num_threads)
+        })
+        .map(Self)
+    }
+
+    fn add_paths(&self, paths: Vec<PathBuf>) {
+        self.0.add(paths.into_iter().map(Input::Path));
+    }
+
+    fn add_documents(&self, documents: Vec<String>) {
+        self.0.add([Input::Documents(documents.into_iter())]);
+    }
+
+    fn add_text(&self, pieces: Vec<String>) {
+        self.0.add(pieces.into_iter().map(Input::Text));
+    }
+
+    fn end_text(&self) {
+        self.0.add([Input::EndOfText]);
+    }
+
+    fn add_pieces(&self, pieces: Vec<Option<String>>) {
+        self.0.add(pieces.into_iter().map(Input::of_piece));
+    }
+
+    /// Count the words of about `num_bytes` of the added inputs. Returns false when all of them are read.
+    fn run(&self, py: Python<'_>, num_bytes: u64) -> PyResult<bool> {
+        run(py, || self.0.run(num_bytes))
+    }
+
+    /// Learn at most `vocab_size` tokens and return the tokenizer.json. The first token is `end_of_text`;
+    /// `pre_tokenizer` is the JSON of that section.
+    fn finish(&self, py: Python<'_>, vocab_size: usize, end_of_text: &str, pre_tokenizer: &str) -> PyResult<String> {
+        run(py, || self.0.finish(vocab_size, end_of_text, pre_tokenizer))
+    }
+}
+
+fn parse_rule(documents: &str) -> PyResult<Rule> {
+    Rule::parse(documents).ok_or_else(|| PyValueError::new_err(format!("unknown document rule `{documents}`")))
 }
 
 fn rows(shards: Vec<ShardInfo>) -> Rows {

@@ -61,6 +61,7 @@ fn _rust(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<data::Encoder>()?;
     module.add_class::<ingest::Ingest>()?;
+    module.add_class::<ingest::Training>()?;
     module.add_class::<data::Sampler>()?;
     module.add_class::<data::TokenSplit>()?;
     module.add_function(wrap_pyfunction!(statistics::bootstrap_means, module)?)?;

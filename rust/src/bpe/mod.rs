@@ -111,6 +111,12 @@ impl Bpe {
         ids.max().map_or(0, |max| max.saturating_add(1))
     }
 
+    /// The number of tokens.
+    pub fn num_tokens(&self) -> usize {
+        let known: HashSet<u32> = self.vocab.values().copied().collect();
+        known.len() + self.added_ids.iter().filter(|&id| !known.contains(id)).count()
+    }
+
     /// The id of a token, spelled as in the vocabulary, or None.
     pub fn token_id(&self, token: &str) -> Option<u32> {
         let added = self.added.as_ref().and_then(|added| added.find(token));

@@ -5,6 +5,18 @@
 
 use crate::encode::Encoder;
 
+/// Knows where a long document may be cut.
+pub trait Cuts {
+    /// The last place after byte `from` where `text` may be cut, or None.
+    fn last_cut(&self, text: &str, from: usize) -> Option<usize>;
+}
+
+impl Cuts for Encoder {
+    fn last_cut(&self, text: &str, from: usize) -> Option<usize> {
+        self.last_cut(text, from)
+    }
+}
+
 /// Approximate number of bytes of text in a block.
 pub const BLOCK_BYTES: usize = 1 << 18;
 
@@ -129,13 +141,13 @@ impl Builder {
     }
 
     /// Take the block if it is full. The open document may be cut for this.
-    pub fn take_full(&mut self, encoder: &Encoder) -> Option<Block> {
+    pub fn take_full(&mut self, cuts: &impl Cuts) -> Option<Block> {
         if self.block.text.len() < self.block_bytes {
             return None;
         }
         if self.block.text.len() - self.tried >= self.block_bytes / 2 {
             let from = self.tried;
-            if let Some(cut) = encoder.last_cut(&self.block.text[self.open..], from - self.open) {
+            if let Some(cut) = cuts.last_cut(&self.block.text[self.open..], from - self.open) {
                 let target = self.target();
                 self.close_piece(self.open + cut, false, target);
             } else {

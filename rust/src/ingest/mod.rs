@@ -22,9 +22,10 @@ use rayon::ThreadPool;
 use crate::encode::{Encoder, threads};
 use crate::error::Result;
 use crate::shard::{MAX_U16_VOCAB, ShardInfo};
+pub(crate) use blocks::{BLOCK_BYTES, Block, Builder, Cuts, Target};
 pub use cutter::Rule;
 use pipeline::Pipeline;
-use reader::Input;
+pub(crate) use reader::{Input, Reader};
 pub use sink::Counts;
 
 /// Finished shards of an earlier call as (name, SHA-256), for the train and the validation split.
@@ -104,6 +105,11 @@ impl Ingest {
     /// End the text that came in pieces.
     pub fn end_text(&self) {
         self.add([Input::EndOfText]);
+    }
+
+    /// Take these pieces next. None ends a document; a document is taken as it is.
+    pub fn add_pieces(&self, pieces: Vec<Option<String>>) {
+        self.add(pieces.into_iter().map(Input::of_piece));
     }
 
     /// Put everything added from now on into the validation split.

@@ -6,9 +6,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
 
-use super::blocks::{Block, Builder};
+use super::blocks::{Block, Builder, Cuts};
 use super::cutter::{Cutter, Rule};
-use crate::encode::Encoder;
 use crate::error::{Error, Result};
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
@@ -21,10 +20,21 @@ pub enum Input {
     Text(String),
     /// The end of a text that came in pieces.
     EndOfText,
+    /// A piece of a document, which is taken as it is.
+    Piece(String),
+    /// The end of a document that came in pieces.
+    EndOfDocument,
     /// Documents, each taken as it is.
     Documents(std::vec::IntoIter<String>),
     /// All inputs that follow go to the validation split.
     HoldOutAll,
+}
+
+impl Input {
+    /// A piece of a document, or the end of the document.
+    pub fn of_piece(piece: Option<String>) -> Self {
+        piece.map_or(Self::EndOfDocument, Self::Piece)
+    }
 }
 
 /// A file that is being read.
@@ -69,9 +79,9 @@ impl Reader {
     ///
     /// # Errors
     /// When a file cannot be read or is not UTF-8.
-    pub fn next_block(&mut self, encoder: &Encoder) -> Result<Option<Block>> {
+    pub fn next_block(&mut self, cuts: &impl Cuts) -> Result<Option<Block>> {
         loop {
-            if let Some(block) = self.builder.take_full(encoder) {
+            if let Some(block) = self.builder.take_full(cuts) {
                 return Ok(Some(block));
             }
             if !self.advance()? {
@@ -106,6 +116,8 @@ impl Reader {
                 Some(Input::Documents(documents)) => self.documents = Some(documents),
                 Some(Input::Text(piece)) => self.cutter.push(&piece, &mut self.builder),
                 Some(Input::EndOfText) => self.cutter.end(&mut self.builder),
+                Some(Input::Piece(piece)) => self.builder.push(&piece),
+                Some(Input::EndOfDocument) => self.builder.end_document(),
                 Some(Input::Path(path)) => {
                     let file = File::open(&path).map_err(Error::io(&path))?;
                     self.open = Some(Open {
