@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import datasets
 import pytest
 
 from tttkit.data.bpe_training import words_of
@@ -12,6 +13,7 @@ from .conftest import is_held_out
 from .test_job import make_job
 
 WORDS = ("apple", "banana", "cherry", "damson", "elder", "fig")
+SPLITS = {"train": "apple", "validation": "banana"}
 
 
 def learned(training) -> dict[str, int]:
@@ -32,6 +34,14 @@ def test_a_tokenizer_learns_from_the_documents_of_the_train_split_only(lines):
     assert vocab == learned(words_of(kept)([GPT2]))
     assert "banana" in vocab
     assert "apple" not in vocab
+
+
+def test_a_data_set_gives_its_train_split_to_a_tokenizer(tmp_path):
+    parts = {name: datasets.Dataset.from_dict({"text": [f"{word} {word}"]}) for name, word in SPLITS.items()}
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "parts")
+    source = f"hf:{tmp_path / 'parts'}"
+    vocab = learned(count_words(make_job([source], [source]), [GPT2]))
+    assert {word: word in vocab for word in SPLITS.values()} == {"apple": True, "banana": False}
 
 
 def test_sources_of_the_validation_split_are_not_read_for_a_tokenizer(lines):

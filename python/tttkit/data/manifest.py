@@ -67,7 +67,7 @@ class Manifest:
     eos_id: int
     special_in_text: Literal["encode", "split"] = "encode"
     """What became of a text that spells a special token: `encode` gave the id of the token, `split` ordinary ids."""
-    tokenizer_notes: list[str] = dataclasses.field(default_factory=list)
+    tokenizer_notes: list[str] = field(default_factory=list)
     """What a user should know about how the tokenizer was used."""
     dtype: str
     """uint16 or uint32."""
