@@ -151,7 +151,7 @@ def _from_transformers(folder: Path, class_name: str) -> str:
             f"{what}, which needs the package {error.name}",
             hint="pip install 'tttkit[hf]', or save the tokenizer as tokenizer.json",
         ) from error
-    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.set_verbosity_error()
     try:
         loaded = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
         backend = loaded.backend_tokenizer
