@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _LINE_SECONDS = 10.0
 _EVENT_SECONDS = 1.0
 _BAR_WIDTH = 30
+_MUCH_SHARED = 0.2
+"""Share of the validation text in the training text from which on a warning is printed."""
 
 
 class PrepareView:
@@ -133,6 +135,13 @@ def print_sources(manifest: Manifest) -> None:
     for item in manifest.left_out:
         reason = escape(f"{item.count:,} {item.what}: {item.why} (first: {item.first})")
         err.print(f"[warning]left out[/] {reason}", soft_wrap=True)
+    share = manifest.validation_in_train or 0
+    if share >= _MUCH_SHARED:
+        err.print(
+            f"[warning]warning:[/] {share:.0%} of the validation text is also in the training text, so its perplexity "
+            "shows what was memorized; name other text with --validation",
+            soft_wrap=True,
+        )
     if manifest.cut_at is not None:
         err.print(f"one document only: its text from byte {manifest.cut_at:,} on is the validation split")
 

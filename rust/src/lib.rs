@@ -19,6 +19,7 @@ pub mod error;
 pub mod ingest;
 mod library;
 mod median;
+pub mod overlap;
 pub mod pack;
 pub mod sampler;
 pub mod shard;

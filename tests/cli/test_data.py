@@ -113,6 +113,52 @@ def test_stdin_is_a_source(tiny_data, tmp_path):
     assert json.loads(result.stdout)["splits"]["train"]["num_documents"] == 2
 
 
+def test_the_end_says_what_was_read_and_what_was_left_out_and_why(prepare, text, tmp_path):
+    (text / "table.csv").write_text("a,b")
+    (text / "more.jsonl").write_text('{"text": "a record"}\n{"text": null}\n')
+    result = prepare(text, "--validation-fraction", "0.34", "--bad-records", "skip")
+    assert "read 1 jsonl, 3 text files" in result.err
+    assert "left out 1 files ending in .csv" in result.err
+    assert f"left out 1 records: field `text` holds null (first: {text}/more.jsonl: line 2)" in result.err
+    kept = prepare(text, "--validation-fraction", "0.34", "--bad-records", "skip", "--json")
+    left_out = json.loads(kept.out)["left_out"]
+    assert [(item["what"], item["count"]) for item in left_out] == [("files ending in .csv", 1), ("records", 1)]
+
+
+def test_validation_text_that_is_trained_on_is_a_warning(prepare, text, tmp_path):
+    """The train split joins the files in one document, so that no document is in both splits."""
+    (tmp_path / "one.txt").write_text("".join(path.read_text() for path in sorted(text.iterdir())))
+    result = prepare(tmp_path / "one.txt", "--validation", text)
+    assert "warning: 100% of the validation text is also in the training text" in result.err
+    assert json.loads((tmp_path / "data" / "manifest.json").read_text())["validation_in_train"] == 1
+
+
+def test_other_validation_text_is_no_warning(prepare, text, tmp_path):
+    (tmp_path / "other.txt").write_text("".join(f"{number} other words\n" for number in range(999)))
+    assert "also in the training text" not in prepare(text, "--validation", tmp_path / "other.txt").err
+
+
+def test_a_single_document_says_where_it_was_cut(prepare, tmp_path):
+    (tmp_path / "input.txt").write_text("a line\n" * 100)
+    assert "one document only: its text from byte 672 on" in prepare(tmp_path / "input.txt").err
+
+
+def test_names_of_any_bytes_are_prepared_kept_and_inspected(tiny_data, tmp_path):
+    """A name in Latin-1 is not UTF-8, but the manifest must be."""
+    for name in (b"nov\xe9las", b"[bold]x [0-9]", b"$x_1$", "小説 🎉".encode(), b"two\nlines", b"-dash"):
+        folder = tmp_path / os.fsdecode(name)
+        folder.mkdir()
+        (folder / os.fsdecode(name + b".txt")).write_text("some words\n" * 50)
+        out = folder / os.fsdecode(b"out-" + name)
+        command = ["data", "prepare", folder, "--tokenizer", tiny_data / "tokenizer.json", "--out", out]
+        assert run_process(*command).code == 0
+        json.loads((out / "manifest.json").read_text(encoding="utf-8", errors="strict"))
+        again = run_process(*command)
+        assert (again.code, "kept" in again.err) == (0, True)
+        assert run_process("data", "inspect", out).code == 0
+        assert run_process("data", "prepare", folder / "missing", *command[3:]).code == 2
+
+
 def test_io_is_checked_and_used(prepare, text, tmp_path):
     assert prepare(text, "--validation-fraction", "0.34", "--io", "pread").code == 0
     assert tttkit("data", "verify", tmp_path / "data", "--io", "pread").code == 0

@@ -17,7 +17,7 @@ from tttkit.errors import DataError, ShardError, UsageError
 from tttkit.storage import files
 
 SCHEMA_VERSION = 2
-"""Version 2 added `num_files`, `left_out` and `cut_at`; version 1 is still read."""
+"""Version 2 added `num_files`, `left_out`, `cut_at` and `validation_in_train`; version 1 is still read."""
 MANIFEST_NAME = "manifest.json"
 TOKENIZER_NAME = "tokenizer.json"
 MAX_MANIFEST_BYTES = 64 << 20
@@ -80,6 +80,8 @@ class Manifest:
     """Files and records of the sources that were left out, and why."""
     cut_at: int | None = None
     """If the sources are one document: the byte at which it was cut into the splits. None if documents are whole."""
+    validation_in_train: float | None = None
+    """Share of passages of the validation split that are in the train split too. None without a validation split."""
     fingerprint: str
     """SHA-256 over tokenizer, shards and `special_in_text`: equal data has an equal fingerprint."""
     request: dict[str, Any]

@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 import stat
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -119,6 +120,11 @@ class _WithHead(io.RawIOBase):
         self._head = self._head[len(data) :]
         buffer[: len(data)] = data
         return len(data)
+
+    def close(self) -> None:
+        if not self.closed and self._rest is not getattr(sys.stdin, "buffer", None):
+            self._rest.close()
+        super().close()
 
 
 def with_head(file: IO[bytes], num_bytes: int = HEAD_BYTES) -> tuple[bytes, IO[bytes]]:

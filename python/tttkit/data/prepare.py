@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from tttkit._rust import TokenSplit
 from tttkit.data.account import describe, shown
 from tttkit.data.encode import dtype_for
 from tttkit.data.feeding import count_words
@@ -124,10 +125,22 @@ def _write(job: Job, request: dict[str, Any], loaded: LoadedTokenizer, output: O
         num_mended=job.reader.decoder.num_repaired,
         num_files=job.reader.account.num_files,
         left_out=job.reader.account.left_out,
+        validation_in_train=_shared_share(job.out, splits),
         cut_at=job.parts[1].start if job.parts else None,
         fingerprint=fingerprint(loaded.sha256, splits, job.tokenizer_options.special_in_text),
         request=request,
     )
+
+
+def _shared_share(out: Path, splits: dict[str, SplitEntry]) -> float | None:
+    """Return the share of passages of the validation split that are in the train split too."""
+    if "validation" not in splits:
+        return None
+    train, validation = (
+        TokenSplit([out / shard.name for shard in splits[name].shards]) for name in ("train", "validation")
+    )
+    num_passages, num_shared = validation.overlap(train)
+    return num_shared / num_passages
 
 
 def _refuse_empty(job: Job, splits: dict[str, SplitEntry]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import weakref
 from pathlib import Path
 from typing import IO
 
@@ -44,7 +45,9 @@ class Stream:
     def keep(self) -> None:
         """Copy the stream to a temporary file, so that it can be read again. Raises DiskFullError."""
         if self._copy is None:
-            self._copy = files.temporary_copy(self.open())
+            with self.open() as file:
+                self._copy = files.temporary_copy(file)
+            weakref.finalize(self, self._copy.close)
 
     def open(self) -> IO[bytes]:
         """Return the content from its start. Raises UsageError if it was read already and is not kept."""

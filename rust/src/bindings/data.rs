@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use super::run;
 use crate::error::Result;
 use crate::window::Sampling;
-use crate::{contiguous, encode, sampler, split};
+use crate::{contiguous, encode, overlap, sampler, split};
 
 /// Encodes documents on all threads.
 #[pyclass(frozen, module = "tttkit._rust")]
@@ -151,6 +151,11 @@ impl TokenSplit {
     /// Position after the last token of each document.
     fn document_ends<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<u64>>> {
         Ok(run(py, || self.0.document_ends())?.into_pyarray(py))
+    }
+
+    /// (passages, found): how many passages of this split were looked up in `whole`, and how many are there.
+    fn overlap(&self, py: Python<'_>, whole: &Self) -> PyResult<(u64, u64)> {
+        run(py, || overlap::overlap(&self.0, &whole.0))
     }
 
     /// Check every shard: its SHA-256, its ids and its index of documents.
