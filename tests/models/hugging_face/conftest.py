@@ -38,6 +38,16 @@ CONFIGS = {
         },
     ),
     "gpt2": ("GPT2Config", {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 48}),
+    "opt": (
+        "OPTConfig",
+        {
+            "hidden_size": 16, "ffn_dim": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "max_position_embeddings": 48, "word_embed_proj_dim": 16, "pad_token_id": 1,
+        },
+    ),
+    "gptj": ("GPTJConfig", {"n_embd": 16, "n_layer": 2, "n_head": 2, "rotary_dim": 4, "n_positions": 48}),
+    "mpt": ("MptConfig", {"d_model": 16, "n_heads": 2, "n_layers": 2, "max_seq_len": 48}),
+    "bloom": ("BloomConfig", {"hidden_size": 16, "n_layer": 2, "n_head": 2, "seq_length": 48}),
     "mamba2": (
         "Mamba2Config",
         {

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from tests.evaluate.test_nll import first_token_of_context
 from tests.models.hugging_face.conftest import VOCAB_SIZE, transformers
 from tests.models.small import random_ids, small_model
-from tttkit.errors import UsageError
+from tttkit.errors import DataError, UsageError
 from tttkit.evaluate import token_nll
 from tttkit.models import load_scoring_model, save_model
 from tttkit.models.hugging_face.model import force_one_kernel
@@ -35,7 +35,7 @@ def nll_by_loop(directory, tokens, context, bos_id=None):
 
 @pytest.mark.parametrize("bos", ["never", "always"])
 @pytest.mark.parametrize("context", CONTEXTS)
-@pytest.mark.parametrize("family", ["llama", "gpt2", "mamba2", "gemma2"])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "mamba2", "gemma2", "opt", "gptj", "mpt", "bloom"])
 def test_each_context_equals_a_loop_of_the_model_itself(save_small, family, context, bos):
     directory, tokens = save_small(family), random_ids(2, 28)
     model = load_scoring_model(directory)
@@ -90,13 +90,30 @@ def test_a_bos_that_the_model_lacks_is_refused(save_small):
         token_nll(model, random_ids(1, 9), bos="yes")
 
 
-def test_learned_positions_end_and_a_bos_takes_one_of_them(save_small):
-    model = load_scoring_model(save_small("gpt2"))
-    assert model.max_positions == 48
+@pytest.mark.parametrize(
+    ("family", "limit"), [("gpt2", 48), ("opt", 48), ("gptj", 48), ("mpt", 48), ("llama", None), ("bloom", None)]
+)
+def test_positions_that_end_are_noticed_and_a_bos_takes_one_of_them(save_small, family, limit):
+    """They lie in an embedding, in a table that is no weight, or in a bias that is built at each pass."""
+    model = load_scoring_model(save_small(family))
+    assert model.max_positions == limit
     assert not np.isnan(token_nll(model, random_ids(1, 49), "full")).any()
+    if limit is None:
+        assert token_nll(model, random_ids(1, 400), "full").shape == (1, 399)
+        return
     with pytest.raises(ValueError, match="must fit the model's 47 positions in every window, got 48 tokens"):
         token_nll(model, random_ids(1, 49), "full", bos="always")
-    assert load_scoring_model(save_small("llama")).max_positions is None
+
+
+def test_a_failure_inside_a_model_is_one_line(save_small, monkeypatch):
+    model = load_scoring_model(save_small())
+
+    def fail(*_, **__):
+        raise RuntimeError("sizes do not fit\nand more")
+
+    monkeypatch.setattr(model.module.model, "forward", fail)
+    with pytest.raises(DataError, match="^the llama model fails on 1 x 8 tokens: sizes do not fit and more$"):
+        token_nll(model, random_ids(1, 9))
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])

@@ -27,6 +27,10 @@ _COPIES = 6
 """Tensors of the largest size that a forward pass holds at once, as an estimate."""
 _ODD = (TypeError, AttributeError, KeyError, IndexError, ValueError, RuntimeError)
 """What a forward pass of an unusual form may raise when its halves run on their own, or with a cache."""
+_MOST_PROBED = 4096
+"""Tokens of the longest text that is read at load to see whether positions end."""
+_HEADS = ("num_attention_heads", "n_head", "n_heads")
+"""Keys of the configs of attention models, of which some have tables of positions but take none as an argument."""
 _WINDOW_KEYS = ("sliding_window", "attention_window_size")
 _SPARE_POSITIONS = 8
 """Rows that a position embedding may have beyond the positions that the config names (OPT has two)."""
@@ -38,9 +42,9 @@ def find_traits(module: nn.Module, *, name: str, trained_positions: int | None) 
     Raises DataError for a model whose predictions depend on later tokens.
     """
     forward = Forward(module)
-    limit = _max_positions(module, trained_positions)
-    ids = _test_text(module, limit)
     with torch.inference_mode():
+        limit = _max_positions(forward, module, trained_positions)
+        ids = _test_text(module, limit)
         with _LargestTensor() as with_head:
             whole = _nll(forward.whole_logits(ids[:, :-1]), ids[:, 1:])
         if not whole.isfinite().all():
@@ -134,14 +138,31 @@ def _why_one_pass(difference: Tensor | None, name: str) -> str:
     )
 
 
-def _max_positions(module: nn.Module, trained_positions: int | None) -> int | None:
-    """Return the number of learned absolute positions: the rows of a position embedding as the config counts them."""
+def _max_positions(forward: Forward, module: nn.Module, trained_positions: int | None) -> int | None:
+    """Return the positions that the model has, if it has a table of them that ends; None if it reads any length.
+
+    The table is a position embedding as long as the config says, or anything that fails at the first position beyond.
+    """
     if trained_positions is None:
         return None
     tokens = module.get_input_embeddings()  # type: ignore[operator]
     rows = {part.num_embeddings for part in module.modules() if isinstance(part, nn.Embedding) and part is not tokens}
-    most = trained_positions + _SPARE_POSITIONS
-    return trained_positions if any(trained_positions <= count <= most for count in rows) else None
+    if any(trained_positions <= count <= trained_positions + _SPARE_POSITIONS for count in rows):
+        return trained_positions
+    reads_on = forward.reads_position(trained_positions)
+    if reads_on is None and trained_positions <= _MOST_PROBED and any(hasattr(module.config, key) for key in _HEADS):
+        reads_on = _reads(forward, trained_positions + 1, module)
+    return trained_positions if reads_on is False else None
+
+
+def _reads(forward: Forward, length: int, module: nn.Module) -> bool:
+    """Return whether the model reads a text of `length` tokens."""
+    ids = torch.zeros(1, length, dtype=torch.int64, device=next(module.parameters()).device)
+    try:
+        forward.hidden_states(ids)
+    except (IndexError, RuntimeError):
+        return False
+    return True
 
 
 class _LargestTensor(TorchDispatchMode):

@@ -27,6 +27,13 @@ class _BackboneDone(Exception):  # noqa: N818 - it ends a forward pass early, wh
     """The backbone has returned, so the head need not run."""
 
 
+def _backbone(module: nn.Module) -> nn.Module:
+    """Return the part whose output goes to the head: some models call the decoder inside their base model."""
+    base: nn.Module = module.base_model  # type: ignore[assignment]
+    decoder = getattr(base, "decoder", None)
+    return decoder if isinstance(decoder, nn.Module) else base
+
+
 class Forward:
     """Runs the two halves of a causal language model of transformers: the backbone, and everything after it.
 
@@ -36,7 +43,7 @@ class Forward:
     def __init__(self, module: nn.Module) -> None:
         """`module` is a causal language model of transformers with a backbone `module.base_model`."""
         self._module = module
-        self._backbone: nn.Module = module.base_model  # type: ignore[assignment]
+        self._backbone = _backbone(module)
         self._accepted = set(inspect.signature(module.forward).parameters)
         self._output_class: Any = None
         self.cache_name = next((name for name in CACHE_NAMES if name in self._accepted), None)
@@ -83,6 +90,18 @@ class Forward:
         result = self._module(**self._known(input_ids=ids, use_cache=False))
         logits: Tensor = result[0] if isinstance(result, tuple) else result.logits
         return logits.float()
+
+    def reads_position(self, position: int) -> bool | None:
+        """Return whether the model reads a token at a position; None if it takes no positions."""
+        if "position_ids" not in self._accepted:
+            return None
+        ids = torch.zeros(1, 1, dtype=torch.int64, device=next(self._module.parameters()).device)
+        try:
+            self._module(**self._known(input_ids=ids, position_ids=ids + position, use_cache=False))
+        # a table that ends; an index error of torch is a RuntimeError or an IndexError
+        except (IndexError, RuntimeError):
+            return False
+        return True
 
     def is_rounding(self, difference: Tensor) -> bool:
         """Return whether rounding in the model's floating-point type explains differences |a - b| in nats."""

@@ -22,12 +22,9 @@ from tttkit.models.hugging_face.directory import (
     trained_positions,
 )
 from tttkit.models.hugging_face.model import HuggingFaceModel, force_one_kernel
-from tttkit.models.hugging_face.package import import_transformers, quiet, register_more_families
+from tttkit.models.hugging_face.package import import_transformers, one_line, quiet, register_more_families
 from tttkit.models.hugging_face.tokens import read_bos
 from tttkit.models.storage import check_finite
-
-_MOST_CHARACTERS = 300
-"""Length of the part of a foreign message that is shown."""
 
 
 def load_hugging_face(
@@ -128,7 +125,7 @@ def _in_one_line(directory: Path) -> Iterator[None]:
         raise
     except ImportError as error:
         raise UsageError(
-            f"{directory} needs a package that is not installed: {_one_line(error)}", hint="install that package"
+            f"{directory} needs a package that is not installed: {one_line(error)}", hint="install that package"
         ) from error
     except pickle.UnpicklingError as error:
         raise DataError(
@@ -137,10 +134,4 @@ def _in_one_line(directory: Path) -> Iterator[None]:
         ) from error
     # code that is not ours may raise anything
     except Exception as error:
-        raise DataError(f"transformers cannot load {directory}: {_one_line(error)}") from error
-
-
-def _one_line(error: BaseException) -> str:
-    """Return a foreign message in one line, shortened."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]} …"
+        raise DataError(f"transformers cannot load {directory}: {one_line(error)}") from error

@@ -6,13 +6,17 @@ Shapes: N windows, L tokens, D width, V vocabulary.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from tttkit.errors import DataError, TttkitError
 from tttkit.models.hugging_face.forward import Forward
+from tttkit.models.hugging_face.package import one_line
 from tttkit.models.hugging_face.tokens import Bos
 
 
@@ -115,18 +119,34 @@ class HuggingFaceModel:
     def score(self, windows: Tensor, num_scored: int, *, head_positions: int | None = None) -> Tensor:
         """Return the NLL in nats, (N, num_scored) float32, of the last tokens of windows (N, L+1) int64."""
         ids, targets = windows[:, :-1], windows[:, -num_scored:]
-        if self.traits.has_split_head:
-            hidden_states, _ = self._forward.hidden_states(ids)
-            return self._nll(hidden_states[:, -num_scored:], targets, head_positions)
-        return torch.cat([self._nll_of_row(*pair, num_scored) for pair in zip(ids, targets, strict=True)])
+        with self._one_line(windows):
+            if self.traits.has_split_head:
+                hidden_states, _ = self._forward.hidden_states(ids)
+                return self._nll(hidden_states[:, -num_scored:], targets, head_positions)
+            return torch.cat([self._nll_of_row(*pair, num_scored) for pair in zip(ids, targets, strict=True)])
 
     def carry(self, windows: Tensor, state: Any, *, head_positions: int | None = None) -> tuple[Tensor, Any]:
         """Score a segment of a longer text: return the NLL (N, L) of windows (N, L+1), and the state after it.
 
         The model changes a state in place, so each can be continued once.
         """
-        hidden_states, after = self._forward.hidden_states(windows[:, :-1], state, keep_cache=True)
-        return self._nll(hidden_states, windows[:, 1:], head_positions), after
+        with self._one_line(windows):
+            hidden_states, after = self._forward.hidden_states(windows[:, :-1], state, keep_cache=True)
+            return self._nll(hidden_states, windows[:, 1:], head_positions), after
+
+    @contextmanager
+    def _one_line(self, windows: Tensor) -> Iterator[None]:
+        """Turn a failure inside the model into one line; a lack of memory stays what it is."""
+        try:
+            yield
+        except (torch.OutOfMemoryError, MemoryError, TttkitError):
+            raise
+        # code that is not ours may raise anything
+        except Exception as error:
+            shape = f"{windows.shape[0]} x {windows.shape[1] - 1} tokens"
+            raise DataError(
+                f"the {self.name} model fails on {shape}: {one_line(error)}", hint="another --window may work"
+            ) from error
 
     def _nll(self, hidden_states: Tensor, targets: Tensor, head_positions: int | None) -> Tensor:
         """Return the NLL (N, P) of targets (N, P) given hidden states (N, P, D), a block of positions at a time."""

@@ -10,6 +10,8 @@ from typing import Any
 
 from tttkit.errors import UsageError
 
+_MOST_CHARACTERS = 300
+"""Length of the part of a foreign message that is shown."""
 INSTALL_HINT = "pip install 'tttkit[hf]'"
 
 
@@ -45,3 +47,9 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if had_bar:
             logging.enable_progress_bar()
+
+
+def one_line(error: BaseException) -> str:
+    """Return a foreign message in one line, shortened."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]} …"
