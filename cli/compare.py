@@ -61,14 +61,14 @@ def _print(title: str, rows: Iterable[dict[str, Any]]) -> None:
         numeric = all(isinstance(row.get(head), int | float | None) for row in rows)
         table.add_column(escape(head), justify="right" if numeric else "left")
     for row in rows:
-        table.add_row(*(_cell(row.get(head)) for head in heads))
+        table.add_row(*(_cell(head, row.get(head)) for head in heads))
     print_table(table, num_keys=2 if heads[:2] == ["run", "context"] else 1)
     out.print()
 
 
-def _cell(value: Any) -> str:
+def _cell(head: str, value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return f"{value:,.2f}"
+        return f"{value:.4f}" if head.endswith("bits/byte") else f"{value:,.2f}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else escape(str(value))

@@ -123,3 +123,31 @@ def test_incomparable_figures_of_an_earlier_run_are_refused(make_run, write):
 def test_one_run_is_not_enough_to_compare(make_run):
     with pytest.raises(UsageError, match="at least two runs"):
         compare([make_run([100], level(0.1))])
+
+
+def test_runs_with_other_tokenizers_are_compared_by_bits_per_byte(make_run):
+    text = {"text_bytes": 9000, "text_words": 1500}
+    one = {**text, "tokenizer_sha256": "a" * 64, "data_fingerprint": "c" * 64, "bytes_per_token": 4.0}
+    other = {**text, "tokenizer_sha256": "b" * 64, "data_fingerprint": "d" * 64, "bytes_per_token": 2.0}
+    runs = [make_run([100], level(2.0), name="a", **one), make_run([100], level(1.0), name="b", **other)]
+    comparison = compare(runs)
+    first, second = comparison.end
+    for record, row, size in zip(runs, (first, second), (4.0, 2.0), strict=True):
+        perplexity = record.evaluations[-1].summary.perplexity("full", 5)
+        assert row["full 5xW bits/byte"] == pytest.approx(np.log2(perplexity) / size)
+        assert "full 5xW" not in row
+        assert row["selection_ppl"] == "refused"
+        assert row["best windowed 5xW bits/byte"].endswith(")")
+    assert comparison.paired == ()
+    (reason,) = (row["because"] for row in comparison.protocol_differences if row["setting"] == "data_fingerprint")
+    assert reason == "the tokenizers differ: the tables show bits per byte of the same text"
+
+
+def test_other_text_is_refused_even_with_bytes(make_run):
+    one = {"tokenizer_sha256": "a" * 64, "data_fingerprint": "c" * 64, "bytes_per_token": 4.0, "text_words": 9}
+    other = {**one, "tokenizer_sha256": "b" * 64, "data_fingerprint": "d" * 64}
+    runs = [
+        make_run([100], level(2.0), name="a", text_bytes=9000, **one),
+        make_run([100], level(2.0), name="b", text_bytes=9001, **other),
+    ]
+    assert compare(runs).end[0]["full 5xW"] == "refused"

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tttkit.analyze.by_bytes import bits_per_byte, only_tokenizers_differ
 from tttkit.analyze.paired import Pairs, pair, ratio_rows, verdict_rows
 from tttkit.analyze.record import Record, RecordedEvaluation
 from tttkit.analyze.trend import t_quantile
@@ -73,11 +74,12 @@ def compare(records: list[Record]) -> Comparison:
     protocol = _protocol_differences(records, names)
     refused = {row["setting"] for row in protocol}
     last = [record.evaluations[-1] for record in records]
+    by_bytes = only_tokenizers_differ([evaluation.summary for evaluation in last])
     equal = _at_equal_tokens(records)
     pairs = _pairs(records, names, equal or last, refused)
     labels = _labels(last)
     tables = [
-        tuple(_row(*item, labels, refused) for item in zip(names, records, chosen, strict=True))
+        tuple(_row(*item, labels, refused, by_bytes) for item in zip(names, records, chosen, strict=True))
         for chosen in (equal, last)
         if chosen
     ]
@@ -128,10 +130,13 @@ def _config_differences(records: list[Record], names: tuple[str, ...]) -> tuple[
 
 def _protocol_differences(records: list[Record], names: tuple[str, ...]) -> tuple[dict[str, Any], ...]:
     rows = []
+    by_bytes = only_tokenizers_differ([record.evaluations[-1].summary for record in records])
     for key, (numbers, reason) in _PROTOCOL.items():
         values = [record.evaluations[-1].summary.get(key) for record in records]
         if len(set(values)) > 1:
             shown = [_short(value) for value in values]
+            if by_bytes and key == "data_fingerprint":
+                reason = "the tokenizers differ: the tables show bits per byte of the same text"
             rows.append({"setting": key, **dict(zip(names, shown, strict=True)), "refused": numbers, "because": reason})
     return tuple(rows)
 
@@ -153,20 +158,27 @@ def _at_equal_tokens(records: list[Record]) -> list[RecordedEvaluation]:
 
 
 def _row(
-    name: str, record: Record, evaluation: RecordedEvaluation, labels: list[int], refused: set[str]
+    name: str, record: Record, evaluation: RecordedEvaluation, labels: list[int], refused: set[str], by_bytes: bool
 ) -> dict[str, Any]:
-    """Return the figures of one evaluation; a figure that the protocols do not allow to compare is `refused`."""
-    no_labels = bool(refused & {"data_fingerprint", "aggregate", "chunk_size", "chunk_stride"})
+    """Return the figures of one evaluation; a figure that the protocols do not allow to compare is `refused`.
+
+    With `by_bytes`, figures of the same text in other tokens are bits per byte.
+    """
+    no_labels = bool(refused & {"aggregate", "chunk_size", "chunk_stride"})
+    other_text = "data_fingerprint" in refused and not by_bytes
     no_selection = bool(refused & {"data_fingerprint", "chunk_size", "training_window", "selection_windows"})
     summary = evaluation.summary
     row: dict[str, Any] = {
         "run": name, "model": record.model, "W": record.window, "step": evaluation.step, "tokens": evaluation.tokens,
         "selection_ppl": _allowed(summary.selection_ppl, no_selection),
     }  # fmt: skip
+    unit = " bits/byte" if by_bytes else ""
     for multiple in labels:
-        row[f"full {multiple}xW"] = _allowed(summary.perplexity("full", multiple), no_labels)
+        full = bits_per_byte(summary, "full", multiple) if by_bytes else summary.perplexity("full", multiple)
+        row[f"full {multiple}xW{unit}"] = _allowed(full, no_labels or other_text)
         if multiple > 1:
-            row[f"best windowed {multiple}xW"] = _allowed(_best_windowed(evaluation, multiple), no_labels)
+            best = _best_windowed(evaluation, multiple, by_bytes)
+            row[f"best windowed {multiple}xW{unit}"] = _allowed(best, no_labels or other_text)
     return row
 
 
@@ -174,12 +186,15 @@ def _allowed(value: Any, is_refused: bool) -> Any:
     return _REFUSED if is_refused and value is not None else value
 
 
-def _best_windowed(evaluation: RecordedEvaluation, multiple: int) -> str | None:
-    """Return perplexity and name of the best windowed context at a label."""
+def _best_windowed(evaluation: RecordedEvaluation, multiple: int, by_bytes: bool) -> str | None:
+    """Return figure and name of the best windowed context at a label."""
     figures = {name: evaluation.summary.perplexity(name, multiple) for name in windowed_contexts()}
     known = {name: value for name, value in figures.items() if value is not None}
     best = best_context(known)
-    return None if best is None else f"{known[best]:,.2f} ({best})"
+    if best is None:
+        return None
+    bits = bits_per_byte(evaluation.summary, best, multiple)
+    return f"{bits:.4f} ({best})" if by_bytes and bits is not None else f"{known[best]:,.2f} ({best})"
 
 
 def _pairs(records: list[Record], names: tuple[str, ...], chosen: list[RecordedEvaluation], refused: set[str]) -> Pairs:

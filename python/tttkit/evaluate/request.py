@@ -16,6 +16,7 @@ from tttkit.device import prepare_cpu
 from tttkit.errors import DataError, UsageError
 from tttkit.evaluate.blocks import evaluation_key
 from tttkit.evaluate.bos import bos_in_front, longest_window
+from tttkit.evaluate.sequences import text_facts
 from tttkit.evaluate.tokenizers import check_tokenizer
 from tttkit.models import load_scoring_model
 from tttkit.models.hugging_face.directory import read_config, trained_positions
@@ -111,7 +112,7 @@ def prepare(request: EvaluationRequest) -> EvaluationJob:
     )  # fmt: skip
     facts = {
         "model": model.name, "path": str(request.path), "split": request.split, "data_fingerprint": split.fingerprint,
-        "tokenizer_sha256": split.tokenizer_sha256, "weights_sha256": weights, "evaluation_key": key, **how,
+        **text_facts(split), "weights_sha256": weights, "evaluation_key": key, **how,
         **_bos_fact(model, request.bos), **_limits(model, request.bos, protocol), **request.facts,
     }  # fmt: skip
     messages = (*((unknown_tokenizer,) if unknown_tokenizer else ()), *model.notes)

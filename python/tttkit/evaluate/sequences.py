@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,6 +42,16 @@ def cut_sequences(split: Split, num_sequences: int, max_length: int) -> tuple[ND
 def spread(most: int, count: int) -> NDArray[np.int64]:
     """Spread `count` whole numbers evenly over 0 … most - 1, ascending, int64; a single one is 0."""
     return np.arange(count) * (most - 1) // max(1, count - 1)
+
+
+def text_facts(split: Split) -> dict[str, Any]:
+    """Return the facts of a split that summary.json needs to compare models with other tokenizers by bits per byte."""
+    return {
+        "tokenizer_sha256": split.tokenizer_sha256,
+        "text_bytes": split.num_bytes,
+        "text_words": split.num_words,
+        "bytes_per_token": split.num_bytes / split.num_tokens,
+    }
 
 
 def check_vocabulary(model: ScoringModel, split: Split) -> None:

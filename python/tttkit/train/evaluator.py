@@ -12,6 +12,7 @@ from tttkit.config.run import Config
 from tttkit.data.split import Split
 from tttkit.evaluate.evaluation import Evaluation, write_evaluation
 from tttkit.evaluate.measure import evaluate_model
+from tttkit.evaluate.sequences import text_facts
 from tttkit.models import LanguageModel, save_model
 from tttkit.models.digest import weights_sha256
 from tttkit.results.summary import SELECTION_KEY, Summary
@@ -117,6 +118,7 @@ class Evaluator:
             "tokens_seen": progress.tokens_seen,
             "model": self.config.model.name,
             "data_fingerprint": self.splits["validation"].fingerprint,
+            **text_facts(self.splits["validation"]),
             "weights_sha256": weights_sha256(self.model),
             "eval_seconds": seconds,
         }
