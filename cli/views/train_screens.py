@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 
 from tttkit.results.summary import SELECTION_KEY
+from tttkit.run.directory import quoted
 from tttkit.run.threads import describe_threads
 from tttkit.train.events import Evaluated, Plan
 from tttkit_cli.views.units import duration, perplexity, size
@@ -29,7 +30,7 @@ def first_screen(plan: Plan, environment: Mapping[str, str]) -> list[tuple[str, 
         ("ETA", "known after the first steps" if plan.step < plan.max_steps else "nothing left to train"),
         ("writes to", f"[path]{escape(plan.run)}[/]"),
         ("to stop", "Ctrl-C or SIGTERM saves and stops; the same command resumes"),
-        ("to watch", f"tttkit status {escape(shlex.quote(plan.run))} --loop"),
+        ("to watch", f"tttkit status {escape(quoted(Path(plan.run)))} --loop"),
         ("terminal", _terminal(environment)),
     ]
 
@@ -68,10 +69,10 @@ def last_screen(plan: Plan | None, result: dict[str, Any], run: str, seconds: fl
         best = f"selection_ppl {perplexity(result['best_selection_ppl'])} at evaluation {result['best_checkpoint_idx']}"
         rows.append(("best", f"{best}: [path]{path}/best_model[/]"))
     rows.append(("last", f"step {result['step']:,}: [path]{path}/final_model[/]"))
-    commands = [["tttkit", "status", run]]
+    commands = [f"tttkit status {quoted(Path(run))}"]
     if result.get("total_checkpoints_evaluated"):
-        commands += [["tttkit", "plot", run], ["tttkit", "eval", "checkpoint", f"{run}/best_model"]]
-    return [*rows, ("next", "\n".join(escape(shlex.join(command)) for command in commands))]
+        commands += [f"tttkit plot {quoted(Path(run))}", f"tttkit eval checkpoint {quoted(Path(run) / 'best_model')}"]
+    return [*rows, ("next", escape("\n".join(commands)))]
 
 
 def _code(plan: Plan) -> str:

@@ -114,7 +114,7 @@ def test_running_then_preempted_then_killed(tiny_data, tmp_path):
     assert f"hint: resume with `tttkit resume {run}`" in err
     stopped = look(run)
     assert stopped["state"] == "preempted"
-    assert stopped["next_command"].startswith("tttkit train --data")
+    assert stopped["next_command"].startswith("tttkit resume ")
 
     with start(*options) as process:
         wait_until(lambda: look(run)["step"] > stopped["step"], process)
@@ -184,8 +184,8 @@ def test_several_runs_in_one_table(finished, run):
 
 
 ENDS = {
-    "finished": (0, "tttkit plot"), "early-stopped": (0, "tttkit plot"), "preempted": (0, "tttkit train"),
-    "nan-stopped": (5, "tttkit train"), "disk-full": (6, "tttkit train"), "crashed": (4, "tttkit train"),
+    "finished": (0, "tttkit plot"), "early-stopped": (0, "tttkit plot"), "preempted": (0, "tttkit resume"),
+    "nan-stopped": (5, "tttkit train"), "disk-full": (6, "tttkit resume"), "crashed": (4, "tttkit resume"),
 }  # fmt: skip
 PHASES = {"starting": "starting", "training": "running", "evaluating": "evaluating", "saving": "saving"}
 

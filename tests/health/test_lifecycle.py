@@ -45,7 +45,7 @@ def test_status_tells_how_many_steps_of_a_stopped_run_are_not_saved(make_run):
     assert status.reason == f"stopped by a signal at step 444; {describe_saved(400, 444)}"
     assert "400" in status.reason
     assert "44 steps" in status.reason
-    assert status.next_command == "tttkit train  (resumes from step 400)"
+    assert status.next_command == f"tttkit resume {run.path}  (resumes from step 400)"
 
 
 ENDS = {
@@ -67,7 +67,7 @@ def test_every_end_tells_what_the_disk_holds(make_run, reason, saved):
     assert f"{ENDS[reason]}; {describe_saved(newest, 444)}" in status.reason
     if reason != "nan-stopped":
         resumed = "starts again at step 0" if newest is None else f"resumes from step {newest}"
-        assert status.next_command == f"tttkit train  ({resumed})"
+        assert status.next_command == f"tttkit resume {run.path}  ({resumed})"
 
 
 @pytest.mark.parametrize(

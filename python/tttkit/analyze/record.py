@@ -17,6 +17,7 @@ from tttkit.results.contexts import CONTEXTS, LABELS
 from tttkit.results.summary import SELECTION_KEY, Summary, mean_key, perplexity_key
 from tttkit.results.values import SEQUENCES_NAME
 from tttkit.run.directory import RunDirectory
+from tttkit.storage import files
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,7 +154,8 @@ def read_sequences(directory: Path) -> SequenceNll | None:
     if not path.exists():
         return None
     try:
-        arrays = load_file(path)
+        with files.utf8_name(path) as name:
+            arrays = load_file(name)
         contexts = {name: arrays[name].astype(np.float64) for name in CONTEXTS if name in arrays}
         return SequenceNll(
             contexts=contexts, ends=arrays["ends"], documents=arrays["documents"].astype(np.uint32),

@@ -83,7 +83,8 @@ def evaluation_key(**parts: Any) -> str:
 def _read(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
     """Read a block of the expected shape; None if it is missing or damaged, so that it is computed again."""
     try:
-        arrays = load_file(path)
+        with files.utf8_name(path) as name:
+            arrays = load_file(name)
         part: NDArray[np.float32] = arrays["nll"]
         is_intact = np.array_equal(arrays["sha256"], _digest(part))
     except (OSError, SafetensorError, KeyError):

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from tttkit.run import memory_events, processes
-from tttkit.run.directory import RunDirectory, is_locked
+from tttkit.run.directory import RunDirectory, is_locked, quoted
 from tttkit.run.saved import describe_saved, newest_saved_step
 
 STALLED_SECONDS = 120.0
@@ -141,13 +141,15 @@ def _next_command(
         return f"kill {heartbeat.get('pid', 'PID')}; tttkit resume {run.argument}  (unless it recovers by itself)"
     if state == "disk-full" and is_alive:
         return f"tttkit doctor {run.argument}  (shows how much space the run needs)"
-    again = shlex.join(metadata.get("command", [])) or f"tttkit train --out {run.argument}"
     if state in ("preempted", "crashed", "disk-full"):
         saved = newest_saved_step(run)
-        return f"{again}  ({'starts again at step 0' if saved is None else f'resumes from step {saved}'})"
+        how = "starts again at step 0" if saved is None else f"resumes from step {saved}"
+        # not the command that started the run: the run may have been moved since, or the user may be elsewhere
+        return f"tttkit resume {run.argument}  ({how})"
     if state == "nan-stopped":
         learning_rate = metadata.get("config", {}).get("optimizer", {}).get("learning_rate", 0.0)
-        out = shlex.quote(f"{run.path}-lower-learning-rate")
+        again = shlex.join(metadata.get("command", [])) or "tttkit train"
+        out = quoted(run.path.with_name(f"{run.path.name}-lower-learning-rate"))
         return f"{again} --learning-rate {learning_rate / 2:g} --out {out}"
     if state == "unknown" and "config" in metadata:
         path = shlex.quote(shlex.quote(str(run.path.absolute())))  # quoted for the local shell and for the remote one

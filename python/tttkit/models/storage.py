@@ -107,7 +107,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     if path.exists() and not path.is_file():
         raise DataError(f"{path} is not a regular file")
     try:
-        with safe_open(path, framework="pt") as file:
+        with files.utf8_name(path) as name, safe_open(name, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
         raise DataError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from pathlib import Path
 from typing import Any
 
 from tttkit.analyze import earlier_15k
@@ -20,6 +21,7 @@ from tttkit.report.markdown_parts import bullets, capitalized, sparkline, table,
 from tttkit.report.opening import opening
 from tttkit.results.summary import Summary, perplexity_key
 from tttkit.results.values import number
+from tttkit.run.directory import quoted
 
 REPORT_NAME = "CURRICULUM_RESULTS.md"
 QUESTIONS = (
@@ -242,7 +244,7 @@ def _commands(record: Record, comparison: Comparison | None) -> str:
     lines = []
     if isinstance(command, list) and command:
         lines.append(shlex.join(str(part) for part in command))
-    name = shlex.quote(record.name)
+    name = quoted(Path(record.name))
     others = "" if comparison is None else "".join(f" --against {shlex.quote(other)}" for other in comparison.runs[1:])
     lines += [f"tttkit eval run {name}", f"tttkit plot {name}", f"tttkit report {name}{others}"]
     if record.is_legacy:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from tttkit.analyze.finding import Finding, Findings
@@ -12,6 +12,7 @@ from tttkit.analyze.phrases import places
 from tttkit.analyze.record import Record
 from tttkit.analyze.winner import FEWEST_SEQUENCES
 from tttkit.results.contexts import windowed_contexts
+from tttkit.run.directory import quoted
 
 _NAMED = {
     "full": "the full context beats every windowed context at {}",
@@ -99,7 +100,7 @@ def _convergence(findings: Findings) -> str:
 
 
 def _advice(record: Record, findings: Findings) -> str:
-    name = shlex.quote(record.name)
+    name = quoted(Path(record.name))
     reason = record.metadata.get("result", {}).get("reason")
     training = _TRAINING[findings["convergence"].verdict]
     if record.is_legacy:

@@ -70,6 +70,24 @@ def write_new(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
         _fill(path, chunks, sync=False)
 
 
+@contextmanager
+def utf8_name(path: Path) -> Iterator[str]:
+    """Yield a name of an existing file for libraries that take only UTF-8: its path, or that of its open descriptor.
+
+    Raises OSError if the file cannot be opened.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            yield f"/proc/self/fd/{descriptor}"
+        finally:
+            os.close(descriptor)
+    else:
+        yield str(path)
+
+
 def overwrite(path: Path, data: bytes) -> None:
     """Overwrite the first bytes of an existing file: works on a full disk, but is neither atomic nor durable.
 

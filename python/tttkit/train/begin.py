@@ -27,6 +27,8 @@ def begin(trainer: Trainer, loaded: LoadedCheckpoint | None, data_path: Path, ch
         messages += set_later_results_aside(trainer.run_directory, progress)
         messages += learning_rate_change(metadata.values["config"], trainer)
         trainer.proof.forget()
+    if loaded and not trainer.run_directory.best_model.is_dir():
+        trainer.early_stopping.forget_best()
     before = metadata.values.get("environment", {}) if metadata.values["segments"] else {}
     messages += [
         f"environment changed, so results may not be bit-identical: {line}" for line in changes(before, environment())

@@ -42,6 +42,10 @@ class EarlyStopping:
         old_enough = step >= self.config.min_steps_ratio * self.max_steps
         return self.config.enabled and old_enough and self.num_waiting >= self.config.patience
 
+    def forget_best(self) -> None:
+        """Forget the best value, whose model is gone, so that the next evaluation gives another one."""
+        self.best, self.best_checkpoint = math.inf, None
+
     def to_dict(self) -> dict[str, Any]:
         """Return the values for JSON, None for a value that is not known yet."""
         return {

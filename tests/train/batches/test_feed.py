@@ -60,6 +60,36 @@ def test_a_run_with_contiguous_windows_resumes_bit_for_bit(tiny_values, tmp_path
     assert model.config.learn_state_decay == (decay == "learned")
 
 
+@pytest.mark.parametrize(("before", "after"), [(4, 6), (6, 4), (4, 7), (3, 9)])
+def test_shuffled_windows_continue_where_they_ended_if_the_batch_changes(tiny_data, before, after):
+    """No window of an epoch is left out or read twice."""
+    split = open_split(tiny_data, "train")
+    model = small_model()
+
+    def feed(batch_size):
+        return Feed(model, split, TrainConfig(window=16, batch_size=batch_size, max_steps=20))
+
+    single = feed(1)
+    order = [single.windows(step)[0] for step in range(1, 5 * before + 3 * after + 1)]
+    first, second = feed(before), feed(after)
+    read = [row for step in range(1, 6) for row in first.windows(step)]
+    second.windows(6)  # read at another place, and ahead
+    second.load({}, 5, 5 * before * 16)
+    read += [row for step in range(6, 9) for row in second.windows(step)]
+    for each in (single, first, second):
+        each.close()
+    assert all(torch.equal(row, expected) for row, expected in zip(read, order, strict=True))
+
+
+def test_contiguous_rows_start_from_zero_if_their_number_changes(tiny_values, tmp_path):
+    values = tiny_values(train={**CONTIGUOUS, "save_every": 2})
+    with pytest.raises(CrashError):
+        run_training(values, tmp_path / "run", crash_at=9)
+    larger = tiny_values(train={**CONTIGUOUS, "save_every": 2, "batch_size": 8})
+    run = train(larger, tmp_path / "run", allow_change=frozenset({"train.batch_size"})).run
+    assert [record["step"] for record in run.read_metrics()] == list(range(1, 13))
+
+
 def test_contiguous_windows_change_what_is_learned_from_their_first_step_on(tiny_values, tmp_path):
     plain, _ = run_training(tiny_values(), tmp_path / "plain")
     contiguous, _ = run_training(tiny_values(train=CONTIGUOUS), tmp_path / "contiguous")

@@ -111,6 +111,16 @@ def test_more_steps_on_an_unfinished_run_keep_its_evaluations(tiny_values, tmp_p
     assert {item.level for item in examine_run(run)} <= {"ok"}
 
 
+def test_a_best_model_of_the_abandoned_course_is_set_aside(tiny_values, tmp_path):
+    values = tiny_values(train={"save_every": 3}, evaluation={"num_checkpoints": 7})
+    run = stop(values, tmp_path / "run", 9, killed=True)
+    assert files.read_json(run.best_model / "config.json")["step"] == 8, "the training checkpoint is of step 6"
+    train(tiny_values(train={"save_every": 3, "max_steps": 7}, evaluation={"num_checkpoints": 7}), run.path,
+          allow_change=LONGER)  # fmt: skip
+    assert files.read_json(run.path / "best_model.superseded-0" / "config.json")["step"] == 8
+    assert files.read_json(run.best_model / "config.json")["step"] == read_status(run).best_step == 7
+
+
 def test_a_finished_run_continues_with_more_steps(tiny_values, tmp_path):
     run = train(tiny_values(), tmp_path / "run").run
     assert train(tiny_values(train={"max_steps": 18}), run.path, allow_change=LONGER).reason == "finished"

@@ -5,6 +5,7 @@ Shapes: R windows of one update, b windows of one micro-batch, W window length.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,7 @@ class Feed:
         self._source = self._sources[0]
         self._states: ContiguousStates | None = None
         self._ahead = ReadAhead(self._read, last_step=config.max_steps)
+        self._tokens_per_step = config.tokens_per_step
         self.flops_per_step = config.tokens_per_step * model.flops_per_token(config.window)
         """Floating-point operations of one update over windows of `train.window`."""
 
@@ -100,9 +102,16 @@ class Feed:
         """Return the states that a training checkpoint must hold."""
         return {} if self._source.states is None else self._source.states.tensors()
 
-    def load(self, tensors: Mapping[str, Tensor], step: int) -> None:
-        """Continue after update `step` from the result of `tensors()`; other tensors of the checkpoint are ignored."""
+    def load(self, tensors: Mapping[str, Tensor], step: int, tokens_seen: int | None = None) -> None:
+        """Continue after update `step` from the result of `tensors()`; other tensors of the checkpoint are ignored.
+
+        `tokens_seen` are the tokens of these updates. If some had another size than the present ones, shuffled windows
+        continue where they ended, so that no window of an epoch is left out or read twice.
+        """
+        self._ahead.close()
+        ahead = 0 if tokens_seen is None else tokens_seen - step * self._tokens_per_step
         for source in self._sources:
+            source.shift(ahead // source.stage.window)
             if source.states is not None:
                 source.states.forget()
         self._source = self._at(step)
@@ -123,10 +132,23 @@ class _Source:
         self.stage = stage
         contiguous = config.initial_state == "contiguous"
         self.states = ContiguousStates(model, split, config, stage) if contiguous else None
-        self._sampler = WindowSampler(split, window=stage.window, batch_size=stage.num_windows, seed=config.seed)
+        self._split = split
+        self._seed = config.seed
+        self.shift(0)
+
+    def shift(self, num_windows: int) -> None:
+        """Read all windows `num_windows` later in the order of the epoch than the number of the update says."""
+        size = self.stage.num_windows
+        # the sampler starts at multiples of its batch, so a batch that divides the shift starts at the right window
+        batch = math.gcd(size, num_windows)
+        self._sampler = WindowSampler(self._split, window=self.stage.window, batch_size=batch, seed=self._seed)
+        self._num_batches, self._first_batch = size // batch, num_windows // batch
 
     def read(self, step: int) -> tuple[Tensor, Tensor | None]:
         """Return the windows of an update, int64 (R, W + 1), and which rows start from zero, None if shuffled."""
         if self.states is not None and step >= self.states.first_step:
             return self.states.read(step)
-        return self._sampler.batch(step - 1), None
+        first = (step - 1) * self._num_batches + self._first_batch
+        if self._num_batches == 1:
+            return self._sampler.batch(first), None
+        return torch.cat([self._sampler.batch(first + index) for index in range(self._num_batches)]), None

@@ -121,12 +121,17 @@ class ContiguousStates:
         return {f"{_PREFIX}{name}": tensor for name, tensor in flat.items() if ".pending" not in name}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore what `tensors` returned, given all tensors of a training checkpoint."""
+        """Restore what `tensors` returned, given all tensors of a training checkpoint.
+
+        If the run resumes with another number of rows, they read other text than before and start from zero.
+        """
         saved = {name.removeprefix(_PREFIX): value for name, value in tensors.items() if name.startswith(_PREFIX)}
         self._state = None
         if saved:
             flat = {**self._zero().to_tensors(), **saved}
-            self._state = ModelState.from_tensors(flat).map(lambda _, tensor: tensor.to(self._model.device))
+            state = ModelState.from_tensors(flat).map(lambda _, tensor: tensor.to(self._model.device))
+            has_these_rows = {tensor.shape[0] for layer in state.layers for tensor in layer.values()} == {self.num_rows}
+            self._state = state if has_these_rows else None
 
     def _zero(self) -> ModelState:
         zero = self._model.initial_state(self.num_rows).detach()

@@ -20,12 +20,14 @@ SUPERSEDED = "superseded"
 
 
 def set_later_results_aside(run: RunDirectory, progress: TrainingProgress) -> list[str]:
-    """Set aside the evaluations that `progress` does not know, and the log records of later steps.
+    """Set aside evaluations that `progress` does not know, a best model of one of them, and records of later steps.
 
     `progress` comes from the training checkpoint. Returns a message for each. Raises DataError, DiskFullError, OSError.
     """
     moved = [path for path in run.checkpoints().values() if _step_of(path) not in (None, *progress.evaluated)]
     messages = [f"{path.name} is now {commits.set_aside(path, SUPERSEDED).name}" for path in moved]
+    if _training_step_of(run.best_model) not in (None, *progress.evaluated):
+        messages.append(f"best_model is now {commits.set_aside(run.best_model, SUPERSEDED).name}")
     lines = run.metric_lines()
     kept = [line for line in lines if not _is_later(line, progress.step)]
     if len(kept) < len(lines):
@@ -42,6 +44,15 @@ def _step_of(evaluation: Path) -> int | None:
         return Summary.read(evaluation / SUMMARY_NAME).step
     except DataError:
         return None
+
+
+def _training_step_of(model: Path) -> int | None:
+    """Return the step of a model; None if there is none or it does not say."""
+    try:
+        config = files.read_json(model / "config.json")
+    except DataError:
+        return None
+    return config.get("step") if isinstance(config, dict) else None
 
 
 def _is_later(line: str, step: int) -> bool:

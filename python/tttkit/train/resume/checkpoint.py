@@ -137,6 +137,7 @@ def verify_checkpoint(path: Path, step: int, *, run_id: str | None = None) -> in
 
 def _load(path: Path) -> dict[str, torch.Tensor]:
     try:
-        return load_file(path / "tensors.safetensors")
+        with files.utf8_name(path / "tensors.safetensors") as name:
+            return load_file(name)
     except (SafetensorError, OSError) as error:
         raise DataError(f"cannot read {path / 'tensors.safetensors'}: {error}") from error

@@ -78,8 +78,8 @@ class TrainingState:
         `tokens_per_step` is the size of the updates before a training checkpoint of schema 2, which counted no tokens.
         """
         checkpoint.restore_checkpoint(loaded, self._model, self._optimizer)
-        self._updater.feed.load(loaded.tensors, loaded.step)
         self.progress = TrainingProgress(**{"tokens_seen": loaded.step * tokens_per_step, **loaded.values["progress"]})
+        self._updater.feed.load(loaded.tensors, loaded.step, self.progress.tokens_seen)
         self._updater.restart(self.progress.micro_batch)
         self._early_stopping.load(loaded.values["early_stopping"])
         self._saved = self._position
