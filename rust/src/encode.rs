@@ -81,10 +81,9 @@ impl Encoder {
                 ..encoder
             });
         }
-        let largest = tokenizer.get_vocab(true).into_values().max();
         Self {
             json: unlimited(&tokenizer)?,
-            vocab_size: largest.map_or(0, |largest| largest.saturating_add(1)),
+            vocab_size: vocab_size_of(&tokenizer),
             kind: Kind::Any(Box::new(tokenizer)),
             special_tokens: Vec::new(),
             dropout: None,
@@ -108,15 +107,8 @@ impl Encoder {
                 "the added token `{content}` has the id {wanted} in the file, but the next free id is {id}"
             )));
         }
-        let num_tokens = match &self.kind {
-            Kind::Bpe(bpe) => bpe.num_tokens(),
-            Kind::Any(tokenizer) => tokenizer.get_vocab_size(true),
-        };
-        if self.vocab_size as usize > num_tokens + num_tokens.max(MAX_UNUSED_IDS) {
-            return Err(Error::Tokenizer(format!(
-                "its ids go up to {}, but it has only {num_tokens} tokens",
-                self.vocab_size - 1
-            )));
+        if let Kind::Bpe(bpe) = &self.kind {
+            check_gaps(self.vocab_size, bpe.num_tokens())?;
         }
         let special = added.into_iter().filter(|token| token.special);
         self.special_tokens = special.map(|token| (token.content, token.id)).collect();
@@ -248,7 +240,25 @@ fn any_tokenizer(tokenizer_json: &str) -> Result<Tokenizer> {
     let mut tokenizer: Tokenizer = guarded(|| tokenizer_json.parse()).map_err(Error::Tokenizer)?;
     tokenizer.with_padding(None);
     tokenizer.with_truncation(None).map_err(refused)?;
+    // The crate takes time for every id up to the largest when it writes a tokenizer.json.
+    check_gaps(vocab_size_of(&tokenizer), tokenizer.get_vocab_size(true))?;
     Ok(tokenizer)
+}
+
+fn vocab_size_of(tokenizer: &Tokenizer) -> u32 {
+    let largest = tokenizer.get_vocab(true).into_values().max();
+    largest.map_or(0, |largest| largest.saturating_add(1))
+}
+
+/// Refuse ids that leave more of the vocabulary unused than any tokenizer in use does.
+fn check_gaps(vocab_size: u32, num_tokens: usize) -> Result<()> {
+    if vocab_size as usize <= num_tokens + num_tokens.max(MAX_UNUSED_IDS) {
+        return Ok(());
+    }
+    Err(Error::Tokenizer(format!(
+        "its ids go up to {}, but it has only {num_tokens} tokens",
+        vocab_size - 1
+    )))
 }
 
 /// Switch off the dropout of a BPE and return it. None if there is none.
