@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -17,6 +18,8 @@ from tttkit_cli.earlier import present_name
 from tttkit_cli.verbs import Verbs
 
 _BUG = 1
+_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""Errors of the operating system for a place where this user may not write."""
 _INTERRUPTED = 128 + signal.SIGINT
 
 app = typer.Typer(
@@ -86,7 +89,11 @@ def _describe(error: OSError) -> tuple[str, str | None]:
         return str(error.strerror or error), None
     name = os.fspath(error.filename)
     shown = final_name(name)
-    hint = "nothing was written there; choose another place with --out" if shown != name else None
+    hint = None
+    if shown != name:
+        hint = "nothing was written there; choose another place with --out"
+    elif error.errno in _DENIED and not os.access(Path(shown).parent, os.W_OK):
+        hint = "you may not write there: choose another place with --out, or work on a copy"
     return f"{error.strerror or error}: {shown}", hint
 
 
@@ -94,7 +101,7 @@ def _exit_code(error: OSError) -> int:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return DiskFullError.exit_code
     by_path = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
-    is_path = isinstance(error, by_path) or error.errno in (errno.ELOOP, errno.ENAMETOOLONG)
+    is_path = isinstance(error, by_path) or error.errno in (errno.ELOOP, errno.ENAMETOOLONG, errno.EROFS)
     return UsageError.exit_code if is_path else _BUG
 
 

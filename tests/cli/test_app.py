@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import subprocess
 import sys
@@ -85,3 +87,17 @@ def test_a_signal_ends_preparation_in_order(tmp_path, tokenizer_file, number):
 @pytest.fixture
 def tokenizer_file(tiny_data):
     return tiny_data / "tokenizer.json"
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_place_without_permission_to_write_is_a_mistake_of_the_user_with_a_hint(monkeypatch, number):
+    from tttkit_cli import app
+
+    error = OSError(number, os.strerror(number), "runs/r/run.lock")
+    assert app._exit_code(error) == 2
+    monkeypatch.setattr(app.os, "access", lambda *_: False)
+    message, hint = app._describe(error)
+    assert message.endswith(": runs/r/run.lock")
+    assert "--out" in hint
+    monkeypatch.setattr(app.os, "access", lambda *_: True)
+    assert app._describe(error)[1] is None
