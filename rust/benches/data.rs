@@ -37,7 +37,7 @@ fn masks(criterion: &mut Criterion) {
     group.throughput(Throughput::Bytes(size_of_val(chunks) as u64));
     for simd in Simd::available() {
         group.bench_function(simd.name(), |bencher| {
-            bencher.iter(|| chunks.iter().fold(0, |all, chunk| all ^ masks_of(chunk, simd).letters));
+            bencher.iter(|| chunks.iter().fold(0, |all, chunk| all ^ masks_of(chunk, simd).spaces));
         });
     }
 }
@@ -57,7 +57,7 @@ fn encode(criterion: &mut Criterion) {
                     if num_words == u64::MAX {
                         scratch = Scratch::new(10);
                     }
-                    bpe.encode(&text, &mut scratch, &mut ids);
+                    bpe.encode(&text, true, &mut scratch, &mut ids);
                     black_box(ids.len())
                 });
             });

@@ -3,12 +3,16 @@
 
 #![allow(dead_code, reason = "each user calls some of these")]
 
+#[path = "families.rs"]
+mod families;
+
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 
 use _rust::bpe::{Bpe, Scratch, Simd};
 use _rust::encode::Encoder;
 use _rust::shard::{HEADER_LEN, Header, Shard};
+pub use families::{FAMILIES, Family};
 
 /// Read bytes as a shard: they must be rejected or read to the end without a panic. Returns whether they were
 /// accepted.
@@ -64,29 +68,43 @@ pub fn header(bytes: &[u8], file_len: u64) -> bool {
     true
 }
 
-/// Compare every set of instructions, on whole text and in parts, with the `tokenizers` crate.
+/// Compare every set of instructions, on whole text and in parts, with the `tokenizers` crate, for every family.
 pub fn bpe(bytes: &[u8]) {
-    static ENCODERS: OnceLock<(tokenizers::Tokenizer, Vec<Bpe>)> = OnceLock::new();
-    let (library, ours) = ENCODERS.get_or_init(|| {
-        let json = tokenizer_json();
-        let new = |simd| Bpe::new(&json, simd).expect("tables").expect("a byte-level BPE");
-        (
-            json.parse().expect("valid"),
-            Simd::available().into_iter().map(new).collect(),
-        )
+    type Encoders = (&'static str, tokenizers::Tokenizer, Vec<Bpe>);
+    static ENCODERS: OnceLock<Vec<Encoders>> = OnceLock::new();
+    let families = ENCODERS.get_or_init(|| {
+        let of_family = |family: &Family| {
+            let json = family_json(family);
+            let new = |simd| Bpe::new(&json, simd).expect("tables").expect("a byte-level BPE");
+            let ours = Simd::available().into_iter().map(new).collect();
+            (family.name, json.parse().expect("valid"), ours)
+        };
+        FAMILIES.iter().map(of_family).collect()
     });
     let text = String::from_utf8_lossy(bytes);
-    let expected = library.encode_fast(&*text, false).expect("any text");
-    for bpe in ours {
-        let mut scratch = Scratch::<u32>::new(2);
-        let (mut whole, mut parts) = (Vec::new(), Vec::new());
-        bpe.encode(&text, &mut scratch, &mut whole);
-        assert_eq!(whole, expected.get_ids(), "{text:?}");
-        for part in bpe.parts(&text, 16) {
-            bpe.encode(part, &mut scratch, &mut parts);
+    for (name, library, ours) in families {
+        let expected = library.encode_fast(&*text, false).expect("any text");
+        for bpe in ours {
+            let mut scratch = Scratch::<u32>::new(2);
+            let (mut whole, mut parts) = (Vec::new(), Vec::new());
+            bpe.encode(&text, true, &mut scratch, &mut whole);
+            assert_eq!(whole, expected.get_ids(), "{name}: {text:?}");
+            for (index, part) in bpe.parts(&text, 16).into_iter().enumerate() {
+                bpe.encode(part, index == 0, &mut scratch, &mut parts);
+            }
+            assert_eq!(parts, expected.get_ids(), "{name}, in parts: {text:?}");
         }
-        assert_eq!(parts, expected.get_ids(), "in parts: {text:?}");
     }
+}
+
+/// `tokenizer_json` with the pre-tokenizer and the normalizer of a family.
+pub fn family_json(family: &Family) -> String {
+    let mut json: serde_json::Value = serde_json::from_str(&tokenizer_json()).expect("valid");
+    json["pre_tokenizer"] = serde_json::from_str(family.pre_tokenizer).expect("valid");
+    if family.is_nfc {
+        json["normalizer"] = serde_json::json!({"type": "NFC"});
+    }
+    json.to_string()
 }
 
 /// Read bytes as a tokenizer.json: it must be rejected, or encode and have a short form that is the same tokenizer.
@@ -95,7 +113,7 @@ pub fn tokenizer(bytes: &[u8]) {
         return;
     };
     let simd = Simd::choose().expect("TTTKIT_SIMD names instructions of this processor");
-    if !matches!(Bpe::new(json, simd), Ok(Some(_))) {
+    if !matches!(Bpe::new(json, simd), Ok(Ok(_))) {
         return;
     }
     let Ok(encoder) = Encoder::new(json) else {

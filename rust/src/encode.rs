@@ -46,7 +46,8 @@ struct AddedToken {
 
 enum Kind {
     Bpe(Box<Bpe>),
-    Any(Box<Tokenizer>),
+    /// Any other tokenizer, and in one sentence why it is one.
+    Any(Box<Tokenizer>, String),
 }
 
 impl Encoder {
@@ -58,21 +59,24 @@ impl Encoder {
     pub fn new(tokenizer_json: &str) -> Result<Self> {
         let simd = Simd::choose()?;
         let unlimited = |tokenizer: &Tokenizer| tokenizer.to_string(false).map_err(refused);
-        if let Some(bpe) = Bpe::new(tokenizer_json, simd)? {
-            return Self {
-                json: if bpe.has_limits() {
-                    unlimited(&any_tokenizer(tokenizer_json)?)?
-                } else {
-                    compact(tokenizer_json)
-                },
-                vocab_size: bpe.vocab_size(),
-                kind: Kind::Bpe(Box::new(bpe)),
-                special_tokens: Vec::new(),
-                dropout: None,
-                simd,
+        let reason = match Bpe::new(tokenizer_json, simd)? {
+            Ok(bpe) => {
+                return Self {
+                    json: if bpe.has_limits() {
+                        unlimited(&any_tokenizer(tokenizer_json)?)?
+                    } else {
+                        compact(tokenizer_json)
+                    },
+                    vocab_size: bpe.vocab_size(),
+                    kind: Kind::Bpe(Box::new(bpe)),
+                    special_tokens: Vec::new(),
+                    dropout: None,
+                    simd,
+                }
+                .checked(tokenizer_json);
             }
-            .checked(tokenizer_json);
-        }
+            Err(reason) => format!("the tokenizers library encodes because {reason}"),
+        };
         let mut tokenizer = any_tokenizer(tokenizer_json)?;
         if let Some(dropout) = take_dropout(&mut tokenizer) {
             let encoder = Self::new(&unlimited(&tokenizer)?)?;
@@ -84,7 +88,7 @@ impl Encoder {
         Self {
             json: unlimited(&tokenizer)?,
             vocab_size: vocab_size_of(&tokenizer),
-            kind: Kind::Any(Box::new(tokenizer)),
+            kind: Kind::Any(Box::new(tokenizer), reason),
             special_tokens: Vec::new(),
             dropout: None,
             simd,
@@ -120,7 +124,7 @@ impl Encoder {
     pub fn split_special(mut self) -> Self {
         match &mut self.kind {
             Kind::Bpe(bpe) => bpe.split_special(),
-            Kind::Any(tokenizer) => tokenizer.set_encode_special_tokens(true),
+            Kind::Any(tokenizer, _) => tokenizer.set_encode_special_tokens(true),
         }
         self
     }
@@ -139,7 +143,7 @@ impl Encoder {
     pub fn token_id(&self, token: &str) -> Option<u32> {
         match &self.kind {
             Kind::Bpe(bpe) => bpe.token_id(token),
-            Kind::Any(tokenizer) => tokenizer.token_to_id(token),
+            Kind::Any(tokenizer, _) => tokenizer.token_to_id(token),
         }
     }
 
@@ -158,6 +162,14 @@ impl Encoder {
         matches!(self.kind, Kind::Bpe { .. })
     }
 
+    /// Why the `tokenizers` crate encodes the text, in one sentence. None if `bpe` does.
+    pub fn reason(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Bpe(_) => None,
+            Kind::Any(_, reason) => Some(reason),
+        }
+    }
+
     /// The vector instructions in use.
     pub fn simd(&self) -> Simd {
         self.simd
@@ -174,18 +186,25 @@ impl Encoder {
     pub fn last_cut(&self, text: &str, from: usize) -> Option<usize> {
         match &self.kind {
             Kind::Bpe(bpe) => bpe.last_cut(text, from),
-            Kind::Any(_) => None,
+            Kind::Any(..) => None,
         }
     }
 
-    /// Append the ids of a text. `T` must hold every id of the vocabulary.
+    /// Append the ids of a text. `T` must hold every id of the vocabulary. `begins` says that the text begins a document
+    /// and does not continue one that was cut at `last_cut`.
     ///
     /// # Errors
     /// When the tokenizer rejects the text.
-    pub fn encode_into<T: Id>(&self, text: &str, scratch: &mut Scratch<T>, ids: &mut Vec<T>) -> Result<()> {
+    pub fn encode_into<T: Id>(
+        &self,
+        text: &str,
+        begins: bool,
+        scratch: &mut Scratch<T>,
+        ids: &mut Vec<T>,
+    ) -> Result<()> {
         match &self.kind {
-            Kind::Bpe(bpe) => bpe.encode(text, scratch, ids),
-            Kind::Any(tokenizer) => {
+            Kind::Bpe(bpe) => bpe.encode(text, begins, scratch, ids),
+            Kind::Any(tokenizer, _) => {
                 let encoding = guarded(|| tokenizer.encode_fast(text, false)).map_err(Error::Data)?;
                 ids.extend(encoding.get_ids().iter().map(|&id| T::of(id)));
             }
@@ -208,17 +227,17 @@ impl Encoder {
     fn encode_one(&self, text: &str, scratches: &Mutex<Vec<Scratch<u32>>>) -> Result<Vec<u32>> {
         let parts = match &self.kind {
             Kind::Bpe(bpe) => bpe.parts(text, PART_BYTES),
-            Kind::Any(_) => vec![text],
+            Kind::Any(..) => vec![text],
         };
-        let encode_part = |part: &&str| {
+        let encode_part = |(index, part): (usize, &&str)| {
             let taken = lock(scratches).pop();
             let mut scratch = taken.unwrap_or_else(|| self.scratch());
             let mut ids = Vec::new();
-            let result = self.encode_into(part, &mut scratch, &mut ids);
+            let result = self.encode_into(part, index == 0, &mut scratch, &mut ids);
             lock(scratches).push(scratch);
             result.map(|()| ids)
         };
-        Ok(parts.par_iter().map(encode_part).collect::<Result<Vec<_>>>()?.concat())
+        Ok(parts.par_iter().enumerate().map(encode_part).collect::<Result<Vec<_>>>()?.concat())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Bit masks of 64 bytes of text, one bit per byte: which bytes are letters, digits, white space, …
+//! Bit masks of 64 bytes of text, one bit per byte: which bytes are white space, which are not ASCII.
 //!
 //! Three implementations give the same masks: AVX-512 and AVX2, chosen at run time if the processor has them, and plain
 //! arithmetic on eight bytes at a time for all others. The masks classify ASCII only; `wide` marks all other bytes.
@@ -51,7 +51,11 @@ impl Simd {
                 && is_x86_feature_detected!("bmi2")
                 && is_x86_feature_detected!("lzcnt")
                 && is_x86_feature_detected!("popcnt");
-            if has_bits && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
+            if has_bits
+                && is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vbmi")
+            {
                 available.push(Self(Kind::Avx512));
             }
             if has_bits && is_x86_feature_detected!("avx2") {
@@ -98,16 +102,8 @@ pub const LANES: usize = 64;
 /// The classes of 64 bytes: bit i is for byte i.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Masks {
-    /// ASCII letters.
-    pub letters: u64,
-    /// ASCII digits.
-    pub numbers: u64,
     /// ASCII white space.
     pub spaces: u64,
-    /// The plain space, U+0020.
-    pub blanks: u64,
-    /// `'`.
-    pub apostrophes: u64,
     /// Bytes of characters beyond ASCII.
     pub wide: u64,
 }
@@ -118,25 +114,19 @@ pub struct Masks {
 #[inline]
 pub fn avx512(bytes: &[u8; LANES]) -> Masks {
     use std::arch::x86_64::{
-        _mm512_cmpeq_epi8_mask, _mm512_cmple_epu8_mask, _mm512_loadu_si512, _mm512_movepi8_mask, _mm512_or_si512,
-        _mm512_set1_epi8, _mm512_sub_epi8,
+        _mm512_cmpeq_epi8_mask, _mm512_cmple_epu8_mask, _mm512_loadu_si512, _mm512_movepi8_mask, _mm512_set1_epi8,
+        _mm512_sub_epi8,
     };
     // SAFETY: the array has exactly the 64 bytes that are read, and the load needs no alignment.
     let all = unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) };
-    let lower = _mm512_or_si512(all, _mm512_set1_epi8(0x20));
     let within = |value, first: u8, count: i8| {
         _mm512_cmple_epu8_mask(
             _mm512_sub_epi8(value, _mm512_set1_epi8(first.cast_signed())),
             _mm512_set1_epi8(count - 1),
         )
     };
-    let blanks = _mm512_cmpeq_epi8_mask(all, _mm512_set1_epi8(b' '.cast_signed()));
     Masks {
-        letters: within(lower, b'a', 26),
-        numbers: within(all, b'0', 10),
-        spaces: blanks | within(all, b'\t', 5),
-        blanks,
-        apostrophes: _mm512_cmpeq_epi8_mask(all, _mm512_set1_epi8(b'\''.cast_signed())),
+        spaces: _mm512_cmpeq_epi8_mask(all, _mm512_set1_epi8(b' '.cast_signed())) | within(all, b'\t', 5),
         wide: _mm512_movepi8_mask(all),
     }
 }
@@ -147,8 +137,8 @@ pub fn avx512(bytes: &[u8; LANES]) -> Masks {
 #[inline]
 pub fn avx2(bytes: &[u8; LANES]) -> Masks {
     use std::arch::x86_64::{
-        __m256i, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256,
-        _mm256_set1_epi8, _mm256_sub_epi8,
+        __m256i, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_min_epu8, _mm256_movemask_epi8, _mm256_set1_epi8,
+        _mm256_sub_epi8,
     };
     let bits = |value: __m256i| u64::from(_mm256_movemask_epi8(value).cast_unsigned());
     let half = |at: usize| {
@@ -162,24 +152,15 @@ pub fn avx2(bytes: &[u8; LANES]) -> Masks {
             ))
         };
         let equal = |byte: u8| bits(_mm256_cmpeq_epi8(all, _mm256_set1_epi8(byte.cast_signed())));
-        let blanks = equal(b' ');
         Masks {
-            letters: within(_mm256_or_si256(all, _mm256_set1_epi8(0x20)), b'a', 26),
-            numbers: within(all, b'0', 10),
-            spaces: blanks | within(all, b'\t', 5),
-            blanks,
-            apostrophes: equal(b'\''),
+            spaces: equal(b' ') | within(all, b'\t', 5),
             wide: bits(all),
         }
     };
     let (low, high) = (half(0), half(32));
     let join = |low: u64, high: u64| low | high << 32;
     Masks {
-        letters: join(low.letters, high.letters),
-        numbers: join(low.numbers, high.numbers),
         spaces: join(low.spaces, high.spaces),
-        blanks: join(low.blanks, high.blanks),
-        apostrophes: join(low.apostrophes, high.apostrophes),
         wide: join(low.wide, high.wide),
     }
 }
@@ -201,12 +182,7 @@ pub fn scalar(bytes: &[u8; LANES]) -> Masks {
             |value: u64, first: u8, count: u8| at_least(value, first) & !at_least(value, first + count) & ascii;
         // Gather the high bits of the eight bytes.
         let bits = |flags: u64| ((flags & HIGH) >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56 << (8 * index);
-        let blanks = bits(within(low, b' ', 1));
-        masks.letters |= bits(within(low | (0x20 * ONES), b'a', 26));
-        masks.numbers |= bits(within(low, b'0', 10));
-        masks.spaces |= blanks | bits(within(low, b'\t', 5));
-        masks.blanks |= blanks;
-        masks.apostrophes |= bits(within(low, b'\'', 1));
+        masks.spaces |= bits(within(low, b' ', 1)) | bits(within(low, b'\t', 5));
         masks.wide |= bits(all);
     }
     masks
@@ -220,11 +196,7 @@ mod tests {
     fn expected(bytes: &[u8; LANES]) -> Masks {
         let bits = |test: &dyn Fn(u8) -> bool| (0..LANES).fold(0, |mask, at| mask | u64::from(test(bytes[at])) << at);
         Masks {
-            letters: bits(&|byte| byte.is_ascii_alphabetic()),
-            numbers: bits(&|byte| byte.is_ascii_digit()),
             spaces: bits(&|byte| matches!(byte, 9..=13 | 32)),
-            blanks: bits(&|byte| byte == 32),
-            apostrophes: bits(&|byte| byte == b'\''),
             wide: bits(&|byte| byte >= 128),
         }
     }

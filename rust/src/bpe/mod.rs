@@ -1,51 +1,53 @@
-//! Byte-level BPE with the GPT-2 pattern: exactly the ids of the `tokenizers` crate, many times faster.
+//! Byte-level BPE: exactly the ids of the `tokenizers` crate, many times faster.
 //!
-//! Text is cut at added tokens (`<|endoftext|>`), then into words, with bit masks of 64 bytes instead of a regular
-//! expression. The tokens of a word come from a cache or from merging its bytes. Words are processed in
+//! Text is cut at added tokens (`<|endoftext|>`), normalized, then split into words, with bit masks of 64 bytes instead of
+//! a regular expression. The tokens of a word come from a cache or from merging its bytes. Words are processed in
 //! batches: first all are hashed and their cache slots prefetched, then all are emitted, so the waits for memory
 //! overlap. At certain places (`last_cut`) no word continues, so a text can be encoded in blocks on all threads.
-//!
-//! Added tokens follow the rule of `encode(text, add_special_tokens=False)`: the leftmost match in the text wins, then
-//! the longest, whether the token is special or not.
 
+mod added;
 mod cache;
-mod classes;
+mod file;
 mod hash;
 mod large;
 mod long;
 mod masks;
 mod merge;
+mod normalize;
+mod pattern;
 mod spec;
-mod starts;
-#[cfg(test)]
-mod words;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
-use aho_corasick::{AhoCorasick, MatchKind};
-
-use crate::error::{Error, Result};
+use crate::error::Result;
+use added::{Added, Part};
 pub use cache::Id;
 use cache::{Key, WordCache};
-use classes::{Class, Classes};
+use file::Vocab;
+pub use file::compact;
 pub use masks::{LANES, Masks, Simd, masks_of};
 use merge::Merges;
-pub use spec::compact;
-use spec::{Spec, Vocab};
+use normalize::Normalizer;
+use pattern::Splitter;
+use spec::{Spec, byte_characters};
 
 /// Words of a batch. One mask of starts adds up to 64 words.
 const BATCH_WORDS: usize = 128;
 
 /// An encoder that threads share. Each thread keeps mutable data in its own `Scratch`.
 pub struct Bpe {
-    classes: Classes,
+    splitter: Splitter,
+    normalizer: Normalizer,
     merges: Merges,
-    added: Option<AhoCorasick>,
-    added_ids: Vec<u32>,
-    special: Vec<bool>,
-    splits_special: bool,
+    /// Added tokens that are matched in the text, and those that are matched in the normalized text.
+    added: [Option<Added>; 2],
     added_characters: HashSet<char>,
+    /// Whether added tokens take the white space around them.
+    added_strip: bool,
     vocab: Vocab,
+    ignore_merges: bool,
+    byte_characters: [char; 256],
     has_limits: bool,
     simd: Simd,
 }
@@ -77,29 +79,36 @@ impl<T: Id> Scratch<T> {
 }
 
 impl Bpe {
-    /// Make an encoder from the text of a tokenizer.json. None if it is not a plain byte-level BPE with the GPT-2
-    /// pattern.
+    /// Make an encoder from the text of a tokenizer.json. The inner error says in one sentence why this encoder cannot
+    /// be used for it.
     ///
     /// # Errors
     /// When the tables cannot be built.
-    pub fn new(tokenizer_json: &str, simd: Simd) -> Result<Option<Self>> {
-        let Some(spec) = Spec::read(tokenizer_json) else {
-            return Ok(None);
+    pub fn new(tokenizer_json: &str, simd: Simd) -> Result<std::result::Result<Self, String>> {
+        let spec = match Spec::read(tokenizer_json) {
+            Ok(spec) => spec,
+            Err(reason) => return Ok(Err(reason)),
         };
-        let (contents, added_ids): (Vec<_>, Vec<u32>) = spec.added_tokens.into_iter().unzip();
-        let added = AhoCorasick::builder()
-            .match_kind(MatchKind::LeftmostLongest)
-            .build(&contents)
-            .map_err(|error| Error::Tokenizer(error.to_string()))?;
-        Ok(Some(Self {
-            classes: Classes::new()?,
+        let normalized_content = |token: &file::AddedToken| file::AddedToken {
+            content: spec.normalizer.apply(&token.content).into_owned(),
+            ..token.clone()
+        };
+        let (late, early): (Vec<_>, Vec<_>) = spec.added_tokens.into_iter().partition(|token| token.normalized);
+        let added = [
+            Added::new(early)?,
+            Added::new(late.iter().map(normalized_content).collect())?,
+        ];
+        let tokens = || added.iter().flatten().flat_map(Added::tokens);
+        Ok(Ok(Self {
             merges: Merges::new(&spec.byte_ids, &spec.merges),
-            added: (!added_ids.is_empty()).then_some(added),
-            added_ids,
-            special: spec.special,
-            splits_special: false,
-            added_characters: contents.iter().flat_map(|token| token.chars()).collect(),
+            added_characters: added.iter().flatten().flat_map(Added::characters).collect(),
+            added_strip: tokens().any(|token| token.lstrip || token.rstrip),
+            added,
+            splitter: spec.splitter,
+            normalizer: spec.normalizer,
             vocab: spec.vocab,
+            ignore_merges: spec.ignore_merges,
+            byte_characters: byte_characters(),
             has_limits: spec.has_limits,
             simd,
         }))
@@ -107,22 +116,27 @@ impl Bpe {
 
     /// The vocabulary size: every id is below it.
     pub fn vocab_size(&self) -> u32 {
-        let ids = self.vocab.values().chain(&self.added_ids);
+        let added = self
+            .added
+            .iter()
+            .flatten()
+            .flat_map(Added::tokens)
+            .map(|token| token.id);
+        let ids = self.vocab.values().copied().chain(added);
         ids.max().map_or(0, |max| max.saturating_add(1))
     }
 
     /// The number of tokens.
     pub fn num_tokens(&self) -> usize {
-        let known: HashSet<u32> = self.vocab.values().copied().collect();
-        known.len() + self.added_ids.iter().filter(|&id| !known.contains(id)).count()
+        let added = self.added.iter().flatten().flat_map(Added::tokens).map(|token| token.id);
+        self.vocab.values().copied().chain(added).collect::<HashSet<u32>>().len()
     }
 
     /// The id of a token, spelled as in the vocabulary, or None.
     pub fn token_id(&self, token: &str) -> Option<u32> {
-        let added = self.added.as_ref().and_then(|added| added.find(token));
-        let whole = added.filter(|matched| matched.len() == token.len());
-        let added_id = whole.map(|matched| self.added_ids[matched.pattern().as_usize()]);
-        added_id.or_else(|| self.vocab.get(token).copied())
+        let mut added = self.added.iter().flatten().flat_map(Added::tokens);
+        let known = added.find(|added| added.content == token).map(|added| added.id);
+        known.or_else(|| self.vocab.get(token).copied())
     }
 
     /// Whether the file asks for truncation or padding, which this encoder never does.
@@ -138,45 +152,78 @@ impl Bpe {
     /// From now on, encode a text that spells a special token as ordinary text, as `encode_special_tokens` does in
     /// `tokenizers`.
     pub fn split_special(&mut self) {
-        self.splits_special = true;
+        self.added.iter_mut().flatten().for_each(Added::skip_special);
     }
 
-    /// Append the ids of a text. `T` must hold every id of the vocabulary.
-    pub fn encode<T: Id>(&self, text: &str, scratch: &mut Scratch<T>, ids: &mut Vec<T>) {
-        let mut done = 0;
-        if let Some(added) = &self.added {
-            for matched in added.find_iter(text) {
-                if self.splits_special && self.special[matched.pattern().as_usize()] {
-                    continue;
-                }
-                self.encode_words(&text[done..matched.start()], scratch, ids);
-                ids.push(T::of(self.added_ids[matched.pattern().as_usize()]));
-                done = matched.end();
+    /// Append the ids of a text. `T` must hold every id of the vocabulary. `begins` says that the text begins a document
+    /// and does not continue one that was cut at `last_cut`.
+    pub fn encode<T: Id>(&self, text: &str, begins: bool, scratch: &mut Scratch<T>, ids: &mut Vec<T>) {
+        let mut is_first = !begins;
+        split(self.added[0].as_ref(), text, |part| match part {
+            Part::Token(id) => {
+                ids.push(T::of(id));
+                is_first = false;
             }
+            Part::Text(text) => split(
+                self.added[1].as_ref(),
+                &self.normalizer.apply(text),
+                |part| match part {
+                    Part::Token(id) => {
+                        ids.push(T::of(id));
+                        is_first = false;
+                    }
+                    Part::Text(text) => {
+                        let continues = std::mem::replace(&mut is_first, false);
+                        self.encode_words(&self.with_space(text, continues), scratch, ids);
+                    }
+                },
+            ),
+        });
+    }
+
+    /// The text with a space before it, if the tokenizer asks for one.
+    fn with_space<'a>(&self, text: &'a str, continues: bool) -> Cow<'a, str> {
+        if !self.splitter.adds_space() || continues || text.starts_with(' ') {
+            return Cow::Borrowed(text);
         }
-        self.encode_words(&text[done..], scratch, ids);
+        Cow::Owned(format!(" {text}"))
     }
 
     /// The last place in `text` after byte `from` where it may be cut: the ids of the two parts together are the ids of
     /// the whole, whatever text surrounds it.
     ///
-    /// A cut may be before white space that follows another class, or between a letter or number and another class: the
-    /// pattern always ends a word there. The character after the place must not occur in an added token.
+    /// A word ends there in every text that has these two neighbors. The normalizer changes neither of them, nor does it
+    /// join a mark to the second. The second neighbor is in no added token.
     pub fn last_cut(&self, text: &str, from: usize) -> Option<usize> {
         let mut characters = text.char_indices().rev();
-        let (mut at, mut behind) = characters.next()?;
-        for (before_at, before) in characters {
+        let (mut after, (mut at, mut second)) = ('\0', characters.next()?);
+        if self.normalizer != Normalizer::Nothing {
+            (after, (at, second)) = (second, characters.next()?);
+        }
+        for (first_at, first) in characters {
             if at <= from {
                 return None;
             }
-            let (first, second) = (self.classes.of_char(before), self.classes.of_char(behind));
-            let ends = first != second && (second == Class::Space || matches!(first, Class::Letter | Class::Number));
-            if ends && !self.added_characters.contains(&behind) {
+            // The rest can be counted in words, since the part before it ends inside a word.
+            if !first.is_whitespace()
+                && self.splitter.may_cut(first, second)
+                && [first, second, after]
+                    .iter()
+                    .all(|&character| self.normalizer.keeps(character))
+                && !self.near_added_token(first, second)
+            {
                 return Some(at);
             }
-            (at, behind) = (before_at, before);
+            (after, at, second) = (second, first_at, first);
         }
         None
+    }
+
+    /// Whether an added token could reach from one of two neighbors to the other.
+    fn near_added_token(&self, first: char, second: char) -> bool {
+        let touches = |character| self.added_characters.contains(&character);
+        let strips = self.added_strip && (first.is_whitespace() || touches(first));
+        touches(second) || strips || self.splitter.adds_space() && touches(first)
     }
 
     /// Parts of a text of about `num_bytes` each that may be encoded one by one.
@@ -201,7 +248,7 @@ impl Bpe {
             return;
         }
         let mut starts = std::mem::take(&mut scratch.starts);
-        starts::find_starts(text, &self.classes, self.simd, &mut starts);
+        self.splitter.find_starts(text, self.simd, &mut starts);
         starts[0] &= !1; // a start ends the word before it, and no word is before the first
         let mut start = 0;
         for (index, &mask) in starts.iter().enumerate() {
@@ -244,12 +291,38 @@ impl Bpe {
             return;
         }
         let start = ids.len();
-        self.merges.encode(bytes, ids);
+        match self.whole_word(bytes) {
+            Some(id) => ids.push(T::of(id)),
+            None => self.merges.encode(bytes, ids),
+        }
         if word.key.is_long() {
             scratch.cache.insert_long(bytes, &ids[start..]);
         } else {
             scratch.cache.insert(word.key, word.line, &ids[start..]);
         }
+    }
+}
+
+impl Bpe {
+    /// The id of a word that is in the vocabulary, if the merges are ignored then.
+    fn whole_word(&self, bytes: &[u8]) -> Option<u32> {
+        if !self.ignore_merges {
+            return None;
+        }
+        let word: String = bytes
+            .iter()
+            .map(|&byte| self.byte_characters[usize::from(byte)])
+            .collect();
+        self.vocab.get(word.as_str()).copied()
+    }
+}
+
+/// Call `found` with the parts of a text.
+fn split<'a>(added: Option<&Added>, text: &'a str, mut found: impl FnMut(Part<'a>)) {
+    match added {
+        Some(added) => added.split(text, found),
+        None if text.is_empty() => {}
+        None => found(Part::Text(text)),
     }
 }
 

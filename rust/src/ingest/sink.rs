@@ -49,7 +49,7 @@ impl<T: Id> Tokens<T> {
             start = piece.end;
             self.words.push(count_words(text, piece.continues, encoder.simd()));
             if !piece.kept {
-                encoder.encode_into(text, scratch, &mut self.ids)?;
+                encoder.encode_into(text, !piece.continues, scratch, &mut self.ids)?;
                 if piece.ends {
                     self.ids.push(eos_id);
                 }

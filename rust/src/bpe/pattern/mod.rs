@@ -1,0 +1,23 @@
+//! Split text into words as a pre-tokenizer does, with tables that are made from its expressions.
+//!
+//! `expression` parses, `atoms` finds the classes of characters, `automaton` makes the table of an expression, `steps`
+//! reads the whole pre-tokenizer, and `reader` finds words with these tables, character by character. That defines the
+//! words. `graph` and `windows` derive what the neighbors of a character tell about it, `terms` and `program` turn that into
+//! operations on masks, and `scan` computes these for 64 bytes at a time.
+
+mod atoms;
+mod automaton;
+mod expression;
+mod graph;
+mod lanes;
+mod program;
+mod reader;
+mod scan;
+mod steps;
+mod terms;
+#[cfg(test)]
+mod tests;
+mod windows;
+
+pub use scan::Splitter;
+pub use steps::Steps;
