@@ -237,7 +237,12 @@ impl Encoder {
             lock(scratches).push(scratch);
             result.map(|()| ids)
         };
-        Ok(parts.par_iter().enumerate().map(encode_part).collect::<Result<Vec<_>>>()?.concat())
+        Ok(parts
+            .par_iter()
+            .enumerate()
+            .map(encode_part)
+            .collect::<Result<Vec<_>>>()?
+            .concat())
     }
 }
 

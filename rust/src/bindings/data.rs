@@ -49,7 +49,6 @@ impl Encoder {
         self.0.token_id(token)
     }
 
-<<<<<<< HEAD
     /// The tokens that the file marks as special, with their ids.
     #[getter]
     fn special_tokens(&self) -> Vec<(String, u32)> {
@@ -62,11 +61,7 @@ impl Encoder {
         self.0.dropout()
     }
 
-    /// Whether the tokenizer is a byte-level BPE with the GPT-2 pattern, which is encoded without the `tokenizers`
-    /// crate.
-=======
     /// Whether the tokenizer is encoded here, without the `tokenizers` crate.
->>>>>>> 2812b0d (Byte-level BPE of all usual kinds: pre-tokenizers are compiled to tables and masks)
     #[getter]
     fn is_byte_level_bpe(&self) -> bool {
         self.0.is_byte_level_bpe()

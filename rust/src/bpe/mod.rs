@@ -128,8 +128,18 @@ impl Bpe {
 
     /// The number of tokens.
     pub fn num_tokens(&self) -> usize {
-        let added = self.added.iter().flatten().flat_map(Added::tokens).map(|token| token.id);
-        self.vocab.values().copied().chain(added).collect::<HashSet<u32>>().len()
+        let added = self
+            .added
+            .iter()
+            .flatten()
+            .flat_map(Added::tokens)
+            .map(|token| token.id);
+        self.vocab
+            .values()
+            .copied()
+            .chain(added)
+            .collect::<HashSet<u32>>()
+            .len()
     }
 
     /// The id of a token, spelled as in the vocabulary, or None.
