@@ -1,4 +1,4 @@
-"""The families of byte-level tokenizers: their pre-tokenizers as their tokenizer.json has them, with small vocabularies."""
+"""The families of byte-level tokenizers: pre-tokenizers as a tokenizer.json has them, with small vocabularies."""
 
 from __future__ import annotations
 
@@ -34,9 +34,11 @@ CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 REST = r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 CL100K = CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*" + REST
 UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-O200K = "|".join(
-    rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}{first}{LOWER}{second}{CONTRACTIONS}?" for first, second in ("*+", "+*")
-) + r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*" + REST
+O200K = (
+    "|".join(rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}{first}{LOWER}{second}{CONTRACTIONS}?" for first, second in ("*+", "+*"))
+    + r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*"
+    + REST
+)
 TIKTOKEN = (
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+"
     r"|\s++$|\s*[\r\n]|\s+(?!\S)|\s"

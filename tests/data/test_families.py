@@ -14,6 +14,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer
 
 from tttkit._rust import Encoder
+from tttkit.data import prepare_dataset
 
 from .families import END, FAMILIES, family_json
 from .test_bpe import BATCH_STRINGS, NUM_STRINGS, SLOW, assert_equal, corpora, random_strings, standard_library_texts
@@ -21,8 +22,9 @@ from .test_bpe import BATCH_STRINGS, NUM_STRINGS, SLOW, assert_equal, corpora, r
 REAL = ("cl100k", "o200k", "qwen2", "tekken")
 PIECES = [
     *"aZsSlLtTeérRvVéÉǅªʼn東の5½٣!-_/'’\0😀\u0301\u0327\u0378\x1c\u180e\u200b \n\r\t\xa0\u3000\u2028\x85\u200d", "  ",
-    "    ", "'s", "'re", "'ll", "'T", "'vE", "\r\n", "\n\n", " word", "CamelCase", "123", "12345", "//", "\n/", END, "ſ", "'ſ",
-    "。", "“", "”", "…", "²", "３", "ﬁ", "<|pad|>", " <|pad|>\n", "e\u0301", "\u1100\u1161", "가", "Å", "\u0f35", "👩\u200d💻", "🇩🇪",
+    "    ", "'s", "'re", "'ll", "'T", "'vE", "\r\n", "\n\n", " word", "CamelCase", "123", "12345", "//", "\n/", END,
+    "ſ", "'ſ", "。", "“", "”", "…", "²", "３", "ﬁ", "<|pad|>", " <|pad|>\n", "e\u0301", "\u1100\u1161", "가", "Å",
+    "\u0f35", "👩\u200d💻", "🇩🇪",
 ]  # fmt: skip
 
 
@@ -84,7 +86,9 @@ def test_every_code_point_between_letters_numbers_and_white_space(encoders):
     assert_equal(encoders, ["".join(around[at : at + 500]) for at in range(0, len(around), 500)])
 
 
-@pytest.mark.parametrize("text", ["x", "ab", " ", "\n", "\u3000", "!", "9", "東", "。", "é", "\r", "A", "aB", "'s", "\n "])
+@pytest.mark.parametrize(
+    "text", ["x", "ab", " ", "\n", "\u3000", "!", "9", "東", "。", "é", "\r", "A", "aB", "'s", "\n "]
+)
 def test_long_runs(encoders, text):
     for length in (63, 64, 65, 3_000):
         assert_equal(encoders, [text * length, f"{text * length}x", f"x {text * length} 1", f"'{text * length}!"])
@@ -113,14 +117,33 @@ def test_every_place_of_a_cut(encoders):
 def test_added_tokens_of_all_kinds(name, split_special):
     library = Tokenizer.from_str(family_json(name))
     library.add_tokens([
-        AddedToken("<a>", special=True), AddedToken("<a><b>", special=True, normalized=True), AddedToken("b>", special=True),
-        AddedToken("new word", normalized=False), AddedToken("é!", normalized=True), AddedToken("<｜end▁of｜>", lstrip=True),
+        AddedToken("<a>", special=True), AddedToken("<a><b>", special=True, normalized=True),
+        AddedToken("b>", special=True),
+        AddedToken("new word", normalized=False), AddedToken("é!", normalized=True),
+        AddedToken("<｜end▁of｜>", lstrip=True),
         AddedToken("<r>", rstrip=True, normalized=True), AddedToken("<l>", lstrip=True, special=True),
     ])  # fmt: skip
     library.encode_special_tokens = split_special
     ours = Encoder(library.to_str(), split_special=split_special)
     assert ours.reason is None
-    pieces = ["<a>", "<b>", "b>", "new word", " ", "  ", "\n", "e\u0301!", "é", "!", "<｜end▁of｜>", "<r>", "<l>", "x", END, "<|pad|>"]
+    pieces = [
+        "<a>",
+        "<b>",
+        "b>",
+        "new word",
+        " ",
+        "  ",
+        "\n",
+        "e\u0301!",
+        "é",
+        "!",
+        "<｜end▁of｜>",
+        "<r>",
+        "<l>",
+        "x",
+        END,
+        "<|pad|>",
+    ]
     generator = random.Random(3)
     strings = ["".join(generator.choices(pieces, k=generator.randint(1, 12))) for _ in range(3_000)]
     assert_equal_in_batches((ours, library), strings)
@@ -139,3 +162,15 @@ def test_other_tokenizers_are_encoded_by_the_library_and_the_reason_is_told(chan
     ours = Encoder(content)
     assert ours.reason == f"the tokenizers library encodes because {reason}"
     assert_equal((ours, Tokenizer.from_str(content)), ["The cat sat.", ""])
+
+
+def test_the_slow_path_is_told_where_data_is_prepared(tmp_path):
+    content = {**json.loads(family_json("GPT-2")), "normalizer": {"type": "Lowercase"}}
+    for name, changed in (("slow", content), ("fast", json.loads(family_json("GPT-2")))):
+        (tmp_path / f"{name}.json").write_text(json.dumps(changed))
+        (tmp_path / "text.txt").write_text("The cat sat on the mat. " * 20)
+        manifest = prepare_dataset(
+            [tmp_path / "text.txt"], tmp_path / name, str(tmp_path / f"{name}.json"), validation_fraction=0
+        )
+        told = ["the tokenizers library encodes because its normalizer is Lowercase"]
+        assert manifest.tokenizer_notes == (told if name == "slow" else [])

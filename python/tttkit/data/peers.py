@@ -55,7 +55,8 @@ def _tiktoken(paths: Sequence[Path], tokenizer: Path) -> int:
         for token, rank in specification["model"]["vocab"].items()
         if token not in special
     }
-    encoding = tiktoken.Encoding("measured", pat_str=GPT2, mergeable_ranks=ranks, special_tokens=special)
+    pattern = _expression(specification) or GPT2
+    encoding = tiktoken.Encoding("measured", pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
     return sum(len(encoding.encode_ordinary(path.read_text(encoding="utf-8"))) for path in paths)
 
 
@@ -66,16 +67,22 @@ def _byte_characters() -> list[str]:
     return [chr(byte) if byte in printable else chr(next(others)) for byte in range(0x100)]
 
 
+def _expression(specification: dict[str, Any]) -> str | None:
+    """Return the one expression that splits text for a byte-level BPE. None if it has several, or changes the text."""
+    step = specification.get("pre_tokenizer") or {}
+    steps = step.get("pretokenizers") or [step]
+    is_bpe = specification.get("model", {}).get("type") == "BPE" and specification.get("normalizer") is None
+    if not is_bpe or steps[-1].get("type") != "ByteLevel" or steps[-1].get("add_prefix_space"):
+        return None
+    if len(steps) == 1:
+        return GPT2
+    expression = steps[0].get("pattern", {}).get("Regex")
+    return expression if len(steps) == 2 and isinstance(expression, str) else None
+
+
 def is_byte_level(tokenizer: Path) -> bool:
-    """Whether a tokenizer.json is a byte-level BPE with the GPT-2 pattern and no normalizer or prefix space."""
-    specification = json.loads(tokenizer.read_text(encoding="utf-8"))
-    pre_tokenizer = specification.get("pre_tokenizer") or {}
-    return (
-        specification.get("model", {}).get("type") == "BPE"
-        and specification.get("normalizer") is None
-        and pre_tokenizer.get("type") == "ByteLevel"
-        and not pre_tokenizer.get("add_prefix_space")
-    )
+    """Whether a tokenizer.json is a byte-level BPE with one expression and no normalizer or prefix space."""
+    return _expression(json.loads(tokenizer.read_text(encoding="utf-8"))) is not None
 
 
 def _tokenizers(paths: Sequence[Path], tokenizer: Path) -> int:

@@ -66,10 +66,15 @@ class LoadedTokenizer:
     @property
     def notes(self) -> list[str]:
         """What a user should know about how the tokenizer is used here, in whole sentences."""
-        dropout = self.encoder.dropout
-        if dropout is None:
-            return []
-        return [f"the tokenizer's dropout of {dropout:.4g} is switched off, so that ids are the same each time"]
+        notes = []
+        dropout, slow_because = self.encoder.dropout, self.encoder.reason
+        if dropout is not None:
+            notes.append(
+                f"the tokenizer's dropout of {dropout:.4g} is switched off, so that ids are the same each time"
+            )
+        if slow_because is not None:
+            notes.append(slow_because)
+        return notes
 
 
 def load_tokenizer(
