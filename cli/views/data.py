@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from tttkit.data.formats import DATA_SET
 from tttkit_cli.console import err, print_json, print_table, progress_bar
 from tttkit_cli.views.units import duration
 
@@ -127,11 +128,16 @@ def split_table(manifest: Manifest) -> Table:
     return table
 
 
+def _counted(name: str, count: int) -> str:
+    """Return a number of files of a format, or of data sets."""
+    kind = name if name == DATA_SET else f"{name} file"
+    return f"{count:,} {kind}{'' if count == 1 else 's'}"
+
+
 def print_sources(manifest: Manifest) -> None:
     """Print what was read from the sources, and what was left out and why."""
     if manifest.num_files:
-        counts = ", ".join(f"{count:,} {name}" for name, count in manifest.num_files.items())
-        err.print(f"read {counts} {'file' if sum(manifest.num_files.values()) == 1 else 'files'}")
+        err.print(f"read {', '.join(_counted(name, count) for name, count in manifest.num_files.items())}")
     for item in manifest.left_out:
         reason = escape(f"{item.count:,} {item.what}: {item.why} (first: {item.first})")
         err.print(f"[warning]left out[/] {reason}", soft_wrap=True)

@@ -117,7 +117,7 @@ def test_the_end_says_what_was_read_and_what_was_left_out_and_why(prepare, text,
     (text / "table.csv").write_text("a,b")
     (text / "more.jsonl").write_text('{"text": "a record"}\n{"text": null}\n')
     result = prepare(text, "--validation-fraction", "0.34", "--bad-records", "skip")
-    assert "read 1 jsonl, 3 text files" in result.err
+    assert "read 1 jsonl file, 3 text files" in result.err
     assert "left out 1 files ending in .csv" in result.err
     assert f"left out 1 records: field `text` holds null (first: {text}/more.jsonl: line 2)" in result.err
     kept = prepare(text, "--validation-fraction", "0.34", "--bad-records", "skip", "--json")

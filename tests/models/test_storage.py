@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import torch
@@ -159,3 +160,10 @@ def test_damaged_directories_name_the_file(tmp_path, damage):
     path, message = damage(tmp_path)
     with pytest.raises(DataError, match=message):
         load_model(path)
+
+
+def test_a_model_is_read_from_a_folder_with_any_name(tmp_path):
+    """Latin-1 in a name is not UTF-8, which the safetensors library demands."""
+    folder = tmp_path / os.fsdecode(b"nov\xe9las")
+    save_model(small_model(), folder)
+    assert load_model(folder).config == small_config()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import math
 import os
@@ -226,3 +227,19 @@ def test_a_full_disk_is_reported_with_final_names_and_what_to_do(tmp_path, monke
     assert messages
     assert all(hint.endswith("then run the command again") for hint in hints)
     assert {message.removeprefix("disk full while writing ") for message in messages} <= names
+
+
+def test_odd_bytes_of_a_name_come_back_from_json(tmp_path):
+    """The file is UTF-8, although the name in it is not."""
+    name = os.fsdecode(b"nov\xe9las")
+    files.write_json(tmp_path / "a.json", {"path": name})
+    assert (tmp_path / "a.json").read_bytes().decode()
+    assert files.read_json(tmp_path / "a.json") == {"path": name}
+    files.append_lines(tmp_path / "log", [f"wrote {name}"])
+    assert (tmp_path / "log").read_text(encoding="utf-8") == "wrote nov\\udce9las\n"
+
+
+def test_a_copy_of_a_stream_is_read_from_its_start():
+    with files.temporary_copy(io.BytesIO(b"abc" * 1000)) as copy:
+        copy.seek(0)
+        assert copy.read() == b"abc" * 1000

@@ -11,6 +11,8 @@ from pathlib import PurePath
 
 TEXT, JSON_LINES, JSON, PARQUET = "text", "jsonl", "json", "parquet"
 AUTO = "auto"
+DATA_SET = "data set"
+"""Stands beside the kinds of content where what was read is counted."""
 CONTENTS = (TEXT, JSON_LINES, JSON, PARQUET)
 """Kinds of content: plain text, one JSON record per line, JSON of any layout, parquet."""
 

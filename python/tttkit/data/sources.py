@@ -19,7 +19,7 @@ from tttkit.data.account import LeaveOut
 from tttkit.data.data_sets import data_set_texts, is_folder, unused_files
 from tttkit.data.file_sources import find_files, standard_library
 from tttkit.data.file_tree import walk
-from tttkit.data.formats import AUTO, PARQUET, TEXT, format_of
+from tttkit.data.formats import AUTO, DATA_SET, PARQUET, TEXT, format_of
 from tttkit.data.opening import check_file, damage_named, refuse_head
 from tttkit.data.reader import Reader, Reading
 from tttkit.data.reading import Item, concealed_content, file_item, item_documents, record_documents
@@ -160,7 +160,7 @@ class DataSet(Source):
 
     def check(self, reader: Reader) -> None:
         """Name the files of a local folder that the data set leaves out; see `Source`."""
-        reader.account.read("data set")
+        reader.account.read(DATA_SET)
         for path in unused_files(self.name, self.config):
             reader.account.leave_out("files of a data set folder", "`datasets` does not read them", path)
 
