@@ -196,6 +196,16 @@ def test_a_state_that_does_not_fit_is_refused(state, message):
         model.step(random_ids(2, 4), state(model))
 
 
+def test_every_layer_of_a_state_is_checked():
+    model = small_model()
+    state, other = model.initial_state(2), small_model(architecture="sw").initial_state(2)
+    with pytest.raises(ValueError, match="must hold delta1, pending1 in layer 1, got keys"):
+        model.step(random_ids(2, 4), ModelState(position=0, layers=(state.layers[0], other.layers[1])))
+    narrow = {name: tensor[:, :1] for name, tensor in state.layers[1].items()}
+    with pytest.raises(ValueError, match=r"delta1 of shape \(B, 2, 9, 8\), got \(2, 1, 9, 8\)"):
+        model.step(random_ids(2, 4), ModelState(position=0, layers=(state.layers[0], narrow)))
+
+
 def test_a_cache_of_other_heads_is_refused():
     model, other = (small_model(architecture="transformer", num_attention_heads=heads) for heads in (2, 4))
     _, state = other.step(random_ids(2, 3), other.initial_state(2))

@@ -44,4 +44,4 @@ class GatedDeltaNet(DeltaNet):
 
     def _output(self, read: Tensor, y: Tensor) -> Tensor:
         gate: Tensor = F.silu(upcast(self.g_proj(y)))
-        return super()._output(read, y) * gate.view(read.shape)
+        return super()._output(read, y) * gate.reshape(read.shape)

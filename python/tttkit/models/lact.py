@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from tttkit.models.layers import RMSNorm, SequenceLayer, memory_norm, rotary_tables, rotate_halves, upcast
+from tttkit.models.layers import FLOAT_BYTES, RMSNorm, SequenceLayer, memory_norm, rotary_tables, rotate_halves, upcast
 from tttkit.models.operators import lact
 from tttkit.models.sliding_window import attend_to_window, window_state
 from tttkit.models.transformer import attended_twice
@@ -118,8 +118,12 @@ class LaCT(SequenceLayer):
         return window + heads * (9 * fast * hidden + muon)
 
     def bytes_per_token(self) -> int:
-        """Return the peak memory of a forward pass without gradients, in bytes per token."""
-        return super().bytes_per_token() + 4 * 12 * round(self.config.fast_width * self.config.hidden_size)
+        """Return the peak memory of a forward pass without gradients, in bytes per token.
+
+        Seven copies of the fast weights of every row count too, shared by the tokens of a window.
+        """
+        copies = 7 * 3 * self.w1.numel() // max(self.config.sliding_window, self.config.mini_batch_size)
+        return super().bytes_per_token() + FLOAT_BYTES * copies
 
     def diagnostics(self, y: Tensor, before: LayerState | None, position: int, after: LayerState) -> dict[str, Tensor]:  # noqa: ARG002
         """Return the norm of the difference between the fast weights and their learned start."""

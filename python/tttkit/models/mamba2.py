@@ -14,6 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from tttkit.models.layers import (
+    FLOAT_BYTES,
     RMSNorm,
     SequenceLayer,
     causal_convolution,
@@ -111,6 +112,10 @@ class Mamba2(SequenceLayer):
         """Count the products of the operator in chunks of C tokens: H P (2 N + C) + G N C."""
         size = min(length, _CHUNK)
         return self.inner_width * (2 * self.config.state_size + size) + self.shared_width * size
+
+    def bytes_per_token(self) -> int:
+        """Return the peak memory of a forward pass without gradients, in bytes per token; measured at 125M."""
+        return FLOAT_BYTES * 28 * self.config.hidden_size
 
     def diagnostics(self, y: Tensor, before: LayerState | None, position: int, after: LayerState) -> dict[str, Tensor]:  # noqa: ARG002
         """Return the norm of the memory."""

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from tttkit.models.layers import SequenceLayer, memory_norm, upcast
+from tttkit.models.layers import FLOAT_BYTES, SequenceLayer, memory_norm, upcast
 from tttkit.models.operators import rwkv7
 
 if TYPE_CHECKING:
@@ -141,6 +141,10 @@ class RWKV7(SequenceLayer):
         """Count the products of the operator in chunks of C tokens: 4 d^2 + 6 d C per head."""
         head_dim, size = self.config.head_dim, min(length, _CHUNK)
         return self.config.num_attention_heads * (4 * head_dim * head_dim + 6 * head_dim * size)
+
+    def bytes_per_token(self) -> int:
+        """Return the peak memory of a forward pass without gradients, in bytes per token; measured at 125M."""
+        return FLOAT_BYTES * 26 * self.config.hidden_size
 
     def diagnostics(self, y: Tensor, before: LayerState | None, position: int, after: LayerState) -> dict[str, Tensor]:  # noqa: ARG002
         """Return the norm of the memory."""

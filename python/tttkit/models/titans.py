@@ -86,7 +86,7 @@ class Titans(DeltaNet):
 
     def _output(self, read: Tensor, y: Tensor) -> Tensor:
         gate: Tensor = F.silu(upcast(self.g_proj(y)))
-        return super()._output(read, y) * gate.view(read.shape)
+        return super()._output(read, y) * gate.reshape(read.shape)
 
 
 def _unit(x: Tensor) -> Tensor:
