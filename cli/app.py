@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from tttkit import __version__
-from tttkit.errors import DiskFullError, TttkitError, UsageError
+from tttkit.errors import DeviceMemoryError, DiskFullError, TttkitError, UsageError
 from tttkit_cli.console import err, explain, mend_streams, out
 from tttkit_cli.earlier import present_name
 from tttkit_cli.verbs import Verbs
@@ -20,6 +20,11 @@ from tttkit_cli.verbs import Verbs
 _BUG = 1
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 """Errors of the operating system for a place where this user may not write."""
+_SHORTAGE = "the sizes that were asked for do not fit in memory", "choose smaller sizes, or another device"
+_SHORTAGE_WORDS = (
+    "can't allocate memory", "not enough memory", "out of memory", "calculation overflowed", "multiplication overflow",
+)  # fmt: skip
+"""Parts of torch's messages about memory; most of them have no class of their own."""
 _INTERRUPTED = 128 + signal.SIGINT
 
 app = typer.Typer(
@@ -66,12 +71,16 @@ def _run(arguments: list[str]) -> int:
         return _explain(error.format_message(), "see --help", error.exit_code, debug=debug)
     except (typer.Abort, KeyboardInterrupt):
         return _explain("interrupted", None, _INTERRUPTED, debug=debug)
+    except MemoryError:
+        return _explain(*_SHORTAGE, DeviceMemoryError.exit_code, debug=debug)
     except OSError as error:
         return _explain(*_describe(error), _exit_code(error), debug=debug)
     except ImportError as error:
         hint = "reinstall tttkit with its dependencies; in a checkout: make build"
         return _explain(f"cannot load {error.name or 'a package'}: {error}", hint, _BUG, debug=debug)
     except Exception as error:  # noqa: BLE001 - a user sees a traceback only on request
+        if any(words in str(error) for words in _SHORTAGE_WORDS):
+            return _explain(*_SHORTAGE, DeviceMemoryError.exit_code, debug=debug)
         hint = "this is a bug in tttkit; --debug shows where"
         return _explain(f"{type(error).__name__}: {error}", hint, _BUG, debug=debug)
 

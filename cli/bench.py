@@ -39,7 +39,9 @@ def data(
     threads: Annotated[
         list[int] | None, typer.Option(help="Number of threads; may be repeated.", min=1, show_default="1")
     ] = None,
-    rounds: Annotated[int, typer.Option(help="Number of measurements; their medians are shown.", min=1)] = 3,
+    rounds: Annotated[
+        int, typer.Option(help="Number of measurements; their medians are shown.", min=1, max=10_000)
+    ] = 3,
     json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Time the conversion of text to token shards, on your own files.
@@ -86,7 +88,9 @@ def train(
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Windows that go through the model at once.", min=1)] = 8,
     window: Annotated[int, typer.Option(help="Window W in tokens.", min=1)] = 64,
-    rounds: Annotated[int, typer.Option(help="Number of measurements; their medians are shown.", min=1)] = 5,
+    rounds: Annotated[
+        int, typer.Option(help="Number of measurements; their medians are shown.", min=1, max=10_000)
+    ] = 5,
     official: Annotated[
         Path | None, typer.Option(help="Checkout of the official PyTorch code, to measure it too.", show_default=False)
     ] = None,
@@ -183,7 +187,9 @@ def inference(
         ),
     ] = None,
     num_tokens: Annotated[int, typer.Option("--tokens", help="Number of tokens to time.", min=1)] = 32,
-    rounds: Annotated[int, typer.Option(help="Number of measurements; their medians are shown.", min=1)] = 5,
+    rounds: Annotated[
+        int, typer.Option(help="Number of measurements; their medians are shown.", min=1, max=10_000)
+    ] = 5,
     threads: Threads = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda or cuda:N (default: the GPU, if there is one).", show_default=False)

@@ -24,6 +24,7 @@ from tttkit_cli.views.units import duration
 
 _CHECK_CODES = {"stalled": 3, "crashed": 4, "nan-stopped": 5, "disk-full": 6}
 _REDRAW_SECONDS = 0.5
+_LONGEST_INTERVAL = 86_400
 
 
 def status(
@@ -44,8 +45,8 @@ def status(
 
     Examples: `tttkit status` · `tttkit status runs/quick --loop --interval 30` · `tttkit status runs/quick --check`
     """
-    if not interval > 0:  # refuses nan too
-        raise UsageError(f"--interval must be above 0 seconds, got {interval:g}")
+    if not 0 < interval <= _LONGEST_INTERVAL:
+        raise UsageError(f"--interval must be above 0 and at most {_LONGEST_INTERVAL:,} seconds, got {interval:g}")
     paths = [*(runs or []), *([curriculum_dir] if curriculum_dir else [])]
     directories = [find_run(path) for path in paths] or [find_run(None)]
     if loop:

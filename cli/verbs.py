@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
@@ -12,6 +13,7 @@ import typer
 import typer.main
 from typer.core import TyperCommand, TyperGroup
 
+from tttkit.config.limits import MOST_NUMBER, MOST_THREADS
 from tttkit_cli.earlier import CommandWithStatePassing
 
 
@@ -83,7 +85,24 @@ def load(name: str) -> TyperCommand | TyperGroup:
     else:
         parent.command(name, cls=verb.command)(function_or_group)
     group = cast("TyperGroup", typer.main.get_command(parent))
-    return cast("TyperCommand | TyperGroup", group.commands[name])
+    command = cast("TyperCommand | TyperGroup", group.commands[name])
+    for each in (command, *getattr(command, "commands", {}).values()):
+        for parameter in each.params:
+            parameter.process_value = partial(_usable, parameter, parameter.process_value)
+    return command
+
+
+def _usable(parameter: Any, usual: Any, ctx: typer.Context, value: Any) -> Any:
+    """Return the value of a parameter; `usual` converts it. Numbers that nobody means are refused for every option."""
+    converted = usual(ctx, value)
+    for each in converted if isinstance(converted, list | tuple) else [converted]:
+        if isinstance(each, float) and not math.isfinite(each):
+            raise typer.BadParameter(f"{each} is not a finite number", ctx=ctx, param=parameter)
+        if isinstance(each, int) and abs(each) > MOST_NUMBER:
+            raise typer.BadParameter(f"{each} is out of range", ctx=ctx, param=parameter)
+        if isinstance(each, int) and "--threads" in parameter.opts and each > MOST_THREADS:
+            raise typer.BadParameter(f"{each} is more than {MOST_THREADS} threads", ctx=ctx, param=parameter)
+    return converted
 
 
 def convert_without_pydantic(parameters: list[Any]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import time
 
+_LONGEST = 1e11
+"""Seconds, some thousand years: a calendar has no later time."""
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -21,7 +23,7 @@ def duration(seconds: float | None) -> str:
 
 def finish_time(seconds: float | None) -> str:
     """Format the remaining seconds and the time of day when they end: `3 m 20 s (Tue 03:40)`."""
-    if seconds is None or not math.isfinite(seconds):
+    if seconds is None or not abs(seconds) < _LONGEST:
         return "-"
     return f"{duration(seconds)} ({time.strftime('%a %H:%M', time.localtime(time.time() + seconds))})"
 
@@ -55,5 +57,7 @@ def sparkline(values: list[float]) -> str:
     if len(values) < 2:
         return ""
     low, high = min(values), max(values)
+    if not math.isfinite(high - low):
+        return ""
     scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
     return "".join(_BARS[round((value - low) * scale)] for value in values)

@@ -40,8 +40,10 @@ def find_device(name: str | None) -> str:
         device = torch.device(name)
     except RuntimeError as error:
         raise UsageError(f"unknown device `{name}`", hint="cpu, cuda or cuda:N") from error
-    if device.type != "cuda":
+    if device.type == "cpu":
         return name
+    if device.type != "cuda":
+        raise UsageError(f"device `{name}` cannot be used", hint="cpu, cuda or cuda:N")
     if not torch.cuda.is_available():
         raise UsageError(f"device `{name}` was asked for, but torch sees no GPU", hint="--device cpu")
     number, count = device.index or 0, torch.cuda.device_count()

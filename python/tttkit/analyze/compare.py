@@ -66,6 +66,8 @@ class Comparison:
         return dataclasses.asdict(self)
 
 
+# Figures near the largest float64 overflow to infinity, which is shown as such.
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def compare(records: list[Record]) -> Comparison:
     """Compare at least two runs; the first is the reference. Raises UsageError for fewer."""
     if len(records) < 2:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from tttkit.analyze import contexts, convergence, training
 from tttkit.analyze.finding import Findings
 from tttkit.analyze.learning_rate import learning_rate
@@ -10,6 +12,8 @@ from tttkit.analyze.transitions import transitions
 from tttkit.run.directory import RunDirectory
 
 
+# Figures near the largest float64 overflow to infinity, which every finding treats as unknown.
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def find(run: RunDirectory | Record) -> Findings:
     """Answer all research questions from the files of a run, with rules, figures and uncertainty.
 

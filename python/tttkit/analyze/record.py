@@ -25,7 +25,7 @@ class SequenceNll:
     """Mean NLL of each chunk of each sequence, from which paired intervals are computed."""
 
     contexts: dict[str, NDArray[np.float64]]
-    """Nats by context, (sequences, chunks); NaN where a mode did not compute them."""
+    """Nats by context, (sequences, chunks); NaN where a mode did not compute them or they are infinite."""
     ends: NDArray[np.int64]
     """Position after the last token of each chunk."""
     documents: NDArray[np.uint32]
@@ -156,10 +156,15 @@ def read_sequences(directory: Path) -> SequenceNll | None:
     try:
         with files.utf8_name(path) as name:
             arrays = load_file(name)
-        contexts = {name: arrays[name].astype(np.float64) for name in CONTEXTS if name in arrays}
+        contexts = {name: _finite(arrays[name].astype(np.float64)) for name in CONTEXTS if name in arrays}
         return SequenceNll(
             contexts=contexts, ends=arrays["ends"], documents=arrays["documents"].astype(np.uint32),
             starts=arrays.get("starts"),
         )  # fmt: skip
     except (SafetensorError, KeyError, ValueError) as error:
         raise DataError(f"{path} does not hold NLL by sequence: {error}") from error
+
+
+def _finite(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the values with NaN in place of infinities, from which no difference could be taken."""
+    return np.where(np.isfinite(values), values, np.nan)

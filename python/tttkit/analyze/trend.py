@@ -37,6 +37,9 @@ def fit_slope(x: Floats, y: Floats, num_tests: int = 1) -> Slope:
     spread = float(centred @ centred)
     value = float(centred @ y) / spread
     residuals = y - y.mean() - value * centred
+    if not np.isfinite(residuals @ residuals):
+        # figures near the largest float64, whose squares overflow
+        return Slope(value=np.nan, low=np.nan, high=np.nan, num_points=count)
     inflation = _inflation(residuals)
     error = np.sqrt(float(residuals @ residuals) / (count - 2) / spread * inflation)
     reach = t_quantile(round((count - 2) / np.sqrt(inflation)), 0.025 / num_tests) * error

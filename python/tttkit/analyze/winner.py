@@ -115,7 +115,8 @@ def best_context(figures: Mapping[str, float]) -> str | None:
     """Return the context with the smallest figure, the cheapest of tied ones; None if there is no figure."""
     if not figures:
         return None
-    limit = min(figures.values()) * (1 + ROUNDING)
+    least = min(figures.values())
+    limit = least + abs(least) * ROUNDING
     tied = [name for name in CONTEXTS if name in figures and figures[name] <= limit]
     return min(tied, key=lambda name: CONTEXTS[name].usual_cost)
 

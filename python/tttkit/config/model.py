@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
+from tttkit.config.limits import MOST_LAYERS, MOST_TOKENS
 from tttkit.errors import UsageError
 
 MODEL_NAMES = (
@@ -47,7 +48,9 @@ _PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", use_attribute_docstrings=True))
+@dataclass(
+    frozen=True, kw_only=True, config=ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+)
 class ModelConfig:
     """Architecture and sizes of one language model. Field names are those of the official TTT configuration."""
 
@@ -124,6 +127,8 @@ class ModelConfig:
             object.__setattr__(self, "mini_batch_size", 1)
         if self.vocab_size < 0:
             raise ValueError(f"model.vocab_size must be at least 0, got {self.vocab_size}")
+        if self.vocab_size > MOST_TOKENS:
+            raise ValueError(f"model.vocab_size must be at most {MOST_TOKENS:,}, got {self.vocab_size}")
         for name in (
             "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
             "mini_batch_size", "conv_kernel", "sliding_window", "decay_window",
@@ -131,6 +136,9 @@ class ModelConfig:
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ValueError(f"model.{name} must be at least 1, got {getattr(self, name)}")
+            most = MOST_LAYERS if name == "num_hidden_layers" else MOST_TOKENS
+            if getattr(self, name) > most:
+                raise ValueError(f"model.{name} must be at most {most:,}, got {getattr(self, name)}")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"model.hidden_size must be a multiple of model.num_attention_heads, "
@@ -139,13 +147,16 @@ class ModelConfig:
         if self.head_dim % 2:
             raise ValueError(f"model.hidden_size / model.num_attention_heads must be even, got {self.head_dim}")
         self._check_memory()
+        for name, least in (("rope_theta", 1e-6), ("rms_norm_eps", 0.0), ("initializer_range", 0.0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"model.{name} must be at least {least:g}, got {getattr(self, name)}")
         self._check_decay()
 
     def _check_memory(self) -> None:
         """Refuse heads and widths of a memory that do not fit together."""
         for name in ("num_key_heads", "key_head_dim", "value_head_dim", "fast_rank"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"model.{name} must be at least 0, got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) <= MOST_TOKENS:
+                raise ValueError(f"model.{name} must be in 0 … {MOST_TOKENS:,}, got {getattr(self, name)}")
         parts = {"num_key_heads": self.num_attention_heads, "num_groups": self.num_attention_heads}
         if self.architecture == "lact":
             parts["fast_heads"] = self.hidden_size

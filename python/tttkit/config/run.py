@@ -13,12 +13,20 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from tttkit.config.limits import (
+    MOST_CHECKPOINTS,
+    MOST_NUMBER,
+    MOST_RESAMPLES,
+    MOST_STEPS,
+    MOST_THREADS,
+    MOST_TOKENS,
+)
 from tttkit.config.model import ModelConfig as ModelConfig
 from tttkit.config.old_names import present_key, with_present_names
 from tttkit.errors import UsageError
 
 _SHARE_TOLERANCE = 1e-6
-_STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+_STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -69,7 +77,7 @@ class StageConfig:
 
     share: float = Field(gt=0, le=1)
     """Share of the run's tokens; the shares of all stages must sum to 1."""
-    window: int = Field(ge=1)
+    window: int = Field(ge=1, le=MOST_TOKENS)
     """Training window of the stage in tokens. Every update has the same number of tokens in all stages."""
 
 
@@ -77,17 +85,17 @@ class StageConfig:
 class TrainConfig:
     """The training loop. A step is one optimizer update of batch_size x grad_accumulation windows."""
 
-    max_steps: int = Field(default=100_000, ge=0)
+    max_steps: int = Field(default=100_000, ge=0, le=MOST_STEPS)
     """Number of optimizer updates."""
-    window: int = Field(default=64, ge=1)
+    window: int = Field(default=64, ge=1, le=MOST_TOKENS)
     """Training window W in tokens."""
-    batch_size: int = Field(default=32, ge=1)
+    batch_size: int = Field(default=32, ge=1, le=MOST_TOKENS)
     """Windows per batch. An update averages over batch_size x grad_accumulation windows."""
-    grad_accumulation: int = Field(default=1, ge=1)
+    grad_accumulation: int = Field(default=1, ge=1, le=MOST_TOKENS)
     """Batches per update. On a GPU all windows of an update run at once; `train.micro_batch` limits their memory."""
-    micro_batch: int | None = Field(default=None, ge=1)
+    micro_batch: int | None = Field(default=None, ge=1, le=MOST_TOKENS)
     """Windows that run through the model at once. Default: one batch on a CPU, all windows of an update on a GPU."""
-    seed: int = Field(default=42, ge=0)
+    seed: int = Field(default=42, ge=0, le=MOST_NUMBER)
     """Seed of the initial weights and of the order of windows."""
     precision: Literal["fp32", "bf16"] | None = None
     """Precision of matrix products: fp32, or bf16 autocast (with tf32). Default: bf16 on a GPU, fp32 on a CPU."""
@@ -95,13 +103,13 @@ class TrainConfig:
     """cpu, cuda or cuda:N. Default: the GPU if there is one."""
     compile: bool | None = None
     """Compile the blocks with torch.compile. Default: on a GPU, and on a CPU for runs longer than about 5 minutes."""
-    num_threads: int | None = Field(default=None, ge=1)
+    num_threads: int | None = Field(default=None, ge=1, le=MOST_THREADS)
     """CPU threads. Default: OMP_NUM_THREADS, else the fastest measured. They affect rounding, so resume keeps them."""
-    save_every: int | None = Field(default=None, ge=1)
+    save_every: int | None = Field(default=None, ge=1, le=MOST_STEPS)
     """Steps between training checkpoints. Default: 1 % of the run, at least 50 steps."""
-    log_every: int = Field(default=10, ge=1)
+    log_every: int = Field(default=10, ge=1, le=MOST_STEPS)
     """Steps between records in metrics.jsonl."""
-    inner_loss_every: int = Field(default=100, ge=1)
+    inner_loss_every: int = Field(default=100, ge=1, le=MOST_STEPS)
     """Steps between records of the inner loss and the fast-weight norms of TTT models, at logged steps."""
     keep_weights: bool = False
     """Keep the model weights of every evaluation."""
@@ -128,21 +136,21 @@ class TrainConfig:
 class EvaluationConfig:
     """The protocol of the evaluations during a run."""
 
-    num_checkpoints: int = Field(default=50, ge=0)
+    num_checkpoints: int = Field(default=50, ge=0, le=MOST_CHECKPOINTS)
     """Number of evaluations during the run, the first at step 0 and the last at the end."""
-    max_length: int = Field(default=1280, ge=2)
+    max_length: int = Field(default=1280, ge=2, le=MOST_TOKENS)
     """Length T of an evaluation sequence, in predicted tokens."""
-    num_sequences: int = Field(default=64, ge=1)
+    num_sequences: int = Field(default=64, ge=1, le=MOST_TOKENS)
     """Number of disjoint sequences of T+1 tokens, taken from the validation split in order."""
-    chunk_size: int = Field(default=16, ge=1)
+    chunk_size: int = Field(default=16, ge=1, le=MOST_TOKENS)
     """Positions per chunk, K."""
-    chunk_stride: int = Field(default=16, ge=1)
+    chunk_stride: int = Field(default=16, ge=1, le=MOST_TOKENS)
     """Positions between the starts of two chunks, S."""
     sw_mode: Literal["positions", "exact"] = "positions"
     """Where the sliding-window context is computed: at the labelled chunks or at every chunk. Both are exact."""
-    selection_windows: int = Field(default=4096, ge=1)
+    selection_windows: int = Field(default=4096, ge=1, le=MOST_TOKENS)
     """Maximum number of validation windows used for selection_ppl."""
-    num_resamples: int = Field(default=10_000, ge=100)
+    num_resamples: int = Field(default=10_000, ge=100, le=MOST_RESAMPLES)
     """Bootstrap resamples per confidence interval."""
 
 
@@ -152,7 +160,7 @@ class EarlyStoppingConfig:
 
     enabled: bool = True
     """Enable early stopping."""
-    patience: int = Field(default=10, ge=1)
+    patience: int = Field(default=10, ge=1, le=MOST_CHECKPOINTS)
     """Evaluations without improvement before the run stops."""
     min_delta: str = "0.5%"
     """Smallest decrease of selection_ppl that counts as an improvement: relative (`0.5%`) or absolute (`50`)."""
@@ -162,7 +170,7 @@ class EarlyStoppingConfig:
     def __post_init__(self) -> None:
         """Refuse a delta that is not a number."""
         try:
-            valid = float(self.min_delta.removesuffix("%")) >= 0
+            valid = 0 <= float(self.min_delta.removesuffix("%")) < float("inf")
         except ValueError:
             valid = False
         if not valid:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tttkit.config.limits import MOST_THREADS, MOST_TOKENS
 from tttkit.data.account import shown
 from tttkit.data.file_sources import FORMS
 from tttkit.data.formats import TEXT
@@ -34,9 +35,6 @@ class Prepared:
     num_tokens: int
 
 
-MOST_THREADS = 1024
-"""More threads than any machine has use for; each takes memory."""
-_MOST_SHARD_TOKENS = 1 << 32
 _LATER_RULES = ("format", "bad_records")
 """Rules that a request names only if they differ from the default, so that requests of version 0.1.0 stay equal."""
 PrepareProgress = Callable[[Prepared], None]
@@ -63,7 +61,7 @@ class Job:
             raise UsageError(f"validation_fraction must be at least 0 and below 1, got {self.validation_fraction}")
         for name, value, most in (
             ("threads", self.num_threads, MOST_THREADS),
-            ("shard_tokens", self.shard_tokens, _MOST_SHARD_TOKENS),
+            ("shard_tokens", self.shard_tokens, MOST_TOKENS),
         ):
             if not 1 <= value <= most:
                 raise UsageError(f"{name} must be in 1 … {most:,}, got {value}")

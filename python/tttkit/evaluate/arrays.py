@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_MOST = (1 << 31) - 1
 _WHOLE = (int, np.integer)
 
 
@@ -25,6 +26,6 @@ def check_size(name: str, value: int) -> int:
     """Return `value` if it is a whole number of at least 1. Raises TypeError, ValueError naming the argument."""
     if isinstance(value, bool) or not isinstance(value, _WHOLE):
         raise TypeError(f"{name} must be a whole number, got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
+    if not 1 <= value <= _MOST:
+        raise ValueError(f"{name} must be in 1 … {_MOST}, got {value}")
     return int(value)

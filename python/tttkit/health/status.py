@@ -110,8 +110,8 @@ def _training_figures(metrics: list[dict[str, Any]], last: dict[str, Any]) -> di
         "window": last.get("window"),
         "loss": number(last.get("loss")),
         "ppl": number(last.get("ppl")),
-        "learning_rate": last.get("lr"),
-        "tokens_per_second": last.get("tokens_per_second"),
+        "learning_rate": number(last.get("lr")),
+        "tokens_per_second": number(last.get("tokens_per_second")),
         "losses": _thin([loss for loss in losses if loss is not None]),
         "num_skipped": last.get("num_skipped"),
     }

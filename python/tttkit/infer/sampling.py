@@ -11,10 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tttkit.errors import UsageError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """Options for drawing tokens. Raises ValueError for a value outside its range."""
+    """Options for drawing tokens. Raises UsageError for a value outside its range."""
 
     temperature: float = 1.0
     """Divides the logits; 0 chooses the most likely token."""
@@ -28,11 +30,11 @@ class Sampling:
     def __post_init__(self) -> None:
         """Refuse values outside their range."""
         if not 0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature must be a finite number of at least 0, got {self.temperature}")
+            raise UsageError(f"temperature must be a finite number of at least 0, got {self.temperature}")
         if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k must be at least 1, got {self.top_k}")
+            raise UsageError(f"top_k must be at least 1, got {self.top_k}")
         if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
+            raise UsageError(f"top_p must be above 0 and at most 1, got {self.top_p}")
 
 
 def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from tttkit.config.resolve import Facts, resolve_config
 from tttkit.config.run import Config
 from tttkit.data.split import Split
 from tttkit.device import find_device
-from tttkit.errors import DataError, DiskFullError, UsageError
+from tttkit.errors import DataError, DeviceMemoryError, DiskFullError, UsageError
+from tttkit.evaluate.memory import available_bytes
 from tttkit.run.directory import RunDirectory
 from tttkit.train.batches.curriculum import stages_of
 from tttkit.train.events import Plan
+
+_CPU = torch.device("cpu")
+_BYTES_PER_WEIGHT = 16
+"""A float32 weight, its gradient and both moments."""
+_BYTES_PER_ID = 8
 
 
 def resolve(config: Config, vocab_size: int) -> Config:
@@ -44,6 +52,27 @@ def check_splits(config: Config, splits: dict[str, Split]) -> None:
             f"{most} disjoint sequences of T={length}",
             hint=f"--eval-num-sequences {most}",
         )
+
+
+def check_memory(config: Config) -> None:
+    """Refuse a model or a batch that cannot fit in the free memory, before anything of that size is made.
+
+    What is compared is the least that any such run needs: embedding and feed-forward weights with gradients and both
+    moments, and the token ids of one update. Raises DeviceMemoryError.
+    """
+    model, device = config.model, torch.device(config.train.device or "cpu")
+    num_weights = model.vocab_size * model.hidden_size
+    num_weights += model.num_hidden_layers * model.hidden_size * model.intermediate_size
+    for what, needed, where in (
+        (f"a model of at least {num_weights:,} parameters", _BYTES_PER_WEIGHT * num_weights, device),
+        (f"an update of {config.train.tokens_per_step:,} tokens", _BYTES_PER_ID * config.train.tokens_per_step, _CPU),
+    ):
+        free = available_bytes(where)
+        if needed > free:
+            raise DeviceMemoryError(
+                f"{what} takes at least {needed / 1e9:,.1f} GB, but {free / 1e9:,.1f} GB of memory is free on {where}",
+                hint="choose smaller sizes, or another device",
+            )
 
 
 def check_disk(run: RunDirectory, plan: Plan) -> str | None:

@@ -21,7 +21,7 @@ from tttkit.models import build_model
 from tttkit.run.directory import RunDirectory, exclusive
 from tttkit.run.signals import StopRequestedError, StopSignals
 from tttkit.train.begin import begin
-from tttkit.train.checks import check_splits, resolve
+from tttkit.train.checks import check_memory, check_splits, resolve
 from tttkit.train.directory import make_or_accept, sweep, withdraw
 from tttkit.train.events import Report
 from tttkit.train.logs.metadata import Metadata
@@ -146,6 +146,7 @@ def _set_up(call: _Call) -> Trainer | None:
     config = resolve(call.config, manifest.vocab_size)
     splits = {name: open_split(data_path, name, io=config.data.io) for name in ("train", "validation")}
     check_splits(config, splits)
+    check_memory(config)
     if old:
         accepted = refuse_other_config(old, config, run, options) + refuse_other_data(old, splits, run, options)
     if call.had_ended and not accepted:

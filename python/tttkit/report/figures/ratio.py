@@ -33,6 +33,8 @@ from tttkit.results.curves import Curves
 from tttkit.results.summary import Summary
 
 _INTERVALS = ", with 95 % intervals"
+_MOST_DOUBLINGS = 1000
+"""Largest logarithm to base 2 in the map of ratios; beyond it float64 overflows."""
 _MOST_STEPS = 100
 """Runs with more evaluations are drawn as running means, because noise would hide the lines."""
 
@@ -108,7 +110,9 @@ def plot_ratio_map(evaluations: Sequence[Curves], path: Path) -> Path | None:
     context = next((name for name in ("sw", "sw_aligned") if _is_complete(rows, name)), None)
     if context is None or longest < 2:
         return None
-    ratios = np.log2(np.stack([floats(curves.ratio(context)) for curves in rows]))
+    with np.errstate(divide="ignore"):
+        logarithms = np.log2(np.stack([floats(curves.ratio(context)) for curves in rows]))
+    ratios = np.clip(logarithms, -_MOST_DOUBLINGS, _MOST_DOUBLINGS)
     steps = floats([curves.step or 0 for curves in rows])
     with sheet(3.8) as figure:
         axes = figure.subplots()

@@ -62,13 +62,16 @@ class Scales:
     """Number of logged steps that the smoothed training loss averages over; None: 2 % of the run."""
 
 
+_MOST_RATIO = 1e6
+"""Ratios beyond it lie outside the axes."""
 USUAL = Scales()
 
 
 @contextmanager
 def sheet(height: float, width: float = 6.0) -> Iterator[Figure]:
     """Yield an empty figure of this size in inches; draw and save it inside the block, where our settings apply."""
-    with style.context(["default", _SETTINGS]):
+    # Values near the largest float64 overflow while they are scaled, and lie outside the axes anyway.
+    with style.context(["default", _SETTINGS]), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         yield Figure(figsize=(width, height), layout="constrained")
 
 
@@ -136,7 +139,7 @@ def ratio_axis(axes: Axes) -> None:
     axes.axhline(1.0, color=GREY, linewidth=0.8, zorder=1)
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    low, high = min(low, 0.98), max(high, 1.02)
+    low, high = max(min(low, 0.98), 1 / _MOST_RATIO), min(max(high, 1.02), _MOST_RATIO)
     axes.set_ylim(low, high)
     axes.yaxis.set_major_locator(FixedLocator(ratio_ticks(low, high)))
     axes.yaxis.set_major_formatter(digits)
@@ -225,6 +228,8 @@ def label_ends(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
     gap = _LABEL_HEIGHT * axes.figure.dpi / axes.get_window_extent().height
     to_axes = axes.transData + axes.transAxes.inverted()
     heights = [float(to_axes.transform((0.0 if axes.get_xscale() == "linear" else 1.0, y))[1]) for y, _, _ in known]
+    # A value outside the axes is named at their edge.
+    heights = [min(max(height, 0.0), 1.0) for height in heights]
     for index in range(1, len(heights)):
         heights[index] = max(heights[index], heights[index - 1] + gap)
     over = max(0.0, heights[-1] - 1.0)
