@@ -193,7 +193,7 @@ def test_an_oom_kill_is_recognized(finished_run, tmp_path, monkeypatch):
     """The counter of the control group has grown since the last heartbeat."""
     counter = tmp_path / "memory.events"
     counter.write_text("low 0\noom 1\noom_kill 4\n")
-    monkeypatch.setattr("tttkit.run.memory_events.own_cgroup", lambda: tmp_path)
+    monkeypatch.setattr("tttkit.run.cgroups.groups", lambda _: [tmp_path])
     metadata = finished_run.read_metadata()
     del metadata["result"]
     files.write_json(finished_run.metadata, metadata)

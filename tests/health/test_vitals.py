@@ -36,7 +36,7 @@ def test_no_gpu_is_silent(tmp_path, monkeypatch):
 def test_kills_are_counted_from_a_mark(tmp_path, monkeypatch):
     counter = tmp_path / "memory.events"
     counter.write_text("oom 3\noom_kill 2\n")
-    monkeypatch.setattr(memory_events, "own_cgroup", lambda: tmp_path)
+    monkeypatch.setattr(memory_events.cgroups, "groups", lambda _: [tmp_path])
     marked = memory_events.mark()
     assert marked == {"file": str(counter), "oom_kill": 2}
     assert memory_events.kills_since(marked) == 0
@@ -52,7 +52,9 @@ def test_kills_are_counted_from_a_mark(tmp_path, monkeypatch):
 def test_the_counter_of_this_machine_is_the_kernels():
     """`mark` names a file of the kernel that holds the number it gives, or there is no such file."""
     marked = memory_events.mark()
-    candidates = [memory_events.own_cgroup() / "memory.events", Path("/proc/vmstat")]
+    names = ("memory.events", "memory.oom_control")
+    counters = [group / name for group in memory_events.cgroups.groups("memory") for name in names]
+    candidates = [*counters, Path("/proc/vmstat")]
     if marked is None:
         assert not any("oom_kill " in path.read_text() for path in candidates if path.is_file())
         return

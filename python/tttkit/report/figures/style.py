@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,6 +63,8 @@ class Scales:
     """Number of logged steps that the smoothed training loss averages over; None: 2 % of the run."""
 
 
+_ABOUT_EXTREMES = "Data has no positive values|Attempt to set non-positive|constrained_layout not applied"
+"""Matplotlib's warnings about figures that are all 0 or extreme, which axes with logarithms cannot show."""
 _MOST_RATIO = 1e6
 """Ratios beyond it lie outside the axes."""
 USUAL = Scales()
@@ -71,7 +74,9 @@ USUAL = Scales()
 def sheet(height: float, width: float = 6.0) -> Iterator[Figure]:
     """Yield an empty figure of this size in inches; draw and save it inside the block, where our settings apply."""
     # Values near the largest float64 overflow while they are scaled, and lie outside the axes anyway.
-    with style.context(["default", _SETTINGS]), np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+    overflow = np.errstate(over="ignore", invalid="ignore", divide="ignore")
+    with style.context(["default", _SETTINGS]), overflow, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=_ABOUT_EXTREMES)
         yield Figure(figsize=(width, height), layout="constrained")
 
 
