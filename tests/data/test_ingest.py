@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tttkit.data import encode_documents, ingest, open_split
+from tttkit.data import encode_documents, feeding, open_split
 from tttkit.data.output import MARKER_NAME
 from tttkit.data.prepare import prepare_dataset
 from tttkit.errors import DataError
@@ -116,7 +116,7 @@ class _Interrupted(BaseException):
 def test_an_interrupted_preparation_resumes_from_its_finished_shards(
     tmp_path, tokenizer_json, monkeypatch, damage, fraction
 ):
-    monkeypatch.setattr(ingest, "RUN_BYTES", 1 << 18)
+    monkeypatch.setattr(feeding, "RUN_BYTES", 1 << 18)
     (tmp_path / "text.txt").write_text("".join(TEXTS) * 6_000)
     arguments = {"documents": "line", "validation_fraction": fraction, "shard_tokens": 70_000}
 
@@ -148,7 +148,7 @@ def test_an_interrupted_preparation_resumes_from_its_finished_shards(
 
 
 def test_another_request_starts_clean(tmp_path, tokenizer_json, monkeypatch):
-    monkeypatch.setattr(ingest, "RUN_BYTES", 1 << 18)
+    monkeypatch.setattr(feeding, "RUN_BYTES", 1 << 18)
     (tmp_path / "text.txt").write_text("".join(TEXTS) * 3_000)
 
     def interrupt(prepared):
@@ -210,3 +210,35 @@ def test_a_long_document_of_a_record_has_the_ids_of_the_whole_text(tmp_path, tok
     stream, ends = expected_stream([text, "short"], tokenizer_json, manifest.eos_id)
     assert split.document_ends.tolist() == ends
     assert split.tokens(0, split.num_tokens).tolist() == stream
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".jsonl"])
+def test_documents_of_a_pattern_in_pieces_have_the_ids_of_the_whole_texts(tmp_path, tokenizer_json, suffix):
+    documents = [f"CHAPTER {number}\n" + "some words of it \u6771\n" * 40_000 * (number == 2) for number in range(4)]
+    lines = "".join(documents).splitlines()
+    records = "".join(json.dumps({"text": line}) + "\n" for line in lines)
+    source = tmp_path / f"book{suffix}"
+    source.write_text("".join(documents) if suffix == ".txt" else records)
+    manifest = prepare_dataset(
+        [str(source)], tmp_path / "out", str(tokenizer_json), validation_fraction=0, document_pattern="^CHAPTER"
+    )
+    split = open_split(tmp_path / "out", "train")
+    stream, ends = expected_stream(documents, tokenizer_json, manifest.eos_id)
+    assert split.tokens(0, split.num_tokens).tolist() == stream
+    assert split.document_ends.tolist() == ends
+
+
+@pytest.mark.parametrize("rule", ["file", "line", "blank-line", "wikitext"])
+def test_repaired_text_is_cut_as_valid_text_is(tmp_path, tokenizer_json, rule):
+    broken = (b" = One = \nwords \xff here\n\n" + b"more \xe6\x9d words\n" * 30_000) * 2
+    (tmp_path / "broken.txt").write_bytes(broken)
+    (tmp_path / "valid.txt").write_text(broken.decode(errors="replace"))
+    made = []
+    for name in ("broken", "valid"):
+        manifest = prepare_dataset(
+            [str(tmp_path / f"{name}.txt")], tmp_path / name, str(tokenizer_json),
+            validation_fraction=0, documents=rule, bad_utf8="replace",
+        )  # fmt: skip
+        made.append((manifest.fingerprint, manifest.num_mended))
+    assert made[0][0] == made[1][0]
+    assert [repaired for _, repaired in made] == [1, 0]

@@ -11,6 +11,7 @@ import pytest
 
 from tttkit.data.reader import Reading
 from tttkit.data.sources import (
+    CutPieces,
     DataSet,
     Documents,
     Files,
@@ -132,12 +133,16 @@ def test_rust_is_given_the_text_that_it_can_cut(tmp_path, monkeypatch):
 
     def kinds(source, bad_utf8="strict", **reading):
         inputs = parse_source(str(source)).inputs(reader(bad_utf8, **reading), "train")
-        return [type(item) if isinstance(item, Documents | Pieces) else item for item in inputs]
+        return [type(item) if isinstance(item, Documents | Pieces | CutPieces) else item for item in inputs]
 
     monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO()))
     assert kinds(tmp_path) == [tmp_path / "a.txt", Documents, Pieces, Documents]
     assert kinds("-") == [Pieces]
-    for options in ({"bad_utf8": "skip"}, {"document_pattern": "^x"}):
-        assert set(kinds(tmp_path, **options)) == {Documents}
-        assert kinds("-", **options) == [Documents]
+    assert kinds(tmp_path, bad_utf8="skip") == [Pieces, Documents, Pieces, Documents]
+    assert kinds("-", bad_utf8="replace") == [Pieces]
+    for options in ({"document_pattern": "^x"}, {"document_pattern": "^x", "bad_utf8": "skip"}):
+        assert set(kinds(tmp_path, **options)) == {CutPieces}
+        assert kinds("-", **options) == [CutPieces]
+        assert kinds("hf:name", **options) == [CutPieces]
+    assert kinds(tmp_path, documents="wikitext") == [tmp_path / "a.txt", Pieces, Pieces, Pieces]
     assert kinds("hf:name") == [Documents]

@@ -10,6 +10,10 @@ from tttkit.errors import UsageError
 RULES = ("file", "line", "blank-line", "wikitext")
 _ARTICLE_HEADING = re.compile(r"^ = (?!= )(.*\S.*)(?<! =) = \r?\n?$")
 
+PIECE_CHARACTERS = 1 << 18
+"""Approximate size of the pieces of a document."""
+MAX_LINE_CHARACTERS = 1 << 20
+"""A longer line comes in parts, so that memory stays bounded."""
 Lines = Iterable[str]
 
 
@@ -32,6 +36,47 @@ def cut_lines(lines: Lines, rule: str, pattern: str | None = None) -> Iterator[s
     if rule == "wikitext":
         return _cut_at(lines, _ARTICLE_HEADING.match)
     raise UsageError(f"unknown document rule `{rule}`", hint=f"rules: {', '.join(RULES)}")
+
+
+def cut_pieces(pieces: Iterable[str], pattern: str) -> Iterator[str | None]:
+    """Yield the pieces of each document of a text that comes in pieces, and None after each document.
+
+    The documents are those of `cut_lines` with this pattern, but none of them is in memory as a whole. The pattern is
+    looked for in the first million characters of a line.
+    """
+    starts_document = compile_pattern(pattern)
+    current: list[str] = []
+    size, has_text = 0, False
+    for part, begins_line in _line_parts(pieces):
+        if begins_line and current and starts_document(part):
+            if has_text:
+                yield "".join(current)
+                yield None
+            current, size, has_text = [], 0, False
+        elif has_text and size >= PIECE_CHARACTERS:
+            yield "".join(current)
+            current, size = [], 0
+        current.append(part)
+        size += len(part)
+        has_text = has_text or not part.isspace()
+    if has_text:
+        yield "".join(current)
+        yield None
+
+
+def _line_parts(pieces: Iterable[str]) -> Iterator[tuple[str, bool]]:
+    """Yield (part, whether it begins a line): whole lines with their ends, and longer lines in parts."""
+    rest, begins_line = "", True
+    for piece in pieces:
+        *lines, rest = (rest + piece).split("\n")
+        for line in lines:
+            yield f"{line}\n", begins_line
+            begins_line = True
+        if len(rest) >= MAX_LINE_CHARACTERS:
+            yield rest, begins_line
+            rest, begins_line = "", False
+    if rest:
+        yield rest, begins_line
 
 
 def compile_pattern(pattern: str) -> Callable[[str], object]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 from tttkit._rust import Ingest, Training
 from tttkit.data.job import Job
 from tttkit.data.reading import file_item, item_documents
-from tttkit.data.sources import Documents, Input, Pieces, Source
+from tttkit.data.sources import CutPieces, Documents, Input, Pieces, Source
 from tttkit.errors import DataError, UsageError
 
 BATCH_BYTES = 8 << 20
@@ -22,6 +22,7 @@ BATCH_PATHS = 1024
 """Paths that one call passes to Rust."""
 RUN_BYTES = 16 << 20
 """Bytes of text between two reports of progress."""
+Text = TypeVar("Text", str, str | None)
 
 
 class Feeding:
@@ -39,6 +40,11 @@ class Feeding:
                 for batch in _batches(itertools.chain.from_iterable(texts)):
                     self._engine.add_documents(batch)
                     batch.clear()  # Rust has its own copies
+                    self._work()
+            elif kind is CutPieces:
+                pieces = (item.pieces for item in cast("Iterator[CutPieces]", group))
+                for cut in _batches(itertools.chain.from_iterable(pieces)):
+                    self._engine.add_pieces(cut)
                     self._work()
             elif kind is Pieces:
                 for item in cast("Iterator[Pieces]", group):
@@ -89,13 +95,13 @@ def count_words(job: Job, expressions: list[str]) -> Training:
     return training
 
 
-def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
+def _batches(texts: Iterator[Text]) -> Iterator[list[Text]]:
     """Yield lists of about BATCH_BYTES. No reference to a text is kept: one text may take a large part of memory."""
-    batch: list[str] = []
+    batch: list[Text] = []
     num_bytes = 0
     for text in texts:
         batch.append(text)
-        num_bytes += len(text)
+        num_bytes += len(text or "")
         del text
         if num_bytes >= BATCH_BYTES:
             yield batch

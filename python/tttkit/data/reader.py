@@ -63,8 +63,3 @@ class Reader:
         """Forget what was counted, before the sources are read again."""
         self.decoder.num_repaired = 0
         self.account.restart()
-
-    @property
-    def rust_can_cut(self) -> bool:
-        """Whether Rust cuts plain text by these rules; Python does it otherwise."""
-        return self.rules.document_pattern is None and self.decoder.bad_utf8 == "strict"

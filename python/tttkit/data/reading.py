@@ -68,8 +68,7 @@ def item_documents(items: Iterable[Item], reader: Reader) -> Iterator[str]:
             for item in group:
                 yield from _text_documents(item, reader)
         else:
-            texts = (_record_texts(item, reader) for item in group)
-            yield from record_documents(itertools.chain.from_iterable(texts), reader.rules)
+            yield from record_documents(group_texts(group, reader), reader.rules)
 
 
 def record_documents(texts: Iterator[str], rules: Reading) -> Iterator[str]:
@@ -82,9 +81,14 @@ def record_documents(texts: Iterator[str], rules: Reading) -> Iterator[str]:
     if rules.keeps_texts_whole:
         return texts
     if rules.document_pattern is not None or rules.documents == "wikitext":
-        lines = itertools.chain.from_iterable(map(_lines_with_end, texts))
+        lines = itertools.chain.from_iterable(_lines(with_line_end(text)) for text in texts)
         return filter(None, cut_lines(lines, rules.documents, rules.document_pattern))
     return filter(None, itertools.chain.from_iterable(cut_lines(_lines(text), rules.documents) for text in texts))
+
+
+def group_texts(items: Iterable[Item], reader: Reader) -> Iterator[str]:
+    """Return the texts of the records of items that follow each other."""
+    return itertools.chain.from_iterable(_record_texts(item, reader) for item in items)
 
 
 def _record_texts(item: Item, reader: Reader) -> Iterator[str]:
@@ -109,5 +113,6 @@ def _lines(text: str) -> Iterable[str]:
     return io.StringIO(text, newline="\n")
 
 
-def _lines_with_end(text: str) -> Iterable[str]:
-    return _lines(text if text.endswith("\n") else f"{text}\n")
+def with_line_end(text: str) -> str:
+    """Return a text that ends with a line end."""
+    return text if text.endswith("\n") else f"{text}\n"

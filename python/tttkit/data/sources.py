@@ -17,14 +17,23 @@ from pathlib import Path
 
 from tttkit.data.account import LeaveOut
 from tttkit.data.data_sets import data_set_texts, is_folder, unused_files
+from tttkit.data.documents import cut_pieces
 from tttkit.data.file_sources import find_files, standard_library
 from tttkit.data.file_tree import walk
 from tttkit.data.formats import AUTO, DATA_SET, PARQUET, TEXT, format_of
 from tttkit.data.opening import check_file, damage_named, refuse_head
 from tttkit.data.reader import Reader, Reading
-from tttkit.data.reading import Item, concealed_content, file_item, item_documents, record_documents
+from tttkit.data.reading import (
+    Item,
+    concealed_content,
+    file_item,
+    group_texts,
+    item_documents,
+    record_documents,
+    with_line_end,
+)
 from tttkit.data.stream import Stream
-from tttkit.data.text import read_pieces
+from tttkit.data.text import decode_pieces
 from tttkit.errors import UsageError
 
 
@@ -42,7 +51,14 @@ class Pieces:
     texts: Iterator[str]
 
 
-Input = Path | Pieces | Documents
+@dataclasses.dataclass(frozen=True)
+class CutPieces:
+    """Input for Rust: documents of any length in pieces, which Rust takes as they are; None ends each document."""
+
+    pieces: Iterator[str | None]
+
+
+Input = Path | Pieces | CutPieces | Documents
 """Input for Rust; a path is a text file that Rust reads and cuts itself."""
 
 
@@ -104,13 +120,18 @@ class ItemSource(Source):
     def inputs(self, reader: Reader, split: str) -> Iterator[Input]:
         """Yield the inputs; see `Source`."""
         del split
-        can_cut = reader.rust_can_cut
+        pattern, is_strict = reader.rules.document_pattern, reader.decoder.bad_utf8 == "strict"
         for is_text, group in itertools.groupby(self.items(reader.rules), key=lambda item: item.content == TEXT):
-            if not is_text or not can_cut:
-                yield Documents(item_documents(group, reader))
+            if not is_text:
+                yield record_input(group_texts(group, reader), reader.rules)
                 continue
             for item in group:
-                yield Pieces(_pieces(item)) if item.path is None else item.path
+                if pattern is not None:
+                    yield CutPieces(cut_pieces(_pieces(item, reader), pattern))
+                elif is_strict and item.path is not None:
+                    yield item.path
+                else:
+                    yield Pieces(_pieces(item, reader))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,6 +188,10 @@ class DataSet(Source):
     def documents(self, reader: Reader, split: str) -> Iterator[str]:
         """Return the documents; see `Source`."""
         return record_documents(data_set_texts(self.name, self.config, split, self.text, reader), reader.rules)
+
+    def inputs(self, reader: Reader, split: str) -> Iterator[Input]:
+        """Yield the input; see `Source`."""
+        yield record_input(data_set_texts(self.name, self.config, split, self.text, reader), reader.rules)
 
     def sign(self, update: Callable[[bytes], object], rules: Reading) -> int | None:
         """Pass on the SOURCE, and every file of a local folder; see `Source`."""
@@ -271,6 +296,15 @@ def _sign_file(path: Path, update: Callable[[bytes], object]) -> int:
     return status.st_size
 
 
-def _pieces(item: Item) -> Iterator[str]:
+def record_input(texts: Iterator[str], rules: Reading) -> Input:
+    """Return the texts of records as an input for Rust; `record_documents` says what its documents are."""
+    if rules.document_pattern is not None:
+        return CutPieces(cut_pieces(map(with_line_end, filter(None, texts)), rules.document_pattern))
+    if rules.documents == "wikitext":
+        return Pieces(map(with_line_end, filter(None, texts)))
+    return Documents(record_documents(texts, rules))
+
+
+def _pieces(item: Item, reader: Reader) -> Iterator[str]:
     with item.open() as file, damage_named(item.name):
-        yield from read_pieces(file, item.name)
+        yield from decode_pieces(file, item.name, reader.decoder)
