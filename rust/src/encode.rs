@@ -1,4 +1,5 @@
-//! Encode text into ids: byte-level BPE with `bpe`, any other tokenizer with the `tokenizers` crate.
+//! Encode text into ids: byte-level BPE with `bpe`, BPE of characters with `sentencepiece`, any other tokenizer with the
+//! `tokenizers` crate.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -7,9 +8,10 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::Deserialize;
 use tokenizers::{ModelWrapper, Tokenizer};
 
-use crate::bpe::{Bpe, Id, Scratch, Simd, compact};
+use crate::bpe::{Bpe, File, Id, Scratch, Simd, compact, cut_into_parts};
 use crate::error::{Error, Result};
 use crate::library::guarded;
+use crate::sentencepiece::SentencePiece;
 
 /// A long document is encoded in parts of about this many bytes.
 const PART_BYTES: usize = 1 << 18;
@@ -46,6 +48,7 @@ struct AddedToken {
 
 enum Kind {
     Bpe(Box<Bpe>),
+    SentencePiece(Box<SentencePiece>),
     /// Any other tokenizer, and in one sentence why it is one.
     Any(Box<Tokenizer>, String),
 }
@@ -59,16 +62,28 @@ impl Encoder {
     pub fn new(tokenizer_json: &str) -> Result<Self> {
         let simd = Simd::choose()?;
         let unlimited = |tokenizer: &Tokenizer| tokenizer.to_string(false).map_err(refused);
-        let reason = match Bpe::new(tokenizer_json, simd)? {
-            Ok(bpe) => {
+        let json = |has_limits| {
+            if has_limits {
+                unlimited(&any_tokenizer(tokenizer_json)?)
+            } else {
+                Ok(compact(tokenizer_json))
+            }
+        };
+        let file = File::read(tokenizer_json);
+        let has_limits = file.as_ref().is_ok_and(File::has_limits);
+        let known = match file {
+            Ok(file) if file.model.byte_fallback => {
+                SentencePiece::new(file).map(|bpe| (bpe.vocab_size(), Kind::SentencePiece(Box::new(bpe))))
+            }
+            Ok(file) => Bpe::from_file(file, simd)?.map(|bpe| (bpe.vocab_size(), Kind::Bpe(Box::new(bpe)))),
+            Err(reason) => Err(reason),
+        };
+        let reason = match known {
+            Ok((vocab_size, kind)) => {
                 return Self {
-                    json: if bpe.has_limits() {
-                        unlimited(&any_tokenizer(tokenizer_json)?)?
-                    } else {
-                        compact(tokenizer_json)
-                    },
-                    vocab_size: bpe.vocab_size(),
-                    kind: Kind::Bpe(Box::new(bpe)),
+                    kind,
+                    json: json(has_limits)?,
+                    vocab_size,
                     special_tokens: Vec::new(),
                     dropout: None,
                     simd,
@@ -111,8 +126,11 @@ impl Encoder {
                 "the added token `{content}` has the id {wanted} in the file, but the next free id is {id}"
             )));
         }
-        if let Kind::Bpe(bpe) = &self.kind {
-            check_gaps(self.vocab_size, bpe.num_tokens())?;
+        match &self.kind {
+            Kind::Bpe(bpe) => check_gaps(self.vocab_size, bpe.num_tokens())?,
+            Kind::SentencePiece(bpe) => check_gaps(self.vocab_size, bpe.num_tokens())?,
+            // It was checked when it was read.
+            Kind::Any(..) => {}
         }
         let special = added.into_iter().filter(|token| token.special);
         self.special_tokens = special.map(|token| (token.content, token.id)).collect();
@@ -124,6 +142,7 @@ impl Encoder {
     pub fn split_special(mut self) -> Self {
         match &mut self.kind {
             Kind::Bpe(bpe) => bpe.split_special(),
+            Kind::SentencePiece(bpe) => bpe.split_special(),
             Kind::Any(tokenizer, _) => tokenizer.set_encode_special_tokens(true),
         }
         self
@@ -143,6 +162,7 @@ impl Encoder {
     pub fn token_id(&self, token: &str) -> Option<u32> {
         match &self.kind {
             Kind::Bpe(bpe) => bpe.token_id(token),
+            Kind::SentencePiece(bpe) => bpe.token_id(token),
             Kind::Any(tokenizer, _) => tokenizer.token_to_id(token),
         }
     }
@@ -157,15 +177,15 @@ impl Encoder {
         self.dropout
     }
 
-    /// Whether `bpe` encodes the text, and not the `tokenizers` crate.
+    /// Whether `bpe` encodes the text, and not `sentencepiece` or the `tokenizers` crate.
     pub fn is_byte_level_bpe(&self) -> bool {
         matches!(self.kind, Kind::Bpe { .. })
     }
 
-    /// Why the `tokenizers` crate encodes the text, in one sentence. None if `bpe` does.
+    /// Why the `tokenizers` crate encodes the text, in one sentence. None if it does not.
     pub fn reason(&self) -> Option<&str> {
         match &self.kind {
-            Kind::Bpe(_) => None,
+            Kind::Bpe(_) | Kind::SentencePiece(_) => None,
             Kind::Any(_, reason) => Some(reason),
         }
     }
@@ -186,6 +206,7 @@ impl Encoder {
     pub fn last_cut(&self, text: &str, from: usize) -> Option<usize> {
         match &self.kind {
             Kind::Bpe(bpe) => bpe.last_cut(text, from),
+            Kind::SentencePiece(bpe) => bpe.last_cut(text, from),
             Kind::Any(..) => None,
         }
     }
@@ -204,6 +225,7 @@ impl Encoder {
     ) -> Result<()> {
         match &self.kind {
             Kind::Bpe(bpe) => bpe.encode(text, begins, scratch, ids),
+            Kind::SentencePiece(bpe) => bpe.encode(text, begins, scratch, ids),
             Kind::Any(tokenizer, _) => {
                 let encoding = guarded(|| tokenizer.encode_fast(text, false)).map_err(Error::Data)?;
                 ids.extend(encoding.get_ids().iter().map(|&id| T::of(id)));
@@ -225,10 +247,7 @@ impl Encoder {
     }
 
     fn encode_one(&self, text: &str, scratches: &Mutex<Vec<Scratch<u32>>>) -> Result<Vec<u32>> {
-        let parts = match &self.kind {
-            Kind::Bpe(bpe) => bpe.parts(text, PART_BYTES),
-            Kind::Any(..) => vec![text],
-        };
+        let parts = cut_into_parts(text, PART_BYTES, |text, from| self.last_cut(text, from));
         let encode_part = |(index, part): (usize, &&str)| {
             let taken = lock(scratches).pop();
             let mut scratch = taken.unwrap_or_else(|| self.scratch());
@@ -237,12 +256,8 @@ impl Encoder {
             lock(scratches).push(scratch);
             result.map(|()| ids)
         };
-        Ok(parts
-            .par_iter()
-            .enumerate()
-            .map(encode_part)
-            .collect::<Result<Vec<_>>>()?
-            .concat())
+        let encoded = parts.par_iter().enumerate().map(encode_part);
+        Ok(encoded.collect::<Result<Vec<_>>>()?.concat())
     }
 }
 

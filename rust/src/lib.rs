@@ -22,6 +22,10 @@ mod median;
 pub mod overlap;
 pub mod pack;
 pub mod sampler;
+pub mod sentencepiece;
+#[cfg(test)]
+#[path = "../fuzz/sentencepiece.rs"]
+mod sentencepiece_bodies;
 pub mod shard;
 pub mod split;
 mod sums;

@@ -3,6 +3,8 @@
 
 #[path = "../fuzz/bodies.rs"]
 mod bodies;
+#[path = "../fuzz/sentencepiece.rs"]
+mod sentencepiece;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -151,5 +153,26 @@ proptest! {
     #[cfg_attr(miri, ignore = "tables of megabytes")]
     fn a_changed_tokenizer_is_rejected_or_works(changes in prop::collection::vec(any::<u8>(), 0..32)) {
         bodies::tokenizer(&bodies::changed_tokenizer(&changes));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    #[cfg_attr(miri, ignore = "tables of megabytes")]
+    fn any_bytes_have_the_ids_of_the_library_with_every_sentencepiece(
+        bytes in prop::collection::vec(any::<u8>(), 0..100),
+    ) {
+        sentencepiece::any_text(&bytes);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "tables of megabytes")]
+    fn a_changed_sentencepiece_is_refused_with_a_reason_or_has_the_ids_of_the_library(
+        kind: u8,
+        changes in prop::collection::vec(any::<u8>(), 0..16),
+    ) {
+        sentencepiece::any_json(&sentencepiece::changed_json(kind, &changes));
     }
 }

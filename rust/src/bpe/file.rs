@@ -1,6 +1,7 @@
 //! The parts of a tokenizer.json that every BPE encoder needs: added tokens, vocabulary, merges.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{Error as _, SeqAccess, Visitor};
@@ -106,7 +107,10 @@ impl<'de> Visitor<'de> for MergeVisitor {
 }
 
 impl<'a> File<'a> {
-    /// Read a tokenizer.json. The error says why it is not that of a BPE.
+    /// Read a tokenizer.json.
+    ///
+    /// # Errors
+    /// The reason why it is not that of a BPE.
     pub fn read(tokenizer_json: &'a str) -> Result<Self, String> {
         serde_json::from_str(tokenizer_json).map_err(|_| "its model is not a BPE with merges".to_owned())
     }
@@ -116,7 +120,10 @@ impl<'a> File<'a> {
         self.truncation.is_some() || self.padding.is_some()
     }
 
-    /// Check everything that is the same for all kinds of BPE. The error says what is not supported.
+    /// Check everything that is the same for all kinds of BPE.
+    ///
+    /// # Errors
+    /// What is not supported.
     pub fn check(&self) -> Result<(), String> {
         self.model.check()?;
         if !self.post_processor.as_ref().is_none_or(adds_only_special_tokens) {
@@ -131,26 +138,23 @@ impl<'a> File<'a> {
     /// The library must give the added tokens the ids in the file: their ids in the vocabulary, or the next free ones.
     fn check_added_tokens(&self) -> Result<(), String> {
         let mut next = self.model.vocab.len() as u32;
-        for token in &self.added_tokens {
-            let known = self.model.vocab.get(token.content.as_str()).copied();
+        let mut seen = HashSet::new();
+        for AddedToken { id, content, .. } in &self.added_tokens {
+            let known = self.model.vocab.get(content.as_str()).copied();
             let expected = known.unwrap_or(next);
             next += u32::from(known.is_none());
-            if token.id != expected {
+            if *id != expected {
                 return Err(format!(
                     "the id of its added token `{}` is not the next one",
-                    token.content
+                    content.escape_debug()
                 ));
             }
-            if token.single_word || token.content.is_empty() {
-                return Err(format!("its added token `{}` matches whole words only", token.content));
+            if content.is_empty() || !seen.insert(content) {
+                return Err(format!(
+                    "its added token `{}` is empty or repeated",
+                    content.escape_debug()
+                ));
             }
-        }
-        let strips = self.added_tokens.iter().any(|token| token.lstrip || token.rstrip);
-        let is_space = |edge: Option<char>| edge.is_some_and(char::is_whitespace);
-        let spaced =
-            |token: &AddedToken| is_space(token.content.chars().next()) || is_space(token.content.chars().next_back());
-        if strips && self.added_tokens.iter().any(spaced) {
-            return Err("some of its added tokens take the white space around them, others begin with it".into());
         }
         Ok(())
     }
@@ -182,18 +186,36 @@ impl Model<'_> {
         Ok(())
     }
 
-    /// The ids (left, right, merged) in order of rank. The error names a token that is not in the vocabulary.
+    /// The ids (left, right, merged) in order of rank.
+    ///
+    /// # Errors
+    /// The token that is not in the vocabulary.
     pub fn merge_ids(&self) -> Result<Vec<(u32, u32, u32)>, String> {
         let id = |token: &str| {
             let id = self.vocab.get(token).copied();
-            id.ok_or_else(|| format!("its merges name the unknown token `{token}`"))
+            id.ok_or_else(|| format!("its merges name the unknown token `{}`", token.escape_debug()))
         };
-        let mut whole = String::new();
+        // Most merges make the same token as the one before them, or the next one, which is faster to check than to
+        // look up.
+        let mut tokens = vec![""; 2 * self.vocab.len()];
+        for (token, &id) in &self.vocab {
+            if let Some(place) = tokens.get_mut(id as usize) {
+                *place = token;
+            }
+        }
+        let (mut whole, mut last) = (String::new(), 0);
         let mut merge_ids = |Merge(left, right): &Merge<'_>| {
             whole.clear();
             whole.push_str(left);
             whole.push_str(right);
-            Ok((id(left)?, id(right)?, id(&whole)?))
+            let usual = [last, last + 1]
+                .into_iter()
+                .find(|&id| tokens.get(id as usize) == Some(&whole.as_str()));
+            last = match usual.filter(|_| !whole.is_empty()) {
+                Some(id) => id,
+                None => id(&whole)?,
+            };
+            Ok((id(left)?, id(right)?, last))
         };
         self.merges.iter().map(&mut merge_ids).collect()
     }

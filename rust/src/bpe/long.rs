@@ -1,8 +1,8 @@
-//! Merge a word of any length in n log n steps, with eight bytes of memory per byte of the word, so that megabytes
-//! without a space are not slower per byte than other text.
+//! Merge a word of any length in n log n steps, with eight bytes of memory per byte or character of the word, so that
+//! megabytes without a space are not slower per byte than other text.
 //!
-//! Each token is stored at the place of its first byte; the places after it hold its length. A tree of the lowest ranks
-//! finds the next pair. The word cannot be cut into parts, because a merge may depend on bytes at any distance.
+//! Each token is stored at the place of its first symbol; the places after it hold its length. A tree of the lowest ranks
+//! finds the next pair. The word cannot be cut into parts, because a merge may depend on symbols at any distance.
 
 use super::cache::Id;
 use super::merge::Merges;
@@ -13,14 +13,15 @@ const NO_RANK: u32 = u32::MAX;
 /// Marks a place inside a token. All ids are below it.
 pub const INSIDE: u32 = 1 << 31;
 
-/// Append the tokens of a word.
-pub fn encode<T: Id>(merges: &Merges, word: &[u8], ids: &mut Vec<T>) {
-    let mut tokens = Tokens(word.iter().map(|&byte| merges.byte_id(byte)).collect());
+/// Append the tokens of a word, which begins as these tokens.
+pub fn encode<T: Id>(merges: &Merges, symbols: Vec<u32>, ids: &mut Vec<T>) {
+    let mut tokens = Tokens(symbols);
+    let len = tokens.0.len();
     let rank = |tokens: &Tokens, left: usize| match tokens.pair(left) {
         Some((first, second)) => (merges.look_up(first, second) >> 32) as u32,
         None => NO_RANK,
     };
-    let mut lowest = Lowest::new((0..word.len()).map(|at| rank(&tokens, at)).collect());
+    let mut lowest = Lowest::new((0..len).map(|at| rank(&tokens, at)).collect());
     while let Some(left) = lowest.first() {
         let Some((first, second)) = tokens.pair(left) else {
             break; // unreachable: the last token has no rank
@@ -34,13 +35,13 @@ pub fn encode<T: Id>(merges: &Merges, word: &[u8], ids: &mut Vec<T>) {
         }
     }
     let mut at = 0;
-    while at < word.len() {
+    while at < len {
         ids.push(T::of(tokens.0[at]));
         at = tokens.next(at);
     }
 }
 
-/// The token that begins at each byte. For a token of several bytes, the second and the last place hold its length,
+/// The token that begins at each place. For a token of several places, the second and the last place hold its length,
 /// marked by `INSIDE`; the places between are marked too, but their values are stale.
 struct Tokens(Vec<u32>);
 
@@ -158,7 +159,11 @@ mod tests {
             let merges = Merges::new(&std::array::from_fn(|byte| byte as u32), &table);
             let expected = by_definition(&merges, &word);
             let mut ids: Vec<u32> = Vec::new();
-            encode(&merges, &word, &mut ids);
+            let symbols: Vec<u32> = word.iter().map(|&byte| merges.byte_id(byte)).collect();
+            encode(&merges, symbols.clone(), &mut ids);
+            prop_assert_eq!(&ids, &expected);
+            ids.clear();
+            merges.merge(&symbols, &mut ids);
             prop_assert_eq!(&ids, &expected);
             ids.clear();
             merges.encode(&word, &mut ids);

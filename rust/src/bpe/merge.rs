@@ -1,7 +1,7 @@
-//! Merge the bytes of a word into tokens: the pair with the lowest rank first, the leftmost if equal, until no pair
+//! Merge the bytes or characters of a word into tokens: the pair with the lowest rank first, the leftmost if equal, until no pair
 //! merges.
 //!
-//! Short words are merged in a small array, words above `LONGEST_SHORT` bytes by `long`. Every word starts as single
+//! Short words are merged in a small array, words above `LONGEST_SHORT` tokens by `long`. Most words begin as single
 //! bytes, so pairs of bytes have their own table, which needs no hashing.
 
 use super::cache::Id;
@@ -66,29 +66,54 @@ impl Merges {
         table
     }
 
-    /// Append the tokens of one word.
+    /// Append the tokens of one word, which begins as one token per byte.
     pub fn encode<T: Id>(&self, word: &[u8], ids: &mut Vec<T>) {
-        if word.len() <= USUAL {
-            self.encode_short::<USUAL, T>(word, ids);
-        } else if word.len() <= LONGEST_SHORT {
-            self.encode_short::<LONGEST_SHORT, T>(word, ids);
+        let symbols = word.iter().map(|&byte| self.byte_id(byte));
+        let pairs = word
+            .windows(2)
+            .map(|pair| self.byte_pairs[usize::from(pair[0]) << 8 | usize::from(pair[1])]);
+        self.encode_symbols(symbols, pairs, ids);
+    }
+
+    /// Append the tokens of one word, which begins as these tokens.
+    pub fn merge<T: Id>(&self, symbols: &[u32], ids: &mut Vec<T>) {
+        let pairs = symbols.windows(2).map(|pair| self.look_up(pair[0], pair[1]));
+        self.encode_symbols(symbols.iter().copied(), pairs, ids);
+    }
+
+    /// Append the tokens of a word with these first tokens and the merges of each pair of them.
+    fn encode_symbols<T: Id>(
+        &self,
+        symbols: impl ExactSizeIterator<Item = u32>,
+        pairs: impl Iterator<Item = u64>,
+        ids: &mut Vec<T>,
+    ) {
+        if symbols.len() <= USUAL {
+            self.encode_short::<USUAL, T>(symbols, pairs, ids);
+        } else if symbols.len() <= LONGEST_SHORT {
+            self.encode_short::<LONGEST_SHORT, T>(symbols, pairs, ids);
         } else {
-            long::encode(self, word, ids);
+            long::encode(self, symbols.collect(), ids);
         }
     }
 
-    /// Like `encode`, for words of up to `N` bytes. Tokens stay in place: a token that merged into the one before it is
-    /// skipped.
-    fn encode_short<const N: usize, T: Id>(&self, word: &[u8], ids: &mut Vec<T>) {
-        let len = word.len();
+    /// Like `encode_symbols`, for words of up to `N` tokens. Tokens stay in place: a token that merged into the one
+    /// before it is skipped.
+    fn encode_short<const N: usize, T: Id>(
+        &self,
+        symbols: impl ExactSizeIterator<Item = u32>,
+        pairs: impl Iterator<Item = u64>,
+        ids: &mut Vec<T>,
+    ) {
+        let len = symbols.len();
         let (mut tokens, mut candidates) = ([0; N], [NONE; N]);
         let (mut next, mut previous) = ([0_u16; N], [0_u16; N]);
-        for (at, &byte) in word.iter().enumerate() {
-            tokens[at] = self.byte_id(byte);
+        for (at, symbol) in symbols.enumerate() {
+            tokens[at] = symbol;
             (next[at], previous[at]) = (at as u16 + 1, (at as u16).wrapping_sub(1));
         }
-        for (merge, pair) in candidates.iter_mut().zip(word.windows(2)) {
-            *merge = self.byte_pairs[usize::from(pair[0]) << 8 | usize::from(pair[1])];
+        for (merge, pair) in candidates.iter_mut().zip(pairs) {
+            *merge = pair;
         }
         loop {
             let (mut at, mut lowest) = (0, NONE);

@@ -8,13 +8,14 @@
 mod added;
 mod cache;
 mod file;
-mod hash;
+pub(crate) mod hash;
 mod large;
-mod long;
+pub(crate) mod long;
 mod masks;
-mod merge;
+pub(crate) mod merge;
 mod normalize;
 mod pattern;
+mod scratch;
 mod spec;
 
 use std::borrow::Cow;
@@ -23,17 +24,13 @@ use std::collections::HashSet;
 use crate::error::Result;
 use added::{Added, Part};
 pub use cache::Id;
-use cache::{Key, WordCache};
-use file::Vocab;
-pub use file::compact;
+pub use file::{AddedToken, File, Vocab, compact};
 pub use masks::{LANES, Masks, Simd, masks_of};
 use merge::Merges;
 use normalize::Normalizer;
 use pattern::Splitter;
+pub use scratch::Scratch;
 use spec::{Spec, byte_characters};
-
-/// Words of a batch. One mask of starts adds up to 64 words.
-const BATCH_WORDS: usize = 128;
 
 /// An encoder that threads share. Each thread keeps mutable data in its own `Scratch`.
 pub struct Bpe {
@@ -48,34 +45,7 @@ pub struct Bpe {
     vocab: Vocab,
     ignore_merges: bool,
     byte_characters: [char; 256],
-    has_limits: bool,
     simd: Simd,
-}
-
-/// Scratch space and word cache of one thread.
-pub struct Scratch<T: Id> {
-    cache: WordCache<T>,
-    starts: Vec<u64>,
-    words: Vec<Word>,
-}
-
-#[derive(Clone, Copy)]
-struct Word {
-    start: usize,
-    end: usize,
-    key: Key,
-    line: usize,
-}
-
-impl<T: Id> Scratch<T> {
-    /// Make a cache of 2^`cache_bits` slots of 32 bytes.
-    pub fn new(cache_bits: u32) -> Self {
-        Self {
-            cache: WordCache::new(cache_bits),
-            starts: Vec::new(),
-            words: Vec::with_capacity(BATCH_WORDS),
-        }
-    }
 }
 
 impl Bpe {
@@ -85,11 +55,22 @@ impl Bpe {
     /// # Errors
     /// When the tables cannot be built.
     pub fn new(tokenizer_json: &str, simd: Simd) -> Result<std::result::Result<Self, String>> {
-        let spec = match Spec::read(tokenizer_json) {
+        match File::read(tokenizer_json) {
+            Ok(file) => Self::from_file(file, simd),
+            Err(reason) => Ok(Err(reason)),
+        }
+    }
+
+    /// Like `new`, for a file that is already read.
+    ///
+    /// # Errors
+    /// When the tables cannot be built.
+    pub fn from_file(file: File<'_>, simd: Simd) -> Result<std::result::Result<Self, String>> {
+        let spec = match Spec::read(file) {
             Ok(spec) => spec,
             Err(reason) => return Ok(Err(reason)),
         };
-        let normalized_content = |token: &file::AddedToken| file::AddedToken {
+        let normalized_content = |token: &AddedToken| AddedToken {
             content: spec.normalizer.apply(&token.content).into_owned(),
             ..token.clone()
         };
@@ -109,7 +90,6 @@ impl Bpe {
             vocab: spec.vocab,
             ignore_merges: spec.ignore_merges,
             byte_characters: byte_characters(),
-            has_limits: spec.has_limits,
             simd,
         }))
     }
@@ -147,11 +127,6 @@ impl Bpe {
         let mut added = self.added.iter().flatten().flat_map(Added::tokens);
         let known = added.find(|added| added.content == token).map(|added| added.id);
         known.or_else(|| self.vocab.get(token).copied())
-    }
-
-    /// Whether the file asks for truncation or padding, which this encoder never does.
-    pub fn has_limits(&self) -> bool {
-        self.has_limits
     }
 
     /// The vector instructions in use.
@@ -238,19 +213,7 @@ impl Bpe {
 
     /// Parts of a text of about `num_bytes` each that may be encoded one by one.
     pub fn parts<'a>(&self, text: &'a str, num_bytes: usize) -> Vec<&'a str> {
-        let (mut parts, mut start, mut stop) = (Vec::new(), 0, num_bytes);
-        while stop < text.len() {
-            let end = text.floor_char_boundary(stop);
-            if let Some(cut) = self.last_cut(&text[start..end], 0) {
-                parts.push(&text[start..start + cut]);
-                start += cut;
-                stop = start + num_bytes;
-            } else {
-                stop += num_bytes;
-            }
-        }
-        parts.push(&text[start..]);
-        parts
+        cut_into_parts(text, num_bytes, |text, from| self.last_cut(text, from))
     }
 
     fn encode_words<T: Id>(&self, text: &str, scratch: &mut Scratch<T>, ids: &mut Vec<T>) {
@@ -259,61 +222,16 @@ impl Bpe {
         }
         let mut starts = std::mem::take(&mut scratch.starts);
         self.splitter.find_starts(text, self.simd, &mut starts);
-        starts[0] &= !1; // a start ends the word before it, and no word is before the first
-        let mut start = 0;
-        for (index, &mask) in starts.iter().enumerate() {
-            let mut mask = mask;
-            while mask != 0 {
-                let end = index * LANES + mask.trailing_zeros() as usize;
-                mask &= mask - 1;
-                scratch.add_word(text, start, end);
-                start = end;
+        scratch.encode_words(text, &starts, ids, |range, ids| {
+            let word = &text.as_bytes()[range];
+            match self.whole_word(word) {
+                Some(id) => ids.push(T::of(id)),
+                None => self.merges.encode(word, ids),
             }
-            if scratch.words.len() > BATCH_WORDS - LANES {
-                self.emit(text, scratch, ids);
-            }
-        }
-        scratch.add_word(text, start, text.len());
-        self.emit(text, scratch, ids);
+        });
         scratch.starts = starts;
     }
 
-    /// Append the tokens of the words in the batch.
-    fn emit<T: Id>(&self, text: &str, scratch: &mut Scratch<T>, ids: &mut Vec<T>) {
-        let words = std::mem::take(&mut scratch.words);
-        for word in &words {
-            if let Some(inline) = scratch.cache.get(word.key, word.line) {
-                push_inline(ids, inline);
-            } else {
-                self.emit_unknown(&text.as_bytes()[word.start..word.end], *word, scratch, ids);
-            }
-        }
-        scratch.words = words;
-        scratch.words.clear();
-    }
-
-    #[cold]
-    fn emit_unknown<T: Id>(&self, bytes: &[u8], word: Word, scratch: &mut Scratch<T>, ids: &mut Vec<T>) {
-        if word.key.is_long()
-            && let Some(known) = scratch.cache.get_long(bytes)
-        {
-            ids.extend_from_slice(known);
-            return;
-        }
-        let start = ids.len();
-        match self.whole_word(bytes) {
-            Some(id) => ids.push(T::of(id)),
-            None => self.merges.encode(bytes, ids),
-        }
-        if word.key.is_long() {
-            scratch.cache.insert_long(bytes, &ids[start..]);
-        } else {
-            scratch.cache.insert(word.key, word.line, &ids[start..]);
-        }
-    }
-}
-
-impl Bpe {
     /// The id of a word that is in the vocabulary, if the merges are ignored then.
     fn whole_word(&self, bytes: &[u8]) -> Option<u32> {
         if !self.ignore_merges {
@@ -336,26 +254,22 @@ fn split<'a>(added: Option<&Added>, text: &'a str, mut found: impl FnMut(Part<'a
     }
 }
 
-impl<T: Id> Scratch<T> {
-    #[inline]
-    fn add_word(&mut self, text: &str, start: usize, end: usize) {
-        let key = Key::new(text.as_bytes(), start, end - start);
-        let line = self.cache.line(key);
-        self.cache.prefetch(line);
-        self.words.push(Word { start, end, key, line });
+/// Cut a text into parts of about `num_bytes` each. `last_cut` gives the last place after some byte where a text may be
+/// cut.
+pub fn cut_into_parts(text: &str, num_bytes: usize, last_cut: impl Fn(&str, usize) -> Option<usize>) -> Vec<&str> {
+    let (mut parts, mut start, mut tried, mut stop) = (Vec::new(), 0, 0, num_bytes);
+    while stop < text.len() {
+        let end = text.floor_char_boundary(stop);
+        if let Some(cut) = last_cut(&text[start..end], tried) {
+            parts.push(&text[start..start + cut]);
+            start += cut;
+            stop = start + num_bytes;
+            tried = 0;
+        } else {
+            tried = end - start;
+            stop += num_bytes;
+        }
     }
-}
-
-/// Append the tokens of a slot. All places of the slot are copied at once; those after the last token are then cut off.
-#[inline]
-fn push_inline<T: Id>(ids: &mut Vec<T>, inline: &T::Inline) {
-    let places = inline.as_ref();
-    let (len, count) = (ids.len(), places[places.len() - 1].value() as usize);
-    ids.reserve(places.len());
-    // SAFETY: the vector has room for all places. They are written before the length grows, by at most their number.
-    unsafe {
-        let end = ids.as_mut_ptr().add(len);
-        end.copy_from_nonoverlapping(places.as_ptr(), places.len());
-        ids.set_len(len + count.min(places.len()));
-    }
+    parts.push(&text[start..]);
+    parts
 }

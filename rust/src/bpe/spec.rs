@@ -18,16 +18,14 @@ pub struct Spec {
     pub vocab: Vocab,
     pub normalizer: Normalizer,
     pub splitter: Splitter,
-    /// Whether the file asks for truncation or padding, which this encoder never does.
-    pub has_limits: bool,
 }
 
 impl Spec {
     /// Read a tokenizer.json. The error says why it is not a byte-level BPE that this encoder knows; then the `tokenizers`
     /// crate must encode.
-    pub fn read(tokenizer_json: &str) -> Result<Self, String> {
-        let file = File::read(tokenizer_json)?;
+    pub fn read(file: File<'_>) -> Result<Self, String> {
         file.check()?;
+        check_added_tokens(&file.added_tokens)?;
         let model = &file.model;
         if model.byte_fallback || model.unk_token.is_some() {
             return Err("its model has tokens for unknown characters".into());
@@ -44,13 +42,30 @@ impl Spec {
             byte_ids,
             merges: model.merge_ids()?,
             ignore_merges: model.ignore_merges,
-            has_limits: file.has_limits(),
             added_tokens: file.added_tokens,
             vocab: file.model.vocab,
             normalizer,
             splitter,
         })
     }
+}
+
+/// Tokens of whole words are not supported, nor white space that belongs to two tokens.
+fn check_added_tokens(tokens: &[AddedToken]) -> Result<(), String> {
+    if let Some(token) = tokens.iter().find(|token| token.single_word) {
+        return Err(format!(
+            "its added token `{}` matches whole words only",
+            token.content.escape_debug()
+        ));
+    }
+    let strips = tokens.iter().any(|token| token.lstrip || token.rstrip);
+    let is_space = |edge: Option<char>| edge.is_some_and(char::is_whitespace);
+    let spaced =
+        |token: &AddedToken| is_space(token.content.chars().next()) || is_space(token.content.chars().next_back());
+    if strips && tokens.iter().any(spaced) {
+        return Err("some of its added tokens take the white space around them, others begin with it".into());
+    }
+    Ok(())
 }
 
 /// The printable character that stands for each byte in a byte-level vocabulary (GPT-2, `encoder.py`,

@@ -10,6 +10,7 @@ use super::sink::Tokens;
 use crate::bodies;
 use crate::bpe::Scratch;
 use crate::encode::Encoder;
+use crate::sentencepiece_bodies;
 
 const EOS: u32 = 256;
 
@@ -78,32 +79,42 @@ fn file_of(text: &str) -> tempfile::NamedTempFile {
 /// every byte of the text is once at the edge between them.
 #[test]
 fn blocks_of_every_size_have_the_ids_of_the_whole_text() {
+    for family in bodies::FAMILIES {
+        let step = if family.name == "GPT-2" { 1 } else { 7 };
+        compare_blocks(family.name, &bodies::family_json(family), step);
+    }
+}
+
+/// The same for tokenizers that put a blank before a document.
+#[test]
+fn blocks_of_every_size_have_the_ids_of_the_whole_text_with_sentencepiece() {
+    let steps = sentencepiece_bodies::steps();
+    let added = sentencepiece_bodies::added_tokens();
+    for (steps, added) in [(&steps[0], &added[1]), (&steps[6], &added[2])] {
+        let json = sentencepiece_bodies::tokenizer_json(steps, added, &sentencepiece_bodies::model());
+        compare_blocks("SentencePiece", &json, 3);
+    }
+}
+
+fn compare_blocks(name: &str, json: &str, step: usize) {
     let text = rich_text();
     let content: String = " the".chars().cycle().take(text.len()).chain(text.chars()).collect();
     let file = file_of(&content);
     assert!(text.len() > 2_000 && content.len() == 2 * text.len());
     let words = vec![content.split_whitespace().count() as u64, 0];
-    for family in bodies::FAMILIES {
-        let json = bodies::family_json(family);
-        let encoder = Encoder::new(&json).expect("valid");
-        let library: tokenizers::Tokenizer = json.parse().expect("valid");
-        assert_eq!(encoder.reason(), None, "{}", family.name);
-        let mut expected = library
-            .encode_fast(&*content, false)
-            .expect("any text")
-            .get_ids()
-            .to_vec();
-        expected.push(EOS);
-        let step = if family.name == "GPT-2" { 1 } else { 7 };
-        for block_bytes in (1..=content.len()).step_by(step) {
-            let (ids, counted, _) = prepared(file.path(), Rule::File, block_bytes, &encoder);
-            assert!(
-                ids == expected,
-                "{}: different ids in blocks of {block_bytes}",
-                family.name
-            );
-            assert_eq!(counted, words, "words in blocks of {block_bytes}");
-        }
+    let encoder = Encoder::new(json).expect("valid");
+    let library: tokenizers::Tokenizer = json.parse().expect("valid");
+    assert_eq!(encoder.reason(), None, "{name}");
+    let mut expected = library
+        .encode_fast(&*content, false)
+        .expect("any text")
+        .get_ids()
+        .to_vec();
+    expected.push(EOS);
+    for block_bytes in (1..=content.len()).step_by(step) {
+        let (ids, counted, _) = prepared(file.path(), Rule::File, block_bytes, &encoder);
+        assert!(ids == expected, "{name}: different ids in blocks of {block_bytes}");
+        assert_eq!(counted, words, "{name}: words in blocks of {block_bytes}");
     }
 }
 
