@@ -69,15 +69,19 @@ fn take_short(mut word: &str, take: &mut impl FnMut(&str)) {
     take(word);
 }
 
+fn begins_word(text: &str) -> bool {
+    text.chars().next().is_some_and(char::is_alphanumeric)
+}
+
 /// Places where every pattern in use ends a word: before a space that does not follow white space, and between a line
-/// feed and a letter or number. Text without such a place is cut anywhere, after four blocks.
+/// feed and a letter or number if no white space is before the line feed. Text without such a place is cut anywhere, after four blocks.
 pub struct WordCuts;
 
 impl Cuts for WordCuts {
     fn last_cut(&self, text: &str, from: usize) -> Option<usize> {
         let bytes = text.as_bytes();
         let is_cut = |&at: &usize| match (bytes[at - 1], bytes[at]) {
-            (b'\n', _) => text[at..].chars().next().is_some_and(char::is_alphanumeric),
+            (b'\n', _) => begins_word(&text[at..]) && !text[..at - 1].ends_with(char::is_whitespace),
             (_, b' ') => !text[..at].ends_with(char::is_whitespace),
             _ => false,
         };
