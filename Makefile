@@ -67,6 +67,7 @@ bench: setup ## compare speeds with the peers
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/statistics_speed.py
+	$(BIN)/python benchmarks/any_model.py
 	$(BIN)/python benchmarks/overhead.py
 
 bench-rust: setup ## measure the inner loops of the data engine
