@@ -2,8 +2,8 @@
 //!
 //! Words of up to 15 bytes are in a table of fixed size, with two slots of 32 bytes per hash in one cache line. A hit
 //! reads one line, compares 16 bytes and copies 16. A new word takes the second slot; when it is read there again, it
-//! moves to the first, so frequent words survive many rare ones. Longer words, rare in prose and common in code, are in
-//! a map that is cleared when it is full.
+//! moves to the first, so frequent words survive many rare ones. Longer words and those of more
+//! tokens than a slot holds are in a map that is cleared when it is full.
 
 use super::hash::{WordMap, mix_both};
 use super::large;
@@ -150,12 +150,13 @@ impl<T: Id> WordCache<T> {
         Some(&slots[0].ids)
     }
 
-    /// Store the tokens of a word, if they fit a slot.
-    pub fn insert(&mut self, key: Key, line: usize, ids: &[T]) {
+    /// Store the tokens of a word, if they fit a slot. Returns whether they do.
+    pub fn insert(&mut self, key: Key, line: usize, ids: &[T]) -> bool {
         let mut inline = T::Inline::default();
         let places = inline.as_mut();
         let count = places.len() - 1;
-        if ids.len() <= count {
+        let fits = ids.len() <= count;
+        if fits {
             places[..ids.len()].copy_from_slice(ids);
             places[count] = T::of(ids.len() as u32);
             let Line(slots) = &mut self.lines[line];
@@ -165,14 +166,15 @@ impl<T: Id> WordCache<T> {
                 ids: inline,
             };
         }
+        fits
     }
 
-    /// The tokens of a long word, or None.
+    /// The tokens of a word that no slot holds, or None.
     pub fn get_long(&self, word: &[u8]) -> Option<&[T]> {
         self.long.get(word).map(AsRef::as_ref)
     }
 
-    /// Store the tokens of a long word, unless it is so long that it will hardly occur again.
+    /// Store the tokens of a word that no slot can hold, unless it is so long that it will hardly occur again.
     pub fn insert_long(&mut self, word: &[u8], ids: &[T]) {
         if word.len() <= MAX_LONG {
             if self.long.len() >= MAX_LONG_WORDS {

@@ -88,18 +88,14 @@ impl<T: Id> Scratch<T> {
     fn emit_unknown(&mut self, text: &str, word: Word, ids: &mut Vec<T>, merge: &impl Fn(Range<usize>, &mut Vec<T>)) {
         // A word may end inside a character.
         let bytes = &text.as_bytes()[word.start..word.end];
-        if word.key.is_long()
-            && let Some(known) = self.cache.get_long(bytes)
-        {
+        if let Some(known) = self.cache.get_long(bytes) {
             ids.extend_from_slice(known);
             return;
         }
         let start = ids.len();
         merge(word.start..word.end, ids);
-        if word.key.is_long() {
+        if word.key.is_long() || !self.cache.insert(word.key, word.line, &ids[start..]) {
             self.cache.insert_long(bytes, &ids[start..]);
-        } else {
-            self.cache.insert(word.key, word.line, &ids[start..]);
         }
     }
 }
