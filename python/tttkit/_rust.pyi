@@ -10,6 +10,7 @@ __all__ = [
     "Ingest",
     "Sampler",
     "TokenSplit",
+    "Training",
     "__version__",
     "bootstrap_means",
     "chunk_statistics",
