@@ -101,6 +101,8 @@ def _describe(error: OSError) -> tuple[str, str | None]:
     hint = None
     if shown != name:
         hint = "nothing was written there; choose another place with --out"
+    elif error.errno in _DENIED and Path(shown).exists() and not os.access(shown, os.R_OK):
+        hint = "you may not read it: ask its owner, who can change that with chmod"
     elif error.errno in _DENIED and not os.access(Path(shown).parent, os.W_OK):
         hint = "you may not write there: choose another place with --out, or work on a copy"
     return f"{error.strerror or error}: {shown}", hint

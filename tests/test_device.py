@@ -201,3 +201,9 @@ def test_one_core_needs_no_measurement():
     machine = Machine({1: 1.0})
     assert machine.choose().why == "one core available"
     assert machine.calls == []
+
+
+@pytest.mark.parametrize(("value", "counts"), [("2,1", True), ("1", True), ("0", False), ("abc", False), ("", False)])
+def test_only_a_number_that_openmp_accepts_counts_as_a_choice(monkeypatch, value, counts):
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    assert (device.threads_of_environment() is not None) is counts

@@ -85,8 +85,9 @@ def prepare_cpu(num_threads: int | None = None) -> None:
 
 
 def threads_of_environment() -> ThreadChoice | None:
-    """Return the number that OMP_NUM_THREADS gives; None if the variable is not set."""
-    if _VARIABLE not in os.environ:
+    """Return the number that OMP_NUM_THREADS gives; None if it is not set, or if OpenMP ignores it (`0`, `abc`)."""
+    first = os.environ.get(_VARIABLE, "").split(",")[0].strip()  # the others are for nested parallel regions
+    if not first.isdecimal() or int(first) < 1:
         return None
     return ThreadChoice(num_threads=torch.get_num_threads(), why=_VARIABLE)
 

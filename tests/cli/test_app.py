@@ -101,3 +101,13 @@ def test_a_place_without_permission_to_write_is_a_mistake_of_the_user_with_a_hin
     assert "--out" in hint
     monkeypatch.setattr(app.os, "access", lambda *_: True)
     assert app._describe(error)[1] is None
+
+
+def test_a_file_that_may_not_be_read_gets_a_hint_about_reading(tmp_path, monkeypatch):
+    from tttkit_cli import app
+
+    (tmp_path / "metadata.json").touch()
+    monkeypatch.setattr(app.os, "access", lambda *_: False)
+    hint = app._describe(PermissionError(errno.EACCES, "denied", str(tmp_path / "metadata.json")))[1]
+    assert "may not read" in hint
+    assert "--out" not in hint

@@ -53,3 +53,9 @@ def test_an_unknown_size_lists_the_known_ones():
 def test_difference_names_every_changed_value():
     left, right = {"a": 1, "b": {"c": 2, "d": 3}}, {"a": 1, "b": {"c": 5, "d": 3}, "e": 0}
     assert difference(left, right) == ["b.c: 2 -> 5", "e: None -> 0"]
+
+
+@pytest.mark.parametrize("variable", ["TTTKIT_SET_", "TTTKIT_SET_TRAIN__", "TTTKIT_SET___WINDOW"])
+def test_a_variable_that_names_no_setting_is_named(variable):
+    with pytest.raises(UsageError, match=f"environment variable {variable} names no setting"):
+        collect_layers(Choices(environment={variable: "1"}))

@@ -34,7 +34,7 @@ def test_a_tree_is_walked_in_the_bytewise_order_of_its_paths(tmp_path_factory, p
 
 def test_links_to_folders_are_followed_and_what_is_not_read_is_named(tmp_path):
     """The link sorts by its own name. A link into the tree is left out: its folder is read at its own place."""
-    for path in ("src/b/one.txt", "elsewhere/two.txt", "src/c.bin", "src/d.tar.gz"):
+    for path in ("src/b/one.txt", "elsewhere/two.txt", "src/c.bin", "src/d.tar.gz", "src/.h.txt"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).touch()
     root = tmp_path / "src"
@@ -43,13 +43,14 @@ def test_links_to_folders_are_followed_and_what_is_not_read_is_named(tmp_path):
     (root / "gone.txt").symlink_to("nothing")
     os.mkfifo(root / "pipe.txt")
     left_out = []
-    files = list(walk(root, lambda name: name.endswith(".txt"), leave_out=lambda *item: left_out.append(item)))
+    wanted = lambda name: name.endswith(".txt") and not name.startswith(".")  # noqa: E731
+    files = list(walk(root, wanted, leave_out=lambda *item: left_out.append(item)))
     assert files == [root / "a" / "two.txt", root / "b" / "one.txt"]
     assert sorted((what, Path(name).name) for what, _, name in left_out) == [
         ("broken links", "gone.txt"), ("files ending in .bin", "c.bin"), ("files ending in .tar.gz", "d.tar.gz"),
-        ("links to folders", "z"), ("pipes, sockets or devices", "pipe.txt"),
+        ("hidden files", ".h.txt"), ("links to folders", "z"), ("pipes, sockets or devices", "pipe.txt"),
     ]  # fmt: skip
-    assert list(walk(root, lambda name: name.endswith(".txt"), follow_links=False)) == [root / "b" / "one.txt"]
+    assert list(walk(root, wanted, follow_links=False)) == [root / "b" / "one.txt"]
 
 
 @pytest.mark.parametrize("target", [".", "..", "back"])

@@ -83,6 +83,7 @@ def array() -> bytes:
         ("sound", b"\0\0\0\x18ftypmp42"),
         ("PDF", b"%PDF-1.4\n1 0 obj\n<< /Type /Catalog >>\n"), ("RTF", rb"{\rtf1\ansi hello}"),
         ("program", b"\x7fELF\x02\x01\x01" + bytes(9)), ("program", b"MZ\x90\0\x03\0\0\0"),
+        ("Git LFS", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n"),
         ("macOS", b"\0\x05\x16\x07\0\x02\0\0Mac OS X"), ("Office", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"),
         *((f"UTF-{bits}", text.encode(f"utf-{bits}{order}"))
           for bits in (16, 32) for order in ("", "-le", "-be") for text in (ENGLISH, "hi")),

@@ -206,3 +206,20 @@ def test_lines_of_merges_may_end_as_on_windows(tmp_path):
     (tmp_path / "merges.txt").write_bytes(b"\xef\xbb\xbf" + merges.replace(b"\n", b"\r\n"))
     assert load_tokenizer(str(tmp_path)) == expected
     assert Tokenizer.from_str(expected.json).encode("The cat").ids == expected.encoder.encode(["The cat"])[0].tolist()
+
+
+@pytest.mark.parametrize("place", [".", "snapshots"])
+def test_a_cache_of_the_hub_is_refused_with_the_name_of_its_snapshot(tmp_path, tokenizer_json, place):
+    snapshot = tmp_path / "models--org--name" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    with pytest.raises(UsageError) as caught:
+        load_tokenizer(str(tmp_path / "models--org--name" / place))
+    assert caught.value.hint.endswith(str(snapshot))
+
+
+@pytest.mark.parametrize("name", ["", "tokenizer.json"])
+def test_a_link_to_a_missing_download_is_named(tmp_path, name):
+    (tmp_path / "tokenizer.json").symlink_to("../blobs/gone")
+    with pytest.raises(DataError, match=r"is a link to a file that is missing \(\.\./blobs/gone\)") as caught:
+        load_tokenizer(str(tmp_path / name))
+    assert "again" in caught.value.hint

@@ -61,6 +61,11 @@ def collect_layers(choices: Choices) -> list[Layer]:
     for variable in sorted(choices.environment):
         if variable.startswith(_VARIABLE_PREFIX):  # TTTKIT_SET_TRAIN__MAX_STEPS=100
             key = variable.removeprefix(_VARIABLE_PREFIX).lower().replace("__", ".")
+            if not all(key.split(".")):
+                raise UsageError(
+                    f"the environment variable {variable} names no setting",
+                    hint=f"example: {_VARIABLE_PREFIX}OPTIMIZER__LEARNING_RATE=1e-3",
+                )
             layers.append(Layer(variable, parse_assignment(f"{key}={choices.environment[variable]}")))
     if choices.model_size is not None:
         layers.append(Layer("--model-size", {"model": _size_values(choices.model_size)}))

@@ -10,7 +10,7 @@ from tttkit.data.account import LeaveOut, shown
 from tttkit.data.formats import format_of
 from tttkit.errors import UsageError
 
-_ENDING = "its ending is not one that tttkit reads in a folder"
+_ENDING = "their ending is not one that tttkit reads in a folder"
 
 
 def walk(
@@ -104,6 +104,9 @@ class _Tree:
         if entry.is_file():
             if self._is_wanted(entry.name):
                 return True
+            if entry.name.startswith("."):
+                self._leave_out("hidden files", "their names begin with a dot", entry.path)
+                return False
             format_ = format_of(entry.name)
             ending = shown(format_.ending + (format_.compression or ""))
             self._leave_out(f"files ending in {ending}" if ending else "files without an ending", _ENDING, entry.path)

@@ -53,6 +53,7 @@ _NUMBERS = Kind("numbers, not text", "name the text that they were made from")
 _BINARY = Kind("binary data", "name text")
 _UTF32 = (_encoding("UTF-32", "UTF-32LE"), _encoding("UTF-32", "UTF-32BE"))
 _UTF16 = (_encoding("UTF-16", "UTF-16LE"), _encoding("UTF-16", "UTF-16BE"))
+_LFS = b"version https://git-lfs.github.com/spec/"
 _SIGNATURES = (
     (b"\x1f\x8b", GZIP), (b"\xfd7zXZ\0", XZ), (b"\x28\xb5\x2f\xfd", ZSTD),
     *((f"BZh{level}1AY&SY".encode(), BZIP2) for level in range(1, 10)),
@@ -75,13 +76,14 @@ _SIGNATURES = (
     (b"\x1aE\xdf\xa3", _SOUND),
     (b"\x7fELF", _PROGRAM), (b"MZ", _PROGRAM), (b"\xca\xfe\xba\xbe", _PROGRAM), (b"\0asm", _PROGRAM),
     (b"\xcf\xfa\xed\xfe", _PROGRAM), (b"\xce\xfa\xed\xfe", _PROGRAM), (b"\xfe\xed\xfa\xcf", _PROGRAM),
+    (_LFS, Kind("a Git LFS pointer", "fetch its content with git lfs pull")),
     (b"\0\x05\x16\x07", Kind("metadata that macOS keeps beside a file", "delete the files whose names begin with ._")),
     (b"\xff\xfe\0\0", _UTF32[0]), (b"\0\0\xfe\xff", _UTF32[1]), (b"\xff\xfe", _UTF16[0]), (b"\xfe\xff", _UTF16[1]),
 )  # fmt: skip
 _BY_FIRST_BYTE: dict[int, list[tuple[bytes, Kind]]] = {}
 for _magic, _kind in _SIGNATURES:
     _BY_FIRST_BYTE.setdefault(_magic[0], []).append((_magic, _kind))
-_DISTINCT = (b"%PDF-", b"{\\rtf", b"%!PS-Adobe", b"!<arch>\n")
+_DISTINCT = (b"%PDF-", b"{\\rtf", b"%!PS-Adobe", b"!<arch>\n", _LFS)
 """Signatures that no plain text begins with, although they are made of its characters."""
 _JSON_RECORD = re.compile(rb'\s*(?:\[\s*)?\{\s*"(?:[^"\\\n]|\\.)*"\s*:')
 

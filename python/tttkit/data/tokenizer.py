@@ -16,6 +16,7 @@ from tttkit.data.patterns import EXPRESSIONS
 from tttkit.data.tokenizer_files import from_hub, read_text
 from tttkit.data.tokenizer_folder import missing_tokens, tokenizer_json
 from tttkit.errors import DataError, UsageError
+from tttkit.storage.hub_cache import refuse_broken_link
 
 SpecialInText = Literal["encode", "split"]
 _HUB_NAMES = ("gpt2",)
@@ -110,6 +111,7 @@ def _file(spec: str) -> Path:
         return Path(spec)
     if spec in _HUB_NAMES:
         return from_hub(spec)
+    refuse_broken_link(Path(spec))
     raise UsageError(
         f"unknown tokenizer `{spec}`", hint="expected a tokenizer.json, the directory of a model, gpt2, or bpe:N"
     )

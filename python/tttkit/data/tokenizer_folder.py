@@ -11,6 +11,7 @@ from tttkit.data.end_of_text import USUAL_NAMES
 from tttkit.data.patterns import EXPRESSIONS, byte_level, pattern_of_expression
 from tttkit.data.tokenizer_files import read_object, read_text
 from tttkit.errors import DataError, UsageError
+from tttkit.storage.hub_cache import refuse_broken_link, snapshot_hint
 
 _PATTERNS = {"GPT2Tokenizer": "gpt2", "Qwen2Tokenizer": "qwen"}
 """Pattern of each class of tokenizers that vocab.json and merges.txt describe completely."""
@@ -33,16 +34,15 @@ def tokenizer_json(folder: Path) -> str:
     files name (GPT-2's if none does); or else by transformers. Raises UsageError if the directory holds no tokenizer
     or transformers is missing, DataError for unusable files.
     """
+    refuse_broken_link(folder / "tokenizer.json")
     if (folder / "tokenizer.json").is_file():
         return read_text(folder / "tokenizer.json")
     class_name = _class_name(folder)
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file() and class_name in _PATTERNS:
         return _from_vocab_and_merges(folder, class_name)
     if class_name == "GPT2Tokenizer" or not any((folder / name).is_file() for name in _SLOW_FILES):
-        raise UsageError(
-            f"no tokenizer in directory {folder}",
-            hint="expected tokenizer.json, vocab.json and merges.txt, or tokenizer.model",
-        )
+        hint = "expected tokenizer.json, vocab.json and merges.txt, or tokenizer.model"
+        raise UsageError(f"no tokenizer in directory {folder}", hint=snapshot_hint(folder) or hint)
     return _from_transformers(folder, class_name)
 
 

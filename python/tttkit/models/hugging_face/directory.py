@@ -11,6 +11,7 @@ from typing import Any
 
 from tttkit.errors import DataError, UsageError
 from tttkit.storage import files
+from tttkit.storage.hub_cache import snapshot_hint
 
 CONFIG_NAME = "config.json"
 ADAPTER_NAME = "adapter_config.json"
@@ -38,6 +39,9 @@ def read_config(directory: Path) -> dict[str, Any]:
             f"{directory} holds a PEFT adapter without the model that it changes ({base or 'not named'})",
             hint="merge the adapter into its model (merge_and_unload) and save the result",
         )
+    hint = snapshot_hint(directory)
+    if hint and not (directory / CONFIG_NAME).exists():
+        raise DataError(f"missing file: {directory / CONFIG_NAME}", hint=hint)
     config = files.read_json(directory / CONFIG_NAME)
     if not isinstance(config, dict):
         raise DataError(f"{directory / CONFIG_NAME} must hold a JSON object, got {type(config).__name__}")
