@@ -64,6 +64,7 @@ def _run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
+        _check_current_directory()
         return app(arguments, standalone_mode=False, prog_name="tttkit") or 0
     except TttkitError as error:
         return _explain(str(error), error.hint, error.exit_code, debug=debug)
@@ -83,6 +84,14 @@ def _run(arguments: list[str]) -> int:
             return _explain(*_SHORTAGE, DeviceMemoryError.exit_code, debug=debug)
         hint = "this is a bug in tttkit; --debug shows where"
         return _explain(f"{type(error).__name__}: {error}", hint, _BUG, debug=debug)
+
+
+def _check_current_directory() -> None:
+    """Raise UsageError if the current directory was deleted: torch's libraries abort the process there."""
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise UsageError("the current directory was deleted", hint="change to another one with cd") from error
 
 
 def _terminate(number: int, _frame: object) -> NoReturn:

@@ -111,3 +111,11 @@ def test_a_file_that_may_not_be_read_gets_a_hint_about_reading(tmp_path, monkeyp
     hint = app._describe(PermissionError(errno.EACCES, "denied", str(tmp_path / "metadata.json")))[1]
     assert "may not read" in hint
     assert "--out" not in hint
+
+
+def test_a_current_directory_that_was_deleted_is_a_mistake_of_the_user(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    result = tttkit("generate", "/model", "--prompt", "a")
+    assert result.code == 2
+    assert result.error == "error: the current directory was deleted hint: change to another one with cd"
