@@ -96,30 +96,18 @@ impl Bpe {
 
     /// The vocabulary size: every id is below it.
     pub fn vocab_size(&self) -> u32 {
-        let added = self
-            .added
-            .iter()
-            .flatten()
-            .flat_map(Added::tokens)
-            .map(|token| token.id);
-        let ids = self.vocab.values().copied().chain(added);
-        ids.max().map_or(0, |max| max.saturating_add(1))
+        self.ids().max().map_or(0, |max| max.saturating_add(1))
     }
 
     /// The number of tokens.
     pub fn num_tokens(&self) -> usize {
-        let added = self
-            .added
-            .iter()
-            .flatten()
-            .flat_map(Added::tokens)
-            .map(|token| token.id);
-        self.vocab
-            .values()
-            .copied()
-            .chain(added)
-            .collect::<HashSet<u32>>()
-            .len()
+        self.ids().collect::<HashSet<u32>>().len()
+    }
+
+    /// The ids of the vocabulary and of the added tokens, some of them twice.
+    fn ids(&self) -> impl Iterator<Item = u32> {
+        let added = self.added.iter().flatten().flat_map(Added::tokens);
+        self.vocab.values().copied().chain(added.map(|token| token.id))
     }
 
     /// The id of a token, spelled as in the vocabulary, or None.
