@@ -197,7 +197,8 @@ class Trainer:
             self.state.write()
         elif not (writes.retry() and self.log.sync() and writes.attempt(_CHECKPOINT, self.state.write)):
             writes.problem = f"training checkpoint of step {step} not saved: {writes.problem}"
-            self.warn(f"{writes.problem}; training continues and tries again; free disk space in the meantime")
+            advice = "move the run directory back" if writes.place_is_gone else "free disk space"
+            self.warn(f"{writes.problem}; training continues and tries again; {advice} in the meantime")
             self.log.heartbeat("training", step)
             return
         seconds = self.pace.count_save(started)

@@ -77,3 +77,18 @@ def test_a_retry_is_due_some_time_after_the_last_try(monkeypatch):
         due.append(writes.is_due)
     writes.retry()
     assert [*due, writes.is_due] == [False, True, False]
+
+
+def test_a_place_that_is_gone_is_told_from_a_full_disk(tmp_path):
+    writes = PendingWrites()
+    gone = tmp_path / "gone"
+    assert not writes.attempt("a", lambda: (gone / "a").write_text(""))
+    assert writes.place_is_gone
+    gone.mkdir()
+    assert writes.retry()
+
+    def full():
+        raise OSError(28, "No space left on device")
+
+    assert not writes.attempt("a", full)
+    assert not writes.place_is_gone

@@ -18,6 +18,8 @@ class PendingWrites:
         """Begin with no failed writes."""
         self.problem: str | None = None
         """The error of the last failed write; None after all waiting writes have succeeded."""
+        self.place_is_gone = False
+        """Whether the last failed write found no directory, because it was moved or deleted."""
         self._waiting: dict[str, Callable[[], object]] = {}
         self._expendable = expendable
         self._last_try = -RETRY_SECONDS
@@ -29,6 +31,7 @@ class PendingWrites:
         except OSError as error:
             self._waiting[name] = write
             self.problem = str(error)
+            self.place_is_gone = isinstance(error, FileNotFoundError)
             self._last_try = time.monotonic()
             return False
         self._waiting.pop(name, None)
