@@ -72,10 +72,12 @@ def test_names_are_printed_as_they_are(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_preparation_in_order(tmp_path, tokenizer_file, number):
-    """It waits for stdin, so the signal arrives during preparation. Unfinished files are removed."""
+    """It waits for more of stdin, so the signal arrives during preparation. Unfinished files are removed."""
     data = tmp_path / "data"
     options = ["--tokenizer", tokenizer_file, "--out", data]
     with start("data", "prepare", "-", *options, stdin=subprocess.PIPE) as process:
+        process.stdin.write("some words of text\n" * 3_000)  # enough to recognize what it is
+        process.stdin.flush()
         wait_until(lambda: (data / "tokenizer.json").exists() or any(data.glob(".tmp-*")), process)
         process.send_signal(number)
         _, err = process.communicate(timeout=30)

@@ -22,7 +22,7 @@ def run(finished, tmp_path):
 
 @pytest.mark.parametrize(
     ("reason", "command"),
-    [("finished", "plot"), ("crashed", "train"), ("nan-stopped", "train"), ("preempted", "train")],
+    [("finished", "plot"), ("crashed", "resume"), ("nan-stopped", "train"), ("preempted", "resume")],
 )
 def test_status_suggests_a_command_for_a_shell(run, reason, command):
     metadata = json.loads(run.metadata.read_text())
