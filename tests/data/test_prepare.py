@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -74,6 +75,23 @@ def test_a_second_call_keeps_the_data_set_and_another_request_is_refused(tmp_pat
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == times
     with pytest.raises(UsageError, match="already holds another data set"):
         prepare_dataset(sources[:2], out, str(tokenizer_json), validation_fraction=0.5)
+
+
+def test_sources_that_were_only_touched_are_the_same_and_other_text_is_not(tmp_path, tokenizer_json, text_files):
+    """The content decides, not the times of the files."""
+    sources, out = [str(path) for path in text_files] * 4, tmp_path / "out"
+    first = prepare_dataset(sources, out, str(tokenizer_json))
+    os.utime(text_files[0], ns=(1, 1))
+    kept = prepare_dataset(sources, out, str(tokenizer_json))
+    assert kept.fingerprint == first.fingerprint
+    assert kept.request != first.request
+    assert load_manifest(out) == kept
+    length = text_files[0].stat().st_size
+    text_files[0].write_text("x" * length)
+    with pytest.raises(UsageError, match="already holds another data set"):
+        prepare_dataset(sources, out, str(tokenizer_json))
+    assert load_manifest(out) == kept
+    assert not list(tmp_path.glob(".out*"))
 
 
 @given(num_documents=st.integers(2, 400), fraction=st.floats(0.001, 0.9))

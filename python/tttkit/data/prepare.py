@@ -7,8 +7,10 @@ killed resumes from its finished shards and writes the same bytes.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -91,6 +93,11 @@ def prepare_dataset(
         return _keep(job, request)
     check_output(job.out, Path(job.tokenizer))
     job.check()
+    return _make(job, request)
+
+
+def _make(job: Job, request: dict[str, Any]) -> Manifest:
+    """Prepare the data set in `job.out`."""
     # The tokenizer is loaded before `out` is made, so that a failure leaves `out` alone.
     loaded = load_tokenizer(job.tokenizer, functools.partial(count_words, job), job.tokenizer_options)
     with files.disk_full_named(job.out), locked_output(job.out, job.digest(loaded)) as output:
@@ -179,15 +186,30 @@ def _names(sources: Iterable[Source]) -> str:
 
 
 def _keep(job: Job, request: dict[str, Any]) -> Manifest:
-    """Return the manifest of the existing data set if it was made from an equal request. Raises UsageError."""
+    """Return the manifest of the existing data set if the request gives the same one. Raises UsageError."""
     out, manifest = job.out, load_manifest(job.out)
-    if manifest.request == request and request["signature"] is not None and _is_same_tokenizer(job, manifest):
-        (out / MARKER_NAME).unlink(missing_ok=True)
-        return manifest
+    if request["signature"] is not None and _is_same_tokenizer(job, manifest):
+        if manifest.request == request:
+            (out / MARKER_NAME).unlink(missing_ok=True)
+            return manifest
+        if manifest.request | {"signature": None} == request | {"signature": None} and _is_same_text(job, manifest):
+            manifest = dataclasses.replace(manifest, request=request)
+            save_manifest(out, manifest)
+            return manifest
     raise UsageError(
         f"{out} already holds another data set, made from {', '.join(manifest.request.get('sources', []))}",
         hint=f"choose another --out, or remove {out} first",
     )
+
+
+def _is_same_text(job: Job, manifest: Manifest) -> bool:
+    """Whether sources that were touched still hold the text of the data set: prepare it beside and compare."""
+    beside = job.out.absolute().with_name(f".{job.out.name}.compared")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        return _make(dataclasses.replace(job, out=beside), job.request()).fingerprint == manifest.fingerprint
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _is_same_tokenizer(job: Job, manifest: Manifest) -> bool:
