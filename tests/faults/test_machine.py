@@ -116,7 +116,7 @@ def test_a_directory_without_write_permission_is_an_error(tiny_data, reference, 
 
 @pytest.mark.parametrize(
     "package", ["torch", "matplotlib", "tttkit._rust", *(pytest.param(name, marks=pytest.mark.faults) for name in (
-        "numpy", "tokenizers", "safetensors", "pydantic"))]
+        "numpy", "safetensors", "pydantic"))]
 )  # fmt: skip
 def test_a_missing_package_is_a_one_line_error(tiny_data, tmp_path, finished_run, package):
     block = f"import sys; sys.modules[{package!r}] = None; from tttkit_cli.app import main; main()"
