@@ -13,7 +13,6 @@ import statistics
 import sys
 import time
 import warnings
-from pathlib import Path
 
 import torch
 
@@ -97,6 +96,4 @@ def main(num_threads, rounds):
 
 
 if __name__ == "__main__":
-    # transformers must not take kernels.py in this folder for the package of that name
-    sys.path = [folder for folder in sys.path if Path(folder).name != "benchmarks"]
     main(*([int(argument) for argument in sys.argv[1:]] or [2, 5]))

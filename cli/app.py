@@ -72,6 +72,11 @@ def _run(arguments: list[str]) -> int:
         return _explain(error.format_message(), "see --help", error.exit_code, debug=debug)
     except (typer.Abort, KeyboardInterrupt):
         return _explain("interrupted", None, _INTERRUPTED, debug=debug)
+    except SystemExit as end:
+        # Rich, which prints typer's help, exits with 1 when the reader of a pipe is gone: `tttkit --help | head`.
+        if isinstance(end.__context__, BrokenPipeError):
+            return 0
+        raise
     except MemoryError:
         return _explain(*_SHORTAGE, DeviceMemoryError.exit_code, debug=debug)
     except OSError as error:

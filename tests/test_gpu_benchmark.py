@@ -37,7 +37,7 @@ def test_everything_is_measured():
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton")
 def test_kernels_compile_for_a_hopper_gpu():
     """Compile in a separate process, because Triton may be in interpreter mode here. Users would see a warning."""
-    script = SCRIPT.with_name("kernels.py")
+    script = SCRIPT.with_name("inner_loop.py")
     environment = {key: value for key, value in os.environ.items() if not key.startswith("TRITON_")}
     result = subprocess.run(
         [sys.executable, "-W", "error", str(script), "16", "16"], env=environment, capture_output=True, text=True

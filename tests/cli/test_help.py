@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import subprocess
 from typing import Any
 
 import pytest
 import typer
 
-from tests.cli.conftest import run_process, tttkit
+from tests.cli.conftest import COMMAND, run_process, tttkit
 from tttkit_cli.verbs import VERBS, load
 
 
@@ -82,6 +83,12 @@ def test_most_examples_run():
 def test_every_parameter_is_explained(path):
     silent = [parameter.name for parameter in COMMANDS[path].params if not getattr(parameter, "help", None)]
     assert silent == []
+
+
+def test_help_ends_quietly_when_its_reader_is_gone():
+    script = '"$@" | true; exit "${PIPESTATUS[0]}"'
+    done = subprocess.run(["bash", "-c", script, "bash", *COMMAND, "train", "--help"], capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -1,6 +1,6 @@
 """Print registers, stack and shared memory of the Triton kernels compiled for a Hopper GPU; no GPU is needed.
 
-    python benchmarks/kernels.py [C d]...
+    python benchmarks/inner_loop.py [C d]...
 
 A stack means that registers were spilled to memory. A kernel with more than 227 KB of shared memory cannot be launched.
 To measure times, run `tttkit bench train` on a GPU.
