@@ -97,7 +97,7 @@ def checkpoint(
     """Evaluate models in every context, with intervals; write JSON files and a plot.
 
     Several models are also compared in one table and one plot, `models.png`, in --out or beside the first model.
-    Models of other tools need `pip install 'tttkit[hf]'`, --window, and data made with their tokenizer, or --text.
+    Models of other tools need `pip install 'tttkit\\[hf]'`, --window, and data made with their tokenizer, or --text.
 
     Examples: `tttkit eval checkpoint runs/quick/best_model` ·
     `tttkit eval checkpoint runs/ttt/best_model runs/sw/best_model runs/transformer/best_model --max-length 6400`

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import typer
+from rich.markup import render
 
 from tests.cli.conftest import COMMAND, run_process, tttkit
 from tttkit_cli.verbs import VERBS, load
@@ -89,6 +90,13 @@ def test_help_ends_quietly_when_its_reader_is_gone():
     script = '"$@" | true; exit "${PIPESTATUS[0]}"'
     done = subprocess.run(["bash", "-c", script, "bash", *COMMAND, "train", "--help"], capture_output=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_no_word_is_lost_as_markup(path):
+    command = COMMANDS[path]
+    for text in [command.help, *(getattr(parameter, "help", None) for parameter in command.params)]:
+        assert render(text or "").plain == (text or "").replace("\\[", "[")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
