@@ -43,7 +43,7 @@ def checkpoint(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            help="Model directories: of tttkit, official, or of any Hugging Face causal model; or hf:NAME[@REVISION].",
+            help="Model directories: of tttkit, official, or any Hugging Face causal model; or hf:NAME\\[@REVISION].",
             metavar="PATH…",
         ),
     ],
