@@ -10,13 +10,18 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from tttkit.run.directory import find_run
+from tttkit.run.directory import RunDirectory, runs_at
 from tttkit.storage.files import json_safe
 from tttkit_cli.console import err, out, print_json, print_table
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="RUN directories; the first is the reference.", metavar="RUN…")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="RUN directories, or directories of studies; the first run is the reference.", metavar="RUN…"
+        ),
+    ],
     json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """Compare runs at equal tokens and at the end; figures whose protocols differ are refused, with the reason.
@@ -27,7 +32,7 @@ def compare(
     from tttkit.analyze.compare import compare as compare_records
     from tttkit.analyze.record import load
 
-    comparison = compare_records([load(find_run(path)) for path in runs])
+    comparison = compare_records([load(run) for path in runs for run in _evaluated_runs(path)])
     if json_output:
         print_json(json_safe(comparison.to_dict()))
         return
@@ -49,6 +54,12 @@ def compare(
     _print("over seeds: geometric mean, 95 %", comparison.seeds)
     _print("protocols that differ", comparison.protocol_differences)
     _print("settings that differ", comparison.config_differences)
+
+
+def _evaluated_runs(path: Path) -> list[RunDirectory]:
+    """Return the run at `path`, or the runs of the study there that have an evaluation."""
+    found = runs_at(path)
+    return found if found[0].path == path else [run for run in found if run.summaries.exists()]
 
 
 def _print(title: str, rows: Iterable[dict[str, Any]]) -> None:

@@ -16,7 +16,7 @@ from rich.table import Table
 from tttkit.errors import UsageError
 from tttkit.health.lifecycle import LIVE_STATES
 from tttkit.health.status import RunStatus, read_status
-from tttkit.run.directory import RunDirectory, find_run
+from tttkit.run.directory import RunDirectory, find_run, runs_at
 from tttkit.storage.files import json_safe
 from tttkit_cli.console import err, out, parts_of, print_json, print_table, room, stdout_is_gone
 from tttkit_cli.views.status import details, overview, screen, troubles
@@ -29,7 +29,10 @@ _LONGEST_INTERVAL = 86_400
 
 def status(
     runs: Annotated[
-        list[Path] | None, typer.Argument(help="RUN directories (default: the newest under runs/).", metavar="RUN…")
+        list[Path] | None,
+        typer.Argument(
+            help="RUN directories, or directories of studies (default: the newest run under runs/).", metavar="RUN…"
+        ),
     ] = None,
     curriculum_dir: Annotated[
         Path | None, typer.Option(help="Another name for RUN, as in the earlier system.", show_default=False)
@@ -48,7 +51,7 @@ def status(
     if not 0 < interval <= _LONGEST_INTERVAL:
         raise UsageError(f"--interval must be above 0 and at most {_LONGEST_INTERVAL:,} seconds, got {interval:g}")
     paths = [*(runs or []), *([curriculum_dir] if curriculum_dir else [])]
-    directories = [find_run(path) for path in paths] or [find_run(None)]
+    directories = [run for path in paths for run in runs_at(path)] or [find_run(None)]
     if loop:
         with suppress(KeyboardInterrupt):
             if out.is_terminal and not json_output:

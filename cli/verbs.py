@@ -44,6 +44,7 @@ VERBS = {
     "status": Verb("status", "status", "Show what a run is doing and what to do next.", QuickCommand),
     "eval": Verb("eval", "eval_app", "Measure perplexity by position, in every context."),
     "plot": Verb("plot", "plot", "Draw the figures of a run, or of several runs side by side."),
+    "sweep": Verb("sweep", "sweep", "Train a study over settings and seeds, and show its table."),
     "compare": Verb("compare", "compare", "Compare runs at equal tokens and at the end."),
     "report": Verb("report", "report", "Write the Markdown and HTML report."),
     "generate": Verb("generate", "generate", "Continue a text with a trained model."),

@@ -51,6 +51,8 @@ def workspace(tmp_path, monkeypatch) -> Path:
     prepare_dataset(
         [str(tmp_path / "novels" / "train")], tmp_path / "made", tokenizer="bpe:300", validation_fraction=0.3
     )
+    (study,) = re.findall(r"^```toml\n(.*?)^```", (ROOT / "docs" / "guide.md").read_text(), flags=re.M | re.S)
+    (tmp_path / "rates.toml").write_text(study)
     (tmp_path / "gpt2").mkdir()
     shutil.copy(tmp_path / "made" / "tokenizer.json", tmp_path / "gpt2" / "tokenizer.json")
     monkeypatch.chdir(tmp_path)

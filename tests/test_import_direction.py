@@ -33,9 +33,10 @@ PACKAGES = {
     "analyze": {"_rust"},
     "health": {"analyze"},
     "report": {"analyze", "health"},
+    "sweep": {"analyze", "health"},
 }
 """The other packages of the library, and what each may import besides itself and the foundation."""
-WITHOUT_TORCH = {"errors", "storage", "config", "run", "results", "analyze", "health", "report"}
+WITHOUT_TORCH = {"errors", "storage", "config", "run", "results", "analyze", "health", "report", "sweep"}
 """Packages that never load torch, directly or through another module, so that `status` and `report` answer at once."""
 WITH_TORCH = {"tttkit.storage.tensor_file"}
 """Modules of these packages that do load torch; the other modules must not import them."""

@@ -47,7 +47,7 @@ def test_examples_parse(path):
             assert "does not exist" in str(error), "the example fails for another reason than missing files"  # noqa: PT017
 
 
-NOT_HERE = {"train", "bench", "--loop", "--open", "6400"}
+NOT_HERE = {"train", "bench", "--workers", "--loop", "--open", "6400"}
 """Words in examples that take minutes, never end, open a browser or need a longer text."""
 RUNNABLE = [
     arguments
@@ -63,6 +63,7 @@ def folder_of_the_examples(tmp_path, monkeypatch, finished, tiny_data):
     for name in ("quick", "ttt", "sw", "transformer", "a", "b"):
         shutil.copytree(finished, tmp_path / "runs" / name)
     shutil.copytree(tiny_data, tmp_path / "data" / "novels")
+    (tmp_path / "rates.toml").write_text('[vary]\nmodel = ["ttt-linear", "sw"]\n')
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

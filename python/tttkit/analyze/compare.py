@@ -11,7 +11,7 @@ import numpy as np
 from tttkit.analyze.by_bytes import bits_per_byte, only_tokenizers_differ
 from tttkit.analyze.paired import Pairs, pair, ratio_rows, verdict_rows
 from tttkit.analyze.record import Record, RecordedEvaluation
-from tttkit.analyze.trend import t_quantile
+from tttkit.analyze.trend import geometric_mean
 from tttkit.analyze.winner import best_context
 from tttkit.errors import UsageError
 from tttkit.results.contexts import windowed_contexts
@@ -227,9 +227,5 @@ def _seeds(records: list[Record], names: tuple[str, ...]) -> tuple[dict[str, Any
 
 def _interval(values: list[float | None]) -> str | None:
     """Return the geometric mean over seeds with its 95 % t-interval; None for fewer than two values."""
-    logs = np.log([value for value in values if value])
-    if logs.size < 2:
-        return None
-    reach = t_quantile(logs.size - 1) * logs.std(ddof=1) / np.sqrt(logs.size)
-    mean, low, high = (float(np.exp(each)) for each in (logs.mean(), logs.mean() - reach, logs.mean() + reach))
-    return f"{mean:,.2f} [{low:,.2f}, {high:,.2f}]"
+    mean, interval = geometric_mean(values)
+    return None if interval is None else f"{mean:,.2f} [{interval[0]:,.2f}, {interval[1]:,.2f}]"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,18 @@ def t_quantile(degrees: int, tail: float = 0.025) -> float:
     density = np.cos(angles) ** (degrees - 1)
     mass = np.concatenate(([0.0], np.cumsum(density[1:] + density[:-1])))
     return float(np.sqrt(degrees) * np.tan(np.interp(1 - 2 * tail, mass / mass[-1], angles)))
+
+
+def geometric_mean(values: Iterable[float | None]) -> tuple[float | None, tuple[float, float] | None]:
+    """Return the geometric mean of the positive values, and its 95 % interval by Student's t from two values on."""
+    logs = np.log([value for value in values if value is not None and value > 0])
+    if not logs.size:
+        return None, None
+    mean = float(logs.mean())
+    if logs.size < 2:
+        return float(np.exp(mean)), None
+    reach = float(t_quantile(logs.size - 1) * logs.std(ddof=1) / np.sqrt(logs.size))
+    return float(np.exp(mean)), (float(np.exp(mean - reach)), float(np.exp(mean + reach)))
 
 
 def autocorrelation(residuals: Floats) -> float:

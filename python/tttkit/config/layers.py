@@ -167,17 +167,18 @@ def to_toml(values: dict[str, Any], comments: dict[str, str] | None = None) -> s
         for key, value in content.items():
             comment = (comments or {}).get(f"{section}.{key}" if section else key)
             if value is not None:
-                lines.append(f"{key} = {_toml_value(value)}" + (f"  # {comment}" if comment else ""))
+                lines.append(f"{key} = {toml_value(value)}" + (f"  # {comment}" if comment else ""))
             elif comment:
                 lines.append(f"# {key} is not set  # {comment}")
     return "\n".join(lines) + "\n"
 
 
-def _toml_value(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """Return a plain value as TOML."""
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{key} = {_toml_value(item)}' for key, item in value.items())}}}"
+        return f"{{{', '.join(f'{key} = {toml_value(item)}' for key, item in value.items())}}}"
     if isinstance(value, list):
-        return f"[{', '.join(map(_toml_value, value))}]"
+        return f"[{', '.join(map(toml_value, value))}]"
     return json.dumps(value)
 
 

@@ -24,6 +24,8 @@ from tttkit.storage import files
 
 SCHEMA_VERSION = 2
 """Version of metadata.json that this tttkit writes; it reads all versions up to this one."""
+STUDY_FILE, TRIALS = "study.json", "trials"
+"""A directory with this file is a study; its runs are in this folder (docs/studies.md)."""
 BLOCKS_PREFIX = ".nll-"
 """Prefix of the directory that holds the finished blocks of an evaluation until it ends."""
 KEY_LENGTH = 16
@@ -156,6 +158,16 @@ def find_run(path: Path | None, *, root: Path = Path("runs")) -> RunDirectory:
     if not runs:
         raise UsageError(f"no run found under {root}/", hint="name a run, or start one with `tttkit train`")
     return RunDirectory(max(runs, key=lambda run: (_last_start(run), run.name)))
+
+
+def runs_at(path: Path) -> list[RunDirectory]:
+    """Return the run at `path`, or all runs of the study there, by name. Raises UsageError as `find_run` does."""
+    if not (path / STUDY_FILE).is_file():
+        return [find_run(path)]
+    runs = [entry.parent for entry in sorted((path / TRIALS).glob("*/metadata.json"))]
+    if not runs:
+        raise UsageError(f"no run of the study {path} has started", hint="start them with `tttkit sweep STUDY.toml`")
+    return [RunDirectory(run) for run in runs]
 
 
 def _run_of_file(path: Path) -> RunDirectory:

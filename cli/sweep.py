@@ -1,0 +1,95 @@
+"""`tttkit sweep`: runs a study over settings and seeds, and shows its table."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tttkit.errors import PreemptedError, TttkitError
+from tttkit.run.directory import quoted
+from tttkit_cli.console import err, out, print_json
+
+if TYPE_CHECKING:
+    from tttkit.sweep.trials import Trial
+
+_COMMAND = (sys.executable, "-c", "from tttkit_cli.app import main; main()")
+
+
+def sweep(
+    study: Annotated[Path, typer.Argument(help="TOML file of the study.", metavar="STUDY.toml")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--out", help="Directory of the study (default: studies/STUDY).", show_default=False),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=1024, help="Runs at the same time.")] = 1,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="CPU threads of each run (default: the cores, shared out).", show_default=False),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check every setting, show the table and train nothing.")
+    ] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+) -> None:
+    """Train every setting of a study with every seed, and compare them.
+
+    Each trial is an ordinary `tttkit train` in its own run directory. The same command goes on after any
+    interruption, and several of them may work on one study.
+
+    Examples: `tttkit sweep rates.toml --dry-run` · `tttkit sweep rates.toml --workers 2`
+    """
+    from tttkit.run.cores import available_cores
+    from tttkit.run.signals import StopRequestedError, StopSignals
+    from tttkit.sweep.driver import Driver, prepare_directory
+    from tttkit.sweep.results import effects, read_rows
+    from tttkit.sweep.search import search_of
+    from tttkit.sweep.study import read_study
+    from tttkit.sweep.trials import trials_of
+    from tttkit_cli.views.sweep import print_effects, print_rows
+
+    chosen = read_study(study)
+    directory = (output or Path("studies") / study.stem).resolve()
+    search = search_of(chosen, directory)
+    for setting in search.settings():
+        trials_of(chosen, directory, setting)[0].config()
+    failed: list[Trial] = []
+    if not dry_run:
+        prepare_directory(directory, dataclasses.asdict(chosen))
+        driver = Driver(
+            chosen, directory, search, command=_COMMAND, workers=workers,
+            threads=threads or max(available_cores() // workers, 1), report=_say,
+        )  # fmt: skip
+        with StopSignals() as signals:
+            try:
+                driver.run(signals.poll)
+            except StopRequestedError as stop:
+                hint = f"run `tttkit sweep {quoted(study)}` again: every run goes on"
+                raise PreemptedError(f"stopped by {stop}; all runs have saved their state", hint=hint) from None
+        failed = driver.failed
+    rows = read_rows(chosen, directory, search)
+    if json_output:
+        print_json(_to_dict(rows, effects(chosen, rows)))
+    else:
+        print_rows(chosen, rows)
+        print_effects(effects(chosen, rows))
+    if failed:
+        names = ", ".join(trial.name for trial in failed)
+        raise TttkitError(f"runs that failed: {names}", hint=f"see {quoted(failed[0].log)}")
+
+
+def _to_dict(rows: list[Any], effects: list[Any]) -> dict[str, Any]:
+    return {"settings": [dataclasses.asdict(row) for row in rows], "effects": [dataclasses.asdict(e) for e in effects]}
+
+
+def _say(event: str, trial: Trial) -> None:
+    """Tell what happened to a trial, as one line on stderr."""
+    values = ", ".join(f"{key} = {value}" for key, value in trial.setting.values.items())
+    text = f"{event} {trial.name}: {values}" if values else f"{event} {trial.name}"
+    if event == "ended" and (objective := trial.objective) is not None:
+        text += f": {trial.study.objective} {objective:,.2f}"
+    err.print(text, markup=False, soft_wrap=True)
+    out.file.flush()

@@ -1,0 +1,54 @@
+"""Tables of a study: one row a setting, and one row an effect."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from tttkit_cli.console import print_table
+
+if TYPE_CHECKING:
+    from tttkit.sweep.results import Effect, Row
+    from tttkit.sweep.study import Study
+
+
+def print_rows(study: Study, rows: list[Row]) -> None:
+    """Print the settings, the best first, with the objective over seeds."""
+    table = Table(title=f"{escape(study.objective)}: geometric mean over seeds", title_justify="left")
+    for key in study.vary:
+        table.add_column(escape(key))
+    table.add_column("mean", justify="right")
+    table.add_column("95 % interval", justify="right")
+    table.add_column("runs")
+    for row in rows:
+        mean = "-" if row.mean is None else f"{row.mean:,.2f}"
+        values = [_value(row.setting[key]) for key in study.vary]
+        table.add_row(*values, mean, _interval(row.interval), row.summary)
+    print_table(table, num_keys=max(len(study.vary), 1))
+
+
+def print_effects(effects: list[Effect]) -> None:
+    """Print what each value does to the objective, everything else equal."""
+    if not effects:
+        return
+    table = Table(title="effect of each value, everything else equal", title_justify="left")
+    for head in ("factor", "value", "compared with"):
+        table.add_column(head)
+    for head in ("ratio", "95 % interval", "pairs"):
+        table.add_column(head, justify="right")
+    for each in effects:
+        table.add_row(
+            escape(each.factor), _value(each.value), _value(each.reference), f"{each.ratio:.3f}",
+            _interval(each.interval, digits=3), str(each.pairs),
+        )  # fmt: skip
+    print_table(table, num_keys=2)
+
+
+def _value(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))
+
+
+def _interval(interval: tuple[float, float] | None, digits: int = 2) -> str:
+    return "-" if interval is None else f"[{interval[0]:,.{digits}f}, {interval[1]:,.{digits}f}]"

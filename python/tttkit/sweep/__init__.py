@@ -1,0 +1,1 @@
+"""Studies: many runs over settings and seeds, each an ordinary `tttkit train` in its own run directory."""

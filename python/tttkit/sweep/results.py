@@ -1,0 +1,109 @@
+"""The results of a study: a row per setting over its seeds, and the effect of each varied value."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from tttkit.analyze.trend import geometric_mean
+from tttkit.sweep.search import Search
+from tttkit.sweep.study import Setting, Study
+from tttkit.sweep.trials import ENDED, trials_of
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """A setting and its objective over seeds."""
+
+    setting: dict[str, Any]
+    runs: list[str]
+    """Run directories, one for each seed."""
+    states: list[str]
+    """States of the runs, as in `tttkit status`."""
+    objectives: list[float | None]
+    """The objective of each run that has ended, else None."""
+    mean: float | None
+    """Geometric mean over the runs that have ended."""
+    interval: tuple[float, float] | None
+    """95 % interval of the mean by Student's t over seeds; None for fewer than two seeds."""
+
+    @property
+    def summary(self) -> str:
+        """The states of the runs in words."""
+        counts = Counter(self.states)
+        return ", ".join(f"{count} {state}" for state, count in counts.items())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Effect:
+    """What one value of a factor does to the objective, compared with the first value of that factor."""
+
+    factor: str
+    value: Any
+    reference: Any
+    ratio: float
+    """Geometric mean of objective / objective with the reference, everything else equal."""
+    interval: tuple[float, float] | None
+    """95 % interval by Student's t over the pairs of runs."""
+    pairs: int
+
+
+def read_rows(study: Study, directory: Path, search: Search) -> list[Row]:
+    """Return the rows of all settings that were chosen so far, the best mean first; settings without a mean last."""
+    rows = []
+    for setting in search.settings():
+        trials = trials_of(study, directory, setting)
+        states = [trial.state for trial in trials]
+        pairs = zip(trials, states, strict=True)
+        objectives = [trial.objective if state in ENDED else None for trial, state in pairs]
+        mean, interval = geometric_mean(objectives)
+        rows.append(
+            Row(
+                setting=setting.values, runs=[str(trial.run.path) for trial in trials], states=states,
+                objectives=objectives, mean=mean, interval=interval,
+            )
+        )  # fmt: skip
+    sign = 1 if study.goal == "minimize" else -1
+    return sorted(rows, key=lambda row: (row.mean is None, sign * (row.mean or 0.0)))
+
+
+def mean_objective(objectives: list[float | None]) -> float | None:
+    """Return the geometric mean of a setting's objectives; None if any of them is missing."""
+    return None if None in objectives else geometric_mean(objectives)[0]
+
+
+def effects(study: Study, rows: list[Row]) -> list[Effect]:
+    """Return the effect of every listed value, over pairs of runs with the same seed that differ in nothing else."""
+    found = []
+    for factor, choices in study.vary.items():
+        if not isinstance(choices, list):
+            continue
+        reference = choices[0]
+        for value in choices[1:]:
+            ratios = [
+                theirs / ours
+                for row in rows
+                if row.setting[factor] == value
+                for theirs, ours in zip(row.objectives, _counterpart(rows, row, factor, reference), strict=True)
+                if theirs and ours
+            ]
+            ratio, interval = geometric_mean([*ratios])
+            if ratio is not None:
+                found.append(
+                    Effect(
+                        factor=factor, value=value, reference=reference, ratio=ratio, interval=interval,
+                        pairs=len(ratios),
+                    )
+                )  # fmt: skip
+    return found
+
+
+def _counterpart(rows: list[Row], row: Row, factor: str, reference: Any) -> list[float | None]:
+    """Return the objectives of the setting that differs from `row` in `factor` only."""
+    wanted = Setting({**row.setting, factor: reference})
+    for other in rows:
+        if other.setting == wanted.values:
+            return other.objectives
+    return [None] * len(row.objectives)

@@ -1,0 +1,67 @@
+"""Searches choose from what the study varies, and go on where they were."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tttkit.sweep.search import random_setting, search_of
+from tttkit.sweep.study import Range, Study
+
+
+def test_a_grid_has_every_combination_once(tmp_path):
+    study = Study(vary={"train.window": [16, 32], "model": ["ttt-linear", "sw", "lact"]})
+    search = search_of(study, tmp_path)
+    found = [(setting.values["train.window"], setting.values["model"]) for setting in search.settings()]
+    assert sorted(found) == sorted((window, model) for window in (16, 32) for model in ("ttt-linear", "sw", "lact"))
+    assert search.propose() is None
+
+
+def test_without_varied_values_only_the_seeds_differ(tmp_path):
+    assert [setting.values for setting in search_of(Study(seeds=[1, 2]), tmp_path).settings()] == [{}]
+
+
+@given(
+    number=st.integers(0, 9_999),
+    low=st.floats(1e-6, 1e6),
+    factor=st.floats(1.001, 1e6),
+    log=st.booleans(),
+    whole=st.booleans(),
+)
+def test_random_settings_stay_in_their_range(number, low, factor, log, whole):
+    high = low * factor
+    if whole:
+        low, high = float(round(low) + 1), float(round(high) + 2)
+    study = Study(search="random", vary={"x": Range(low=low, high=high, log=log, whole=whole), "y": ["a", "b"]})
+    setting = random_setting(study, number)
+    assert low <= setting.values["x"] <= high
+    assert setting.values["y"] in ("a", "b")
+    assert not whole or isinstance(setting.values["x"], int)
+    assert setting == random_setting(study, number)
+
+
+def test_random_settings_cover_a_logarithmic_range_evenly():
+    study = Study(search="random", vary={"x": Range(low=1e-4, high=1.0, log=True)})
+    values = [random_setting(study, number).values["x"] for number in range(400)]
+    decades = [sum(10.0**-k <= value < 10.0 ** (1 - k) for value in values) for k in (1, 2, 3, 4)]
+    assert all(70 <= count <= 130 for count in decades), decades
+
+
+def test_tpe_goes_on_from_its_journal_and_finds_the_minimum(tmp_path):
+    pytest.importorskip("optuna")
+    study = Study(search="tpe", trials=30, vary={"x": Range(low=-1.0, high=1.0), "y": [[1], [2], [3]]})
+    for _ in range(30):
+        search = search_of(study, tmp_path)  # a driver that was killed and started again
+        setting = search.propose()
+        assert setting is not None
+        assert setting in search.settings()
+        search.tell(setting, (setting.values["x"] - 0.5) ** 2 + setting.values["y"][0] + 0.1)
+    search = search_of(study, tmp_path)
+    assert search.propose() is None
+    assert len(search.settings()) == 30
+    late = search.settings()[20:]
+    assert sum(setting.values["y"] == [1] for setting in late) >= 6
+    assert min(abs(setting.values["x"] - 0.5) for setting in late) < 0.2
+    # another fixed value is another problem
+    assert search_of(Study(**{**study.__dict__, "fixed": {"train.max_steps": 3}}), tmp_path).settings() == []
