@@ -25,7 +25,7 @@ from tttkit.analyze.winner import (
     name_winner,
     ratios_of_summary,
 )
-from tttkit.results.contexts import CONTEXTS, contexts_to_show, windowed_contexts
+from tttkit.results.contexts import compared_contexts, contexts_to_show, windowed_contexts
 
 
 def paired_ratio(context: str, differences: Floats, documents: Any) -> PairedRatio | None:
@@ -48,10 +48,11 @@ def paired_ratio(context: str, differences: Floats, documents: Any) -> PairedRat
 
 
 def paired_ratios(sequences: SequenceNll, column: int) -> list[PairedRatio]:
-    """Compare every computed windowed context with `full` at one chunk."""
+    """Compare every other computed context with `full` at one chunk."""
     ratios = [
         paired_ratio(name, _difference(sequences, name)[:, column], sequences.documents)
-        for name in _windowed_in(sequences)
+        for name in compared_contexts()
+        if name in sequences.contexts
     ]
     return [each for each in ratios if each is not None]
 
@@ -72,7 +73,7 @@ def winners(record: Record, evaluation: RecordedEvaluation | None = None) -> Fin
         if ratios:
             verdicts[multiple] = winner
         figures = {name: evaluation.summary.perplexity(name, multiple) for name in contexts}
-        heads = [_head(name) for name in contexts if CONTEXTS[name].is_windowed]
+        heads = [_head(name) for name in contexts if name in compared_contexts()]
         row = {"position": f"{multiple} x W", **figures, **dict.fromkeys(heads), **texts}
         rows.append({**row, "winner": NO_DIFFERENCE if winner == NO_WINNER else winner})
     evidence = _evidence(evaluation, sequences)
@@ -220,7 +221,7 @@ def _say(verdicts: dict[int, str], count: int | str) -> str:
 def _ratios_at(
     record: Record, evaluation: RecordedEvaluation, sequences: SequenceNll | None, multiple: int
 ) -> list[PairedRatio]:
-    """Compare all windowed contexts with `full` at one label; without NLL by sequence, use the summary."""
+    """Compare all other contexts with `full` at one label; without NLL by sequence, use the summary."""
     if sequences is None or record.window is None:
         return ratios_of_summary(evaluation.summary, multiple)
     column = sequences.column(record.window, multiple)
@@ -231,7 +232,7 @@ def _without_interval(evaluation: RecordedEvaluation, multiple: int) -> dict[str
     """Return the ratios without intervals, which is all that result files of the earlier system allow."""
     if multiple == 1:
         return {}
-    ratios = {name: evaluation.summary.ratio(name, multiple).value for name in windowed_contexts()}
+    ratios = {name: evaluation.summary.ratio(name, multiple).value for name in compared_contexts()}
     return {_head(name): f"{value:.3f} [no interval]" for name, value in ratios.items() if value is not None}
 
 

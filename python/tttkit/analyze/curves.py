@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tttkit.analyze import earlier_system
 from tttkit.errors import UsageError
-from tttkit.results.contexts import CONTEXTS
+from tttkit.results.contexts import compared_contexts
 from tttkit.results.curves import CURVES_NAME, Curves
 from tttkit.results.summary import Summary
 from tttkit.run.directory import RunDirectory
@@ -71,7 +71,7 @@ def _labelled_points(summary: Summary, index: int) -> Curves:
     ratios = {
         name: {"ratio": [summary.ratio(name, multiple).value for multiple in labels]}
         for name in names
-        if CONTEXTS[name].is_windowed
+        if name in compared_contexts()
     }
     return Curves.new(facts, ends, ends, values, ratios, index=index, step=summary.step, model=summary.model)
 

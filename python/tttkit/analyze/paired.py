@@ -12,6 +12,7 @@ from tttkit.analyze.winner import (
     UNKNOWN,
     PairedRatio,
     best_ahead,
+    competitors,
     reference_wins,
 )
 from tttkit.results.contexts import CONTEXTS, LABELS, required_contexts
@@ -81,9 +82,9 @@ def _cell(ratio: PairedRatio | None) -> str | None:
 
 
 def _verdict(pairs: Pairs, first: str, run: str, multiple: int) -> str:
-    """Say whose context is better at one label. All contexts of the other run compete, including the full one."""
+    """Say whose context is better at one label. All `competitors` of the other run compete, including the full one."""
     known = (pairs.get((run, context), {}).get(multiple) for context in CONTEXTS)
-    ratios = [each for each in known if each is not None]
+    ratios = competitors(each for each in known if each is not None)
     if not all(each.has_enough_sequences for each in ratios):
         return f"{UNKNOWN}: too few sequences"
     best = best_ahead(ratios)

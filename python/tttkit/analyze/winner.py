@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
-from tttkit.results.contexts import CONTEXTS, required_contexts, windowed_contexts
+from tttkit.results.contexts import CONTEXTS, compared_contexts, required_contexts
 from tttkit.results.summary import Summary
 
 FEWEST_DOCUMENTS = 10
@@ -30,7 +30,7 @@ RULE = (
     f"there are at least {FEWEST_DOCUMENTS}). A windowed context wins if its interval, widened by the factor "
     f"{SIMULTANEOUS_WIDTH} because the best of several contexts is chosen, lies entirely below 1; if several do, the "
     "one with the smallest ratio is named, and the cheapest of those that are tied. Otherwise no difference was found. "
-    f"With fewer than {FEWEST_SEQUENCES} sequences no winner is named. "
+    f"With fewer than {FEWEST_SEQUENCES} sequences no winner is named. `dynamic` does not compete. "
     "Each position is judged separately. At 1 x W all contexts are equal by construction, and at a label sw_aligned "
     "and reset see the same window if a chunk is one inner mini-batch."
 )
@@ -96,12 +96,21 @@ def name_winner(ratios: Sequence[PairedRatio], required: Iterable[str] | None = 
     for too few sequences. The reference wins only if every context of `required`, by default the required windowed
     ones, is among `ratios`.
     """
-    if not all(each.has_enough_sequences for each in ratios):
+    competing = competitors(ratios)
+    if not all(each.has_enough_sequences for each in competing):
         return UNKNOWN
-    best = best_ahead(ratios)
+    best = best_ahead(competing)
     if best is not None:
         return best.context
-    return "full" if reference_wins(ratios, required) else NO_WINNER
+    return "full" if reference_wins(competing, required) else NO_WINNER
+
+
+def competitors(ratios: Iterable[PairedRatio]) -> list[PairedRatio]:
+    """Return the ratios of contexts that may win: `full` of another model, and contexts under a window.
+
+    `dynamic` changes the weights, so it says nothing about how well the same weights use their context.
+    """
+    return [each for each in ratios if each.context == "full" or CONTEXTS[each.context].is_windowed]
 
 
 def best_ahead(ratios: Sequence[PairedRatio]) -> PairedRatio | None:
@@ -128,9 +137,9 @@ def reference_wins(ratios: Sequence[PairedRatio], required: Iterable[str] | None
 
 
 def ratios_of_summary(summary: Summary, multiple: int) -> list[PairedRatio]:
-    """Return the ratio to `full` at `multiple` x W of every windowed context with an interval in summary.json."""
+    """Return the ratio to `full` at `multiple` x W of every other context with an interval in summary.json."""
     ratios = []
-    for context in windowed_contexts():
+    for context in compared_contexts():
         each = summary.ratio(context, multiple)
         if each.value is None or each.low is None or each.high is None:
             continue

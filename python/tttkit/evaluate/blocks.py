@@ -47,15 +47,22 @@ class NllBlocks:
         return cls(path)
 
     def fill(
-        self, stage: str, sequences: NDArray[np.int64], compute: Compute, progress: Callable[[float], None]
+        self,
+        stage: str,
+        sequences: NDArray[np.int64],
+        compute: Compute,
+        progress: Callable[[float], None],
+        *,
+        settings: str = "",
     ) -> NDArray[np.float32]:
-        """Return the NLL of all sequences, block by block."""
+        """Return the NLL of all sequences, block by block; a stage has blocks of its own for other `settings`."""
         count, parts = len(sequences), []
+        name = f"{stage}-{hashlib.sha256(settings.encode()).hexdigest()[:KEY_LENGTH]}" if settings else stage
         size = _SELECTION_ROWS if stage == SELECTION else CONTEXTS[stage].block_sequences
         for first in range(0, count, size):
             rows = sequences[first : first + size]
             tick = share_of(progress, first / count, len(rows) / count)
-            parts.append(self.block(f"{stage}-{first:06d}", rows, compute, tick))
+            parts.append(self.block(f"{name}-{first:06d}", rows, compute, tick))
             tick(1.0)
         return np.concatenate(parts)
 

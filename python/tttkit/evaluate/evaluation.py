@@ -20,7 +20,7 @@ from tttkit.config.run import EvaluationConfig
 from tttkit.evaluate.bootstrap import PairedBootstrap, paired_bootstrap
 from tttkit.evaluate.chunks import ChunkPerplexity, chunk_perplexity
 from tttkit.evaluate.sequences import SEQUENCE_CHOICE
-from tttkit.results.contexts import CONTEXTS, labels_within
+from tttkit.results.contexts import CONTEXTS, compared_contexts, labels_within
 from tttkit.results.curves import CURVES_NAME, Curves
 from tttkit.results.figures import Figures, Ratio
 from tttkit.results.summary import SUMMARY_NAME, Summary
@@ -54,7 +54,7 @@ class Evaluation:
         )
 
     def intervals(self, context: str) -> PairedBootstrap:
-        """Compare a windowed context with `full`, paired by sequence."""
+        """Compare another context with `full`, paired by sequence."""
         return self._bootstrap(context, None)
 
     def document_intervals(self, context: str) -> PairedBootstrap | None:
@@ -106,7 +106,7 @@ class Evaluation:
             "bootstrap_seed": BOOTSTRAP_SEED,
         }
         mean_nll = {context: _known_list(self.chunks(context).mean_nll) for context in self.nll}
-        ratios = {context: _ratio_curves(self.intervals(context)) for context in self._windowed()}
+        ratios = {context: _ratio_curves(self.intervals(context)) for context in self._compared()}
         return Curves.new(facts, full.centers.tolist(), full.ends.tolist(), mean_nll, ratios)
 
     def sequence_nll(self) -> dict[str, NDArray[Any]]:
@@ -121,8 +121,8 @@ class Evaluation:
         places = {"starts": self.starts, "documents": self.documents}
         return {**arrays, "ends": self.chunks("full").ends, **places}
 
-    def _windowed(self) -> list[str]:
-        return [context for context in self.nll if CONTEXTS[context].is_windowed]
+    def _compared(self) -> list[str]:
+        return [context for context in self.nll if context in compared_contexts()]
 
     def _figures(self, context: str, columns: Mapping[int, int]) -> Figures:
         """Return the figures of one context; `columns` are the indices of the chunks by label."""
@@ -133,7 +133,7 @@ class Evaluation:
             perplexities={multiple: _known(perplexities[column]) for multiple, column in columns.items()},
             corpus=_known(perplexity(beyond)) if beyond.size else None,
             spread=(_known(spread[0]), _known(spread[1]), _known(spread[2])) if CONTEXTS[context].has_spread else None,
-            ratios=self._ratios(context, columns) if CONTEXTS[context].is_windowed else {},
+            ratios=self._ratios(context, columns) if context in compared_contexts() else {},
         )
 
     def _ratios(self, context: str, columns: Mapping[int, int]) -> dict[int, Ratio]:

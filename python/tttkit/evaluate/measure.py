@@ -14,6 +14,7 @@ from tttkit.data.split import Split
 from tttkit.errors import DataError
 from tttkit.evaluate.blocks import SELECTION, NllBlocks
 from tttkit.evaluate.bos import bos_in_front, longest_window
+from tttkit.evaluate.dynamic import DynamicRule
 from tttkit.evaluate.evaluation import Evaluation, perplexity
 from tttkit.evaluate.memory import fitting_segment
 from tttkit.evaluate.nll import token_nll
@@ -32,13 +33,15 @@ def evaluate_model(
     *,
     window: int,
     bos: str = "never",
+    dynamic: DynamicRule | None = None,
     progress: Callable[[float], None] | None = None,
     blocks: NllBlocks | None = None,
 ) -> Evaluation:
-    """Measure all contexts on `num_sequences` disjoint sequences of T+1 tokens spread evenly over a split, in order.
+    """Measure the contexts on `num_sequences` disjoint sequences of T+1 tokens spread evenly over a split, in order.
 
-    `bos` is as in `token_nll`. `full` has no value beyond the learned positions of a model that has such, and a text
-    that does not fit in memory is read in segments. `progress` is called between batches with the share done, and may
+    `bos` is as in `token_nll`. The context `dynamic` is measured if there is a rule for it. `full` and `dynamic` have no
+    value beyond the learned positions of a model that has such, nor has `dynamic` for a model that cannot be read in
+    segments. For `full`, a text that does not fit in memory is read in segments. `progress` is called between batches with the share done, and may
     raise to stop. With `blocks`, finished parts are kept, so that the same call continues from there. Raises UsageError
     when the split holds fewer sequences or when window, chunks, inner mini-batch and the model's positions do not fit
     together, DataError when the split holds no sequence or has ids that the model does not know.
@@ -48,13 +51,14 @@ def evaluate_model(
     longest = longest_window(model, bos_in_front(model, bos))
     check_positions(model, longest, window)
     sequences, starts = cut_sequences(split, protocol.num_sequences, protocol.max_length)
+    requested = () if dynamic is None else ("dynamic",)
     stages = _Stages(
-        model, window, bos, longest, costs(protocol, window, model.mini_batch_size), progress, blocks
+        model, window, bos, longest, dynamic, costs(protocol, window, model.mini_batch_size, requested), progress, blocks
     )  # fmt: skip
     windows = _selection_windows(split, protocol, window)
     selection = stages.run(SELECTION, "full", windows, None)[:, window - protocol.chunk_size :]
     nll: dict[str, NDArray[np.float32]] = {}
-    for context in evaluation_order():
+    for context in evaluation_order(requested):
         positions = labelled_positions(protocol, window) if positions_only(protocol, context) else None
         if context == "sw" and model.mini_batch_size == 1:
             # For attention the windows of sw and sw_aligned are the same.
@@ -78,6 +82,7 @@ class _Stages:
     bos: str
     longest: int | None
     """Most tokens of a window that the model can read; None for no limit."""
+    dynamic: DynamicRule | None
     costs: Mapping[str, float]
     """Tokens that each stage runs through the model."""
     progress: Callable[[float], None] | None
@@ -97,7 +102,8 @@ class _Stages:
         if self.blocks is None:
             nll = compute(sequences, progress=tick)
         else:
-            nll = self.blocks.fill(stage, sequences, compute, tick)
+            settings = str(self.dynamic.config) if self.dynamic is not None and context == "dynamic" else ""
+            nll = self.blocks.fill(stage, sequences, compute, tick, settings=settings)
         self.skip(stage)
         return nll
 
@@ -109,16 +115,18 @@ class _Stages:
         positions: Integers | None,
         progress: Callable[[float], None] | None = None,
     ) -> NDArray[np.float32]:
-        """Return the NLL (B, T) of sequences (B, T+1), NaN where `full` lies beyond the positions of the model."""
+        """Return the NLL (B, T) of sequences (B, T+1), NaN where the model cannot be read in this context."""
         read = tokens.shape[1] - 1
-        if context == "full" and self.longest is not None:
+        nll = np.full((tokens.shape[0], read), np.nan, dtype=np.float32)
+        if context == "dynamic" and not self.model.can_carry:
+            return nll
+        if context in ("full", "dynamic") and self.longest is not None:
             read = min(read, self.longest)
         segment = fitting_segment(self.model, read) if context == "full" else None
         known = token_nll(
             self.model, tokens[:, : read + 1], context, window=self.window, positions=positions, segment=segment,
-            bos=self.bos, progress=progress,
+            bos=self.bos, dynamic=self.dynamic, progress=progress,
         )  # fmt: skip
-        nll = np.full((tokens.shape[0], tokens.shape[1] - 1), np.nan, dtype=np.float32)
         nll[:, :read] = known
         return nll
 

@@ -11,13 +11,14 @@ from typing import Any
 from tttkit.device import find_device, prepare_device
 from tttkit.errors import DataError
 from tttkit.evaluate.blocks import NllBlocks, share_of
+from tttkit.evaluate.dynamic import DynamicRule, dynamic_rule
 from tttkit.evaluate.evaluation import write_evaluation
 from tttkit.evaluate.measure import evaluate_model
 from tttkit.evaluate.plan import costs
 from tttkit.evaluate.request import EvaluationJob, EvaluationRequest, prepare
 from tttkit.evaluate.threads import choose_for_evaluation
 from tttkit.evaluate.whole_split import nll_by_slot, score_split
-from tttkit.results.contexts import CONTEXTS
+from tttkit.results.contexts import evaluation_order
 from tttkit.results.curves import CURVES_NAME, Curves
 from tttkit.results.summary import SUMMARY_NAME, Summary
 from tttkit.results.values import SEQUENCES_NAME
@@ -57,7 +58,7 @@ def evaluate_model_directory(
     and RunLockedError while another evaluation writes to the same directory.
     """
     job = prepare(request)
-    known = _known_summary(directory, job.key)
+    known = _known_summary(directory, job)
     if known is not None and not any(entry.name.startswith(".") for entry in directory.iterdir()):
         return EvaluatedModel(summary=known, directory=directory)
     device = find_device(request.device)
@@ -69,7 +70,7 @@ def evaluate_model_directory(
         result = EvaluatedModel(summary=known, directory=directory) if known is not None else None
         if result is None:
             neighbours = sorted(directory.parent.glob("eval_*"))
-            twin = next((each for each in neighbours if _known_summary(each, job.key) is not None), None)
+            twin = next((each for each in neighbours if _known_summary(each, job) is not None), None)
             if twin is None:
                 return _measure(job, directory, progress, draw)
             result = _copy_results(twin, directory, job.facts, draw)
@@ -84,7 +85,8 @@ def _measure(job: EvaluationJob, directory: Path, progress: Progress | None, dra
     blocks = NllBlocks.beside(directory, job.key)
     threads = choose_for_evaluation(job.model, window=job.window, blocks=blocks.path)
     size = job.model.mini_batch_size
-    tokens = sum(costs(job.protocol, job.window, size).values())
+    requested = () if job.dynamic is None else ("dynamic",)
+    tokens = sum(costs(job.protocol, job.window, size, requested).values())
     share = tokens / (tokens + job.split.num_tokens)
     share_of(progress, 0.0, share)(0.0)
     evaluation = evaluate_model(
@@ -93,6 +95,7 @@ def _measure(job: EvaluationJob, directory: Path, progress: Progress | None, dra
         job.protocol,
         window=job.window,
         bos=job.bos,
+        dynamic=_dynamic_rule(job),
         progress=share_of(progress, 0.0, share),
         blocks=blocks,
     )
@@ -126,6 +129,11 @@ def _measure(job: EvaluationJob, directory: Path, progress: Progress | None, dra
     )  # fmt: skip
 
 
+def _dynamic_rule(job: EvaluationJob) -> DynamicRule | None:
+    """Return the rule of the context `dynamic`, if it is asked for."""
+    return None if job.dynamic is None else dynamic_rule(job.model, job.dynamic, job.training, job.split.eos_id)
+
+
 def _copy_results(twin: Path, directory: Path, facts: Mapping[str, Any], draw: Draw | None) -> EvaluatedModel:
     """Copy results of the same weights, data and protocol, for example if final_model is the same as best_model."""
     for name in (SEQUENCES_NAME, CURVES_NAME):
@@ -142,13 +150,18 @@ def _result_files(directory: Path) -> list[Path]:
     return [directory / name for name in _RESULTS]
 
 
-def _known_summary(directory: Path, key: str) -> Summary | None:
-    """Return the summary in `directory` if it has this key and every context, and its files are complete."""
+def _known_summary(directory: Path, job: EvaluationJob) -> Summary | None:
+    """Return the summary in `directory` if it has the key and the contexts of a job, and its files are complete.
+
+    It may have been measured in `dynamic` although the job does not ask for that, but not by other settings.
+    """
     if not all(path.exists() for path in _result_files(directory)):
         return None
     try:
         summary = Summary.read(directory / SUMMARY_NAME)
     except DataError:
         return None
-    is_complete = all(summary.has_context(name) for name in CONTEXTS)
-    return summary if is_complete and summary.get("evaluation_key") == key else None
+    requested = () if job.dynamic is None else ("dynamic",)
+    is_complete = all(summary.has_context(name) for name in evaluation_order(requested))
+    same_settings = job.dynamic is None or summary.get("dynamic") == dataclasses.asdict(job.dynamic)
+    return summary if is_complete and same_settings and summary.get("evaluation_key") == job.key else None

@@ -5,7 +5,8 @@ Legend: B sequences, T positions, N windows, W window, C inner mini-batch. `nll[
 `full` is one pass over the text, or one pass over segments that carry the state. The other contexts are passes over
 windows of at most W tokens that start from the initial state, and the last positions of each window are scored: in `sw`
 the last one, in `sw_aligned` the last C, in `reset` all. Cost in tokens: T; T x W; T x W / C; T. Only scored positions
-go through the head and, in the last layer, through the parts that follow keys, values and inner loop.
+go through the head and, in the last layer, through the parts that follow keys, values and inner loop. `dynamic` reads
+the text as `full` does and changes the weights on the way (`dynamic.py`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from tttkit.evaluate.arrays import check_size
 from tttkit.evaluate.bos import bos_in_front, longest_window
+from tttkit.evaluate.dynamic import DynamicRule, dynamic_nll
 from tttkit.evaluate.memory import batch_tokens, head_positions
 from tttkit.models.scoring import ScoringModel
 
@@ -37,6 +39,7 @@ def token_nll(
     positions: NDArray[np.integer] | None = None,
     segment: int | None = None,
     bos: str = "never",
+    dynamic: DynamicRule | None = None,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
     """Return the NLL in nats of `tokens[:, 1:]`, float32 `(B, T)`, for tokens `(B, T+1)` of any integer type.
@@ -44,8 +47,9 @@ def token_nll(
     With `positions`, only those are computed and the others are NaN, which saves time for `sw`. With `segment`, `full`
     reads the text in segments of that many tokens through the model's `carry`, in memory that does not depend on T; the
     last bit may differ from one pass. `bos` says whether the model's BOS stands in front of every context that starts
-    (`auto`, `always` or `never`, see `bos_in_front`); it is never scored and not counted in W. The model is back in its
-    mode (training or evaluation) afterwards. Raises TypeError, ValueError naming the argument.
+    (`auto`, `always` or `never`, see `bos_in_front`); it is never scored and not counted in W. The context
+    `dynamic` needs its rule (`dynamic.py`). The model is back in its mode (training or evaluation) and has its weights
+    afterwards. Raises TypeError, ValueError naming the argument, and NumericalError if `dynamic` diverges.
     """
     if context not in SCORING:
         raise ValueError(f"context must be one of {', '.join(SCORING)}, got {context!r}")
@@ -59,13 +63,12 @@ def token_nll(
     ids = _check_tokens(tokens, model.vocab_size)
     num_positions = ids.shape[1] - 1
     wanted = _check_positions(positions, num_positions)
-    runner = Runner(model, ids, segment, bos_in_front(model, bos), progress)
+    runner = Runner(model, ids, segment, bos_in_front(model, bos), progress, dynamic)
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode():
-            SCORING[context](runner, window, wanted)
-            runner.run()
+        SCORING[context](runner, window, wanted)
+        runner.run()
     finally:
         model.train(was_training)
     runner.nll[:, ~wanted] = np.nan
@@ -104,8 +107,14 @@ def score_reset(runner: Runner, window: int, wanted: NDArray[np.bool_]) -> None:
     _score_strided(runner, window, wanted, window)
 
 
+def score_dynamic(runner: Runner, window: int, wanted: NDArray[np.bool_]) -> None:  # noqa: ARG001
+    """Score the whole text in segments and let the weights learn from each; this needs no windows."""
+    runner.adapt()
+
+
 SCORING: dict[str, ScoringFunction] = {
-    "full": score_full, "sw": score_sw, "sw_aligned": score_sw_aligned, "reset": score_reset
+    "full": score_full, "sw": score_sw, "sw_aligned": score_sw_aligned, "reset": score_reset,
+    "dynamic": score_dynamic,
 }  # fmt: skip
 """The scoring function of each entry of `results.contexts.CONTEXTS`."""
 
@@ -130,9 +139,15 @@ class Runner:
     """Runs planned windows of one batch of sequences and collects their NLL."""
 
     def __init__(
-        self, model: ScoringModel, ids: Tensor, segment: int | None, bos_id: int | None, progress: Progress | None
+        self,
+        model: ScoringModel,
+        ids: Tensor,
+        segment: int | None,
+        bos_id: int | None,
+        progress: Progress | None,
+        dynamic: DynamicRule | None = None,
     ) -> None:
-        """`bos_id` is the token in front of every window, None for none."""
+        """`bos_id` is the token in front of every window, None for none; `dynamic` is the rule for `adapt`."""
         self.mini_batch_size = model.mini_batch_size
         self.nll = np.full((ids.shape[0], ids.shape[1] - 1), np.nan, dtype=np.float32)
         self._model = model
@@ -141,6 +156,7 @@ class Runner:
         self._segment = segment
         self._bos_id = bos_id
         self._progress = progress
+        self._dynamic = dynamic
         self._plans: list[tuple[NDArray[np.int64], int, int]] = []
         self._batch_tokens = batch_tokens(model.bytes_per_token(), self._device)
         self._head_positions = head_positions(model.vocab_size, self._device)
@@ -150,12 +166,18 @@ class Runner:
 
         Raises ValueError if the model cannot read `length` tokens.
         """
-        longest = longest_window(self._model, self._bos_id)
-        if longest is not None and length > longest:
-            raise ValueError(f"tokens must fit the model's {longest} positions in every window, got {length} tokens")
+        self._check_length(length)
         if starts.size:
             self._plans.append((starts, length, num_scored))
 
+    def adapt(self) -> None:
+        """Score all sequences in the context `dynamic`. Raises as `dynamic_nll` and `plan` do."""
+        if self._dynamic is None:
+            raise ValueError("dynamic must be a DynamicRule for the context `dynamic`, got None")
+        self._check_length(self._ids.shape[1] - 1)
+        self.nll = dynamic_nll(self._model, self._ids, self._dynamic, self._bos_id, self._progress)
+
+    @torch.inference_mode()
     def run(self) -> None:
         """Run all planned windows in batches that fit in memory."""
         num_rows = self._ids.shape[0]
@@ -170,6 +192,11 @@ class Runner:
                 done += len(batch) * length
                 if self._progress is not None:
                     self._progress(done / total)
+
+    def _check_length(self, length: int) -> None:
+        longest = longest_window(self._model, self._bos_id)
+        if longest is not None and length > longest:
+            raise ValueError(f"tokens must fit the model's {longest} positions in every window, got {length} tokens")
 
     def _run_batch(self, rows: NDArray[np.int64], starts: NDArray[np.int64], length: int, num_scored: int) -> None:
         offsets = torch.from_numpy(starts).to(self._device)[:, None] + torch.arange(length + 1, device=self._device)

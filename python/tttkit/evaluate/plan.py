@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import NDArray
 
 from tttkit.config.run import EvaluationConfig
 from tttkit.evaluate.blocks import SELECTION
-from tttkit.results.contexts import CONTEXTS, labels_within
+from tttkit.results.contexts import CONTEXTS, evaluation_order, labels_within
 
 
 def positions_only(protocol: EvaluationConfig, context: str) -> bool:
@@ -25,12 +27,14 @@ def labelled_positions(protocol: EvaluationConfig, window: int) -> NDArray[np.in
     return np.unique(np.concatenate(wanted))
 
 
-def costs(protocol: EvaluationConfig, window: int, mini_batch_size: int) -> dict[str, float]:
-    """Return the tokens that each stage runs through the model, for the progress bar."""
+def costs(
+    protocol: EvaluationConfig, window: int, mini_batch_size: int, requested: Collection[str] = ()
+) -> dict[str, float]:
+    """Return the tokens that each stage runs through the model, for the progress bar; `requested` as it is there."""
     length, rows = protocol.max_length, protocol.num_sequences
     at_labels = int((labelled_positions(protocol, window) >= window).sum())
     stages: dict[str, float] = {SELECTION: protocol.selection_windows * window}
-    for name, context in CONTEXTS.items():
+    for name in evaluation_order(requested):
         beyond = at_labels if positions_only(protocol, name) else max(0, length - window)
-        stages[name] = rows * context.cost(length, window, mini_batch_size, beyond)
+        stages[name] = rows * CONTEXTS[name].cost(length, window, mini_batch_size, beyond)
     return stages

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tttkit.config.dynamic import DynamicConfig
 from tttkit.config.run import EvaluationConfig, build_config
 from tttkit.data import open_split
 from tttkit.data.hub import stay_offline_if_unreachable
 from tttkit.data.split import Split
 from tttkit.device import prepare_cpu
 from tttkit.errors import DataError, UsageError
+from tttkit.evaluate.adaptation import select_parameters
 from tttkit.evaluate.blocks import evaluation_key
 from tttkit.evaluate.bos import bos_in_front, longest_window
 from tttkit.evaluate.sequences import text_facts
@@ -28,6 +30,7 @@ from tttkit.run.directory import RunDirectory
 
 SCHEMA = 3
 """Increase it when equal weights, data and protocol would give different files."""
+TRAINING_SPLIT = "train"
 _USUAL_WINDOW = 64
 _USUAL_MULTIPLE = 20
 _USUAL_CHUNK = 16
@@ -55,6 +58,8 @@ class EvaluationRequest:
     """Whether the model's BOS stands in front of every context: auto, always or never."""
     trust_remote_code: bool = False
     """Whether Python code in the model directory may run."""
+    dynamic: DynamicConfig | None = None
+    """Settings of the context `dynamic`; None leaves it out."""
     protocol: EvaluationConfig | None = None
     """Replaces `num_sequences`, `max_length` and `sw_mode`."""
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -75,6 +80,10 @@ class EvaluationJob:
     """Keys of summary.json that say what was evaluated."""
     bos: str = "never"
     """As in the request."""
+    dynamic: DynamicConfig | None = None
+    """As in the request."""
+    training: Split | None = None
+    """The training split of the data, if there is one that the evaluated split is not."""
     messages: tuple[str, ...] = ()
     """Sentences for the user about model and data."""
 
@@ -104,6 +113,9 @@ def prepare(request: EvaluationRequest) -> EvaluationJob:
     protocol = request.protocol or _protocol(request, window, split.num_tokens)
     prepare_cpu()
     model = load_scoring_model(path, request.dtype, request.trust_remote_code)
+    training = _training_split(request, data)
+    if request.dynamic is not None:
+        select_parameters(model.module, request.dynamic.parameters)
     weights = model.weights_sha256()
     how = _how(model, request)
     key = evaluation_key(
@@ -113,12 +125,12 @@ def prepare(request: EvaluationRequest) -> EvaluationJob:
     facts = {
         "model": model.name, "path": str(request.path), "split": request.split, "data_fingerprint": split.fingerprint,
         **text_facts(split), "weights_sha256": weights, "evaluation_key": key, **how,
-        **_bos_fact(model, request.bos), **_limits(model, request.bos, protocol), **request.facts,
+        **_bos_fact(model, request.bos), **_limits(model, request, protocol), **request.facts,
     }  # fmt: skip
     messages = (*((unknown_tokenizer,) if unknown_tokenizer else ()), *model.notes)
     return EvaluationJob(
         model=model, split=split, protocol=protocol, window=window, key=key, facts=facts, bos=request.bos,
-        messages=messages,
+        dynamic=request.dynamic, training=training, messages=messages,
     )  # fmt: skip
 
 
@@ -132,12 +144,30 @@ def _bos_fact(model: LoadedModel, bos: str) -> dict[str, Any]:
     return {} if model.bos_id is None else {"has_bos": bos_in_front(model, bos) is not None}
 
 
-def _limits(model: LoadedModel, bos: str, protocol: EvaluationConfig) -> dict[str, Any]:
-    """Return why a context lacks figures, and the length of training if the model's config names it."""
-    facts: dict[str, Any] = {}
-    longest = longest_window(model, bos_in_front(model, bos))
+def _training_split(request: EvaluationRequest, data: Path) -> Split | None:
+    """Return the training split for `dynamic`. Raises UsageError if its optimizer needs one and there is none."""
+    if request.dynamic is None or request.dynamic.optimizer != "rms":
+        return None
+    if request.split == TRAINING_SPLIT:
+        raise UsageError(
+            "the optimizer rms of `dynamic` computes the RMS of gradients on the training split, which is evaluated here",
+            hint="evaluate another split, or use sgd",
+        )
+    return open_split(data, TRAINING_SPLIT)
+
+
+def _limits(model: LoadedModel, request: EvaluationRequest, protocol: EvaluationConfig) -> dict[str, Any]:
+    """Return the settings of `dynamic`, why a context lacks figures, and the length of training if it is known."""
+    facts: dict[str, Any] = {} if request.dynamic is None else {"dynamic": dataclasses.asdict(request.dynamic)}
+    longest = longest_window(model, bos_in_front(model, request.bos))
+    reasons: dict[str, str] = {}
     if longest is not None and longest < protocol.max_length:
-        facts["not_measured"] = {"full": f"the model has {longest} positions, so `full` ends there"}
+        names = ["full"] if request.dynamic is None else ["full", "dynamic"]
+        reasons = {name: f"the model has {longest} positions, so `{name}` ends there" for name in names}
+    if request.dynamic is not None and not model.can_carry:
+        reasons["dynamic"] = f"the {model.name} model cannot be read in segments, which `dynamic` needs"
+    if reasons:
+        facts["not_measured"] = reasons
     trained = model.trained_positions
     return facts if trained is None else {**facts, "trained_length": trained}
 

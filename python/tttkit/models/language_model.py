@@ -141,6 +141,11 @@ class LanguageModel(nn.Module):
         return ModelState(position=0, layers=tuple(block.initial_state(batch_size) for block in self._blocks))
 
     @property
+    def module(self) -> nn.Module:
+        """The module that holds the weights: the model itself."""
+        return self
+
+    @property
     def device(self) -> torch.device:
         """The device of the parameters."""
         return self.model.embed_tokens.weight.device
@@ -229,6 +234,10 @@ class LanguageModel(nn.Module):
         with self._scoring_precision():
             hidden_states, after = self.advance(windows[:, :-1], before)
             return self._nll(hidden_states, windows[:, 1:], head_positions), after
+
+    def detach_state(self, state: ModelState) -> ModelState:
+        """Return a state of `carry` that is cut from the graph; the initial weights still get a gradient."""
+        return state.detach()
 
     def _scoring_precision(self) -> AbstractContextManager[object]:
         if self.scoring_dtype is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class ScoringModel(Protocol):
@@ -51,6 +51,10 @@ class ScoringModel(Protocol):
     def can_carry(self) -> bool:
         """Whether `carry` over the segments of a text equals one pass over the text."""
 
+    @property
+    def module(self) -> nn.Module:
+        """The module that holds the weights, which the context `dynamic` adapts."""
+
     def bytes_per_token(self) -> int:
         """Return the peak memory of a forward pass without gradients and without head, in bytes per token."""
 
@@ -67,6 +71,9 @@ class ScoringModel(Protocol):
         `state` is the state that the preceding call returned, or None at the start of the text. The last token of a
         segment is the first of the next. A state is passed on once, because a model may change it in place.
         """
+
+    def detach_state(self, state: Any) -> Any:
+        """Return a state of `carry` that is cut from the graph; the given one is not used again."""
 
     def eval(self) -> Any:
         """Switch to evaluation mode."""

@@ -23,17 +23,20 @@ class Context:
     key: str
     """First part of its perplexity keys; `full` keeps the earlier system's `ttt`."""
     is_windowed: bool
-    """Whether it is compared with `full`."""
+    """Whether it may win over `full` by the rule of the protocol."""
     description: str
     """What a position sees, for legends."""
     colour: str
-    line_style: str
+    line_style: str | tuple[int, tuple[int, ...]]
+    """As matplotlib takes it: a name, or offset and lengths of dashes and gaps."""
     cost: Callable[[int, int, int, int], float]
     """Tokens run through the model per sequence, from (length T, window W, inner mini-batch C, positions beyond W)."""
     block_sequences: int
     """Sequences that an evaluation computes between two saves: fewer if each sequence costs more."""
     is_required: bool = True
     """Whether an evaluation without it is incomplete; False for a context that older results lack."""
+    is_on_request: bool = False
+    """Whether it is evaluated only if somebody asks for it."""
     has_spread: bool = False
     """Whether mean, minimum and maximum perplexity over chunks are recorded, as in the earlier system."""
 
@@ -70,14 +73,25 @@ CONTEXTS: dict[str, Context] = {
             name="reset", key="reset", is_windowed=True, description="fresh state every W tokens", colour="#009E73",
             line_style=":", cost=lambda length, *_: length, block_sequences=64,
         ),
+        # A step costs a forward and a backward pass, about three forward passes.
+        Context(
+            name="dynamic", key="dynamic", is_windowed=False, description="as full; weights learn from scored text",
+            colour="#CC79A7", line_style=(0, (6, 1, 1, 1, 1, 1)), cost=lambda length, *_: 3 * length,
+            block_sequences=4, is_required=False, is_on_request=True,
+        ),
     )
 }  # fmt: skip
 """The contexts in the order of tables and legends. The protocol is in docs/protocol.md."""
 
 
 def windowed_contexts() -> list[str]:
-    """Return the names of the contexts that are compared with `full`, in the order of tables."""
+    """Return the names of the contexts that may win over `full`, in the order of tables."""
     return [name for name, context in CONTEXTS.items() if context.is_windowed]
+
+
+def compared_contexts() -> list[str]:
+    """Return the names of the contexts whose ratio to `full` is measured, in the order of tables."""
+    return [name for name in CONTEXTS if name != "full"]
 
 
 def required_contexts() -> list[str]:
@@ -85,9 +99,13 @@ def required_contexts() -> list[str]:
     return [name for name in windowed_contexts() if CONTEXTS[name].is_required]
 
 
-def evaluation_order() -> list[str]:
-    """Return the names of all contexts, cheapest first, as they are computed and written to files."""
-    return sorted(CONTEXTS, key=lambda name: CONTEXTS[name].usual_cost)
+def evaluation_order(requested: Collection[str] = ()) -> list[str]:
+    """Return the names of the contexts that an evaluation computes, cheapest first, as they are written to files.
+
+    A context that is evaluated on request is among them only if it is among `requested`.
+    """
+    names = [name for name, context in CONTEXTS.items() if not context.is_on_request or name in requested]
+    return sorted(names, key=lambda name: CONTEXTS[name].usual_cost)
 
 
 def contexts_to_show(measured: Collection[str]) -> list[str]:

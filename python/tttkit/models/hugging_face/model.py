@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Self
 
 import torch
@@ -15,6 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from tttkit.errors import DataError, TttkitError
+from tttkit.models.hugging_face.cache import detach_cache, keep_cached_values
 from tttkit.models.hugging_face.forward import Forward
 from tttkit.models.hugging_face.package import one_line
 from tttkit.models.hugging_face.tokens import Bos
@@ -130,9 +131,14 @@ class HuggingFaceModel:
 
         The model changes a state in place, so each can be continued once.
         """
-        with self._one_line(windows):
+        has_gradient = torch.is_grad_enabled() and state is not None
+        with self._one_line(windows), keep_cached_values(state) if has_gradient else nullcontext():
             hidden_states, after = self._forward.hidden_states(windows[:, :-1], state, keep_cache=True)
             return self._nll(hidden_states, windows[:, 1:], head_positions), after
+
+    def detach_state(self, state: Any) -> Any:
+        """Return a state of `carry` that is cut from the graph; it is changed in place."""
+        return detach_cache(state)
 
     @contextmanager
     def _one_line(self, windows: Tensor) -> Iterator[None]:

@@ -28,7 +28,7 @@ from tttkit.report.figures.style import (
     step_x,
     value_axis,
 )
-from tttkit.results.contexts import CONTEXTS, windowed_contexts
+from tttkit.results.contexts import CONTEXTS, compared_contexts
 from tttkit.results.curves import Curves
 from tttkit.results.summary import Summary
 
@@ -65,7 +65,7 @@ def plot_means(summaries: Sequence[Summary], path: Path, scales: Scales = USUAL)
             means = floats([summary.mean(name) for summary in summaries])
             if np.isfinite(means).any():
                 axes.plot(
-                    steps, means, context.line_style, color=context.colour, label=_legend_text(name), linewidth=1.1
+                    steps, means, linestyle=context.line_style, color=context.colour, label=_legend_text(name), linewidth=1.1
                 )
         axes.set_title("Mean perplexity over all chunks (figures by position were not kept)")
         axes.set_xlabel("training step")
@@ -86,13 +86,13 @@ def plot_chunk_eval(curves: Curves, path: Path) -> Path:
             known = ~np.isnan(values)
             # the positions of some models end, and the curve with them
             is_line = known[: np.flatnonzero(known).max(initial=-1) + 1].all()
-            line = {"linestyle": context.line_style} if is_line else {"linestyle": "none", "marker": "o"}
+            line: dict[str, Any] = {"linestyle": context.line_style} if is_line else {"linestyle": "none", "marker": "o"}
             top.plot(
                 ends[known], values[known], color=context.colour, label=_legend_text(name), linewidth=1.3,
                 markersize=4, zorder=2.5, **line,
             )  # fmt: skip
         bottom.axhline(1.0, color=GREY, linewidth=0.8)
-        for name in windowed_contexts():
+        for name in compared_contexts():
             _draw_ratio(bottom, curves, name)
         _mark_trained_length(top, curves)
         top.set_title("Perplexity by position and context", pad=16)

@@ -28,7 +28,7 @@ from tttkit.report.figures.style import (
     step_axis,
     step_x,
 )
-from tttkit.results.contexts import CONTEXTS, LABELS, windowed_contexts
+from tttkit.results.contexts import CONTEXTS, LABELS, compared_contexts
 from tttkit.results.curves import Curves
 from tttkit.results.summary import Summary
 
@@ -40,8 +40,8 @@ _MOST_STEPS = 100
 
 
 def plot_ratio_by_position(curves: Curves, path: Path) -> Path | None:
-    """Draw the ratio of every windowed context over positions, with 95 % bands. Return None without ratios."""
-    ratios = {name: floats(curves.ratio(name)) for name in windowed_contexts()}
+    """Draw the ratio of every other context to `full` over positions, with 95 % bands. Return None without ratios."""
+    ratios = {name: floats(curves.ratio(name)) for name in compared_contexts()}
     ratios = {name: ratio for name, ratio in ratios.items() if np.isfinite(ratio).any()}
     if not ratios:
         return None

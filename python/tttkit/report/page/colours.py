@@ -5,7 +5,7 @@ from __future__ import annotations
 from tttkit.results.contexts import CONTEXTS
 
 _DASHES = {"-": "", "--": "6 3", "-.": "8 3 2 3", ":": "2 3"}
-"""By line style of the figures: the `stroke-dasharray` that looks the same in SVG."""
+"""By name of a line style: the `stroke-dasharray` that looks the same in SVG."""
 _LIGHT, _DARK = (1.0, 1.0, 1.0), (0x15 / 255, 0x17 / 255, 0x1A / 255)
 """Background of the page, --paper in page.css."""
 _CONTRAST = {_LIGHT: 4.5, _DARK: 7.0}
@@ -21,7 +21,8 @@ def variable(context: str) -> str:
 
 def dash(context: str) -> str:
     """Return the `stroke-dasharray` of a context."""
-    return _DASHES.get(CONTEXTS[context].line_style, "")
+    style = CONTEXTS[context].line_style
+    return _DASHES.get(style, "") if isinstance(style, str) else " ".join(str(length) for length in style[1])
 
 
 def stylesheet() -> str:

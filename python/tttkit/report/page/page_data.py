@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from tttkit.analyze.curves import load_curves, load_means
 from tttkit.report.page import colours
-from tttkit.results.contexts import CONTEXTS, windowed_contexts
+from tttkit.results.contexts import CONTEXTS, compared_contexts
 from tttkit.results.curves import Curves
 from tttkit.results.summary import Summary
 from tttkit.results.values import number
@@ -59,7 +59,7 @@ def _evaluation(curves: Curves, best: int | None) -> dict[str, Any]:
         "ppl": {name: ppl for name in CONTEXTS if (ppl := _perplexities(curves, name))},
     }  # fmt: skip
     for key, part in (("ratio", "ratio"), ("low", "ratio_low"), ("high", "ratio_high")):
-        ratios = {name: curves.ratio(name, part) for name in windowed_contexts()}
+        ratios = {name: curves.ratio(name, part) for name in compared_contexts()}
         values[key] = {name: _round(ratio) for name, ratio in ratios.items() if ratio}
     return values
 
