@@ -37,7 +37,8 @@ def compare(
         print_json(json_safe(comparison.to_dict()))
         return
     for row in comparison.protocol_differences:
-        text = f"refused: {row['refused']} ({row['setting']}: {row['because']})"
+        reason = f"({row['setting']}: {row['because']})"
+        text = f"refused: {row['refused']} {reason}" if row["refused"] else f"different settings {reason}"
         err.print(f"[warning]{escape(text)}[/]", soft_wrap=True)
     if not comparison.equal_tokens:
         err.print(f"[warning]{escape(NO_EQUAL_TOKENS)}[/]", soft_wrap=True)

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from tttkit.config.dynamic import DynamicConfig
 from tttkit.errors import UsageError
 from tttkit.run.directory import exclusive, find_run
 from tttkit.storage.files import json_safe
 from tttkit_cli.console import err, print_json, print_table, room
+from tttkit_cli.dynamic_options import with_dynamic_options
 from tttkit_cli.eval_targets import names_of, targets_of, with_text
 from tttkit_cli.stopping import stoppable
+from tttkit_cli.tune_dynamic import tune_dynamic
 from tttkit_cli.views.eval_progress import EvaluationProgress
 from tttkit_cli.views.tables import evaluation_table, models_table, ratios_table, slots_table, whole_split_table
 
@@ -38,7 +41,11 @@ def _eval() -> None:
     """Measure perplexity by position, in every context."""
 
 
+eval_app.command("tune-dynamic")(tune_dynamic)
+
+
 @eval_app.command("checkpoint")
+@with_dynamic_options
 def checkpoint(
     paths: Annotated[
         list[Path],
@@ -92,6 +99,7 @@ def checkpoint(
         ),
     ] = "auto",
     trust_remote_code: RemoteCode = False,
+    dynamic: DynamicConfig | None = None,
     json_output: Json = False,
 ) -> None:
     """Evaluate models in every context, with intervals; write JSON files and a plot.
@@ -111,6 +119,7 @@ def checkpoint(
             EvaluationRequest(
                 path=path, data=data, split=split, num_sequences=num_sequences, max_length=max_length, window=window,
                 sw_mode=sw_mode, device=device, dtype=dtype, bos=bos, trust_remote_code=trust_remote_code,
+                dynamic=dynamic,
             )
             for path in paths
         ]  # fmt: skip
@@ -127,11 +136,13 @@ def checkpoint(
 
 
 @eval_app.command("run")
+@with_dynamic_options
 def run(
     path: Annotated[
         Path | None, typer.Argument(help="RUN directory (default: the newest under runs/).", metavar="RUN")
     ] = None,
     device: Device = None,
+    dynamic: DynamicConfig | None = None,
     json_output: Json = False,
 ) -> None:
     """Evaluate best_model and final_model in full, and evaluations along the run that have weights but no results.
@@ -144,7 +155,7 @@ def run(
     directory = find_run(path)
     with exclusive(directory), stoppable():
         config = build_config(directory.read_metadata().get("config", {}))
-        requests = missing_evaluations(directory, config, device)
+        requests = missing_evaluations(directory, config, device, dynamic)
         if not requests:
             raise UsageError(
                 f"{directory.path} has no weights to evaluate",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tttkit.analyze.by_bytes import bits_per_byte, only_tokenizers_differ
+from tttkit.analyze.dynamic import dynamic_differences
 from tttkit.analyze.paired import Pairs, pair, ratio_rows, verdict_rows
 from tttkit.analyze.record import Record, RecordedEvaluation
 from tttkit.analyze.trend import geometric_mean
@@ -50,7 +51,7 @@ class Comparison:
     runs: tuple[str, ...]
     config_differences: tuple[dict[str, Any], ...]
     protocol_differences: tuple[dict[str, Any], ...]
-    """Settings of the protocol that differ, with the numbers that are refused and the reason."""
+    """Settings of the protocol that differ, with the numbers that are refused (None for none) and the reason."""
     equal_tokens: tuple[dict[str, Any], ...]
     """Every run at the largest number of tokens at which all were evaluated; empty if there is no such number."""
     end: tuple[dict[str, Any], ...]
@@ -74,7 +75,7 @@ def compare(records: list[Record]) -> Comparison:
         raise UsageError("at least two runs are needed for a comparison", hint="`tttkit compare RUN RUN…`")
     names = _names(records)
     protocol = _protocol_differences(records, names)
-    refused = {row["setting"] for row in protocol}
+    refused = {row["setting"] for row in protocol if row["refused"]}
     last = [record.evaluations[-1] for record in records]
     by_bytes = only_tokenizers_differ([evaluation.summary for evaluation in last])
     equal = _at_equal_tokens(records)
@@ -140,7 +141,7 @@ def _protocol_differences(records: list[Record], names: tuple[str, ...]) -> tupl
             if by_bytes and key == "data_fingerprint":
                 reason = "the tokenizers differ: the tables show bits per byte of the same text"
             rows.append({"setting": key, **dict(zip(names, shown, strict=True)), "refused": numbers, "because": reason})
-    return tuple(rows)
+    return (*rows, *dynamic_differences([record.evaluations[-1].summary for record in records], names))
 
 
 def _short(value: Any) -> Any:

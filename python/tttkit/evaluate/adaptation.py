@@ -21,7 +21,9 @@ from tttkit.models.scoring import ScoringModel
 _LAST_MLP = re.compile(r"mlp:last:([1-9]\d*)")
 _BLOCK = re.compile(r"\.(\d+)\.(.+)")
 """The number of a block in the name of a parameter, and the name inside the block."""
-_MLP = re.compile(r"(^|\.)(mlp|feed_?forward|ffn|ff|fc_?[12]|fc_(in|out)|channel_mix|block_sparse_moe|moe)[^.]*\.")
+_MLP = re.compile(
+    r"(^|\.)(mlp|mlp_block|feed_?forward|ffn|ff|fc_?[12]|fc_(in|out)|channel_mix(ing)?|block_sparse_moe|moe)\."
+)
 _DAMPING = 0.1
 """The rms rule adds this share of the average RMS to each RMS, so that a rare weight makes no huge step."""
 

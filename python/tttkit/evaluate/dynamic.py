@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -62,9 +63,7 @@ def gradient_rms(model: ScoringModel, config: DynamicConfig, training: Split) ->
         for start in (spread(most, count) * config.segment).tolist():
             tokens = training.tokens(start, start + config.segment + 1).astype(np.int64)
             loss = model.score(torch.from_numpy(tokens).to(model.device)[None], config.segment).mean()
-            gradients = torch.autograd.grad(
-                loss, list(parameters.values()), allow_unused=True, materialize_grads=True
-            )
+            gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, materialize_grads=True)
             for square, gradient in zip(squares.values(), gradients, strict=True):
                 square.add_(gradient.float().square() / count)
     return {name: square.sqrt() for name, square in squares.items()}
@@ -99,7 +98,7 @@ def _read(
     state, length = None, len(tokens) - 1
     documents = _document_starts(tokens, rule)
     edges = _edges(length, rule.config.segment, documents)
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in pairwise(edges):
         part = tokens[start : stop + 1]
         if start == 0 and bos_id is not None:
             part = torch.cat([part.new_tensor([bos_id]), part])

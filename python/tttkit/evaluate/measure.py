@@ -39,12 +39,13 @@ def evaluate_model(
 ) -> Evaluation:
     """Measure the contexts on `num_sequences` disjoint sequences of T+1 tokens spread evenly over a split, in order.
 
-    `bos` is as in `token_nll`. The context `dynamic` is measured if there is a rule for it. `full` and `dynamic` have no
-    value beyond the learned positions of a model that has such, nor has `dynamic` for a model that cannot be read in
-    segments. For `full`, a text that does not fit in memory is read in segments. `progress` is called between batches with the share done, and may
-    raise to stop. With `blocks`, finished parts are kept, so that the same call continues from there. Raises UsageError
-    when the split holds fewer sequences or when window, chunks, inner mini-batch and the model's positions do not fit
-    together, DataError when the split holds no sequence or has ids that the model does not know.
+    `bos` is as in `token_nll`. `dynamic` is measured if there is a rule for it. `full` and `dynamic` end at the
+    learned positions of a model that has such, and `dynamic` has none for a model that cannot be read in segments.
+    For `full`, a text that does not fit in memory is read in segments. `progress` is called between batches with the
+    share done, and may raise to stop. With `blocks`, finished parts are kept, so that the same call continues from
+    there. Raises UsageError when the split holds fewer sequences or when window, chunks, inner mini-batch and the
+    model's positions do not fit together, DataError when the split holds no sequence or has ids that the model does not
+    know.
     """
     check_vocabulary(model, split)
     check_sizes(protocol, window, model.mini_batch_size)
@@ -52,9 +53,8 @@ def evaluate_model(
     check_positions(model, longest, window)
     sequences, starts = cut_sequences(split, protocol.num_sequences, protocol.max_length)
     requested = () if dynamic is None else ("dynamic",)
-    stages = _Stages(
-        model, window, bos, longest, dynamic, costs(protocol, window, model.mini_batch_size, requested), progress, blocks
-    )  # fmt: skip
+    tokens = costs(protocol, window, model.mini_batch_size, requested)
+    stages = _Stages(model, window, bos, longest, dynamic, tokens, progress, blocks)
     windows = _selection_windows(split, protocol, window)
     selection = stages.run(SELECTION, "full", windows, None)[:, window - protocol.chunk_size :]
     nll: dict[str, NDArray[np.float32]] = {}

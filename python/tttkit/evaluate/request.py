@@ -150,8 +150,8 @@ def _training_split(request: EvaluationRequest, data: Path) -> Split | None:
         return None
     if request.split == TRAINING_SPLIT:
         raise UsageError(
-            "the optimizer rms of `dynamic` computes the RMS of gradients on the training split, which is evaluated here",
-            hint="evaluate another split, or use sgd",
+            "the rule rms of `dynamic` needs gradients on the training split, which is the one that is evaluated",
+            hint="evaluate another split, or use --dynamic-optimizer sgd",
         )
     return open_split(data, TRAINING_SPLIT)
 

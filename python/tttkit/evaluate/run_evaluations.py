@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tttkit.config.dynamic import DynamicConfig
 from tttkit.config.run import Config
 from tttkit.evaluate.request import EvaluationRequest
 from tttkit.models import read_model_config
@@ -12,11 +13,13 @@ from tttkit.results.summary import SUMMARY_NAME, Summary
 from tttkit.run.directory import RunDirectory
 
 
-def missing_evaluations(run: RunDirectory, config: Config, device: str | None) -> list[tuple[EvaluationRequest, Path]]:
+def missing_evaluations(
+    run: RunDirectory, config: Config, device: str | None, dynamic: DynamicConfig | None = None
+) -> list[tuple[EvaluationRequest, Path]]:
     """Return requests for the missing evaluations and their target directories, in order.
 
     First come the evaluations along the run that kept weights but have no results, by the run's own protocol, then
-    best_model and final_model by the full protocol.
+    best_model and final_model by the full protocol. With `dynamic`, all of them are measured in that context too.
     """
     requests = []
     for index, directory in run.checkpoints().items():
@@ -31,11 +34,15 @@ def missing_evaluations(run: RunDirectory, config: Config, device: str | None) -
             "tokens_seen": trained.get("tokens_seen"),
         }
         request = EvaluationRequest(
-            path=directory / "model", window=config.train.window, device=device, protocol=config.evaluation, facts=facts
-        )
+            path=directory / "model", window=config.train.window, device=device, protocol=config.evaluation,
+            dynamic=dynamic, facts=facts,
+        )  # fmt: skip
         requests.append((request, directory))
     models = [path for path in (run.best_model, run.final_model) if path.is_dir()]
-    return requests + [(EvaluationRequest(path=path, device=device), run.path / f"eval_{path.name}") for path in models]
+    return requests + [
+        (EvaluationRequest(path=path, device=device, dynamic=dynamic), run.path / f"eval_{path.name}")
+        for path in models
+    ]
 
 
 def complete_summaries(run: RunDirectory) -> None:

@@ -132,7 +132,10 @@ def _comparison(comparison: Comparison | None) -> str:
     if comparison is None:
         return "No other run was named (`tttkit report RUN --against RUN`)."
     refused = [
-        f"Refused: {row['refused']} (`{row['setting']}`: {row['because']})." for row in comparison.protocol_differences
+        f"Refused: {row['refused']} (`{row['setting']}`: {row['because']})."
+        if row["refused"]
+        else f"Nothing is refused, but {row['because']}."
+        for row in comparison.protocol_differences
     ]
     parts = [
         bullets(refused) if refused else "The protocols are the same, so every number may be compared.",

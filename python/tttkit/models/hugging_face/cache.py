@@ -36,15 +36,15 @@ def keep_cached_values(cache: Any) -> Iterator[None]:
     def pack(tensor: Tensor) -> Saved:
         if tensor.untyped_storage().data_ptr() in memory:
             return tensor.clone(), None
-        return tensor.detach(), tensor._version
+        return tensor.detach(), tensor._version  # noqa: SLF001 - autograd itself compares it
 
     def unpack(saved: Saved) -> Tensor:
         tensor, version = saved
-        if version is not None and tensor._version != version:
+        if version is not None and tensor._version != version:  # noqa: SLF001
             raise RuntimeError("a tensor that the gradient needs was changed in place")
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):  # type: ignore[no-untyped-call]
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
         yield
 
 

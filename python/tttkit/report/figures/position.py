@@ -65,8 +65,9 @@ def plot_means(summaries: Sequence[Summary], path: Path, scales: Scales = USUAL)
             means = floats([summary.mean(name) for summary in summaries])
             if np.isfinite(means).any():
                 axes.plot(
-                    steps, means, linestyle=context.line_style, color=context.colour, label=_legend_text(name), linewidth=1.1
-                )
+                    steps, means, linestyle=context.line_style, color=context.colour, label=_legend_text(name),
+                    linewidth=1.1,
+                )  # fmt: skip
         axes.set_title("Mean perplexity over all chunks (figures by position were not kept)")
         axes.set_xlabel("training step")
         axes.set_ylabel("perplexity")
@@ -86,7 +87,8 @@ def plot_chunk_eval(curves: Curves, path: Path) -> Path:
             known = ~np.isnan(values)
             # the positions of some models end, and the curve with them
             is_line = known[: np.flatnonzero(known).max(initial=-1) + 1].all()
-            line: dict[str, Any] = {"linestyle": context.line_style} if is_line else {"linestyle": "none", "marker": "o"}
+            points: dict[str, Any] = {"linestyle": "none", "marker": "o"}
+            line = {"linestyle": context.line_style} if is_line else points
             top.plot(
                 ends[known], values[known], color=context.colour, label=_legend_text(name), linewidth=1.3,
                 markersize=4, zorder=2.5, **line,
