@@ -219,6 +219,7 @@ def _show(named: dict[str, EvaluatedModel], *, json_output: bool) -> None:
 
 
 def _show_side_by_side(named: dict[str, EvaluatedModel]) -> None:
+    from tttkit.analyze.dynamic import dynamic_differences
     from tttkit.analyze.models import differences, paired, side_by_side
 
     summaries: list[tuple[str, Summary]] = [(name, result.summary) for name, result in named.items()]
@@ -231,6 +232,8 @@ def _show_side_by_side(named: dict[str, EvaluatedModel]) -> None:
         if summary.get("tokenizer_sha256") != reference.get("tokenizer_sha256"):
             text = f"{name} and {first} have different tokenizers: compare bits/byte, which does not depend on them"
             err.print(f"[warning]{escape(text)}[/]", soft_wrap=True)
+    for row in dynamic_differences([summary for _, summary in summaries], list(named)):
+        err.print(f"[warning]{escape(row['because'])}[/]", soft_wrap=True)
     print_table(models_table(side_by_side(summaries)), num_keys=2)
     rows = paired(summaries, [result.directory for result in named.values()])
     if rows:

@@ -33,6 +33,27 @@ def test_a_model_is_evaluated_once_for_its_weights_data_and_protocol(copy):
     assert not list(copy.glob("eval_best_model/.nll-*"))
 
 
+def test_dynamic_is_measured_with_what_tune_dynamic_prints(copy):
+    best = copy / "best_model"
+    tuned = tttkit("eval", "tune-dynamic", best, *SMALL, "--dynamic-segment", 16)
+    assert tuned.code == 0
+    options = tuned.out.strip().splitlines()[-1].split()
+    assert options[0] == "--dynamic-rate"
+    assert options[-2:] == ["--dynamic-segment", "16"]
+    result = json.loads(tttkit("eval", "checkpoint", best, *SMALL, *options, "--json").out)
+    assert result["dynamic"]["learning_rate"] == float(options[1])
+    assert result["dynamic_ppl_corpus"] is not None
+    assert "dynamic beyond W" in tttkit("eval", "checkpoint", best, *SMALL, *options).out
+
+
+def test_options_of_dynamic_without_a_rate_are_refused(copy):
+    result = tttkit("eval", "checkpoint", copy / "best_model", *SMALL, "--dynamic-decay", 0.1)
+    assert result.code == 2
+    assert "need a learning rate" in result.err
+    result = tttkit("eval", "run", copy, "--dynamic-rate", 0.1, "--dynamic-optimizer", "adam")
+    assert (result.code, "must be one of sgd, rms" in result.err) == (2, True)
+
+
 def test_equal_weights_of_two_models_are_evaluated_once(copy, monkeypatch):
     shutil.rmtree(copy / "final_model")
     shutil.copytree(copy / "best_model", copy / "final_model")

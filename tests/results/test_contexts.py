@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
+from tttkit.analyze.winner import PairedRatio, name_winner
 from tttkit.evaluate.nll import SCORING
 from tttkit.results.contexts import (
     CONTEXTS,
+    compared_contexts,
     contexts_to_show,
     evaluation_order,
     labels_within,
@@ -24,9 +26,20 @@ def test_files_list_contexts_in_the_order_of_their_costs():
     assert evaluation_order() == ["full", "reset", "sw_aligned", "sw"]
 
 
+def test_dynamic_is_compared_and_evaluated_on_request_but_never_wins():
+    assert evaluation_order(["dynamic"]) == ["full", "reset", "dynamic", "sw_aligned", "sw"]
+    assert "dynamic" in compared_contexts()
+    assert "dynamic" not in [*windowed_contexts(), *contexts_to_show(["full"])]
+    won = {"low": 0.4, "high": 0.6, "document_low": None, "document_high": None, "num_documents": 1}
+    lost = {**won, "low": 1.1, "high": 1.3}
+    ratios = [PairedRatio(context=name, ratio=1.2, **lost) for name in windowed_contexts()]
+    assert name_winner([*ratios, PairedRatio(context="dynamic", ratio=0.5, **won)]) == "full"
+
+
 def test_names_and_keys_equal_those_in_the_files():
     assert {name: context.key for name, context in CONTEXTS.items()} == {
         "full": "ttt", "sw": "sw", "sw_aligned": "sw_aligned", "reset": "reset",
+        "dynamic": "dynamic",
     }  # fmt: skip
     assert [CONTEXTS[name].ratio_key for name in windowed_contexts()] == ["", "sw_aligned_", "reset_"]
 

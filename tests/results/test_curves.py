@@ -44,7 +44,7 @@ def test_the_values_of_the_curves():
     golden, curves = json.loads(FILES[-1].read_text()), Curves.read(FILES[-1], index=3, step=9, model="ttt-linear")
     assert (curves.index, curves.step, curves.model) == (3, 9, "ttt-linear")
     assert (curves.window, curves.num_sequences) == (golden["training_window"], golden["num_sequences"])
-    assert curves.contexts() == list(CONTEXTS)
+    assert curves.contexts() == [name for name, context in CONTEXTS.items() if context.is_required]
     assert curves.mean_nll("full") == golden["full_mean_nll"]
     assert None in curves.mean_nll("sw"), "computed at the labelled positions only"
     assert curves.get("sw_mode") == "positions"
