@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.models.small import VOCAB_SIZE, random_ids, small_model
+from tttkit.errors import UsageError
 from tttkit.evaluate import token_nll
 
 CONTEXTS = ("full", "sw", "sw_aligned", "reset")
@@ -254,7 +255,7 @@ def test_a_model_that_cannot_carry_its_state_reads_no_segments():
 
 def test_windows_longer_than_the_positions_of_the_model_are_refused():
     tokens = random_ids(2, 28)
-    with pytest.raises(ValueError, match="must fit the model's 20 positions in every window, got 27 tokens"):
+    with pytest.raises(UsageError, match="must fit the model's 20 positions in every window, got 27 tokens"):
         token_nll(Bigram(max_positions=20), tokens, "full", window=W)
     for context in CONTEXTS[1:]:
         assert not np.isnan(token_nll(Bigram(max_positions=W), tokens, context, window=W)).any()

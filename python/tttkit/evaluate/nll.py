@@ -20,6 +20,7 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tttkit.errors import UsageError
 from tttkit.evaluate.arrays import check_size
 from tttkit.evaluate.bos import bos_in_front, longest_window
 from tttkit.evaluate.dynamic import DynamicRule, dynamic_nll
@@ -49,7 +50,8 @@ def token_nll(
     last bit may differ from one pass. `bos` says whether the model's BOS stands in front of every context that starts
     (`auto`, `always` or `never`, see `bos_in_front`); it is never scored and not counted in W. The context
     `dynamic` needs its rule (`dynamic.py`). The model is back in its mode (training or evaluation) and has its weights
-    afterwards. Raises TypeError, ValueError naming the argument, and NumericalError if `dynamic` diverges.
+    afterwards. Raises TypeError, ValueError naming the argument, UsageError beyond
+    the positions of the model, and NumericalError if `dynamic` diverges.
     """
     if context not in SCORING:
         raise ValueError(f"context must be one of {', '.join(SCORING)}, got {context!r}")
@@ -164,7 +166,7 @@ class Runner:
     def plan(self, starts: NDArray[np.int64], length: int, num_scored: int) -> None:
         """Plan windows of tokens `start … start + length - 1` of every sequence, scored at their last positions.
 
-        Raises ValueError if the model cannot read `length` tokens.
+        Raises UsageError if the model cannot read `length` tokens.
         """
         self._check_length(length)
         if starts.size:
@@ -196,7 +198,10 @@ class Runner:
     def _check_length(self, length: int) -> None:
         longest = longest_window(self._model, self._bos_id)
         if longest is not None and length > longest:
-            raise ValueError(f"tokens must fit the model's {longest} positions in every window, got {length} tokens")
+            raise UsageError(
+                f"tokens must fit the model's {longest} positions in every window, got {length} tokens",
+                hint=f"pass at most {longest + 1} tokens, or choose a context and a window that fit",
+            )
 
     def _run_batch(self, rows: NDArray[np.int64], starts: NDArray[np.int64], length: int, num_scored: int) -> None:
         offsets = torch.from_numpy(starts).to(self._device)[:, None] + torch.arange(length + 1, device=self._device)

@@ -101,7 +101,7 @@ def test_positions_that_end_are_noticed_and_a_bos_takes_one_of_them(save_small, 
     if limit is None:
         assert token_nll(model, random_ids(1, 400), "full").shape == (1, 399)
         return
-    with pytest.raises(ValueError, match="must fit the model's 47 positions in every window, got 48 tokens"):
+    with pytest.raises(UsageError, match="must fit the model's 47 positions in every window, got 48 tokens"):
         token_nll(model, random_ids(1, 49), "full", bos="always")
 
 
