@@ -23,11 +23,18 @@ MEMORIES = {
     "titans": {"architecture": "titans"},
     "rwkv7": {"architecture": "rwkv7"},
 }
+HYBRIDS = {
+    "ttt-hybrid": {"pattern": ["ttt-linear", "sw"]},
+    "gdn-hybrid": {"pattern": ["gated-deltanet", "sw"], "num_key_heads": 1},
+    "four-kinds": {"pattern": ["ttt-mlp", "sw", "lact", "mamba2"], "fast_heads": 2, "num_hidden_layers": 4},
+    "attention-hybrid": {"pattern": ["ttt-linear", "transformer"], "use_gate": True, "pre_conv": True},
+}
 ARCHITECTURES = {
     **VARIANTS,
     "transformer": {"architecture": "transformer"},
     "sw": {"architecture": "sw"},
     **MEMORIES,
+    **HYBRIDS,
 }
 VOCAB_SIZE = 61
 

@@ -16,7 +16,7 @@ all_architectures = pytest.mark.parametrize("fields", ARCHITECTURES.values(), id
 
 
 def test_every_architecture_of_the_registry_is_tested_here():
-    assert {small_config(**fields).architecture for fields in ARCHITECTURES.values()} == set(SEQUENCE_LAYERS)
+    assert {small_config(**fields).architecture for fields in ARCHITECTURES.values()} == {*SEQUENCE_LAYERS, "hybrid"}
 
 
 @all_architectures

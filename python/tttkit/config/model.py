@@ -35,6 +35,11 @@ _PRESETS: dict[str, dict[str, Any]] = {
     "lact-125m": {**_REFERENCE, "architecture": "lact", "fast_rank": 32, "intermediate_size": 2976},
     "titans-125m": {**_REFERENCE, "architecture": "titans", "intermediate_size": 2816},
     "rwkv7-125m": {**_REFERENCE, "architecture": "rwkv7", "intermediate_size": 2912},
+    "ttt-hybrid-125m": {**_REFERENCE, "pattern": ["ttt-linear", "sw"]},
+    "gdn-hybrid-125m": {
+        **_REFERENCE, "pattern": ["gated-deltanet", "gated-deltanet", "gated-deltanet", "sw"],
+        "num_attention_heads": 6, "intermediate_size": 2720,
+    },
     "official-125m": {**_OFFICIAL, **_REFERENCE, "intermediate_size": 2048},
     "official-350m": {
         **_OFFICIAL, "hidden_size": 1024, "intermediate_size": 2736, "num_hidden_layers": 24, "num_attention_heads": 16
@@ -55,9 +60,12 @@ class ModelConfig:
     """Architecture and sizes of one language model. Field names are those of the official TTT configuration."""
 
     architecture: Literal[
-        "ttt", "sw", "transformer", "gated-deltanet", "deltanet", "mamba2", "lact", "titans", "rwkv7"
+        "ttt", "sw", "transformer", "gated-deltanet", "deltanet", "mamba2", "lact", "titans", "rwkv7", "hybrid"
     ] = "ttt"
-    """Which model: Test-Time Training, sliding-window attention, full causal attention, or a memory of another kind."""
+    """Which model: Test-Time Training, sliding-window attention, full causal attention, a memory of another kind, or
+    layers of several kinds (`pattern`)."""
+    pattern: list[str] = dataclasses.field(default_factory=list)
+    """Kinds of layers of a hybrid model, repeated from the lowest layer on, by the names that `--model` takes."""
     vocab_size: int = 50_257
     """Rows of the embedding; every token id is smaller. In a run, 0 means that the data decides."""
     hidden_size: int = 768
@@ -123,7 +131,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not fit together."""
-        if self.architecture not in _WITH_MINI_BATCHES:
+        kinds = self._architectures()
+        if kinds.isdisjoint(_WITH_MINI_BATCHES):
             object.__setattr__(self, "mini_batch_size", 1)
         if self.vocab_size < 0:
             raise ValueError(f"model.vocab_size must be at least 0, got {self.vocab_size}")
@@ -150,7 +159,18 @@ class ModelConfig:
         for name, least in (("rope_theta", 1e-6), ("rms_norm_eps", 0.0), ("initializer_range", 0.0)):
             if getattr(self, name) < least:
                 raise ValueError(f"model.{name} must be at least {least:g}, got {getattr(self, name)}")
-        self._check_decay()
+        self._check_decay(kinds)
+        for kind in dict.fromkeys(self.pattern):
+            self._of_kind(kind)
+
+    def _architectures(self) -> set[str]:
+        """Return the architectures of all layers; a model with a pattern is a hybrid, whatever was said."""
+        if self.pattern:
+            object.__setattr__(self, "architecture", "hybrid")
+            return {name_to_fields(name)["architecture"] for name in self.pattern}
+        if self.architecture == "hybrid":
+            raise ValueError('model.pattern is needed for a hybrid model, such as ["ttt-linear", "sw"]')
+        return {self.architecture}
 
     def _check_memory(self) -> None:
         """Refuse heads and widths of a memory that do not fit together."""
@@ -167,7 +187,7 @@ class ModelConfig:
         if min(self.memory_head_dims) < 1 or self.fast_width * self.hidden_size < self.fast_heads:
             raise ValueError("model.hidden_size is too small for a memory of at least one number per head")
 
-    def _check_decay(self) -> None:
+    def _check_decay(self, kinds: set[str]) -> None:
         """Refuse a decay that is out of range or does not fit the model."""
         if not 0 <= self.state_decay <= 1:
             raise ValueError(f"model.state_decay must be in 0 … 1, got {self.state_decay}")
@@ -175,7 +195,7 @@ class ModelConfig:
             raise ValueError(f"model.state_decay must lie between 0 and 1 if it is learned, got {self.state_decay}")
         if not self.decays:
             return
-        if self.architecture != "ttt":
+        if "ttt" not in kinds:
             raise ValueError(f"model.state_decay is for ttt models, got architecture {self.architecture}")
         if self.decay_window % self.mini_batch_size:
             raise ValueError(
@@ -186,12 +206,15 @@ class ModelConfig:
     @property
     def has_state(self) -> bool:
         """Whether the state after one window may be the initial state of the next, as in the built model."""
+        if self.pattern:
+            # the windows of a hybrid carry their state over, see `models/hybrid.py`
+            return "transformer" not in self.pattern
         return self.architecture not in _WITHOUT_STATE
 
     @property
     def attends_to_window(self) -> bool:
         """Whether `sliding_window` bounds the tokens that a layer attends to."""
-        return self.architecture in ("sw", "lact")
+        return not {self.architecture, *self.pattern}.isdisjoint(("sw", "lact"))
 
     @property
     def decays(self) -> bool:
@@ -212,14 +235,37 @@ class ModelConfig:
 
     @property
     def name(self) -> str:
-        """The value of `--model` for this model, one of MODEL_NAMES."""
+        """The value of `--model` for this model; for a hybrid the kinds of its layers, such as `ttt-linear+sw`."""
+        if self.pattern:
+            return "+".join(dict.fromkeys(self.pattern))
         return f"ttt-{self.ttt_layer_type}" if self.architecture == "ttt" else self.architecture
+
+    @property
+    def layer_kinds(self) -> list[str]:
+        """The kind of every layer from the lowest on, one of MODEL_NAMES each."""
+        pattern = self.pattern or [self.name]
+        return [pattern[index % len(pattern)] for index in range(self.num_hidden_layers)]
+
+    def layer_configs(self) -> list[ModelConfig]:
+        """Return the configuration of every layer from the lowest on: this one, or in a hybrid that of its kind."""
+        if not self.pattern:
+            return [self] * self.num_hidden_layers
+        by_kind = {kind: self._of_kind(kind) for kind in set(self.pattern)}
+        return [by_kind[kind] for kind in self.layer_kinds]
+
+    def _of_kind(self, kind: str) -> ModelConfig:
+        """Return the configuration of the layers of one kind in a hybrid."""
+        fields: dict[str, Any] = {"pattern": [], **name_to_fields(kind)}
+        if fields["architecture"] != "ttt":
+            fields |= {"state_decay": 1.0, "learn_state_decay": False}
+        return dataclasses.replace(self, **fields)
 
     def as_transformer(self) -> ModelConfig:
         """Return the full-attention baseline of the same sizes: only the sequence layers differ."""
         return dataclasses.replace(
             self,
             architecture="transformer",
+            pattern=[],
             use_gate=False,
             share_qk=False,
             pre_conv=False,

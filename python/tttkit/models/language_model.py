@@ -30,7 +30,7 @@ class Backbone(nn.Module):
     def __init__(self, config: ModelConfig, sequence_layer: Callable[[ModelConfig], SequenceLayer]) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Block(config, sequence_layer(config)) for _ in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(Block(each, sequence_layer(each)) for each in config.layer_configs())
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         for index, block in enumerate(self.layers):
             block.seq_modeling_block.layer_index = index  # type: ignore[union-attr]
@@ -254,12 +254,9 @@ class LanguageModel(nn.Module):
 
     def _empty_state(self) -> list[LayerState]:
         """Return the initial states of all layers with zero rows; layers of the same kind share one."""
-        kinds: dict[type[SequenceLayer], LayerState] = {}
-        for block in self._blocks:
-            kind = type(block.seq_modeling_block)
-            if kind not in kinds:
-                kinds[kind] = block.initial_state(0)
-        return [kinds[type(block.seq_modeling_block)] for block in self._blocks]
+        kinds = self.config.layer_kinds
+        states = {kind: block.initial_state(0) for kind, block in dict(zip(kinds, self._blocks, strict=True)).items()}
+        return [states[kind] for kind in kinds]
 
     @property
     def _blocks(self) -> tuple[Block, ...]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
 from tttkit.models.deltanet import DeltaNet
 from tttkit.models.gated_deltanet import GatedDeltaNet
+from tttkit.models.hybrid import CarriedWindow
 from tttkit.models.lact import LaCT
 from tttkit.models.language_model import LanguageModel
 from tttkit.models.mamba2 import Mamba2
@@ -44,9 +46,13 @@ def build_model(config: ModelConfig, *, seed: int | None = None) -> LanguageMode
     """
     if config.vocab_size < 1:
         raise ValueError(f"a model needs a vocab_size of at least 1, got {config.vocab_size}")
-    layer = SEQUENCE_LAYERS[config.architecture]
+    layer = partial(_layer_of, {**SEQUENCE_LAYERS, "sw": CarriedWindow} if config.pattern else SEQUENCE_LAYERS)
     if seed is None:
         return LanguageModel(config, layer)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LanguageModel(config, layer)
+
+
+def _layer_of(kinds: dict[str, Callable[[ModelConfig], SequenceLayer]], config: ModelConfig) -> SequenceLayer:
+    return kinds[config.architecture](config)
