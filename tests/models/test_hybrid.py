@@ -40,12 +40,14 @@ def test_the_window_of_a_hybrid_equals_the_sliding_window_baseline():
         projection.weight.data = projection.weight.data[order]
     y = torch.randn(2, 40, config.hidden_size, dtype=torch.float64)
     expected, _ = baseline(y)
-    torch.testing.assert_close(carried(y)[0], expected, rtol=1e-9, atol=1e-12)
+    one_pass = carried(y)[0]
+    # the baseline computes its rotary tables in float32
+    torch.testing.assert_close(one_pass, expected, rtol=1e-4, atol=1e-6)
     state, reads = carried.initial_state(2), []
     for segment in y.split([1, 9, 30], dim=1):
         read, state = carried(segment, state)
         reads.append(read)
-    torch.testing.assert_close(torch.cat(reads, dim=1), expected, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(torch.cat(reads, dim=1), one_pass, rtol=1e-9, atol=1e-12)
 
 
 def test_a_decay_is_that_of_the_ttt_layers():
