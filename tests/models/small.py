@@ -11,6 +11,8 @@ VARIANTS = {
     "mlp": {"ttt_layer_type": "mlp"},
     "linear-gate": {"use_gate": True},
     "linear-conv": {"share_qk": True, "pre_conv": True},
+    "linear-decay": {"inner_decay": "token"},
+    "mlp-decay": {"ttt_layer_type": "mlp", "inner_decay": "head", "use_gate": True},
     "mlp-all": {"ttt_layer_type": "mlp", "use_gate": True, "share_qk": True, "pre_conv": True},
 }
 MEMORIES = {

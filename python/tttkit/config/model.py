@@ -106,6 +106,8 @@ class ModelConfig:
     """Learn the share per head, starting from `state_decay`."""
     decay_window: int = 64
     """Tokens between two decays of the state, a multiple of the inner mini-batch."""
+    inner_decay: Literal["none", "head", "token"] = "none"
+    """Decay of what a TTT state learned, at every token: none, a learned share per head, or one from the token."""
     num_key_heads: int = 0
     """Key heads of gated-deltanet and deltanet, each used by several of the H value heads; 0 means H."""
     key_head_dim: int = 0
@@ -193,6 +195,8 @@ class ModelConfig:
             raise ValueError(f"model.state_decay must be in 0 … 1, got {self.state_decay}")
         if self.learn_state_decay and not 0 < self.state_decay < 1:
             raise ValueError(f"model.state_decay must lie between 0 and 1 if it is learned, got {self.state_decay}")
+        if self.inner_decay != "none" and self.architecture != "ttt":
+            raise ValueError(f"model.inner_decay is for ttt models, got architecture {self.architecture}")
         if not self.decays:
             return
         if "ttt" not in kinds:
@@ -271,6 +275,7 @@ class ModelConfig:
             pre_conv=False,
             state_decay=1.0,
             learn_state_decay=False,
+            inner_decay="none",
         )
 
     @classmethod

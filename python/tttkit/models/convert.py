@@ -41,8 +41,8 @@ _PICKLED = (".pt", ".pth", ".bin")
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"}
 _EMBEDDING, _HEAD, _ROTARY_TABLE = "embed_tokens.weight", "lm_head.weight", "rotary_emb.inv_freq"
 _OURS_ONLY = (
-    "architecture", "sliding_window", "state_decay", "learn_state_decay", "decay_window", "num_key_heads",
-    "key_head_dim", "value_head_dim", "state_size", "num_groups", "fast_heads", "fast_width", "fast_rank",
+    "architecture", "sliding_window", "state_decay", "learn_state_decay", "decay_window", "inner_decay",
+    "num_key_heads", "key_head_dim", "value_head_dim", "state_size", "num_groups", "fast_heads", "fast_width", "fast_rank",
     "fast_momentum", "fast_muon", "fast_rope",
 )  # fmt: skip
 _NESTED = ("state_dict", "model_state_dict", "model")
@@ -191,4 +191,5 @@ def official_obstacle(config: ModelConfig) -> str | None:
     """Return why the official code cannot run this model, in one line; None if it can."""
     if config.architecture != "ttt":
         return f"the official code has no `{config.name}` model"
-    return "the official code does not decay its state, but this model does" if config.decays else None
+    decays = config.decays or config.inner_decay != "none"
+    return "the official code does not decay its state, but this model does" if decays else None

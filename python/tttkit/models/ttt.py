@@ -27,6 +27,7 @@ from tttkit.models.layers import (
     rotate,
     upcast,
 )
+from tttkit.models.ttt_decay import INITIAL_BIAS, cut_decay
 from tttkit.models.ttt_inner import Chunks, Matrices, pieces
 from tttkit.models.ttt_scan import fused_obstacle, scan
 
@@ -71,6 +72,10 @@ class TTTLayer(SequenceLayer):
             self.register_parameter(f"b{i + 1}", nn.Parameter(torch.empty(heads, 1, sizes[i + 1])))
         if config.learn_state_decay:
             self.learnable_state_decay = nn.Parameter(torch.empty(heads))
+        if config.inner_decay == "token":
+            self.inner_decay_weight = nn.Parameter(torch.empty(heads, 1, width))
+        if config.inner_decay != "none":
+            self.inner_decay_bias = nn.Parameter(torch.empty(heads, 1))
         cos, sin = rotary_tables(torch.arange(config.mini_batch_size), head_dim, config.rope_theta)
         self.register_buffer("rotary_cos", cos, persistent=False)
         self.register_buffer("rotary_sin", sin, persistent=False)
@@ -89,6 +94,10 @@ class TTTLayer(SequenceLayer):
         if self.config.learn_state_decay:
             kept = self.config.state_decay
             nn.init.constant_(self.learnable_state_decay, math.log(kept / (1 - kept)))
+        if self.config.inner_decay == "token":
+            nn.init.zeros_(self.inner_decay_weight)
+        if self.config.inner_decay != "none":
+            nn.init.constant_(self.inner_decay_bias, INITIAL_BIAS)
 
     def initial_state(self, batch_size: int) -> LayerState:
         """Return the state before any text: initial fast weights, and zeros as past inputs of the convolutions."""
@@ -96,6 +105,8 @@ class TTTLayer(SequenceLayer):
         for i, weight in enumerate(self._initial_weights()):
             state[f"delta{i + 1}"] = weight.new_zeros(batch_size, *weight.shape)
             state[f"pending{i + 1}"] = weight.new_zeros(batch_size, *weight.shape)
+        if self.config.inner_decay != "none":
+            state["pending_decay"] = state["delta1"].new_zeros(batch_size, self.config.num_attention_heads)
         if self.config.share_qk:
             past = (batch_size, self.config.conv_kernel - 1, self.config.hidden_size)
             state["past_qk"] = self.q_proj.weight.new_zeros(past)
@@ -161,7 +172,7 @@ class TTTLayer(SequenceLayer):
         before: list[Tensor] = []
 
         def watch(chunks: Chunks, weights: Matrices) -> None:
-            frozen = dataclasses.replace(chunks, learning_rates=torch.zeros_like(chunks.learning_rates))
+            frozen = dataclasses.replace(chunks, learning_rates=torch.zeros_like(chunks.learning_rates), decay=None)
             outputs, _, _ = scan(self.config, frozen, weights, None)
             before.append(0.5 * (outputs - chunks.values).square().mean(dim=(0, 1, 3)))
 
@@ -176,6 +187,15 @@ class TTTLayer(SequenceLayer):
         """Return the learning rates l_j of the source tokens, (B, L, H), for y (B, L, D)."""
         gate = F.linear(y, self.learnable_ttt_lr_weight[:, 0], self.learnable_ttt_lr_bias[:, 0])
         return self.config.ttt_base_lr * torch.sigmoid(gate) / self.config.head_dim
+
+    def _log_decay(self, y: Tensor) -> Tensor | None:
+        """Return the logarithm of the share that each token keeps, (B, L, H), for y (B, L, D); None if it keeps all."""
+        if self.config.inner_decay == "none":
+            return None
+        bias = self.inner_decay_bias[:, 0]
+        if self.config.inner_decay == "token":
+            return -F.softplus(F.linear(y, upcast(self.inner_decay_weight[:, 0]), upcast(bias)))
+        return -F.softplus(upcast(bias)).expand(*y.shape[:2], -1)
 
     def _project(self, y: Tensor, state: LayerState | None) -> tuple[Tensor, Tensor, Tensor, LayerState]:
         """Return queries, keys and values, each (B, L, D), and the state of the convolutions."""
@@ -207,6 +227,8 @@ class TTTLayer(SequenceLayer):
         learning_rates = self._learning_rates(y)
         weights, pending = self._start(batch, state, position % mini_batch)
         initial = weights if state is None else self._start(batch, None, 0)[0]
+        log_decay = self._log_decay(y)
+        decayed = None if state is None or log_decay is None else state["pending_decay"].flatten()
         outputs = []
         for start, stop, size in pieces(length, position, mini_batch, border):
             at = position + start
@@ -214,12 +236,23 @@ class TTTLayer(SequenceLayer):
                 weights = self._decay(weights, initial, batch)
             parts = [part[:, start:stop] for part in (queries, keys, values, learning_rates)]
             chunks = self._chunks(parts, size, at % mini_batch)
+            if log_decay is not None:
+                decay = cut_decay(log_decay[:, start:stop], size, decayed if at % mini_batch else None, initial)
+                chunks = dataclasses.replace(chunks, decay=decay)
+                decayed = None if chunks.closes else decay.log[-1, :, -1]
             if watch is not None:
                 watch(chunks, weights)
             read, weights, pending = scan(self.config, chunks, weights, pending)
             outputs.append(_join(read, batch))
         joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
-        return joined, {} if state is None else self._finish(weights, initial, pending, batch)
+        if state is None:
+            return joined, {}
+        after = self._finish(weights, initial, pending, batch)
+        if log_decay is not None:
+            after["pending_decay"] = (
+                log_decay.new_zeros(batch, log_decay.shape[2]) if decayed is None else decayed.view(batch, -1)
+            )
+        return joined, after
 
     def _decay(self, weights: Matrices, initial: Matrices, batch: int) -> Matrices:
         """Pull the fast weights towards their initial values W_0: W_0 + kept * (W - W_0), per head."""

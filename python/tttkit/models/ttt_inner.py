@@ -20,8 +20,13 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from tttkit.models.ttt_decay import Decay
+
 Matrices = tuple[Tensor, ...]
 """Fast weights of the layers of the inner model."""
+
+_PieceDecay = tuple[Tensor, Tensor, Matrices]
+"""`kept` and `since_pending` of one piece, (M, C, 1) each, and the initial weights; see `Decay`."""
 
 ScanResult = tuple[Tensor, Matrices, Matrices | None]
 """Outputs, weights at the start of the current mini-batch, its pending sum (None: it has no tokens yet)."""
@@ -41,6 +46,7 @@ class Chunks:
     eps: float
     closes: bool  # whether every piece ends its mini-batch
     bf16: bool  # whether a GPU kernel rounds the operands of its products to bf16, as autocast has rounded the inputs
+    decay: Decay | None = None  # decay of the fast weights at every token
 
 
 def pieces(length: int, position: int, mini_batch: int, border: int | None) -> list[tuple[int, int, int]]:
@@ -116,15 +122,16 @@ def scan_linear(chunks: Chunks, weights: Matrices, pending: Matrices | None) -> 
     (weight,) = weights
     queries, keys = append_one(chunks.queries), append_one(chunks.keys)
     mixing = _mixing(queries, keys, chunks)
-    scaled_keys = (keys * chunks.learning_rates[..., None]).transpose(-2, -1)
+    scaled_keys = (keys * _rates_at_end(chunks)[..., None]).transpose(-2, -1)
     pulls, squared_scale = _pull(chunks), chunks.scale.square()
     outputs = []
-    for query, key, mix, scaled_key, pull in zip(
-        queries.unbind(), keys.unbind(), mixing.unbind(), scaled_keys.unbind(), pulls.unbind(), strict=True
+    for i, (query, key, mix, scaled_key, pull) in enumerate(
+        zip(queries.unbind(), keys.unbind(), mixing.unbind(), scaled_keys.unbind(), pulls.unbind(), strict=True)
     ):
+        decay = _piece_decay(chunks, i)
         gradient = norm_gradient(torch.bmm(key, weight), pull, squared_scale, chunks.eps)
-        outputs.append(torch.baddbmm(_read(query, weight, pending, 0, chunks), mix, gradient, alpha=-1))
-        (weight,), pending = _advance((weight,), pending, (torch.bmm(scaled_key, gradient),), chunks)
+        outputs.append(torch.baddbmm(_read(query, weight, pending, 0, chunks, decay), mix, gradient, alpha=-1))
+        (weight,), pending = _advance((weight,), pending, (torch.bmm(scaled_key, gradient),), chunks, decay)
     return _output(torch.stack(outputs), chunks), (weight,), pending
 
 
@@ -133,24 +140,25 @@ def scan_mlp(chunks: Chunks, weights: Matrices, pending: Matrices | None) -> Sca
     first, second = weights
     queries, keys = append_one(chunks.queries), append_one(chunks.keys)
     mixing = _mixing(queries, keys, chunks)
-    learning_rates = chunks.learning_rates[..., None]
+    learning_rates = _rates_at_end(chunks)[..., None]
     pulls, squared_scale = _pull(chunks), chunks.scale.square()
-    eta = (chunks.factors[:, None] * chunks.learning_rates[..., None, :]).tril()
+    eta = _eta(chunks).tril()
     outputs = []
     for i in range(queries.shape[0]):
+        decay = _piece_decay(chunks, i)
         before = torch.bmm(keys[i], first)
         activations = append_one(F.gelu(before, approximate="tanh"))
         outer = norm_gradient(torch.bmm(activations, second), pulls[i], squared_scale, chunks.eps)
         inner = torch.bmm(outer, second[:, :-1].transpose(1, 2)) * gelu_derivative(before)
-        read = torch.baddbmm(_read(queries[i], first, pending, 0, chunks), mixing[i], inner, alpha=-1)
+        read = torch.baddbmm(_read(queries[i], first, pending, 0, chunks, decay), mixing[i], inner, alpha=-1)
         read = append_one(F.gelu(read, approximate="tanh"))
         mix = torch.bmm(read, activations.transpose(1, 2)) * eta[i]
-        outputs.append(torch.baddbmm(_read(read, second, pending, 1, chunks), mix, outer, alpha=-1))
+        outputs.append(torch.baddbmm(_read(read, second, pending, 1, chunks, decay), mix, outer, alpha=-1))
         steps = (
             torch.bmm((keys[i] * learning_rates[i]).transpose(1, 2), inner),
             torch.bmm((activations * learning_rates[i]).transpose(1, 2), outer),
         )
-        (first, second), pending = _advance((first, second), pending, steps, chunks)
+        (first, second), pending = _advance((first, second), pending, steps, chunks, decay)
     return _output(torch.stack(outputs), chunks), (first, second), pending
 
 
@@ -164,8 +172,25 @@ def gelu_derivative(x: Tensor) -> Tensor:
 
 def _mixing(queries: Tensor, keys: Tensor, chunks: Chunks) -> Tensor:
     """Return how much the gradient of token j changes what token i reads: (N, M, C, C), lower triangular."""
+    return (torch.matmul(queries, keys.transpose(-2, -1)) * _eta(chunks)).tril()
+
+
+def _eta(chunks: Chunks) -> Tensor:
+    """Return t_i l_j, times the share of the step of token j that token i sees: (N, M, C, C)."""
     eta = chunks.factors[:, None] * chunks.learning_rates[..., None, :]
-    return (torch.matmul(queries, keys.transpose(-2, -1)) * eta).tril()
+    return eta if chunks.decay is None else eta * chunks.decay.between
+
+
+def _rates_at_end(chunks: Chunks) -> Tensor:
+    """Return l_j, times the share of the step of token j that is left at the end of its piece: (N, M, C)."""
+    rates = chunks.learning_rates
+    return rates if chunks.decay is None else rates * chunks.decay.to_end
+
+
+def _piece_decay(chunks: Chunks, index: int) -> _PieceDecay | None:
+    """Return what decays in one piece; None if nothing does."""
+    decay = chunks.decay
+    return None if decay is None else (decay.kept[index], decay.since_pending[index], decay.initial)
 
 
 def _pull(chunks: Chunks) -> Tensor:
@@ -173,22 +198,37 @@ def _pull(chunks: Chunks) -> Tensor:
     return chunks.scale * (chunks.shift - (chunks.values - chunks.keys))
 
 
-def _read(inputs: Tensor, weight: Tensor, pending: Matrices | None, index: int, chunks: Chunks) -> Tensor:
+def _read(
+    inputs: Tensor,
+    weight: Tensor,
+    pending: Matrices | None,
+    index: int,
+    chunks: Chunks,
+    decay: _PieceDecay | None,
+) -> Tensor:
     """Read from the fast weights with inputs (M, C, e + 1), without the tokens of their own piece."""
     read = torch.bmm(inputs, weight)
+    if decay is not None:
+        read = torch.lerp(torch.bmm(inputs, decay[2][index]), read, decay[0])
     if pending is None:
         return read
-    return read - chunks.factors[:, None] * torch.bmm(inputs, pending[index])
+    past = torch.bmm(inputs, pending[index])
+    return read - chunks.factors[:, None] * (past if decay is None else past * decay[1])
 
 
 def _advance(
-    weights: Matrices, pending: Matrices | None, steps: Matrices, chunks: Chunks
+    weights: Matrices, pending: Matrices | None, steps: Matrices, chunks: Chunks, decay: _PieceDecay | None
 ) -> tuple[Matrices, Matrices | None]:
     """Add the steps of a piece: apply all steps if the mini-batch ends, otherwise leave them pending."""
+    if pending is not None and decay is not None:
+        pending = tuple(before * decay[1][:, -1:] for before in pending)
     if pending is not None:
         steps = tuple(before + step for before, step in zip(pending, steps, strict=True))
     if not chunks.closes:
         return weights, steps
+    if decay is not None:
+        kept = decay[0][:, -1:]
+        weights = tuple(torch.lerp(start, weight, kept) for start, weight in zip(decay[2], weights, strict=True))
     last = chunks.factors[-1]
     return tuple(weight - last * step for weight, step in zip(weights, steps, strict=True)), None
 

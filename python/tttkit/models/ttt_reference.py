@@ -58,6 +58,7 @@ def _one_head(layer: TTTLayer, head: int, y: Tensor, queries: Tensor, keys: Tens
     scale, shift = layer.ttt_norm_weight[head], layer.ttt_norm_bias[head]
     names = [name for name in ("W1", "b1", "W2", "b2") if hasattr(layer, name)]
     weights = {name: layer.get_parameter(name)[head] for name in names}
+    initial, start = weights, weights  # `start` decays; the gradients are taken at `weights`, which do not
     gradients = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     outputs = []
     for token in range(y.shape[0]):
@@ -66,14 +67,21 @@ def _one_head(layer: TTTLayer, head: int, y: Tensor, queries: Tensor, keys: Tens
         query, key = (rotate(x[token : token + 1, part], cos, sin) for x in (queries, keys))
         gate = layer.learnable_ttt_lr_weight[head, 0] @ y[token] + layer.learnable_ttt_lr_bias[head, 0]
         learning_rate = layer.config.ttt_base_lr * torch.sigmoid(gate) / head_dim
+        if layer.config.inner_decay != "none":
+            decay_input = layer.inner_decay_bias[head, 0]
+            if layer.config.inner_decay == "token":
+                decay_input = decay_input + layer.inner_decay_weight[head, 0] @ y[token]
+            share = 1 / (1 + torch.exp(decay_input))
+            start = {name: initial[name] + share * (start[name] - initial[name]) for name in names}
+            gradients = {name: share * gradients[name] for name in names}
         # all gradients of a mini-batch are taken at the weights of its start
         gradient = torch.func.grad(inner_loss)(weights, key, values[token : token + 1, part], scale, shift)
         gradients = {name: gradients[name] + learning_rate * gradient[name] for name in names}
         factor = torch.clamp(1 / (slot + 1) + layer.learnable_token_idx[slot], min=0)
-        learned = {name: weights[name] - factor * gradients[name] for name in names}
+        learned = {name: start[name] - factor * gradients[name] for name in names}
         outputs.append(inner_model(query, learned, scale, shift))
         if slot == size - 1:
-            weights = learned
+            weights = start = learned
             gradients = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     return torch.cat(outputs)
 

@@ -43,6 +43,8 @@ def fused_obstacle(config: ModelConfig, device_type: str, dtype: torch.dtype) ->
         return f"none for a {device_type.upper()}"
     if config.ttt_layer_type != "linear":
         return f"none for TTT-{config.ttt_layer_type.upper()}"
+    if config.inner_decay != "none":
+        return "none for model.inner_decay"
     if dtype == torch.float64:
         return "none for float64"
     if _power_of_two(config.mini_batch_size) * _power_of_two(config.head_dim) > _MAX_TILE:
