@@ -51,7 +51,10 @@ class Decay:
 
 
 def cut_decay(log_decay: Tensor, size: int, before: Tensor | None, initial: tuple[Tensor, ...]) -> Decay:
-    """Return the decay of log shares (B, L, H) cut into pieces; `before`, (B x H), is the sum over earlier tokens of the mini-batch."""
+    """Return the decay of L / size pieces of a text, from log shares (B, L, H).
+
+    `before`, (B x H), is the sum over earlier tokens of the mini-batch.
+    """
     batch, length, heads = log_decay.shape
     cut = log_decay.reshape(batch, length // size, size, heads)
     log = cut.permute(1, 0, 3, 2).reshape(-1, batch * heads, size).cumsum(-1)
