@@ -24,19 +24,28 @@ def losses_by_hand(layer, y):
         names = [name for name in ("W1", "b1", "W2", "b2") if hasattr(layer, name)]
         weights = {name: layer.get_parameter(name)[head].detach() for name in names}
         sums = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+        initial = start = weights
         for token in range(len(y)):
             slot = token % size
             key = rotate(keys[0, token : token + 1, part], layer.rotary_cos[slot], layer.rotary_sin[slot])
             value = values[0, token : token + 1, part]
             gate = layer.learnable_ttt_lr_weight[head, 0] @ y[token] + layer.learnable_ttt_lr_bias[head, 0]
             gradient = torch.func.grad(inner_loss)(weights, key, value, *norm)
+            if config.inner_decay != "none":
+                bias = layer.inner_decay_bias[head, 0]
+                if config.inner_decay == "token":
+                    bias = bias + layer.inner_decay_weight[head, 0] @ y[token]
+                share = torch.sigmoid(-bias)
+                start = {name: torch.lerp(initial[name], start[name], share) for name in names}
+                sums = {name: share * sums[name] for name in names}
             sums = {name: sums[name] + torch.sigmoid(gate) / d * gradient[name] for name in names}
             factor = torch.clamp(1 / (slot + 1) + layer.learnable_token_idx[slot], min=0)
-            learned = {name: weights[name] - factor * sums[name] for name in names}
+            learned = {name: start[name] - factor * sums[name] for name in names}
             before[token] += inner_loss(weights, key, value, *norm) / d
             after[token] += inner_loss(learned, key, value, *norm) / d
             if slot == size - 1:
-                weights, sums = learned, {name: torch.zeros_like(weight) for name, weight in weights.items()}
+                weights = start = learned
+                sums = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     return before / config.num_attention_heads, after / config.num_attention_heads
 
 
