@@ -1,4 +1,4 @@
-"""Names, output directories and texts of the models that `tttkit eval checkpoint` measures."""
+"""Names, output directories and texts of the models that `tttkit eval checkpoint` and `tttkit recall` measure."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def names_of(paths: list[Path]) -> list[str]:
     return names
 
 
-def targets_of(paths: list[Path], output: Path | None) -> list[Path]:
-    """Return the directory of each model's results: beside the model, or in `output`."""
+def targets_of(paths: list[Path], output: Path | None, verb: str = "eval") -> list[Path]:
+    """Return the directory of each model's results: VERB_MODEL beside the model, or in `output`."""
     if output is not None:
         return [output] if len(paths) == 1 else [output / name.replace("/", "-") for name in names_of(paths)]
     # a model of the hub has no place of its own
     return [
-        Path("eval_" + str(path).removeprefix("hf:").replace("/", "-"))
+        Path(f"{verb}_" + str(path).removeprefix("hf:").replace("/", "-"))
         if str(path).startswith("hf:")
-        else path.parent / f"eval_{path.name}"
+        else path.parent / f"{verb}_{path.name}"
         for path in paths
     ]
 

@@ -33,6 +33,7 @@ PACKAGES = {
     "analyze": {"_rust"},
     "health": {"analyze"},
     "report": {"analyze", "health"},
+    "recall": {"analyze", "data", "evaluate", "models"},
     "sweep": {"analyze", "health"},
 }
 """The other packages of the library, and what each may import besides itself and the foundation."""

@@ -1,0 +1,1 @@
+"""What a model remembers of the text it has read: tasks beyond perplexity by position."""

@@ -1,0 +1,111 @@
+"""The task second-copy: real text in which a passage comes again after d tokens. It needs no training.
+
+An example is W tokens of text, the next 64 tokens (the passage), the d tokens that follow it, and the passage again. The
+first token of a copy is not scored, because nothing announces the second copy. The score is the drop of the NLL from the
+first copy to the second. Examples are the same at every distance, so that distances can be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tttkit.analyze.intervals import bootstrap
+from tttkit.data.split import Split
+from tttkit.errors import DataError, UsageError
+from tttkit.evaluate.memory import fitting_segment
+from tttkit.evaluate.nll import token_nll
+from tttkit.evaluate.request import EvaluationJob
+from tttkit.evaluate.sequences import check_vocabulary
+from tttkit.models.scoring import ScoringModel
+from tttkit.results.recall import Recall, RecallRow
+
+TASK = "second-copy"
+PASSAGE = 64
+"""Tokens of the passage."""
+MULTIPLES = (0, 1, 2, 5, 10, 20)
+"""The usual distances, as multiples of the window W."""
+
+
+def measure(
+    job: EvaluationJob,
+    *,
+    distances: Sequence[int],
+    num_examples: int,
+    seed: int,
+    progress: Callable[[float], None] | None = None,
+) -> Recall:
+    """Measure the drop of the NLL at each distance in tokens. Raises UsageError, DataError before anything is scored."""
+    check_vocabulary(job.model, job.split)
+    longest = job.window + 2 * PASSAGE + max(distances)
+    _check_length(job.model, longest)
+    texts = sample(job.split, job.window + PASSAGE + max(distances), num_examples, seed)
+    total, done = sum(job.window + 2 * PASSAGE + distance for distance in distances), 0
+    first, second = np.empty((2, num_examples, len(distances)))
+    for column, distance in enumerate(distances):
+        tokens = with_second_copy(texts, job.window, distance)
+        first[:, column], second[:, column] = copy_nll(job.model, tokens, job.window, job.bos)
+        done += tokens.shape[1]
+        if progress is not None:
+            progress(done / total)
+    return _result(job, distances, first, second, seed)
+
+
+def sample(split: Split, length: int, num_examples: int, seed: int) -> NDArray[np.int64]:
+    """Return (num_examples, length) tokens from random places, all different. Raises DataError for a short split."""
+    num_starts = split.num_tokens - length + 1
+    if num_starts < num_examples:
+        raise DataError(
+            f"expected at least {length + num_examples - 1:,} tokens in the split, got {split.num_tokens:,}",
+            hint="use shorter --distance, fewer --num-examples or more text",
+        )
+    starts = np.sort(np.random.default_rng(seed).choice(num_starts, num_examples, replace=False)).tolist()
+    return np.stack([split.tokens(start, start + length) for start in starts]).astype(np.int64)
+
+
+def with_second_copy(texts: NDArray[np.int64], lead: int, distance: int) -> NDArray[np.int64]:
+    """Return (N, lead + 64 + distance + 64): the start of each text, and its tokens `lead … lead + 63` again."""
+    return np.concatenate([texts[:, : lead + PASSAGE + distance], texts[:, lead : lead + PASSAGE]], axis=1)
+
+
+def copy_nll(
+    model: ScoringModel, tokens: NDArray[np.int64], lead: int, bos: str = "never"
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean NLL in nats of each first and each second copy, (N,) each, without its first token."""
+    length = tokens.shape[1] - 1
+    first = np.arange(lead, lead + PASSAGE - 1)
+    second = np.arange(length - PASSAGE + 1, length)
+    nll = token_nll(
+        model, tokens, positions=np.concatenate([first, second]), segment=fitting_segment(model, length), bos=bos
+    )
+    return nll[:, first].mean(axis=1, dtype=np.float64), nll[:, second].mean(axis=1, dtype=np.float64)
+
+
+def _check_length(model: ScoringModel, longest: int) -> None:
+    if model.max_positions is not None and longest > model.max_positions:
+        raise UsageError(
+            f"the longest example has {longest:,} tokens, but {model.name} has {model.max_positions:,} positions",
+            hint="name shorter distances: --distance D",
+        )
+
+
+def _result(
+    job: EvaluationJob, distances: Sequence[int], first: NDArray[np.float64], second: NDArray[np.float64], seed: int
+) -> Recall:
+    drops = first - second
+    intervals = bootstrap(drops)
+    rows = tuple(
+        RecallRow(
+            distance=distance, first=float(first[:, i].mean()), second=float(second[:, i].mean()),
+            drop=float(intervals.observed[i]), low=float(intervals.low[i]), high=float(intervals.high[i]),
+        )
+        for i, distance in enumerate(distances)
+    )  # fmt: skip
+    kept = ("model", "path", "split", "data_fingerprint", "weights_sha256", "dtype", "bos_id")
+    facts = {
+        "task": TASK, **{name: job.facts.get(name) for name in kept}, "window": job.window, "passage": PASSAGE,
+        "num_examples": len(drops), "seed": seed,
+    }  # fmt: skip
+    return Recall(facts=facts, rows=rows, drops=drops.tolist())

@@ -1,0 +1,117 @@
+"""The task second-copy: known models get known drops, and bad requests are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from tttkit.errors import DataError, UsageError
+from tttkit.recall.second_copy import PASSAGE, copy_nll, measure, sample, with_second_copy
+
+VOCABULARY = 50
+
+
+class KnownModel:
+    """Gives every token the chance level, unless its pair with the token before occurred within `reach` tokens."""
+
+    name, bos_id, adds_bos, vocab_size, mini_batch_size = "known", None, False, VOCABULARY, 1
+    device, can_carry, training = torch.device("cpu"), False, False
+
+    def __init__(self, reach: int = 0, max_positions: int | None = None) -> None:
+        self.reach, self.max_positions = reach, max_positions
+
+    def bytes_per_token(self) -> int:
+        return 8
+
+    def score(self, windows, num_scored, *, head_positions=None):
+        nll = torch.full((windows.shape[0], windows.shape[1] - 1), float(np.log(VOCABULARY)))
+        for row, tokens in enumerate(windows.tolist()):
+            last = {}
+            for place, pair in enumerate(zip(tokens, tokens[1:], strict=False)):
+                if place - last.get(pair, -len(tokens) - self.reach) <= self.reach:
+                    nll[row, place] = 0.0
+                last[pair] = place
+        return nll[:, -num_scored:]
+
+    def eval(self):
+        return self
+
+    def train(self, mode=True):
+        return self
+
+
+class Text:
+    """A split of tokens that never repeat a pair within an example."""
+
+    vocab_size = VOCABULARY
+
+    def __init__(self, num_tokens: int = 2000) -> None:
+        self.num_tokens = num_tokens
+        self._tokens = np.random.default_rng(3).integers(0, VOCABULARY, num_tokens).astype(np.uint16)
+
+    def tokens(self, start, stop):
+        return self._tokens[start:stop]
+
+
+@dataclasses.dataclass
+class Job:
+    model: KnownModel
+    split: Text = dataclasses.field(default_factory=Text)
+    window: int = 16
+    bos: str = "never"
+    facts: dict = dataclasses.field(default_factory=dict)
+
+
+def test_an_oracle_knows_the_second_copy_at_every_distance():
+    result = measure(Job(KnownModel(reach=10_000)), distances=[0, 40, 160], num_examples=20, seed=0)
+    assert [row.second for row in result.rows] == [0.0, 0.0, 0.0]
+    assert all(row.drop == row.first > 0 for row in result.rows)
+
+
+def test_a_model_without_memory_has_no_drop():
+    result = measure(Job(KnownModel(reach=-1)), distances=[0, 40], num_examples=20, seed=0)
+    assert [(row.drop, row.low, row.high) for row in result.rows] == [(0.0, 0.0, 0.0)] * 2
+    assert result.rows[0].first == pytest.approx(np.log(VOCABULARY))
+
+
+def test_the_distance_counts_the_tokens_between_the_copies():
+    """A pair comes again 64 + d tokens later, so a model that looks back 64 + 40 tokens knows it up to d = 40."""
+    result = measure(Job(KnownModel(reach=PASSAGE + 40)), distances=[40, 41], num_examples=20, seed=0)
+    assert result.rows[0].second == 0.0
+    assert result.rows[1].second > 1.0
+
+
+def test_only_the_two_copies_are_compared():
+    tokens = with_second_copy(np.arange(200)[None], 16, 30)
+    assert tokens.shape == (1, 16 + 2 * PASSAGE + 30)
+    np.testing.assert_array_equal(tokens[0, 16 : 16 + PASSAGE], tokens[0, -PASSAGE:])
+    model = KnownModel(reach=10_000)
+    first, second = copy_nll(model, tokens % VOCABULARY, 16)
+    assert second == 0.0
+    assert first > 0.0
+
+
+def test_a_seed_chooses_the_same_passages_and_another_seed_others():
+    text = Text()
+    np.testing.assert_array_equal(sample(text, 100, 8, 1), sample(text, 100, 8, 1))
+    assert (sample(text, 100, 8, 1) != sample(text, 100, 8, 2)).any()
+
+
+def test_a_short_split_is_refused():
+    with pytest.raises(DataError, match="expected at least 107 tokens in the split, got 90"):
+        sample(Text(90), 100, 8, 0)
+
+
+def test_a_length_beyond_the_positions_of_the_model_is_refused():
+    with pytest.raises(UsageError, match="the longest example has 184 tokens, but known has 150 positions"):
+        measure(Job(KnownModel(max_positions=150)), distances=[0, 40], num_examples=4, seed=0)
+
+
+def test_a_vocabulary_too_small_is_refused():
+    job = Job(KnownModel())
+    job.split.vocab_size = VOCABULARY + 1
+    with pytest.raises(DataError, match="has 51 tokens, but the model knows 50"):
+        measure(job, distances=[0], num_examples=4, seed=0)
