@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ class KnownModel:
         nll = torch.full((windows.shape[0], windows.shape[1] - 1), float(np.log(VOCABULARY)))
         for row, tokens in enumerate(windows.tolist()):
             last = {}
-            for place, pair in enumerate(zip(tokens, tokens[1:], strict=False)):
+            for place, pair in enumerate(itertools.pairwise(tokens)):
                 if place - last.get(pair, -len(tokens) - self.reach) <= self.reach:
                     nll[row, place] = 0.0
                 last[pair] = place
@@ -44,7 +45,7 @@ class KnownModel:
 
 
 class Text:
-    """A split of tokens that never repeat a pair within an example."""
+    """A split of random tokens."""
 
     vocab_size = VOCABULARY
 

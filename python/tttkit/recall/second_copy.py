@@ -1,8 +1,8 @@
 """The task second-copy: real text in which a passage comes again after d tokens. It needs no training.
 
-An example is W tokens of text, the next 64 tokens (the passage), the d tokens that follow it, and the passage again. The
-first token of a copy is not scored, because nothing announces the second copy. The score is the drop of the NLL from the
-first copy to the second. Examples are the same at every distance, so that distances can be compared.
+An example is W tokens of text, the next 64 tokens (the passage), the d tokens that follow it, and the passage again.
+The first token of a copy is not scored, because nothing announces the second copy. The score is the drop of the NLL
+from the first copy to the second. All distances use the same passages, so that they can be compared.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ def measure(
     seed: int,
     progress: Callable[[float], None] | None = None,
 ) -> Recall:
-    """Measure the drop of the NLL at each distance in tokens. Raises UsageError, DataError before anything is scored."""
+    """Measure the drop of the NLL at each distance in tokens.
+
+    Raises UsageError, DataError before anything is scored.
+    """
     check_vocabulary(job.model, job.split)
     longest = job.window + 2 * PASSAGE + max(distances)
     _check_length(job.model, longest)

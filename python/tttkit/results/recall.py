@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tttkit.storage.files import json_safe, write_json
+from tttkit.storage.files import json_safe, make_directory, write_json
 
 RECALL_NAME = "recall.json"
 SCHEMA_VERSION = 1
@@ -38,8 +38,9 @@ class Recall:
     """Drop of each example (outer list) at each distance (inner list)."""
 
     def write(self, path: Path) -> None:
-        """Write recall.json."""
-        write_json(path, json_safe(self.to_dict()))
+        """Write recall.json, and make its directory if it is missing."""
+        make_directory(path.parent)
+        write_json(path, self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of recall.json."""
