@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tttkit.storage.files import json_safe, make_directory, write_json
+from tttkit.storage.files import make_directory, write_json
 
 RECALL_NAME = "recall.json"
 SCHEMA_VERSION = 1
