@@ -28,8 +28,10 @@ from tttkit_cli.training import (
 )
 
 
-def _option(panel: str, text: str, *names: str, hidden: bool = False) -> Any:
-    return typer.Option(*names, help=text, rich_help_panel=panel, show_default=False, hidden=hidden)
+def _option(panel: str, text: str, *names: str, hidden: bool = False, metavar: str | None = None) -> Any:
+    return typer.Option(
+        *names, help=text, rich_help_panel=panel, show_default=False, hidden=hidden, metavar=metavar
+    )
 
 
 @with_config_flags
@@ -44,6 +46,14 @@ def train(
     ] = None,
     assignments: Annotated[
         list[str] | None, _option(RUN_PANEL, "Set any value: section.key=value. May be repeated.", "--set")
+    ] = None,
+    init_from: Annotated[
+        str | None,
+        _option(
+            RUN_PANEL,
+            "Start with the weights of a model directory, a run or a training checkpoint (RUN@STEP).",
+            metavar="MODEL_OR_RUN",
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option(help="Resume an unfinished run.", rich_help_panel=RUN_PANEL)] = True,
     auto_microbatch: AutoMicrobatch = False,
@@ -99,7 +109,8 @@ def train(
 
     options = RunOptions(
         resume=resume, auto_microbatch=auto_microbatch, grace_seconds=grace, allow_data_change=allow_data_change,
-        allow_change=frozenset(map(known_key, allow_change or ())), command=("tttkit", *sys.argv[1:]),
+        allow_change=frozenset(map(known_key, allow_change or ())), init_from=init_from,
+        command=("tttkit", *sys.argv[1:]),
     )  # fmt: skip
     view = TrainView(plain=plain, quiet=quiet, json_events=json_events)
     run_training(chosen, output or Path("runs") / chosen.preset, view, options)

@@ -70,6 +70,7 @@ def _rows(item: RunStatus) -> list[tuple[str, str]]:
         ("run", escape(item.run)),
         ("status", f"{_status(item)}: {escape(item.reason)}"),
         ("model", escape(item.model or "")),
+        ("started from", escape(item.parent or "")),
         ("step", _progress(item)),
         ("window", f"W={item.window:,} in this stage" if item.window else ""),
         ("loss", loss),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from tttkit.analyze.trend import geometric_mean
 from tttkit.analyze.winner import best_context
 from tttkit.errors import UsageError
 from tttkit.results.contexts import windowed_contexts
+from tttkit.run.parent import describe_parent
 
 _PROTOCOL = {
     "data_fingerprint": ("all perplexities", "the text or the tokenizer differs"),
@@ -37,10 +39,13 @@ _LEGACY_KEYS = {
     "num_eval_checkpoints": "evaluation.num_checkpoints", "state_passing": "state_passing",
 }  # fmt: skip
 _REFUSED = "refused"
+_PAST = "of them before the run"
+"""Heading of the training tokens of the weights that a run started with."""
 _SAME_TOKENS = 0.05
 """Largest share by which the tokens of two evaluations may differ to count as equal."""
 NO_EQUAL_TOKENS = (
-    "Equal tokens: the runs have no evaluations within 5 % of the same tokens, or a run did not record its tokens."
+    "Equal tokens: the runs have no evaluations within 5 % of the same tokens, or the tokens of a run or of its past are "
+    "not known."
 )
 
 
@@ -128,6 +133,9 @@ def _config_differences(records: list[Record], names: tuple[str, ...]) -> tuple[
         values = [each.get(key, "not recorded") for each in settings]
         if len({json.dumps(value) for value in values}) > 1:
             rows.append({"setting": key, **dict(zip(names, values, strict=True))})
+    parents = [describe_parent(record.metadata) for record in records]
+    if any(parents):
+        rows.append({"setting": "parent", **dict(zip(names, (each or "none" for each in parents), strict=True))})
     return tuple(rows)
 
 
@@ -150,14 +158,20 @@ def _short(value: Any) -> Any:
 
 def _at_equal_tokens(records: list[Record]) -> list[RecordedEvaluation]:
     """Return one evaluation per run, at the most tokens at which all have one after step 0; empty if there is none."""
-    if any(record.axis != "tokens" for record in records):
+    first, *others = records
+    if any(record.axis != "tokens" or record.past_tokens is None for record in records):
         return []
-    for reference in sorted(records[0].evaluations, key=lambda item: -(item.tokens or 0)):
-        wanted = reference.tokens or 0
-        nearest = [min(record.evaluations, key=lambda item: abs((item.tokens or 0) - wanted)) for record in records[1:]]
-        if wanted and all(abs((item.tokens or 0) - wanted) <= _SAME_TOKENS * wanted for item in nearest):
+    for reference in reversed(first.evaluations):
+        wanted = first.total_tokens(reference) or 0
+        nearest = [min(each.evaluations, key=partial(_distance, each, wanted)) for each in others]
+        pairs = zip(others, nearest, strict=True)
+        if wanted and all(_distance(each, wanted, item) <= _SAME_TOKENS * wanted for each, item in pairs):
             return [reference, *nearest]
     return []
+
+
+def _distance(record: Record, tokens: int, evaluation: RecordedEvaluation) -> int:
+    return abs((record.total_tokens(evaluation) or 0) - tokens)
 
 
 def _row(
@@ -172,7 +186,8 @@ def _row(
     no_selection = bool(refused & {"data_fingerprint", "chunk_size", "training_window", "selection_windows"})
     summary = evaluation.summary
     row: dict[str, Any] = {
-        "run": name, "model": record.model, "W": record.window, "step": evaluation.step, "tokens": evaluation.tokens,
+        "run": name, "model": record.model, "W": record.window, "step": evaluation.step,
+        "tokens": record.total_tokens(evaluation), _PAST: _past(record),
         "selection_ppl": _allowed(summary.selection_ppl, no_selection),
     }  # fmt: skip
     unit = " bits/byte" if by_bytes else ""
@@ -183,6 +198,11 @@ def _row(
             best = _best_windowed(evaluation, multiple, by_bytes)
             row[f"best windowed {multiple}xW{unit}"] = _allowed(best, no_labels or other_text)
     return row
+
+
+def _past(record: Record) -> int | str | None:
+    """Return the tokens of the past, `unknown`, or None for a run that started from initial weights."""
+    return "unknown" if record.past_tokens is None else record.past_tokens or None
 
 
 def _allowed(value: Any, is_refused: bool) -> Any:
@@ -212,6 +232,7 @@ def _seeds(records: list[Record], names: tuple[str, ...]) -> tuple[dict[str, Any
     groups: dict[str, list[int]] = {}
     for index, record in enumerate(records):
         settings = {key: value for key, value in _settings(record).items() if key != "train.seed"}
+        settings |= {"past_tokens": record.past_tokens} if record.past_tokens != 0 and settings else {}
         groups.setdefault(json.dumps(settings, sort_keys=True) if settings else str(index), []).append(index)
     rows = []
     for members in groups.values():

@@ -17,6 +17,7 @@ from tttkit.results.contexts import CONTEXTS, LABELS
 from tttkit.results.summary import SELECTION_KEY, Summary, mean_key, perplexity_key
 from tttkit.results.values import SEQUENCES_NAME
 from tttkit.run.directory import RunDirectory
+from tttkit.run.parent import past_tokens
 from tttkit.storage import files
 
 
@@ -90,6 +91,16 @@ class Record:
     def config(self) -> dict[str, Any]:
         """Sections of the resolved configuration; for the earlier system its flat settings."""
         return dict(self.metadata.get("config", {}))
+
+    @property
+    def past_tokens(self) -> int | None:
+        """Training tokens of the weights that the run started with; None if they are not known."""
+        return past_tokens(self.metadata)
+
+    def total_tokens(self, evaluation: RecordedEvaluation) -> int | None:
+        """Return the training tokens before an evaluation, with those of the past; None if they are not known."""
+        past, own = self.past_tokens, evaluation.tokens
+        return None if past is None or own is None else past + own
 
     @property
     def axis(self) -> str:

@@ -11,6 +11,7 @@ from tttkit.health.lifecycle import read_lifecycle, wall_seconds_since
 from tttkit.results.summary import Summary
 from tttkit.results.values import number
 from tttkit.run.directory import RunDirectory
+from tttkit.run.parent import describe_parent
 
 SCHEMA_VERSION = 1
 _MAX_POINTS = 40
@@ -30,6 +31,8 @@ class RunStatus:
     reason: str
     next_command: str
     model: str | None
+    parent: str | None
+    """What the run started from, if not from initial weights."""
     step: int | None
     max_steps: int | None
     tokens_seen: int | None
@@ -92,6 +95,7 @@ def read_status(run: RunDirectory, *, num_log_lines: int = 3) -> RunStatus:
         run_id=metadata.get("run_id"),
         **dataclasses.asdict(lifecycle),
         model=model.get("name") if isinstance(model, dict) else None,
+        parent=describe_parent(metadata),
         step=_latest_step(run, metadata, last, summaries),
         max_steps=_config(metadata, "train").get("max_steps", metadata.get("max_train_steps")),
         eta_seconds=_remaining_seconds(last) if lifecycle.is_live else None,

@@ -22,6 +22,7 @@ from tttkit.report.opening import opening
 from tttkit.results.summary import Summary, perplexity_key
 from tttkit.results.values import number
 from tttkit.run.directory import quoted
+from tttkit.run.parent import describe_parent
 
 REPORT_NAME = "CURRICULUM_RESULTS.md"
 QUESTIONS = (
@@ -88,6 +89,8 @@ def _facts(record: Record, findings: Findings) -> str:
         ("evaluations", findings.num_checkpoints),
         ("written by", "the earlier system" if record.is_legacy else "tttkit"),
     ]  # fmt: skip
+    parent = describe_parent(record.metadata, whole_path=False)
+    facts += [("started from", parent)] if parent else []
     return table({"fact": name, "value": value} for name, value in facts)
 
 

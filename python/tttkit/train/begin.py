@@ -44,6 +44,8 @@ def begin(trainer: Trainer, loaded: LoadedCheckpoint | None, data_path: Path, ch
         trainer.warn(message)
     if loaded:
         _report_resumed(trainer, loaded)
+    if loaded is None and "parent" in metadata.values:
+        trainer.save()  # from here on the run is complete without its parent
     trainer.log.write(how)
     trainer.log.write(describe_threads(metadata.values["threads"]))
     trainer.log.write(f"{'resumed at' if loaded else 'started at'} step {progress.step} of {plan.max_steps}")

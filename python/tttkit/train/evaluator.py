@@ -86,7 +86,9 @@ class Evaluator:
 
     def export(self, name: str, progress: TrainingProgress) -> None:
         """Write the weights to the directory `name` of the run; if that fails, retry later from a copy in memory."""
-        facts = {"window": self.config.train.window, "step": progress.step, "tokens_seen": progress.tokens_seen}
+        facts: dict[str, int | None] = {"window": self.config.train.window, "step": progress.step, "tokens_seen": progress.tokens_seen}
+        past = (self.metadata.values.get("parent") or {}).get("past_tokens", 0)
+        facts |= {} if past == 0 else {"past_tokens": past}  # null if they are not known
 
         def write(model: LanguageModel) -> None:
             export_model(model, self.run.path / name, facts, self.splits["train"])
@@ -142,7 +144,7 @@ class Evaluator:
         )
 
 
-def export_model(model: LanguageModel, path: Path, facts: dict[str, int], split: Split) -> None:
+def export_model(model: LanguageModel, path: Path, facts: dict[str, int | None], split: Split) -> None:
     """Write config.json, model.safetensors and tokenizer.json to `path`, atomically. Raises DiskFullError, OSError.
 
     `facts` are the keys of config.json that say how far the model was trained, and on windows of which length.

@@ -1,4 +1,4 @@
-"""Options of the execution of a run. None of them changes what is computed."""
+"""Options of a call of `train` that are no settings: how a run is executed, and what a new run starts from."""
 
 from __future__ import annotations
 
@@ -19,5 +19,7 @@ class RunOptions:
     """Resume even if the data fingerprint changed."""
     allow_change: frozenset[str] = frozenset()
     """Configuration keys (`section.key`) and `world_size` that may differ from the earlier segments of the run."""
+    init_from: str | None = None
+    """Model directory, run or training checkpoint whose weights a new run starts with."""
     command: tuple[str, ...] = ()
     """The command line, for metadata.json and for the next command that `status` shows."""

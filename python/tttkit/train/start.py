@@ -27,6 +27,8 @@ from tttkit.train.events import Report
 from tttkit.train.logs.metadata import Metadata
 from tttkit.train.logs.metrics import RunLog
 from tttkit.train.options import RunOptions
+from tttkit.train.parent.record import parent_of
+from tttkit.train.parent.warm_start import start_warm
 from tttkit.train.resume.changes import (
     end_no_earlier,
     refuse_old_version,
@@ -133,6 +135,7 @@ def _set_up(call: _Call) -> Trainer | None:
     call.signals.poll()
     old, run, options = call.old, call.run, call.options
     accepted: list[str] = []
+    parent = parent_of(old, run, options)
     if old and not call.had_ended:
         refuse_old_version(old, run)
     if old and "data" in old:  # compared before data is prepared, which takes time and would replace the run's data
@@ -141,7 +144,7 @@ def _set_up(call: _Call) -> Trainer | None:
             return None
     log = RunLog(run)
     command = options.command or sys.argv
-    metadata = Metadata(run, old, log.writes) if old else Metadata.new(run, call.config, command, log.writes)
+    metadata = Metadata(run, old, log.writes) if old else Metadata.new(run, call.config, command, log.writes, parent)
     data_path, manifest = _prepare_data_of(call, metadata, log)
     config = resolve(call.config, manifest.vocab_size)
     splits = {name: open_split(data_path, name, io=config.data.io) for name in ("train", "validation")}
@@ -154,12 +157,15 @@ def _set_up(call: _Call) -> Trainer | None:
     config, shortened = end_no_earlier(config, run)
     trainer = _build_trainer(call, config, splits, metadata, log)
     loaded = trainer.resume()
+    messages = [f"allowed difference: {line}" for line in accepted] + shortened
+    if loaded is None and "parent" in metadata.values:
+        messages += start_warm(trainer.model, metadata.values["parent"], data_path)
     if call.had_ended:
         assert old is not None
         refuse_old_version(old, run)
         refuse_to_train_nothing(trainer, accepted)
     _choose_threads(call, trainer)
-    begin(trainer, loaded, data_path, [*(f"allowed difference: {line}" for line in accepted), *shortened])
+    begin(trainer, loaded, data_path, messages)
     return trainer
 
 

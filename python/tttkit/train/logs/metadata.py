@@ -31,8 +31,18 @@ class Metadata:
         self.values = values
 
     @classmethod
-    def new(cls, run: RunDirectory, config: Config, command: Sequence[str], writes: PendingWrites) -> Metadata:
-        """Begin the record of a new run, and write it so that `status` sees the run. Raises OSError."""
+    def new(
+        cls,
+        run: RunDirectory,
+        config: Config,
+        command: Sequence[str],
+        writes: PendingWrites,
+        parent: dict[str, Any] | None = None,
+    ) -> Metadata:
+        """Begin the record of a new run, and write it so that `status` sees the run. Raises OSError.
+
+        `parent` says what the run starts from, if not from initial weights.
+        """
         metadata = cls(
             run,
             {
@@ -43,6 +53,7 @@ class Metadata:
                 "environment": environment(),
                 "world_size": 1,
                 "segments": [],
+                **({"parent": parent} if parent else {}),
             },
             writes,
         )

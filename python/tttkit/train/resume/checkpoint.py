@@ -80,20 +80,24 @@ def load_newest_checkpoint(run: RunDirectory, *, run_id: str | None = None) -> L
     skipped: list[str] = []
     for step, path in checkpoints:
         try:
-            num_bytes = verify_checkpoint(path, step, run_id=run_id)
-            values, tensors = files.read_json(path / "state.json"), _load(path)
+            loaded = read_checkpoint(path, step, run_id=run_id)
         except DataError as error:
             skipped.append(f"{commits.set_aside(path).name}: {error}")
             continue
-        return LoadedCheckpoint(
-            step=step, path=path, num_bytes=num_bytes, values=values, tensors=tensors, skipped=skipped
-        )
+        return dataclasses.replace(loaded, skipped=skipped)
     if checkpoints or (run.states.is_dir() and list(run.states.glob("step_*.corrupt-*"))):
         raise CheckpointError(
             f"no valid training checkpoint in {run.states}: {'; '.join(skipped) or 'all were set aside as corrupt'}",
             hint="restore one from a copy, or start over with another --out",
         )
     return None
+
+
+def read_checkpoint(path: Path, step: int, *, run_id: str | None = None) -> LoadedCheckpoint:
+    """Verify and read one training checkpoint, and change nothing. Raises DataError."""
+    num_bytes = verify_checkpoint(path, step, run_id=run_id)
+    values, tensors = files.read_json(path / "state.json"), _load(path)
+    return LoadedCheckpoint(step=step, path=path, num_bytes=num_bytes, values=values, tensors=tensors, skipped=[])
 
 
 def restore_checkpoint(loaded: LoadedCheckpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
