@@ -29,9 +29,7 @@ from tttkit_cli.training import (
 
 
 def _option(panel: str, text: str, *names: str, hidden: bool = False, metavar: str | None = None) -> Any:
-    return typer.Option(
-        *names, help=text, rich_help_panel=panel, show_default=False, hidden=hidden, metavar=metavar
-    )
+    return typer.Option(*names, help=text, rich_help_panel=panel, show_default=False, hidden=hidden, metavar=metavar)
 
 
 @with_config_flags

@@ -44,8 +44,8 @@ _PAST = "of them before the run"
 _SAME_TOKENS = 0.05
 """Largest share by which the tokens of two evaluations may differ to count as equal."""
 NO_EQUAL_TOKENS = (
-    "Equal tokens: the runs have no evaluations within 5 % of the same tokens, or the tokens of a run or of its past are "
-    "not known."
+    "Equal tokens: the runs have no evaluations within 5 % of the same tokens, or a run did not record its tokens or "
+    "those of its past."
 )
 
 

@@ -17,6 +17,7 @@ from tttkit.models import LanguageModel, save_model
 from tttkit.models.digest import weights_sha256
 from tttkit.results.summary import SELECTION_KEY, Summary
 from tttkit.run.directory import RunDirectory
+from tttkit.run.parent import past_tokens
 from tttkit.run.signals import StopSignals
 from tttkit.storage import commits, files
 from tttkit.train.early_stopping import EarlyStopping
@@ -86,9 +87,9 @@ class Evaluator:
 
     def export(self, name: str, progress: TrainingProgress) -> None:
         """Write the weights to the directory `name` of the run; if that fails, retry later from a copy in memory."""
-        facts: dict[str, int | None] = {"window": self.config.train.window, "step": progress.step, "tokens_seen": progress.tokens_seen}
-        past = (self.metadata.values.get("parent") or {}).get("past_tokens", 0)
-        facts |= {} if past == 0 else {"past_tokens": past}  # null if they are not known
+        facts: dict[str, int | None] = {"window": self.config.train.window, "step": progress.step}
+        past = past_tokens(self.metadata.values)
+        facts |= {"tokens_seen": progress.tokens_seen, **({} if past == 0 else {"past_tokens": past})}
 
         def write(model: LanguageModel) -> None:
             export_model(model, self.run.path / name, facts, self.splits["train"])

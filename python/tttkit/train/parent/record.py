@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 from typing import Any
 
 from tttkit.errors import UsageError
@@ -31,4 +31,4 @@ def parent_of(old: dict[str, Any] | None, run: RunDirectory, options: RunOptions
 
 
 def _absolute(name: str) -> str:
-    return name if name.startswith("hf:") else os.path.abspath(name)
+    return name if name.startswith("hf:") else str(Path(name).absolute())

@@ -70,7 +70,7 @@ def checkpoint_at(run: RunDirectory, step: int) -> LoadedCheckpoint:
     """Read the training checkpoint of `step`, and change nothing. Raises DataError that lists the steps there are."""
     if not run.path.is_dir():
         raise DataError(f"no such run directory: {run.path}", hint="name it as RUN@STEP")
-    steps = {at: path for at, path in training_checkpoints(run)}
+    steps = dict(training_checkpoints(run))
     if step not in steps:
         there = ", ".join(map(str, sorted(steps))) or "none"
         raise DataError(f"{run.path} has no training checkpoint of step {step}", hint=f"it has these steps: {there}")
@@ -125,9 +125,7 @@ def _of_checkpoint(run: RunDirectory, loaded: LoadedCheckpoint) -> Source:
     return Source(
         path=loaded.path,
         tensors={
-            name.removeprefix("model."): tensor
-            for name, tensor in loaded.tensors.items()
-            if name.startswith("model.")
+            name.removeprefix("model."): tensor for name, tensor in loaded.tensors.items() if name.startswith("model.")
         },
         model=build_config(metadata["config"]).model,
         step=loaded.step,

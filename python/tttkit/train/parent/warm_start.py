@@ -30,7 +30,9 @@ def start_warm(model: LanguageModel, parent: dict[str, Any], data: Path) -> list
     source = read_source(parent["path"])
     digest = source.weights_sha256
     if parent.get("weights_sha256", digest) != digest:
-        raise DataError(f"the weights in {source.path} have changed since the run was started", hint="choose another --out")
+        raise DataError(
+            f"the weights in {source.path} have changed since the run was started", hint="choose another --out"
+        )
     _check_shapes(source, model)
     tokenizer = _check_tokenizer(source, data)
     kept = sorted(name for name, _ in model.named_parameters() if name not in source.tensors)
