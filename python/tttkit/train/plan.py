@@ -32,7 +32,8 @@ def planned_bytes(config: Config, num_parameters: int, num_evaluations: int) -> 
     kept = num_evaluations if config.train.keep_weights else 0
     chunks = config.evaluation.max_length // config.evaluation.chunk_stride
     figures = num_evaluations * (chunks + 10) * _JSON_BYTES_PER_CHUNK
-    return (NUM_KEPT + 1) * _STATE_COPIES * weights + (3 + kept) * weights + figures
+    num_states = NUM_KEPT + 1 + (config.optimizer.schedule == "wsd")
+    return num_states * _STATE_COPIES * weights + (3 + kept) * weights + figures
 
 
 def plan_event(trainer: Trainer, *, resumed: bool) -> Plan:

@@ -10,15 +10,33 @@ from tttkit.config.run import OptimizerConfig
 def learning_rate(step: int, config: OptimizerConfig, *, max_steps: int) -> float:
     """Return the learning rate of update `step` (1 … max_steps).
 
-    It warms up linearly to the peak, then decays by a cosine to `min_lr_ratio` of the peak. It depends on the update
-    number alone, so neither accumulation nor the number of devices changes it.
+    It warms up linearly to the peak, then decays to `min_lr_ratio` of the peak: by a cosine, or linearly after the
+    stable part of `wsd`. It depends on the update number alone, so neither accumulation nor the number of devices
+    changes it.
     """
-    warmup_steps = round(config.warmup_ratio * max_steps)
-    if step <= warmup_steps:
-        return config.learning_rate * step / warmup_steps
-    progress = (step - warmup_steps) / max(1, max_steps - warmup_steps)
+    start = warmup_steps(config, max_steps=max_steps)
+    if step <= start:
+        return config.learning_rate * step / start
     floor = config.learning_rate * config.min_lr_ratio
+    if config.schedule == "wsd":
+        start = stable_end(config, max_steps=max_steps) or 0
+        progress = max(0, step - start) / max(1, max_steps - start)
+        return config.learning_rate + (floor - config.learning_rate) * progress
+    progress = (step - start) / max(1, max_steps - start)
     return floor + (config.learning_rate - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def warmup_steps(config: OptimizerConfig, *, max_steps: int) -> int:
+    """Return the number of steps of the linear warm-up."""
+    return round(config.warmup_ratio * max_steps) if config.warmup_steps is None else config.warmup_steps
+
+
+def stable_end(config: OptimizerConfig, *, max_steps: int) -> int | None:
+    """Return the last step at the peak rate of a `wsd` schedule, after which it decays; None for other schedules."""
+    if config.schedule != "wsd":
+        return None
+    warmup = warmup_steps(config, max_steps=max_steps)
+    return min(max_steps, max(warmup, max_steps - round(config.decay_ratio * max_steps)))
 
 
 def evaluation_steps(max_steps: int, num_checkpoints: int) -> list[int]:

@@ -36,6 +36,7 @@ from tttkit.train.resume.changes import (
     refuse_other_data,
     refuse_to_train_nothing,
 )
+from tttkit.train.resume.extension import extend
 from tttkit.train.resume.progress import TrainingProgress
 from tttkit.train.run_data import find_or_prepare_data, has_data
 from tttkit.train.threads import ThreadWatch, choose_for_run
@@ -133,6 +134,7 @@ def _train(call: _Call) -> Outcome:
 def _set_up(call: _Call) -> Trainer | None:
     """Do everything before the first step; return None if the run had ended before. Raises StopRequestedError."""
     call.signals.poll()
+    call, at_most = _extended(call)
     old, run, options = call.old, call.run, call.options
     accepted: list[str] = []
     parent = parent_of(old, run, options)
@@ -156,7 +158,7 @@ def _set_up(call: _Call) -> Trainer | None:
         return None
     config, shortened = end_no_earlier(config, run)
     trainer = _build_trainer(call, config, splits, metadata, log)
-    loaded = trainer.resume()
+    loaded = trainer.resume(at_most)
     messages = [f"allowed difference: {line}" for line in accepted] + shortened
     if loaded is None and "parent" in metadata.values:
         messages += start_warm(trainer.model, metadata.values["parent"], data_path)
@@ -167,6 +169,15 @@ def _set_up(call: _Call) -> Trainer | None:
     _choose_threads(call, trainer)
     begin(trainer, loaded, data_path, messages)
     return trainer
+
+
+def _extended(call: _Call) -> tuple[_Call, int | None]:
+    """Return the call with the schedule of a longer run, and the step that the run continues from at the latest."""
+    config, changed, at_most = extend(call.old, call.config)
+    options = call.options
+    if "train.max_steps" in options.allow_change:
+        options = dataclasses.replace(options, allow_change=options.allow_change | changed)
+    return dataclasses.replace(call, config=config, options=options), at_most
 
 
 def _prepare_data_of(call: _Call, metadata: Metadata, log: RunLog) -> tuple[Path, Manifest]:

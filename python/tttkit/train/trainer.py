@@ -30,7 +30,7 @@ from tttkit.train.resume.checkpoint import LoadedCheckpoint
 from tttkit.train.resume.progress import TrainingProgress
 from tttkit.train.resume.resume_proof import ResumeProof
 from tttkit.train.resume.training_state import TrainingState
-from tttkit.train.schedule import evaluation_steps, learning_rate
+from tttkit.train.schedule import evaluation_steps, learning_rate, stable_end
 from tttkit.train.threads import ThreadWatch
 from tttkit.train.update import Update, Updater, is_out_of_memory
 
@@ -76,7 +76,10 @@ class Trainer:
         self.pace = Pace(config.train, self.schedule)
         self.early_stopping = EarlyStopping(config.early_stopping, config.train.max_steps)
         self.proof = ResumeProof([], 0)
-        self.state = TrainingState(run, metadata.run_id, self.model, self.optimizer, self.updater, self.early_stopping)
+        self._stable_end = stable_end(config.optimizer, max_steps=config.train.max_steps)
+        self.state = TrainingState(
+            run, metadata.run_id, self.model, self.optimizer, self.updater, self.early_stopping, self._stable_end
+        )
         self.evaluator = Evaluator(
             run=run, config=config, model=self.model, splits=splits, metadata=metadata, log=log, report=report,
             signals=signals, schedule=self.schedule, pace=self.pace, early_stopping=self.early_stopping,
@@ -92,9 +95,12 @@ class Trainer:
         """The counters of the run."""
         return self.state.progress
 
-    def resume(self) -> LoadedCheckpoint | None:
-        """Load the newest valid training checkpoint; return it, or None for a new run. Raises CheckpointError."""
-        loaded = self.state.load_newest()
+    def resume(self, at_most: int | None = None) -> LoadedCheckpoint | None:
+        """Load the newest valid training checkpoint, up to step `at_most`; return it, or None for a new run.
+
+        Raises CheckpointError.
+        """
+        loaded = self.state.load_newest(at_most)
         if loaded is None:
             return None
         self._restore(loaded)
@@ -169,7 +175,8 @@ class Trainer:
     def maybe_save(self) -> None:
         """Save if it is due, if SIGUSR1 asked for it, or if an earlier write failed some time ago."""
         asked = self.signals.take_save_request()
-        if asked or self.log.writes.is_due or self.pace.may_save(self.progress.step):
+        is_due = self.pace.may_save(self.progress.step) or self.progress.step == self._stable_end
+        if asked or self.log.writes.is_due or is_due:
             self.save()
         if asked:
             self.log.write(f"SIGUSR1: {self._describe_saved()}; training continues")

@@ -13,6 +13,7 @@ from pathlib import Path
 from tttkit.errors import DataError
 from tttkit.results.summary import SUMMARY_NAME, Summary
 from tttkit.run.directory import RunDirectory
+from tttkit.run.saved import training_checkpoints
 from tttkit.storage import commits, files
 from tttkit.train.resume.progress import TrainingProgress
 
@@ -28,6 +29,9 @@ def set_later_results_aside(run: RunDirectory, progress: TrainingProgress) -> li
     messages = [f"{path.name} is now {commits.set_aside(path, SUPERSEDED).name}" for path in moved]
     if _training_step_of(run.best_model) not in (None, *progress.evaluated):
         messages.append(f"best_model is now {commits.set_aside(run.best_model, SUPERSEDED).name}")
+    for step, path in training_checkpoints(run):
+        if step > progress.step:
+            messages.append(f"the training checkpoint of step {step} is now {commits.set_aside(path, SUPERSEDED).name}")
     lines = run.metric_lines()
     kept = [line for line in lines if not _is_later(line, progress.step)]
     if len(kept) < len(lines):

@@ -49,9 +49,12 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     values: dict[str, Any],
     extra: dict[str, torch.Tensor] | None = None,
+    *,
+    stable_end: int | None = None,
 ) -> None:
     """Commit a training checkpoint after update `step`, then drop all but the newest two.
 
+    The newest one up to step `stable_end` is kept too, because a longer run continues from it.
     `extra` holds the recurrent states of contiguous rows, besides weights, moments and random-number states. Raises
     DiskFullError, OSError.
     """
@@ -66,17 +69,24 @@ def save_checkpoint(
     with commits.commit_directory(run.states / f"step_{step}") as directory:
         write_tensors(directory / "tensors.safetensors", tensors)
         files.write_json(directory / "state.json", {"schema_version": SCHEMA_VERSION, "step": step, **values})
-    for _, path in training_checkpoints(run)[NUM_KEPT:]:
+    old = training_checkpoints(run)[NUM_KEPT:]
+    newer = [at for at, _ in training_checkpoints(run)[:NUM_KEPT]]
+    if stable_end is not None and min(newer, default=0) > stable_end:
+        stable = [item for item in old if item[0] <= stable_end]
+        old = [item for item in old if item not in stable[:1]]
+    for _, path in old:
         commits.remove_directory(path)
 
 
-def load_newest_checkpoint(run: RunDirectory, *, run_id: str | None = None) -> LoadedCheckpoint | None:
-    """Read the newest training checkpoint that verifies; None if the run never saved one.
+def load_newest_checkpoint(
+    run: RunDirectory, *, run_id: str | None = None, at_most: int | None = None
+) -> LoadedCheckpoint | None:
+    """Read the newest training checkpoint that verifies, of step `at_most` or before; None if the run never saved one.
 
     A checkpoint that is damaged or of a run with another id is renamed to `step_N.corrupt-n`, never deleted. Raises
     CheckpointError if there are checkpoints, but none is valid.
     """
-    checkpoints = training_checkpoints(run)
+    checkpoints = [item for item in training_checkpoints(run) if at_most is None or item[0] <= at_most]
     skipped: list[str] = []
     for step, path in checkpoints:
         try:
@@ -85,6 +95,12 @@ def load_newest_checkpoint(run: RunDirectory, *, run_id: str | None = None) -> L
             skipped.append(f"{commits.set_aside(path).name}: {error}")
             continue
         return dataclasses.replace(loaded, skipped=skipped)
+    if at_most is not None:
+        there = ", ".join(str(step) for step, _ in reversed(training_checkpoints(run))) or "none"
+        raise CheckpointError(
+            f"no valid training checkpoint up to step {at_most}, the end of the stable part, in {run.states}",
+            hint=f"it has those of these steps: {there}; `tttkit train --branch-from RUN@STEP` starts from any of them",
+        )
     if checkpoints or (run.states.is_dir() and list(run.states.glob("step_*.corrupt-*"))):
         raise CheckpointError(
             f"no valid training checkpoint in {run.states}: {'; '.join(skipped) or 'all were set aside as corrupt'}",

@@ -26,8 +26,10 @@ class TrainingState:
         optimizer: torch.optim.Optimizer,
         updater: Updater,
         early_stopping: EarlyStopping,
+        stable_end: int | None = None,
     ) -> None:
-        """Begin as a new run, at step 0."""
+        """Begin as a new run, at step 0. The newest training checkpoint up to step `stable_end` is always kept."""
+        self._stable_end = stable_end
         self.progress = TrainingProgress()
         self._run = run
         self._run_id = run_id
@@ -62,15 +64,17 @@ class TrainingState:
             "early_stopping": self._early_stopping.to_dict(),
         }
         tensors = self._updater.feed.tensors()
-        checkpoint.save_checkpoint(self._run, self.progress.step, self._model, self._optimizer, values, tensors)
+        checkpoint.save_checkpoint(
+            self._run, self.progress.step, self._model, self._optimizer, values, tensors, stable_end=self._stable_end
+        )
         self._saved = self._position
 
-    def load_newest(self) -> checkpoint.LoadedCheckpoint | None:
-        """Read the newest valid training checkpoint without restoring it; None if there is none.
+    def load_newest(self, at_most: int | None = None) -> checkpoint.LoadedCheckpoint | None:
+        """Read the newest valid training checkpoint, up to step `at_most`, without restoring it; None if there is none.
 
         Raises CheckpointError if there are checkpoints, but none is valid.
         """
-        return checkpoint.load_newest_checkpoint(self._run, run_id=self._run_id)
+        return checkpoint.load_newest_checkpoint(self._run, run_id=self._run_id, at_most=at_most)
 
     def restore(self, loaded: checkpoint.LoadedCheckpoint, *, tokens_per_step: int = 0) -> None:
         """Restore everything from a loaded training checkpoint. Raises CheckpointError if it does not fit.
