@@ -11,7 +11,6 @@ import typer
 
 from tttkit.config.flags import FLAGS, RESUME_FLAGS
 from tttkit.config.layers import merge
-from tttkit.errors import UsageError
 from tttkit.run.directory import find_run
 from tttkit.train.options import RunOptions
 from tttkit_cli.flags import with_config_flags
@@ -23,6 +22,7 @@ from tttkit_cli.training import (
     JsonEvents,
     Plain,
     Quiet,
+    recorded_values,
     run_training,
 )
 
@@ -53,15 +53,7 @@ def resume(
     from tttkit_cli.views.train import TrainView
 
     directory = find_run(run)
-    metadata = directory.read_metadata()
-    if "config" not in metadata:
-        raise UsageError(f"{run} was made by the earlier system, which saved nothing to resume from")
-    values: dict[str, Any] = metadata["config"]
-    recorded = metadata.get("data", {}).get("path")
-    if data is not None:
-        values = merge(values, {"data": {"path": str(data)}})
-    elif values.get("data", {}).get("path") is not None and recorded:
-        values = merge(values, {"data": {"path": str(directory.path / recorded)}})
+    values = recorded_values(directory, data)
     changed = {FLAGS[flag]: value for flag, value in flags.items()}
     for key, value in changed.items():
         section, _, name = key.partition(".")

@@ -9,9 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from tttkit.config.layers import Choices, collect_layers, merge_layers, to_toml
+from tttkit.config.layers import Choices, Layer, collect_layers, merge, merge_layers, to_toml
 from tttkit.config.resolve import Facts, resolve_config
 from tttkit.config.run import Config, build_config, known_key
+from tttkit.run.data_location import data_of_run
+from tttkit.run.directory import RunDirectory, find_run
 from tttkit.train.options import RunOptions
 from tttkit_cli.console import out, print_json, warn
 from tttkit_cli.earlier import STATE_PASSING_EXPLAINED
@@ -24,6 +26,7 @@ from tttkit_cli.training import (
     JsonEvents,
     Plain,
     Quiet,
+    recorded_values,
     run_training,
 )
 
@@ -51,6 +54,14 @@ def train(
             RUN_PANEL,
             "Start with the weights of a model directory, a run or a training checkpoint (RUN@STEP).",
             metavar="MODEL_OR_RUN",
+        ),
+    ] = None,
+    branch_from: Annotated[
+        str | None,
+        _option(
+            RUN_PANEL,
+            "Continue from a training checkpoint of another run, with its settings except those that are given.",
+            metavar="RUN@STEP",
         ),
     ] = None,
     resume: Annotated[bool, typer.Option(help="Resume an unfinished run.", rich_help_panel=RUN_PANEL)] = True,
@@ -96,7 +107,7 @@ def train(
     if state_passing:
         warn(STATE_PASSING_EXPLAINED)
     choices = Choices(
-        file=config, preset=preset, data=data, model=model, model_size=model_size, flags=flags,
+        file=config, preset=preset, base=_base(branch_from, output), data=data, model=model, model_size=model_size, flags=flags,
         assignments=tuple(assignments or ()), environment=os.environ,
     )  # fmt: skip
     chosen = build_config(merge_layers(collect_layers(choices)))  # mistakes are reported before torch is loaded
@@ -107,11 +118,25 @@ def train(
 
     options = RunOptions(
         resume=resume, auto_microbatch=auto_microbatch, grace_seconds=grace, allow_data_change=allow_data_change,
-        allow_change=frozenset(map(known_key, allow_change or ())), init_from=init_from,
+        allow_change=frozenset(map(known_key, allow_change or ())), init_from=init_from, branch_from=branch_from,
         command=("tttkit", *sys.argv[1:]),
     )  # fmt: skip
     view = TrainView(plain=plain, quiet=quiet, json_events=json_events)
     run_training(chosen, output or Path("runs") / chosen.preset, view, options)
+
+
+def _base(branch_from: str | None, output: Path | None) -> Layer | None:
+    """Return the recorded values of the branch if it exists, else of its parent; None if the run is no branch."""
+    if branch_from is None:
+        return None
+    run = RunDirectory(output) if output is not None else None
+    if run is None or not run.metadata.exists():
+        path, at, _ = branch_from.rpartition("@")
+        run = find_run(Path(path if at else branch_from))
+    values = recorded_values(run)
+    if values.get("data", {}).get("path") is None:  # the parent has prepared its own data
+        values = merge(values, {"data": {"path": str(data_of_run(run))}})
+    return Layer(f"run {run.path}", values)
 
 
 def _print_config(config: Config, *, as_json: bool) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tttkit.errors import PreemptedError
+from tttkit.config.layers import merge
+from tttkit.errors import PreemptedError, UsageError
 from tttkit.run.directory import RunDirectory, quoted
 from tttkit.run.saved import describe_saved, newest_saved_step
 from tttkit.run.signals import StopRequestedError, StopSignals, within
@@ -44,6 +45,20 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors and the resul
 JsonEvents = Annotated[
     bool, typer.Option("--json", help="Print events as JSON lines on stdout.", rich_help_panel=SCREEN_PANEL)
 ]
+
+
+def recorded_values(directory: RunDirectory, data: Path | None = None) -> dict[str, Any]:
+    """Return the configuration that a run recorded, with `data` or the place of its data. Raises UsageError."""
+    metadata = directory.read_metadata()
+    if "config" not in metadata:
+        raise UsageError(f"{directory.path} was made by the earlier system, which saved nothing to resume from")
+    values: dict[str, Any] = metadata["config"]
+    recorded = metadata.get("data", {}).get("path")
+    if data is not None:
+        return merge(values, {"data": {"path": str(data)}})
+    if values.get("data", {}).get("path") is not None and recorded:
+        return merge(values, {"data": {"path": str(directory.path / recorded)}})
+    return values
 
 
 def run_training(config: Config, directory: Path, view: TrainView, options: RunOptions) -> None:

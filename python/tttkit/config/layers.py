@@ -37,6 +37,8 @@ class Choices:
     file: Path | None = None
     """TOML file with sections of the configuration."""
     preset: str | None = None
+    base: Layer | None = None
+    """Values to start from in place of those of a preset."""
     data: Path | None = None
     """DATA directory."""
     model: str | None = None
@@ -55,7 +57,12 @@ def collect_layers(choices: Choices) -> list[Layer]:
     """Return the layers from the weakest to the strongest, with keys under their present names. Raises UsageError."""
     from_file = load_toml(choices.file) if choices.file else {}
     preset = choices.preset or from_file.get("preset") or "quick"
-    layers = [Layer(f"preset {preset}", preset_values(preset))]
+    if choices.base is None:
+        layers = [Layer(f"preset {preset}", preset_values(preset))]
+    elif choices.preset is not None:
+        raise UsageError("--preset and --branch-from exclude each other", hint="set single values with options or --set")
+    else:
+        layers = [choices.base]
     if choices.file:
         layers.append(Layer(str(choices.file), from_file))
     for variable in sorted(choices.environment):

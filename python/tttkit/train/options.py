@@ -21,5 +21,7 @@ class RunOptions:
     """Configuration keys (`section.key`) and `world_size` that may differ from the earlier segments of the run."""
     init_from: str | None = None
     """Model directory, run or training checkpoint whose weights a new run starts with."""
+    branch_from: str | None = None
+    """Training checkpoint of another run, RUN@STEP, that a new run continues from."""
     command: tuple[str, ...] = ()
     """The command line, for metadata.json and for the next command that `status` shows."""

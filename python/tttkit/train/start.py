@@ -27,6 +27,7 @@ from tttkit.train.events import Report
 from tttkit.train.logs.metadata import Metadata
 from tttkit.train.logs.metrics import RunLog
 from tttkit.train.options import RunOptions
+from tttkit.train.parent.branch import start_branch
 from tttkit.train.parent.record import parent_of
 from tttkit.train.parent.warm_start import start_warm
 from tttkit.train.resume.changes import (
@@ -161,7 +162,7 @@ def _set_up(call: _Call) -> Trainer | None:
     loaded = trainer.resume(at_most)
     messages = [f"allowed difference: {line}" for line in accepted] + shortened
     if loaded is None and "parent" in metadata.values:
-        messages += start_warm(trainer.model, metadata.values["parent"], data_path)
+        messages += _start_from(trainer, metadata.values["parent"], data_path)
     if call.had_ended:
         assert old is not None
         refuse_old_version(old, run)
@@ -169,6 +170,13 @@ def _set_up(call: _Call) -> Trainer | None:
     _choose_threads(call, trainer)
     begin(trainer, loaded, data_path, messages)
     return trainer
+
+
+def _start_from(trainer: Trainer, parent: dict[str, Any], data: Path) -> list[str]:
+    """Take weights, or everything, from the parent of a new run. Returns messages for the user."""
+    if parent["how"] == "branch-from":
+        return start_branch(trainer, parent, data)
+    return start_warm(trainer.model, parent, data)
 
 
 def _extended(call: _Call) -> tuple[_Call, int | None]:

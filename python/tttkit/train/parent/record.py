@@ -8,6 +8,7 @@ from typing import Any
 from tttkit.errors import UsageError
 from tttkit.run.directory import RunDirectory
 from tttkit.train.options import RunOptions
+from tttkit.train.parent.source import split_step
 
 
 def parent_of(old: dict[str, Any] | None, run: RunDirectory, options: RunOptions) -> dict[str, Any] | None:
@@ -15,17 +16,27 @@ def parent_of(old: dict[str, Any] | None, run: RunDirectory, options: RunOptions
 
     A run that exists keeps its parent, so the options must name that one or none. Raises UsageError.
     """
-    asked = None
+    asked: dict[str, Any] | None = None
     if options.init_from is not None:
         asked = {"how": "init-from", "path": _absolute(options.init_from)}
+    if options.branch_from is not None:
+        at = split_step(options.branch_from)
+        if at is None or asked is not None:
+            raise UsageError(
+                f"expected --branch-from RUN@STEP, got `{options.branch_from}`"
+                if asked is None
+                else "--init-from and --branch-from exclude each other",
+                hint="`tttkit status RUN` names the newest training checkpoint of a run",
+            )
+        asked = {"how": "branch-from", "path": _absolute(str(at[0])), "step": at[1]}
     if old is None or asked is None:
         return asked
     recorded = old.get("parent") or {}
-    if (recorded.get("how"), recorded.get("path")) == (asked["how"], asked["path"]):
+    if all(recorded.get(key) == value for key, value in asked.items()):
         return asked
     began = f"from {recorded['path']}" if recorded else "from initial weights"
     raise UsageError(
-        f"{run.path} holds a run that was started {began}, not from {options.init_from}",
+        f"{run.path} holds a run that was started {began}, not from {options.init_from or options.branch_from}",
         hint=f"drop --{asked['how']} to resume it, or choose another --out",
     )
 

@@ -81,17 +81,17 @@ def _find(name: str) -> Source:
     at = split_step(name)
     if at is not None:
         run = RunDirectory(at[0])
-        return _of_checkpoint(run, checkpoint_at(run, at[1]))
+        return source_of_checkpoint(run, checkpoint_at(run, at[1]))
     path = find_model(name)
     if (path / "state.json").is_file():
         run = RunDirectory(path.absolute().parent.parent)
         step = files.read_json(path / "state.json").get("step")
-        return _of_checkpoint(run, read_checkpoint(path, step))
+        return source_of_checkpoint(run, read_checkpoint(path, step))
     run = RunDirectory(path)
     if run.metadata.is_file():
         saved = training_checkpoints(run)
         if saved:
-            return _of_checkpoint(run, checkpoint_at(run, saved[0][0]))
+            return source_of_checkpoint(run, checkpoint_at(run, saved[0][0]))
         path = run.final_model if run.final_model.is_dir() else run.best_model
         if not path.is_dir():
             raise DataError(f"{run.path} holds no weights yet: it has neither a training checkpoint nor a model")
@@ -120,7 +120,8 @@ def _of_model(path: Path) -> Source:
     )
 
 
-def _of_checkpoint(run: RunDirectory, loaded: LoadedCheckpoint) -> Source:
+def source_of_checkpoint(run: RunDirectory, loaded: LoadedCheckpoint) -> Source:
+    """Return the weights of a training checkpoint of `run`. Raises DataError."""
     metadata = run.read_metadata()
     return Source(
         path=loaded.path,

@@ -34,7 +34,7 @@ def start_warm(model: LanguageModel, parent: dict[str, Any], data: Path) -> list
             f"the weights in {source.path} have changed since the run was started", hint="choose another --out"
         )
     _check_shapes(source, model)
-    tokenizer = _check_tokenizer(source, data)
+    tokenizer = compare_tokenizers(source, data)
     kept = sorted(name for name, _ in model.named_parameters() if name not in source.tensors)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -71,7 +71,7 @@ def _check_shapes(source: Source, model: LanguageModel) -> None:
             )
 
 
-def _check_tokenizer(source: Source, data: Path) -> str | None:
+def compare_tokenizers(source: Source, data: Path) -> str | None:
     """Refuse data of another tokenizer; return a sentence if the source has none to compare. Raises DataError."""
     if source.tokenizer is None:
         return f"the run of {source.path} holds no model yet, so its tokenizer was not compared with that of the data"

@@ -127,7 +127,11 @@ def learning_rate_change(before: dict[str, Any], trainer: Trainer) -> list[str]:
 
 def _ways(keys: Collection[str], run: RunDirectory, config: Config) -> str:
     """Return the hint for refused changes: the ways to go on."""
-    ways = "pass the options of that run to resume it, choose another --out, or pass --allow-change KEY for each"
+    ways = (
+        "pass the options of that run to resume it, choose another --out, or pass --allow-change KEY for each; a new run "
+        f"starts from this one with --branch-from {run.argument}@STEP (with its optimizer) or --init-from {run.argument} "
+        "(only its weights)"
+    )
     if "train.max_steps" not in keys:
         return ways
     more = f"`tttkit resume {run.argument} --max-steps {config.train.max_steps}`"

@@ -88,6 +88,16 @@ class TrainingState:
         self._early_stopping.load(loaded.values["early_stopping"])
         self._saved = self._position
 
+    def adopt(self, loaded: checkpoint.LoadedCheckpoint) -> None:
+        """Restore everything from a training checkpoint of another run, whose evaluations and best model stay there.
+
+        Raises CheckpointError if it does not fit.
+        """
+        self.restore(loaded)
+        self.progress.evaluated = []
+        self._early_stopping.forget_best()
+        self._saved = None
+
     @property
     def _position(self) -> tuple[int, int, int]:
         """Differs between any two states that must be saved: an evaluation or a rollback keeps the step."""
