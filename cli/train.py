@@ -107,8 +107,8 @@ def train(
     if state_passing:
         warn(STATE_PASSING_EXPLAINED)
     choices = Choices(
-        file=config, preset=preset, base=_base(branch_from, output), data=data, model=model, model_size=model_size, flags=flags,
-        assignments=tuple(assignments or ()), environment=os.environ,
+        file=config, preset=preset, base=_base(branch_from, output), data=data, model=model,
+        model_size=model_size, flags=flags, assignments=tuple(assignments or ()), environment=os.environ,
     )  # fmt: skip
     chosen = build_config(merge_layers(collect_layers(choices)))  # mistakes are reported before torch is loaded
     if dry_run:

@@ -16,6 +16,7 @@ from tests.cli.conftest import SMALL, run_process, start, train_options, tttkit,
 from tests.cli.test_console import on_terminal
 from tttkit.config.fields import describe_fields
 from tttkit.config.flags import FLAGS, option_name
+from tttkit.run.directory import RunDirectory
 from tttkit.storage.files import json_safe
 from tttkit.train.events import Plan, StepLogged
 from tttkit_cli.verbs import load
@@ -354,3 +355,22 @@ def test_training_without_arguments_uses_the_library_of_python(tmp_path):
     )  # fmt: skip
     assert result.code == 0, result.err
     assert (tmp_path / "run" / "data" / "manifest.json").exists()
+
+
+def test_a_branch_takes_the_settings_of_its_parent_and_needs_it_no_more(tiny_data, tmp_path):
+    parent, branch = tmp_path / "parent", tmp_path / "branch"
+    assert tttkit(*train_options(tiny_data, parent, "--max-steps", 6)).code == 0
+    command = ("train", "--branch-from", f"{parent}@3", "--learning-rate", 1e-4, "--out", branch)
+    result = tttkit(*command)
+    assert result.code == 0, result.err
+    assert "optimizer.learning_rate: 0.0003 -> 0.0001" in RunDirectory(branch).read_metadata()["parent"]["changes"]
+    assert "a branch of" in tttkit("status", branch).out
+    parent.rename(tmp_path / "moved")
+    again = tttkit(*command)
+    assert again.code == 0, again.err
+    assert "finished already" in again.err
+    wrong = tttkit("train", "--branch-from", f"{tmp_path / 'moved'}@4", "--out", tmp_path / "other")
+    assert wrong.code == 65
+    assert "3, 6" in wrong.error
+    both = tttkit("train", "--branch-from", f"{tmp_path / 'moved'}@3", "--preset", "quick", "--out", tmp_path / "other")
+    assert both.code == 2

@@ -60,7 +60,9 @@ def collect_layers(choices: Choices) -> list[Layer]:
     if choices.base is None:
         layers = [Layer(f"preset {preset}", preset_values(preset))]
     elif choices.preset is not None:
-        raise UsageError("--preset and --branch-from exclude each other", hint="set single values with options or --set")
+        raise UsageError(
+            "--preset and --branch-from exclude each other", hint="set single values with options or --set"
+        )
     else:
         layers = [choices.base]
     if choices.file:

@@ -128,9 +128,9 @@ def learning_rate_change(before: dict[str, Any], trainer: Trainer) -> list[str]:
 def _ways(keys: Collection[str], run: RunDirectory, config: Config) -> str:
     """Return the hint for refused changes: the ways to go on."""
     ways = (
-        "pass the options of that run to resume it, choose another --out, or pass --allow-change KEY for each; a new run "
-        f"starts from this one with --branch-from {run.argument}@STEP (with its optimizer) or --init-from {run.argument} "
-        "(only its weights)"
+        "pass the options of that run to resume it, choose another --out, or pass --allow-change KEY for each; a new "
+        f"run starts from this one with --branch-from {run.argument}@STEP (its weights and optimizer) or "
+        f"--init-from {run.argument} (its weights only)"
     )
     if "train.max_steps" not in keys:
         return ways
