@@ -363,7 +363,7 @@ def test_a_branch_takes_the_settings_of_its_parent_and_needs_it_no_more(tiny_dat
     command = ("train", "--branch-from", f"{parent}@3", "--learning-rate", 1e-4, "--out", branch)
     result = tttkit(*command)
     assert result.code == 0, result.err
-    assert "optimizer.learning_rate: 0.0003 -> 0.0001" in RunDirectory(branch).read_metadata()["parent"]["changes"]
+    assert "optimizer.learning_rate: 0.003 -> 0.0001" in RunDirectory(branch).read_metadata()["parent"]["changes"]
     assert "a branch of" in tttkit("status", branch).out
     parent.rename(tmp_path / "moved")
     again = tttkit(*command)
