@@ -82,5 +82,7 @@ def _cell(head: str, value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
+        if 0 < abs(value) < 0.01:
+            return f"{value:.3g}"  # settings such as a learning rate
         return f"{value:.4f}" if head.endswith("bits/byte") else f"{value:,.2f}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else escape(str(value))

@@ -60,6 +60,17 @@ def test_compare_prints_and_gives_json(copy, finished):
     assert value["paired"][-1]["20xW"]
 
 
+def test_compare_shows_small_settings_whole(finished, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    metadata = json.loads((copy / "metadata.json").read_text())
+    metadata["config"]["optimizer"]["learning_rate"] = 0.0004
+    (copy / "metadata.json").write_text(json.dumps(metadata))
+    (row,) = [line for line in tttkit("compare", copy, finished).out.splitlines() if "optimizer.learning_rate" in line]
+    assert "0.0004" in row
+    assert "0.003" in row
+
+
 def test_compare_at_equal_tokens_and_at_the_end_if_they_differ(copy, finished):
     """The copy has lost its last evaluation, so the other run is compared at the tokens that the copy had seen."""
     files.write_json(copy / "all_summaries.json", files.read_json(copy / "all_summaries.json")[:-1])
