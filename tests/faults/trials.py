@@ -75,9 +75,9 @@ def train(values: dict, out: str, *, disk=None, saving=None, mutant=None, log=No
     if saving is not None:
         save = checkpoint.save_checkpoint
 
-        def flagged(*arguments):
+        def flagged(*arguments, **options):
             saving.value = 1
-            save(*arguments)
+            save(*arguments, **options)
             saving.value = 0
 
         checkpoint.save_checkpoint = flagged

@@ -26,7 +26,7 @@ MEMORIES = {
     "rwkv7": {"architecture": "rwkv7"},
 }
 HYBRIDS = {
-    "ttt-hybrid": {"pattern": ["ttt-linear", "sw"]},
+    "ttt-hybrid": {"pattern": ["ttt-linear", "sw"], "inner_decay": "token"},
     "gdn-hybrid": {"pattern": ["gated-deltanet", "sw"], "num_key_heads": 1},
     "four-kinds": {"pattern": ["ttt-mlp", "sw", "lact", "mamba2"], "fast_heads": 2, "num_hidden_layers": 4},
     "attention-hybrid": {"pattern": ["ttt-linear", "transformer"], "use_gate": True, "pre_conv": True},

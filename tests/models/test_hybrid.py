@@ -53,6 +53,8 @@ def test_the_window_of_a_hybrid_equals_the_sliding_window_baseline():
 def test_a_decay_is_that_of_the_ttt_layers():
     config = small_config(pattern=["ttt-linear", "sw"], state_decay=0.9, decay_window=8)
     assert [each.state_decay for each in config.layer_configs()] == [0.9, 1.0]
+    config = small_config(pattern=["ttt-linear", "sw"], inner_decay="token")
+    assert [each.inner_decay for each in config.layer_configs()] == ["token", "none"]
 
 
 @pytest.mark.parametrize("name", ["ttt-hybrid-125m", "gdn-hybrid-125m"])
@@ -67,7 +69,7 @@ def test_presets_have_the_size_of_the_reference(name):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"pattern": ["ttt-linear", "lstm"]}, "unknown model `lstm`"),
+        ({"pattern": ["ttt-linear", "lstm"]}, "model.pattern holds `lstm`, which is none of ttt-linear"),
         ({"architecture": "hybrid"}, "model.pattern is needed"),
         ({"pattern": ["mamba2", "sw"], "state_decay": 0.9}, "model.state_decay is for ttt models"),
         ({"pattern": ["ttt-linear", "lact"], "fast_heads": 3}, "model.fast_heads must divide 16"),

@@ -9,7 +9,13 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from tttkit.config.run import Config, StageConfig
 
-_TYPE_NAMES: dict[Any, str] = {int: "integer", float: "number", str: "text", bool: "true or false"}
+_TYPE_NAMES: dict[Any, str] = {
+    int: "integer",
+    float: "number",
+    str: "text",
+    bool: "true or false",
+    list[str]: "list of names",
+}
 _BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 

@@ -169,6 +169,9 @@ class ModelConfig:
         """Return the architectures of all layers; a model with a pattern is a hybrid, whatever was said."""
         if self.pattern:
             object.__setattr__(self, "architecture", "hybrid")
+            for name in self.pattern:
+                if name not in MODEL_NAMES:
+                    raise ValueError(f"model.pattern holds `{name}`, which is none of {', '.join(MODEL_NAMES)}")
             return {name_to_fields(name)["architecture"] for name in self.pattern}
         if self.architecture == "hybrid":
             raise ValueError('model.pattern is needed for a hybrid model, such as ["ttt-linear", "sw"]')
@@ -195,7 +198,7 @@ class ModelConfig:
             raise ValueError(f"model.state_decay must be in 0 … 1, got {self.state_decay}")
         if self.learn_state_decay and not 0 < self.state_decay < 1:
             raise ValueError(f"model.state_decay must lie between 0 and 1 if it is learned, got {self.state_decay}")
-        if self.inner_decay != "none" and self.architecture != "ttt":
+        if self.inner_decay != "none" and "ttt" not in kinds:
             raise ValueError(f"model.inner_decay is for ttt models, got architecture {self.architecture}")
         if not self.decays:
             return
@@ -261,7 +264,7 @@ class ModelConfig:
         """Return the configuration of the layers of one kind in a hybrid."""
         fields: dict[str, Any] = {"pattern": [], **name_to_fields(kind)}
         if fields["architecture"] != "ttt":
-            fields |= {"state_decay": 1.0, "learn_state_decay": False}
+            fields |= {"state_decay": 1.0, "learn_state_decay": False, "inner_decay": "none"}
         return dataclasses.replace(self, **fields)
 
     def as_transformer(self) -> ModelConfig:

@@ -16,7 +16,7 @@ from pathlib import Path
 from tttkit.errors import PreemptedError, RunLockedError
 from tttkit.run.directory import STUDY_FILE, TRIALS, is_locked
 from tttkit.run.signals import GRACE_SECONDS
-from tttkit.storage import files
+from tttkit.storage import files, filesystem
 from tttkit.sweep.results import mean_objective
 from tttkit.sweep.search import Search
 from tttkit.sweep.study import Study
@@ -108,12 +108,15 @@ class Driver:
         trial.log.parent.mkdir(parents=True, exist_ok=True)
         trial.run.path.parent.mkdir(parents=True, exist_ok=True)
         environment = {name: value for name, value in os.environ.items() if not name.startswith(_VARIABLE_PREFIX)}
-        with trial.log.open("ab") as log:
+        log = filesystem.current.open_append(trial.log)
+        try:
             # a session of its own: Ctrl-C reaches the driver only, which then asks the runs to stop
             process = subprocess.Popen(
                 [*self._command, *trial.options(self._threads)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env=environment, start_new_session=True,
             )  # fmt: skip
+        finally:
+            filesystem.current.close(log)
         self._running[trial.name] = trial, process
         self._report("started", trial)
 
