@@ -9,20 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tttkit.data.inputs import CutPieces, Documents, Pieces
 from tttkit.data.reader import Reading
-from tttkit.data.sources import (
-    CutPieces,
-    DataSet,
-    Documents,
-    Files,
-    Pieces,
-    StandardLibrary,
-    StreamSource,
-    Survey,
-    parse_source,
-    survey,
-)  # fmt: skip
+from tttkit.data.sources import DataSet, Files, StandardLibrary, StreamSource, parse_source
 from tttkit.data.stream import Stream
+from tttkit.data.survey import Survey, survey
 from tttkit.errors import UsageError
 
 from .conftest import TEXTS, read, reader

@@ -7,10 +7,11 @@ import io
 from collections.abc import Iterator
 from typing import IO, cast
 
+from tttkit.data.inputs import Documents, Input, Pieces
 from tttkit.data.opening import damage_named
 from tttkit.data.reader import Reader, Reading
 from tttkit.data.reading import Item
-from tttkit.data.sources import Documents, Input, ItemSource, Pieces
+from tttkit.data.sources import ItemSource
 from tttkit.data.text import read_pieces
 from tttkit.errors import DataError
 

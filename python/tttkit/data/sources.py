@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import hashlib
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tttkit.data.account import LeaveOut
 from tttkit.data.data_sets import data_set_texts, is_folder, unused_files
-from tttkit.data.documents import cut_pieces
 from tttkit.data.file_sources import find_files, standard_library
 from tttkit.data.file_tree import walk
 from tttkit.data.formats import AUTO, DATA_SET, PARQUET, TEXT, format_of
-from tttkit.data.opening import check_file, damage_named, refuse_head
+from tttkit.data.inputs import Documents, Input, record_input, text_input
+from tttkit.data.opening import check_file, refuse_head
 from tttkit.data.reader import Reader, Reading
 from tttkit.data.reading import (
     Item,
@@ -30,36 +29,9 @@ from tttkit.data.reading import (
     group_texts,
     item_documents,
     record_documents,
-    with_line_end,
 )
 from tttkit.data.stream import Stream
-from tttkit.data.text import decode_pieces
 from tttkit.errors import UsageError
-
-
-@dataclasses.dataclass(frozen=True)
-class Documents:
-    """Input for Rust: documents, each whole in memory."""
-
-    texts: Iterator[str]
-
-
-@dataclasses.dataclass(frozen=True)
-class Pieces:
-    """Input for Rust: one text of any length in pieces, which Rust cuts like a file. It is never whole in memory."""
-
-    texts: Iterator[str]
-
-
-@dataclasses.dataclass(frozen=True)
-class CutPieces:
-    """Input for Rust: documents of any length in pieces, which Rust takes as they are; None ends each document."""
-
-    pieces: Iterator[str | None]
-
-
-Input = Path | Pieces | CutPieces | Documents
-"""Input for Rust; a path is a text file that Rust reads and cuts itself."""
 
 
 def _ignore(*_: object) -> None:
@@ -120,18 +92,12 @@ class ItemSource(Source):
     def inputs(self, reader: Reader, split: str) -> Iterator[Input]:
         """Yield the inputs; see `Source`."""
         del split
-        pattern, is_strict = reader.rules.document_pattern, reader.decoder.bad_utf8 == "strict"
         for is_text, group in itertools.groupby(self.items(reader.rules), key=lambda item: item.content == TEXT):
             if not is_text:
                 yield record_input(group_texts(group, reader), reader.rules)
                 continue
             for item in group:
-                if pattern is not None:
-                    yield CutPieces(cut_pieces(_pieces(item, reader), pattern))
-                elif is_strict and item.path is not None:
-                    yield item.path
-                else:
-                    yield Pieces(_pieces(item, reader))
+                yield text_input(item, reader)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,47 +230,8 @@ def parse_source(text: str) -> Source:
     return Files(text)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Survey:
-    """Signature and size of sources, taken before they are read."""
-
-    signature: str | None
-    """Digest of the names, sizes and times of all files. None with a stream, which cannot be read twice.
-
-    Data sets with equal signatures are made from the same sources.
-    """
-    total_bytes: int | None
-    """Bytes of text, or None if only reading tells."""
-
-
-def survey(sources: Iterable[Source], rules: Reading) -> Survey:
-    """Look at every file of the sources once without reading it. Raises UsageError for a source that is missing."""
-    digest, sizes, is_repeatable = hashlib.sha256(), [], True
-    for source in sources:
-        sizes.append(source.sign(digest.update, rules))
-        is_repeatable = is_repeatable and source.stream is None
-    return Survey(
-        signature=digest.hexdigest() if is_repeatable else None,
-        total_bytes=None if None in sizes else sum(filter(None, sizes)),
-    )
-
-
 def _sign_file(path: Path, update: Callable[[bytes], object]) -> int:
     """Pass on path, size and time of a file. Return its size."""
     status = path.stat()
     update(os.fsencode(path) + f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
     return status.st_size
-
-
-def record_input(texts: Iterator[str], rules: Reading) -> Input:
-    """Return the texts of records as an input for Rust; `record_documents` says what its documents are."""
-    if rules.document_pattern is not None:
-        return CutPieces(cut_pieces(map(with_line_end, filter(None, texts)), rules.document_pattern))
-    if rules.documents == "wikitext":
-        return Pieces(map(with_line_end, filter(None, texts)))
-    return Documents(record_documents(texts, rules))
-
-
-def _pieces(item: Item, reader: Reader) -> Iterator[str]:
-    with item.open() as file, damage_named(item.name):
-        yield from decode_pieces(file, item.name, reader.decoder)
