@@ -40,7 +40,7 @@ Some values are resolved from others or from facts that are known only later:
 
 - `model.vocab_size` is the vocabulary size of the data's tokenizer. An explicit value must agree with it.
 - `train.device` is the GPU if there is one, and `train.precision` follows the device.
-- `model.sliding_window` of an `sw` or `lact` model is `train.window`.
+- `model.sliding_window` is `train.window` if a layer of the model has a window.
 - `model.state_decay`, `model.learn_state_decay` and `model.decay_window` follow from `train.initial_state_decay` and
   `train.window`, unless `train.initial_state_decay` is 1.
 

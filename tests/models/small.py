@@ -28,13 +28,24 @@ MEMORIES = {
 HYBRIDS = {
     "ttt-hybrid": {"pattern": ["ttt-linear", "sw"], "inner_decay": "token"},
     "gdn-hybrid": {"pattern": ["gated-deltanet", "sw"], "num_key_heads": 1},
-    "four-kinds": {"pattern": ["ttt-mlp", "sw", "lact", "mamba2"], "fast_heads": 2, "num_hidden_layers": 4},
+    "four-kinds": {
+        "pattern": ["ttt-mlp", "sw", "lact", "mamba2"],
+        "sink": "logit",
+        "fast_heads": 2,
+        "num_hidden_layers": 4,
+    },
     "attention-hybrid": {"pattern": ["ttt-linear", "transformer"], "use_gate": True, "pre_conv": True},
+}
+WINDOWS = {
+    "sw": {"architecture": "sw"},
+    "sw-sinks": {"architecture": "sw", "sink": "tokens", "num_sinks": 3, "sliding_window": 4},
+    "sw-logit": {"architecture": "sw", "sink": "logit"},
+    "hybrid-sinks": {"pattern": ["mamba2", "sw"], "sink": "tokens", "num_sinks": 1, "sliding_window": 4},
 }
 ARCHITECTURES = {
     **VARIANTS,
     "transformer": {"architecture": "transformer"},
-    "sw": {"architecture": "sw"},
+    **WINDOWS,
     **MEMORIES,
     **HYBRIDS,
 }

@@ -8,7 +8,7 @@ import torch
 from tests.models.small import random_ids, small_config, small_model
 from tttkit.config.model import ModelConfig
 from tttkit.errors import UsageError
-from tttkit.models.hybrid import CarriedWindow
+from tttkit.models.carried_window import CarriedWindow
 from tttkit.models.sliding_window import SlidingWindowAttention
 
 

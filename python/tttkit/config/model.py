@@ -12,45 +12,17 @@ from typing import Any, Literal
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from tttkit.config.limits import MOST_LAYERS, MOST_TOKENS
+from tttkit.config.model_checks import check_model
+from tttkit.config.model_sizes import MODEL_SIZES
 from tttkit.errors import UsageError
 
 MODEL_NAMES = (
     "ttt-linear", "ttt-mlp", "sw", "transformer", "gated-deltanet", "deltanet", "mamba2", "lact", "titans", "rwkv7",
 )  # fmt: skip
-_WITHOUT_STATE = ("sw", "transformer")
 _WITH_MINI_BATCHES = ("ttt", "lact", "titans")
-
-_REFERENCE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
-_OFFICIAL = {"vocab_size": 32_000, "tie_word_embeddings": True, "mini_batch_size": 16}
-_PRESETS: dict[str, dict[str, Any]] = {
-    "ttt-125m": _REFERENCE,
-    "sw-125m": {**_REFERENCE, "architecture": "sw"},
-    "transformer-125m": {**_REFERENCE, "architecture": "transformer"},
-    "gated-deltanet-125m": {
-        **_REFERENCE, "architecture": "gated-deltanet", "num_attention_heads": 6, "intermediate_size": 2592
-    },
-    "deltanet-125m": {**_REFERENCE, "architecture": "deltanet"},
-    "mamba2-125m": {**_REFERENCE, "architecture": "mamba2", "num_attention_heads": 24, "intermediate_size": 2496},
-    "lact-125m": {**_REFERENCE, "architecture": "lact", "fast_rank": 32, "intermediate_size": 2976},
-    "titans-125m": {**_REFERENCE, "architecture": "titans", "intermediate_size": 2816},
-    "rwkv7-125m": {**_REFERENCE, "architecture": "rwkv7", "intermediate_size": 2912},
-    "ttt-hybrid-125m": {**_REFERENCE, "pattern": ["ttt-linear", "sw"]},
-    "gdn-hybrid-125m": {
-        **_REFERENCE, "pattern": ["gated-deltanet", "gated-deltanet", "gated-deltanet", "sw"],
-        "num_attention_heads": 6, "intermediate_size": 2720,
-    },
-    "official-125m": {**_OFFICIAL, **_REFERENCE, "intermediate_size": 2048},
-    "official-350m": {
-        **_OFFICIAL, "hidden_size": 1024, "intermediate_size": 2736, "num_hidden_layers": 24, "num_attention_heads": 16
-    },
-    "official-760m": {
-        **_OFFICIAL, "hidden_size": 1536, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16
-    },
-    "official-1b": {
-        **_OFFICIAL, "hidden_size": 2048, "intermediate_size": 5504, "num_hidden_layers": 24, "num_attention_heads": 32
-    },
-}  # fmt: skip
+_WITH_WINDOW = ("sw", "lact")
+_OF_TTT: dict[str, Any] = {"state_decay": 1.0, "learn_state_decay": False, "inner_decay": "none"}
+"""Fields of TTT layers, with the values that leave a model without them."""
 
 
 @dataclass(
@@ -99,7 +71,11 @@ class ModelConfig:
     initializer_range: float = 0.02
     """Standard deviation of initial weights."""
     sliding_window: int = 64
-    """Tokens that a token attends to in each layer of an `sw` or `lact` model, itself included."""
+    """Tokens W that a token attends to in each layer with a window, itself included."""
+    sink: Literal["none", "tokens", "logit"] = "none"
+    """What a layer with a window attends to beside it: nothing, the first tokens of the text, or a learned logit."""
+    num_sinks: int = 4
+    """Number of the first tokens that stay visible with `sink = tokens`."""
     state_decay: float = 1.0
     """Share of the learned change that a TTT state keeps every `decay_window` tokens; 1 keeps all."""
     learn_state_decay: bool = False
@@ -132,36 +108,11 @@ class ModelConfig:
     """Rotate queries and keys of the fast weights of lact by their positions."""
 
     def __post_init__(self) -> None:
-        """Refuse sizes that do not fit together."""
+        """Refuse sizes that do not fit together. Raises ValueError."""
         kinds = self._architectures()
         if kinds.isdisjoint(_WITH_MINI_BATCHES):
             object.__setattr__(self, "mini_batch_size", 1)
-        if self.vocab_size < 0:
-            raise ValueError(f"model.vocab_size must be at least 0, got {self.vocab_size}")
-        if self.vocab_size > MOST_TOKENS:
-            raise ValueError(f"model.vocab_size must be at most {MOST_TOKENS:,}, got {self.vocab_size}")
-        for name in (
-            "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-            "mini_batch_size", "conv_kernel", "sliding_window", "decay_window",
-            "state_size", "num_groups", "fast_heads",
-        ):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise ValueError(f"model.{name} must be at least 1, got {getattr(self, name)}")
-            most = MOST_LAYERS if name == "num_hidden_layers" else MOST_TOKENS
-            if getattr(self, name) > most:
-                raise ValueError(f"model.{name} must be at most {most:,}, got {getattr(self, name)}")
-        if self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"model.hidden_size must be a multiple of model.num_attention_heads, "
-                f"got {self.hidden_size} and {self.num_attention_heads}"
-            )
-        if self.head_dim % 2:
-            raise ValueError(f"model.hidden_size / model.num_attention_heads must be even, got {self.head_dim}")
-        self._check_memory()
-        for name, least in (("rope_theta", 1e-6), ("rms_norm_eps", 0.0), ("initializer_range", 0.0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"model.{name} must be at least {least:g}, got {getattr(self, name)}")
-        self._check_decay(kinds)
+        check_model(self, kinds)
         for kind in dict.fromkeys(self.pattern):
             self._of_kind(kind)
 
@@ -177,51 +128,25 @@ class ModelConfig:
             raise ValueError('model.pattern is needed for a hybrid model, such as ["ttt-linear", "sw"]')
         return {self.architecture}
 
-    def _check_memory(self) -> None:
-        """Refuse heads and widths of a memory that do not fit together."""
-        for name in ("num_key_heads", "key_head_dim", "value_head_dim", "fast_rank"):
-            if not 0 <= getattr(self, name) <= MOST_TOKENS:
-                raise ValueError(f"model.{name} must be in 0 … {MOST_TOKENS:,}, got {getattr(self, name)}")
-        parts = {"num_key_heads": self.num_attention_heads, "num_groups": self.num_attention_heads}
-        if self.architecture == "lact":
-            parts["fast_heads"] = self.hidden_size
-        for name, whole in parts.items():
-            part = getattr(self, name)
-            if part and whole % part:
-                raise ValueError(f"model.{name} must divide {whole}, got {part}")
-        if min(self.memory_head_dims) < 1 or self.fast_width * self.hidden_size < self.fast_heads:
-            raise ValueError("model.hidden_size is too small for a memory of at least one number per head")
-
-    def _check_decay(self, kinds: set[str]) -> None:
-        """Refuse a decay that is out of range or does not fit the model."""
-        if not 0 <= self.state_decay <= 1:
-            raise ValueError(f"model.state_decay must be in 0 … 1, got {self.state_decay}")
-        if self.learn_state_decay and not 0 < self.state_decay < 1:
-            raise ValueError(f"model.state_decay must lie between 0 and 1 if it is learned, got {self.state_decay}")
-        if self.inner_decay != "none" and "ttt" not in kinds:
-            raise ValueError(f"model.inner_decay is for ttt models, got architecture {self.architecture}")
-        if not self.decays:
-            return
-        if "ttt" not in kinds:
-            raise ValueError(f"model.state_decay is for ttt models, got architecture {self.architecture}")
-        if self.decay_window % self.mini_batch_size:
-            raise ValueError(
-                f"model.decay_window must be a multiple of model.mini_batch_size, "
-                f"got {self.decay_window} and {self.mini_batch_size}"
-            )
-
     @property
     def has_state(self) -> bool:
         """Whether the state after one window may be the initial state of the next, as in the built model."""
         if self.pattern:
-            # the windows of a hybrid carry their state over, see `models/hybrid.py`
+            # the windows of a hybrid carry their state over, see `models/carried_window.py`
             return "transformer" not in self.pattern
-        return self.architecture not in _WITHOUT_STATE
+        if self.architecture == "sw":
+            return self.sink != "none"
+        return self.architecture != "transformer"
 
     @property
     def attends_to_window(self) -> bool:
         """Whether `sliding_window` bounds the tokens that a layer attends to."""
-        return not {self.architecture, *self.pattern}.isdisjoint(("sw", "lact"))
+        return not {self.architecture, *self.pattern}.isdisjoint(_WITH_WINDOW)
+
+    @property
+    def num_sink_tokens(self) -> int:
+        """Number of tokens at the start of a text that stay visible to a layer with a window."""
+        return self.num_sinks if self.sink == "tokens" else 0
 
     @property
     def decays(self) -> bool:
@@ -264,29 +189,28 @@ class ModelConfig:
         """Return the configuration of the layers of one kind in a hybrid."""
         fields: dict[str, Any] = {"pattern": [], **name_to_fields(kind)}
         if fields["architecture"] != "ttt":
-            fields |= {"state_decay": 1.0, "learn_state_decay": False, "inner_decay": "none"}
+            fields |= _OF_TTT
+        if fields["architecture"] not in _WITH_WINDOW:
+            fields["sink"] = "none"
         return dataclasses.replace(self, **fields)
 
     def as_transformer(self) -> ModelConfig:
         """Return the full-attention baseline of the same sizes: only the sequence layers differ."""
-        return dataclasses.replace(
-            self,
-            architecture="transformer",
-            pattern=[],
-            use_gate=False,
-            share_qk=False,
-            pre_conv=False,
-            state_decay=1.0,
-            learn_state_decay=False,
-            inner_decay="none",
-        )
+        backbone: dict[str, Any] = {
+            "pattern": [],
+            "use_gate": False,
+            "share_qk": False,
+            "pre_conv": False,
+            "sink": "none",
+        }
+        return dataclasses.replace(self, architecture="transformer", **backbone, **_OF_TTT)
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> ModelConfig:
         """Build a named size: `ttt-125m` is the reference model with 152,609,616 parameters. Raises UsageError."""
-        if name not in _PRESETS:
-            raise UsageError(f"unknown model preset `{name}`", hint=f"presets: {', '.join(_PRESETS)}")
-        return cls(**{**_PRESETS[name], **overrides})
+        if name not in MODEL_SIZES:
+            raise UsageError(f"unknown model preset `{name}`", hint=f"presets: {', '.join(MODEL_SIZES)}")
+        return cls(**{**MODEL_SIZES[name], **overrides})
 
     @classmethod
     def from_official(cls, config: dict[str, Any]) -> ModelConfig:
@@ -301,7 +225,7 @@ class ModelConfig:
         if config.get("num_key_value_heads", heads) != heads:
             raise ValueError(f"num_key_value_heads must equal num_attention_heads, got {config['num_key_value_heads']}")
         known = {field.name for field in dataclasses.fields(cls)}
-        defaults = {} if "architecture" in config else _PRESETS["official-1b"]
+        defaults = {} if "architecture" in config else MODEL_SIZES["official-1b"]
         return cls(**{**defaults, **{key: value for key, value in config.items() if key in known}})
 
     def to_dict(self) -> dict[str, Any]:

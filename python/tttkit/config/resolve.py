@@ -28,10 +28,10 @@ class Facts:
 def resolve_config(config: Config, facts: Facts) -> Config:
     """Return the configuration that a run uses, as far as `facts` allow; resolving it again changes nothing.
 
-    The vocabulary comes from the data, the precision from the device, the sliding window of an `sw` model from the
-    training window, and the decay of the recurrent state from `train.initial_state_decay`. Unknown values stay as they
-    are: `model.vocab_size` 0, `train.device` and `train.precision` None. Raises UsageError if the configuration names
-    another vocabulary size than the data has.
+    The vocabulary comes from the data, the precision from the device, the window of attention from the training window,
+    and the decay of the recurrent state from `train.initial_state_decay`. Unknown values stay as they are:
+    `model.vocab_size` 0, `train.device` and `train.precision` None. Raises UsageError if the configuration names another
+    vocabulary size than the data has.
     """
     device = facts.device or config.train.device
     precision = config.train.precision

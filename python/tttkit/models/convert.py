@@ -42,8 +42,8 @@ _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped
 _EMBEDDING, _HEAD, _ROTARY_TABLE = "embed_tokens.weight", "lm_head.weight", "rotary_emb.inv_freq"
 _OURS_ONLY = (
     "architecture", "sliding_window", "state_decay", "learn_state_decay", "decay_window", "inner_decay",
-    "num_key_heads", "key_head_dim", "value_head_dim", "state_size", "num_groups", "fast_heads", "fast_width",
-    "fast_rank", "fast_momentum", "fast_muon", "fast_rope",
+    "sink", "num_sinks", "num_key_heads", "key_head_dim", "value_head_dim", "state_size", "num_groups", "fast_heads",
+    "fast_width", "fast_rank", "fast_momentum", "fast_muon", "fast_rope",
 )  # fmt: skip
 _NESTED = ("state_dict", "model_state_dict", "model")
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from tttkit.models.layers import FLOAT_BYTES, RMSNorm, SequenceLayer, memory_norm, rotary_tables, rotate_halves, upcast
 from tttkit.models.operators import lact
+from tttkit.models.sinks import sinks_attended_twice
 from tttkit.models.sliding_window import attend_to_window, window_state
 from tttkit.models.transformer import attended_twice
 
@@ -60,6 +61,9 @@ class LaCT(SequenceLayer):
         self.scale_proj = nn.Linear(width, heads)
         self.fast_norm = RMSNorm(fast, _EPS)
         self.o_proj = nn.Linear(width, width, bias=False)
+        self.sink_logit: nn.Parameter | None
+        logit = nn.Parameter(torch.empty(config.num_attention_heads)) if config.sink == "logit" else None
+        self.register_parameter("sink_logit", logit)
 
     def reset_parameters(self) -> None:
         """Set the authors' values; the gate of the memory then starts almost closed."""
@@ -74,6 +78,8 @@ class LaCT(SequenceLayer):
             else:
                 nn.init.normal_(self.get_parameter(name), std=1 / math.sqrt(fast))
         nn.init.normal_(self.w1, std=1 / math.sqrt(hidden))
+        if self.sink_logit is not None:
+            nn.init.zeros_(self.sink_logit)
         for part in self.children():
             if isinstance(part, nn.Linear) and part.bias is not None:
                 nn.init.zeros_(part.bias)
@@ -89,8 +95,7 @@ class LaCT(SequenceLayer):
                 state[f"momentum{i}"] = empty
         if config.fast_momentum:
             state["pending_momentum"] = like.new_zeros(batch_size, config.fast_heads)
-        heads, width = config.num_attention_heads, config.head_dim
-        return {**state, **window_state(like, batch_size, heads, width, config.sliding_window)}
+        return {**state, **window_state(like, batch_size, config)}
 
     def forward(
         self, y: Tensor, state: LayerState | None = None, position: int = 0, last: int | None = None
@@ -99,8 +104,7 @@ class LaCT(SequenceLayer):
         queries, keys, values = self.qkv_proj(y).chunk(3, dim=-1)
         queries, keys = self.q_norm(queries), self.k_norm(keys)
         heads = [self._heads(x) for x in (queries.to(values.dtype), keys.to(values.dtype), values)]
-        config = self.config
-        read, after = attend_to_window(*heads, window=config.sliding_window, theta=config.rope_theta, state=state)
+        read, after = attend_to_window(*heads, config=self.config, state=state, logit=self.sink_logit)
         read = read.transpose(1, 2).flatten(2)
         with torch.autocast(y.device.type, enabled=False):
             fast, learned = self._learn(upcast(y), queries, keys, upcast(values), state, position)
@@ -112,7 +116,8 @@ class LaCT(SequenceLayer):
         """Count the attention, 9 dk dh per fast head for reading and learning, and Newton-Schulz per mini-batch."""
         config = self.config
         heads, fast, hidden = self.w1.shape
-        window = config.hidden_size * attended_twice(length, config.sliding_window)
+        sinks = sinks_attended_twice(length, config.sliding_window, config.num_sink_tokens)
+        window = config.hidden_size * (attended_twice(length, config.sliding_window) + sinks)
         narrow, wide = sorted((fast, hidden))
         muon = 3 * 5 * (2 * narrow * narrow * wide + narrow**3) // config.mini_batch_size if config.fast_muon else 0
         return window + heads * (9 * fast * hidden + muon)

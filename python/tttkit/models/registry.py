@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from tttkit.models.carried_window import CarriedWindow
 from tttkit.models.deltanet import DeltaNet
 from tttkit.models.gated_deltanet import GatedDeltaNet
-from tttkit.models.hybrid import CarriedWindow
 from tttkit.models.lact import LaCT
 from tttkit.models.language_model import LanguageModel
 from tttkit.models.mamba2 import Mamba2
@@ -46,7 +46,7 @@ def build_model(config: ModelConfig, *, seed: int | None = None) -> LanguageMode
     """
     if config.vocab_size < 1:
         raise ValueError(f"a model needs a vocab_size of at least 1, got {config.vocab_size}")
-    layer = partial(_layer_of, {**SEQUENCE_LAYERS, "sw": CarriedWindow} if config.pattern else SEQUENCE_LAYERS)
+    layer = partial(_build_layer, is_hybrid=bool(config.pattern))
     if seed is None:
         return LanguageModel(config, layer)
     with torch.random.fork_rng(devices=[]):
@@ -54,5 +54,7 @@ def build_model(config: ModelConfig, *, seed: int | None = None) -> LanguageMode
         return LanguageModel(config, layer)
 
 
-def _layer_of(kinds: dict[str, Callable[[ModelConfig], SequenceLayer]], config: ModelConfig) -> SequenceLayer:
-    return kinds[config.architecture](config)
+def _build_layer(config: ModelConfig, *, is_hybrid: bool) -> SequenceLayer:
+    if config.architecture == "sw" and (is_hybrid or config.sink != "none"):
+        return CarriedWindow(config)
+    return SEQUENCE_LAYERS[config.architecture](config)
