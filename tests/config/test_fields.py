@@ -25,7 +25,7 @@ def test_every_field_of_the_configuration_is_described():
         ("train.device", str, ()),
         ("train.precision", str, ("fp32", "bf16")),
         ("train.keep_weights", bool, ()),
-        ("train.initial_state", str, ("zero", "contiguous")),
+        ("train.initial_state", str, ("zero", "contiguous", "passed", "fitted", "gaussian")),
         ("train.initial_state_decay", str, ()),
         ("train.stages", list, ()),
         ("optimizer.learning_rate", float, ()),

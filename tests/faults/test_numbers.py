@@ -18,7 +18,7 @@ from tests.training import train
 from tttkit.errors import NumericalError
 from tttkit.run.directory import RunDirectory
 from tttkit.train import start, update
-from tttkit.train.batches.initial_state import ContiguousStates
+from tttkit.train.batches.initial_state import InitialStates
 from tttkit.train.resume.progress import TrainingProgress
 
 
@@ -104,7 +104,7 @@ def test_bad_updates_after_a_rollback_end_the_run(tiny_values, tmp_path, monkeyp
 
 def poison_initial_states(monkeypatch, value: float, bad: set[int]) -> None:
     """Make the initial fast weights of a row's next window infinite or NaN, which the loss does not show."""
-    add, num_updates = ContiguousStates.add, 0
+    add, num_updates = InitialStates.add, 0
 
     def poisoned(states, after):
         nonlocal num_updates
@@ -114,7 +114,7 @@ def poison_initial_states(monkeypatch, value: float, bad: set[int]) -> None:
             layer = states._after[-1].layers[0]
             next(tensor for name, tensor in layer.items() if name.startswith("delta")).view(-1)[0] = value
 
-    monkeypatch.setattr(ContiguousStates, "add", poisoned)
+    monkeypatch.setattr(InitialStates, "add", poisoned)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

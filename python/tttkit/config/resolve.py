@@ -30,8 +30,8 @@ def resolve_config(config: Config, facts: Facts) -> Config:
 
     The vocabulary comes from the data, the precision from the device, the window of attention from the training window,
     and the decay of the recurrent state from `train.initial_state_decay`. Unknown values stay as they are:
-    `model.vocab_size` 0, `train.device` and `train.precision` None. Raises UsageError if the configuration names another
-    vocabulary size than the data has.
+    `model.vocab_size` 0, `train.device` and `train.precision` None. Raises UsageError if the configuration names
+    another vocabulary size than the data has.
     """
     device = facts.device or config.train.device
     precision = config.train.precision

@@ -54,14 +54,7 @@ class Config:
                     f"{self.model.mini_batch_size}: the inner model learns once per mini-batch, so a window must "
                     f"consist of whole mini-batches"
                 )
-        if self.train.initial_state == "contiguous" and not self.model.has_state:
-            raise ValueError(
-                f"train.initial_state contiguous needs a model with a recurrent state, which {self.model.name} has not"
-            )
-        if self.train.initial_state == "zero" and self.train.initial_state_decay != 1.0:
-            raise ValueError(
-                "train.initial_state_decay needs train.initial_state contiguous: the state decays between windows only"
-            )
+        _check_initial_state(self.train, self.model)
         optimizer = self.optimizer
         if optimizer.schedule == "wsd" and optimizer.warmup_ratio + optimizer.decay_ratio > 1:
             raise ValueError(
@@ -80,6 +73,19 @@ class Config:
         values = dataclasses.asdict(self)
         values["model"]["vocab_size"] = self.model.vocab_size or None
         return values
+
+
+def _check_initial_state(train: TrainConfig, model: ModelConfig) -> None:
+    """Refuse initial states that the model cannot have, and values that would change nothing."""
+    kind = train.initial_state
+    if kind != "zero" and not model.has_state:
+        raise ValueError(f"train.initial_state {kind} needs a model with a recurrent state, which {model.name} has not")
+    if kind == "zero" and train.initial_state_decay != 1.0:
+        raise ValueError(
+            "train.initial_state_decay needs an initial state other than zero: the state decays between windows only"
+        )
+    if kind not in ("fitted", "gaussian") and train.initial_state_noise != TrainConfig.initial_state_noise:
+        raise ValueError("train.initial_state_noise needs train.initial_state fitted or gaussian")
 
 
 def _check_evaluation(evaluation: EvaluationConfig, window: int) -> None:

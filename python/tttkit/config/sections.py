@@ -113,8 +113,9 @@ class TrainConfig:
     """Steps between records of the inner loss and the fast-weight norms of TTT models, at logged steps."""
     keep_weights: bool = False
     """Keep the model weights of every evaluation."""
-    initial_state: Literal["zero", "contiguous"] = "zero"
-    """Recurrent state at the start of a window: zero, or the final state of the preceding window (truncated BPTT)."""
+    initial_state: Literal["zero", "contiguous", "passed", "fitted", "gaussian"] = "zero"
+    """Recurrent state at the start of a window: zero, the final state of the preceding window of the text (truncated
+    BPTT), the final memory of an unrelated window, or noise as large as final memories, with or without their mean."""
     initial_state_from: float = Field(default=0.0, ge=0, lt=1)
     """Share of the run before `initial_state` takes effect; until then every window starts from zero."""
     initial_state_decay: Annotated[float, Field(ge=0, le=1)] | Literal["learned"] = 1.0
@@ -123,6 +124,9 @@ class TrainConfig:
     """Probability that a row starts a window from zero."""
     initial_state_zero_share: float = Field(default=0.0, ge=0, le=1)
     """Share of the rows that start every window from zero."""
+    initial_state_noise: float = Field(default=0.5, gt=0, le=10)
+    """Noise of `fitted` and `gaussian` as a share of the spread of the last final memories, by layer and head. Below 1,
+    the noise cannot make memories grow from update to update."""
     stages: list[StageConfig] = dataclasses.field(default_factory=list)
     """Length curriculum: stages in order; without stages, `window` applies throughout. Evaluations use `window`."""
 

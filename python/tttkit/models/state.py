@@ -18,6 +18,14 @@ LayerState = dict[str, Tensor]
 """Named tensors of one block, batch first. The initial state is all zeros, or a cache of length zero."""
 
 
+def is_memory(name: str) -> bool:
+    """Whether a tensor of a layer's state is what the layer remembers: fast weights or a matrix, (B, H, rows, columns).
+
+    The others are caches of the last tokens, momentum, and sums of the current inner mini-batch.
+    """
+    return name == "memory" or name.startswith("delta")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelState:
     """State after `position` tokens of every row. A value: no call changes it in place.

@@ -1,9 +1,9 @@
 """One optimizer update over batch_size x grad_accumulation windows, applied only if all its numbers are finite.
 
 The device itself decides whether to apply an update, so a GPU never waits for the host: the caller reads results of
-updates when it wants them, and in between a whole update is one CUDA graph (`graph.py`). On a CPU, and with contiguous
-windows, results are read after every update. Shapes: R windows of one update, b windows that go through the model at
-once, W window length.
+updates when it wants them, and in between a whole update is one CUDA graph (`graph.py`). On a CPU, and with initial
+states other than zero, results are read after every update. Shapes: R windows of one update, b windows that go through
+the model at once, W window length.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ class Updater:
         self._model.train()
         set_learning_rate(self._optimizer, learning_rate)
         windows = self.feed.windows(step)
-        # Contiguous windows continue the states of the last update, so the host must know whether it was applied.
-        if self._reads_at_once or self.feed.is_contiguous:
+        # Initial states follow from the last update, so the host must know whether it was applied.
+        if self._reads_at_once or self.feed.has_states:
             read = True
             self._graph.forget()
             result = self._apply(self._gradients(step, windows, between))
@@ -125,7 +125,7 @@ class Updater:
         updates = []
         for (step, learning_rate, _), (loss, grad_norm, finite_or_nan) in zip(unread, values, strict=True):
             applied = all(math.isfinite(value) for value in (loss, grad_norm, finite_or_nan))
-            # Only the last verdict applies to contiguous states: earlier ones belong to updates with shuffled windows.
+            # Only the last verdict applies to states: earlier ones belong to updates that began from zero.
             self.feed.end_update(applied=applied)
             updates.append(
                 Update(
@@ -170,7 +170,7 @@ class Updater:
             self.micro_batch = batch if self.micro_batch > batch else (self.micro_batch + 1) // 2
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
-            # contiguous states begin the update again
+            # initial states begin the update again
             windows = self.feed.windows(step)
 
     def _accumulate(self, windows: torch.Tensor, between: Callable[[], None]) -> torch.Tensor:

@@ -60,6 +60,22 @@ def test_a_run_with_contiguous_windows_resumes_bit_for_bit(tiny_values, tmp_path
     assert model.config.learn_state_decay == (decay == "learned")
 
 
+@pytest.mark.parametrize("kind", ["passed", "fitted", "gaussian"])
+def test_a_run_with_other_initial_states_resumes_bit_for_bit(tiny_values, tmp_path, kind):
+    """The first update with states begins from zero too, so losses differ from the second one on."""
+    values = tiny_values(train={**CONTIGUOUS, "initial_state": kind, "save_every": 2})
+    whole, _ = run_training(values, tmp_path / "whole")
+    for step in (7, 11):
+        with pytest.raises(CrashError):
+            run_training(values, tmp_path / "stopped", crash_at=step)
+    stopped, events = run_training(values, tmp_path / "stopped")
+    assert results(stopped) == results(whole)
+    assert not [event for event in events if event["event"] == "warning"]
+    plain, _ = run_training(tiny_values(), tmp_path / "plain")
+    same = [a["loss"] == b["loss"] for a, b in zip(plain.read_metrics(), whole.read_metrics(), strict=True)]
+    assert same == [True] * 4 + [False] * 8
+
+
 @pytest.mark.parametrize(("before", "after"), [(4, 6), (6, 4), (4, 7), (3, 9)])
 def test_shuffled_windows_continue_where_they_ended_if_the_batch_changes(tiny_data, before, after):
     """No window of an epoch is left out or read twice."""

@@ -1,4 +1,4 @@
-"""Contiguous windows: states continue, the initial fast weights still learn, rows are reset when they should be."""
+"""Contiguous and passed states: what each window starts from, what is learned, and which rows start from zero."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from tests.models.small import MEMORIES, assert_close, exact_model
 from tttkit.config.run import TrainConfig, build_config
 from tttkit.data import open_split
 from tttkit.errors import UsageError
+from tttkit.models.state import is_memory
 from tttkit.train.batches.curriculum import stages_of
-from tttkit.train.batches.initial_state import ContiguousStates, first_contiguous_step
+from tttkit.train.batches.initial_state import ContiguousStates, PassedStates, first_step_with_states
 
 WINDOW = 16
 VARIANTS = {
@@ -36,6 +37,16 @@ def states_of(tiny_data):
     return build
 
 
+@pytest.fixture
+def passed_of():
+    def build(fields=None, **options):
+        model = exact_model(vocab_size=300, **{"mini_batch_size": 8, **(fields or {})})
+        train = TrainConfig(**{"window": WINDOW, "batch_size": 3, "initial_state": "passed", "seed": 1, **options})
+        return model, PassedStates(model, train, stages_of(train)[0])
+
+    return build
+
+
 def logits_of(states, inputs):
     """Read the next windows of the update, as the updater does, but return their logits."""
     logits, after = states._model(inputs, state=states.next_states(len(inputs)))
@@ -44,8 +55,8 @@ def logits_of(states, inputs):
 
 
 def begin(states, step):
-    tokens, resets = states.read(step)
-    states.begin_update(resets)
+    tokens, resets = states.read(step, None)
+    states.begin_update(step, resets)
     return tokens
 
 
@@ -174,11 +185,61 @@ def test_saved_states_continue_bit_for_bit(states_of, fields):
     assert (read(resumed, 6)[1] == 0).all()
 
 
-def test_contiguous_windows_begin_where_the_run_says():
+WITH_CACHES = {"pattern": ["ttt-linear", "sw"], "pre_conv": True, "share_qk": True}
+
+
+@pytest.mark.parametrize("fields", [WITH_CACHES, {}, *MEMORIES.values()], ids=["hybrid", "linear", *MEMORIES])
+def test_passed_memories_start_the_windows_of_another_text(passed_of, fields):
+    """The caches of the last tokens start empty; the memories are those after the last update, row by row."""
+    model, states = passed_of(fields)
+    shuffled = torch.randint(0, 300, (3, 3, WINDOW + 1), generator=torch.Generator().manual_seed(0))
+    after = model.initial_state(3)
+    for step, windows in enumerate(shuffled, start=1):
+        tokens, resets = states.read(step, windows)
+        assert torch.equal(tokens, windows)
+        assert not resets.any()
+        states.begin_update(step, resets)
+        before = states.first_states(3)
+        assert before.position == WINDOW
+        for layer, last in zip(before.layers, after.layers, strict=True):
+            for name, tensor in layer.items():
+                assert torch.equal(tensor, last[name] if is_memory(name) else torch.zeros_like(tensor)), name
+        with torch.no_grad():
+            _, after = model(tokens[:, :-1], state=states.next_states(3))
+        states.add(after)
+        states.end_update(applied=True)
+    memories = [x for layer in states._state.layers for name, x in layer.items() if is_memory(name)]
+    assert memories
+    assert all(memory.abs().sum() > 0 for memory in memories)
+
+
+def test_passed_memories_continue_bit_for_bit_and_are_no_contiguous_states(passed_of, states_of):
+    _, states = passed_of()
+    _, resumed = passed_of()
+    read_shuffled(states, 1)
+    resumed.load(states.tensors())
+    for step in (2, 3):
+        assert torch.equal(read_shuffled(states, step), read_shuffled(resumed, step))
+    _, contiguous = states_of()
+    contiguous.load(states.tensors())
+    assert contiguous.tensors() == {}, "a branch that reads contiguous text does not continue states of another text"
+
+
+def read_shuffled(states, step):
+    windows = torch.randint(0, 300, (3, WINDOW + 1), generator=torch.Generator().manual_seed(step))
+    tokens, resets = states.read(step, windows)
+    states.begin_update(step, resets)
+    with torch.no_grad():
+        logits = logits_of(states, tokens[:, :-1])
+    states.end_update(applied=True)
+    return logits
+
+
+def test_states_begin_where_the_run_says():
     train = TrainConfig(max_steps=100, initial_state="contiguous", initial_state_from=0.8)
-    assert first_contiguous_step(train) == 81
-    assert first_contiguous_step(dataclasses.replace(train, initial_state_from=0.0)) == 1
-    assert first_contiguous_step(TrainConfig()) is None
+    assert first_step_with_states(train) == 81
+    assert first_step_with_states(dataclasses.replace(train, initial_state_from=0.0)) == 1
+    assert first_step_with_states(TrainConfig()) is None
 
 
 @pytest.mark.parametrize(
@@ -188,7 +249,10 @@ def test_contiguous_windows_begin_where_the_run_says():
             {"train": {"initial_state": "contiguous"}, "model": {"architecture": "sw"}},
             "needs a model with a recurrent state, which sw has not",
         ),
-        ({"train": {"initial_state_decay": 0.5}}, "initial_state_decay needs train.initial_state contiguous"),
+        ({"train": {"initial_state": "fitted"}, "model": {"architecture": "sw"}}, "initial_state fitted needs a model"),
+        ({"train": {"initial_state_decay": 0.5}}, "initial_state_decay needs an initial state other than zero"),
+        ({"train": {"initial_state_noise": 0.4}}, "initial_state_noise needs train.initial_state fitted or gaussian"),
+        ({"train": {"initial_state": "passed", "initial_state_noise": 0.4}}, "needs train.initial_state fitted or"),
         ({"train": {"initial_state": "contiguous", "initial_state_decay": 1.5}}, "initial_state_decay"),
         ({"train": {"carry": "lane"}}, "train.initial_state: "),
         ({"train": {"initial_state_from": 1.0}}, "initial_state_from"),

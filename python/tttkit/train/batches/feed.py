@@ -1,4 +1,4 @@
-"""The input of an update: shuffled windows that start from zero, or contiguous windows that continue earlier states.
+"""The input of an update: windows of the text, and the states that they start from.
 
 Shapes: R windows of one update, b windows of one micro-batch, W window length.
 """
@@ -16,7 +16,8 @@ from tttkit.config.run import TrainConfig
 from tttkit.data.split import Split
 from tttkit.data.window_sampler import WindowSampler
 from tttkit.train.batches.curriculum import Stage, stage_index, stages_of
-from tttkit.train.batches.initial_state import ContiguousStates
+from tttkit.train.batches.initial_state import ContiguousStates, InitialStates, PassedStates
+from tttkit.train.batches.random_states import RandomStates
 from tttkit.train.batches.read_ahead import ReadAhead
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Feed:
         self._stages = stages_of(config)
         self._sources = [_Source(model, split, config, stage) for stage in self._stages]
         self._source = self._sources[0]
-        self._states: ContiguousStates | None = None
+        self._states: InitialStates | None = None
         self._ahead = ReadAhead(self._read, last_step=config.max_steps)
         self._tokens_per_step = config.tokens_per_step
         self.flops_per_step = config.tokens_per_step * model.flops_per_token(config.window)
@@ -53,8 +54,8 @@ class Feed:
         return self._source.stage.window
 
     @property
-    def is_contiguous(self) -> bool:
-        """Whether the last update read contiguous windows, whose states the next update continues."""
+    def has_states(self) -> bool:
+        """Whether the last update began with states; the initial states of the next one then follow from it."""
         return self._states is not None
 
     def windows(self, step: int) -> Tensor:
@@ -67,7 +68,7 @@ class Feed:
         self._windows, resets = self._ahead.get(step)
         self._states = source.states if resets is not None else None
         if self._states is not None and resets is not None:
-            self._states.begin_update(resets)
+            self._states.begin_update(step, resets)
         return self._windows
 
     def initial_state(self, num_windows: int) -> ModelState | None:
@@ -130,8 +131,7 @@ class _Source:
 
     def __init__(self, model: LanguageModel, split: Split, config: TrainConfig, stage: Stage) -> None:
         self.stage = stage
-        contiguous = config.initial_state == "contiguous"
-        self.states = ContiguousStates(model, split, config, stage) if contiguous else None
+        self.states = _initial_states(model, split, config, stage)
         self._split = split
         self._seed = config.seed
         self.shift(0)
@@ -145,10 +145,25 @@ class _Source:
         self._num_batches, self._first_batch = size // batch, num_windows // batch
 
     def read(self, step: int) -> tuple[Tensor, Tensor | None]:
-        """Return the windows of an update, int64 (R, W + 1), and which rows start from zero, None if shuffled."""
-        if self.states is not None and step >= self.states.first_step:
-            return self.states.read(step)
+        """Return the windows of an update, int64 (R, W + 1), and which rows start from zero, None if all do."""
+        states = self.states
+        if states is None or step < states.first_step:
+            return self._shuffled(step), None
+        return states.read(step, None if isinstance(states, ContiguousStates) else self._shuffled(step))
+
+    def _shuffled(self, step: int) -> Tensor:
         first = (step - 1) * self._num_batches + self._first_batch
         if self._num_batches == 1:
-            return self._sampler.batch(first), None
-        return torch.cat([self._sampler.batch(first + index) for index in range(self._num_batches)]), None
+            return self._sampler.batch(first)
+        return torch.cat([self._sampler.batch(first + index) for index in range(self._num_batches)])
+
+
+def _initial_states(model: LanguageModel, split: Split, config: TrainConfig, stage: Stage) -> InitialStates | None:
+    """Return the initial states of a stage as `train.initial_state` says; None if every window starts from zero."""
+    if config.initial_state == "zero":
+        return None
+    if config.initial_state == "contiguous":
+        return ContiguousStates(model, split, config, stage)
+    if config.initial_state == "passed":
+        return PassedStates(model, config, stage)
+    return RandomStates(model, config, stage)

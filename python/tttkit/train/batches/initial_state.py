@@ -1,13 +1,20 @@
-"""The initial states of windows: `train.initial_state = contiguous`, truncated back-propagation through time.
+"""The initial states of windows: `train.initial_state`.
 
-Every row of a batch reads contiguous text. The state at the end of its window, detached, is the initial state of its
-next window. The state is kept as the difference from the learned initial fast weights, which therefore receive their
-gradient in every step. A row belongs to the update, not to the micro-batch: accumulation reads the same rows as one
-large batch does. Shapes: R rows (windows of one update), b rows of one micro-batch, W window length.
+- `contiguous`: every row of a batch reads contiguous text. The state at the end of its window, detached, is the initial
+  state of its next window (truncated back-propagation through time).
+- `passed`: windows are shuffled. The memory at the end of a row's window is the initial memory of the row's next
+  window, which belongs to another text.
+- `gaussian`, `fitted`: windows are shuffled, and the initial memories are drawn at random (`random_states.py`).
+
+The state is kept as the difference from the learned initial fast weights, which therefore receive their gradient in
+every step. A row belongs to the update, not to the micro-batch: accumulation reads the same rows as one large batch
+does. `passed`, `gaussian` and `fitted` are three of the ways to reach states that training from zero never sees in
+Ruiz and Gu 2025, arXiv 2507.02782. Shapes: R rows (windows of one update), b rows of one micro-batch, W window length.
 """
 
 from __future__ import annotations
 
+import abc
 import math
 from typing import TYPE_CHECKING
 
@@ -18,7 +25,7 @@ from torch import Tensor
 from tttkit.config.run import Config, TrainConfig
 from tttkit.data.contiguous_sampler import ContiguousSampler
 from tttkit.data.split import Split
-from tttkit.models.state import ModelState
+from tttkit.models.state import ModelState, is_memory
 from tttkit.train.batches.curriculum import Stage, stages_of
 
 if TYPE_CHECKING:
@@ -27,11 +34,10 @@ if TYPE_CHECKING:
     from tttkit.models import LanguageModel
 
 _RESET_STREAM = 1
-_PREFIX = "initial_state."
 
 
-def first_contiguous_step(config: TrainConfig) -> int | None:
-    """Return the first update (from 1) that reads contiguous windows; None if none does."""
+def first_step_with_states(config: TrainConfig) -> int | None:
+    """Return the first update (from 1) whose windows start from other states than zero; None if none does."""
     return None if config.initial_state == "zero" else 1 + round(config.initial_state_from * config.max_steps)
 
 
@@ -45,36 +51,57 @@ def warnings_about(config: Config) -> list[str]:
     return [f"model.mini_batch_size equals {which} ({size}): {why}"]
 
 
-class ContiguousStates:
-    """The contiguous windows of an update, and the states between them, which change when an update ends.
+class InitialStates(abc.ABC):
+    """The initial states of the windows of an update, made from the states after the windows of the last one.
 
     The rows belong to one stage. The next stage has windows of another length, and its rows start from zero.
     """
 
-    def __init__(self, model: LanguageModel, split: Split, config: TrainConfig, stage: Stage) -> None:
-        """Keep no state yet. Raises DataError if the text is too short."""
-        first = first_contiguous_step(config)
+    def __init__(self, model: LanguageModel, config: TrainConfig, stage: Stage) -> None:
+        """Keep no state yet."""
+        first = first_step_with_states(config)
         assert first is not None
         self.first_step = first
-        """The first update of the run that reads contiguous windows."""
+        """The first update of the run whose windows start from other states than zero."""
         self.num_rows = stage.num_windows
         self._model = model
         self._config = config
         self._window = stage.window
-        self._sampler = ContiguousSampler(split, window=stage.window, batch_size=self.num_rows, seed=config.seed)
         self._num_always_zero = round(config.initial_state_zero_share * self.num_rows)
-        self._state: ModelState | None = None
         self._before: ModelState | None = None
         self._after: list[ModelState] = []
 
-    def read(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return the windows (R, W+1) of update `step`, and which rows start from zero, (R,) bool; change nothing."""
-        tokens, ended = self._sampler.batch(step - self.first_step)
-        return tokens, self._resets(step, ended)
+    @abc.abstractmethod
+    def forget(self) -> None:
+        """Start all rows from zero in the next update."""
 
-    def begin_update(self, resets: Tensor) -> None:
-        """Begin an update, whose rows are then read in order; forget an earlier attempt at it."""
-        before = self._zero() if self._state is None else self._state
+    @abc.abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what a training checkpoint must hold; empty before the first update with states."""
+
+    @abc.abstractmethod
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore what `tensors` returned, given all tensors of a training checkpoint."""
+
+    @abc.abstractmethod
+    def _initial(self, step: int) -> ModelState | None:
+        """Return the initial states of all rows in update `step`; None if all start from zero."""
+
+    @abc.abstractmethod
+    def _learn(self, after: ModelState) -> None:
+        """Take over the states after the windows of an update that was applied."""
+
+    def read(self, step: int, shuffled: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the windows (R, W+1) of update `step`, and which rows start from zero, (R,) bool; change nothing.
+
+        `shuffled` are the windows of the update in shuffled order, None for states that choose their windows.
+        """
+        assert shuffled is not None
+        return shuffled, self._resets(step)
+
+    def begin_update(self, step: int, resets: Tensor) -> None:
+        """Begin update `step`, whose rows are then read in order; forget an earlier attempt at it."""
+        before = self._initial(step) or self._zero()
         self._before = before.reset(resets.to(self._model.device))
         self._after = []
 
@@ -94,13 +121,13 @@ class ContiguousStates:
         self._after.append(after.detach())
 
     def end_update(self, *, applied: bool) -> None:
-        """End the update: its last states become the next initial states; all start from zero if it was skipped."""
+        """End the update: the next initial states follow from its last states; all are zero if it was skipped."""
         if not applied:
-            self._state = None
+            self.forget()
             return
         joined = ModelState.stack(self._after)
         # The position is always the same, so that code is compiled once: a TTT layer needs only the place in a window.
-        self._state = ModelState(position=self._window, layers=joined.layers)
+        self._learn(ModelState(position=self._window, layers=joined.layers))
 
     def finite_or_nan(self) -> Tensor:
         """Return 0, or NaN if a state after a window is not finite; a scalar on the device of the states."""
@@ -108,24 +135,46 @@ class ContiguousStates:
         finite = torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all()
         return torch.where(finite, 0.0, math.nan)
 
+    def _zero(self) -> ModelState:
+        zero = self._model.initial_state(self.num_rows).detach()
+        return ModelState(position=self._window, layers=zero.layers)
+
+    def _resets(self, step: int) -> Tensor:
+        """Return which rows start from zero, (R,) bool: by chance, or always."""
+        always = torch.arange(self.num_rows) < self._num_always_zero
+        chance = np.random.default_rng((self._config.seed, step, _RESET_STREAM)).random(self.num_rows)
+        return always | torch.from_numpy(chance < self._config.initial_state_reset)
+
+
+class PassedStates(InitialStates):
+    """`passed`: the memories after the last update are the initial memories of this one, in the same rows.
+
+    Caches of the last tokens start empty, because they would show the window tokens of another text.
+    """
+
+    prefix = "passed_state."
+    """Begins the names of the tensors in a training checkpoint."""
+
+    def __init__(self, model: LanguageModel, config: TrainConfig, stage: Stage) -> None:
+        """Keep no state yet."""
+        super().__init__(model, config, stage)
+        self._state: ModelState | None = None
+
     def forget(self) -> None:
         """Start all rows from zero in the next update."""
         self._state = None
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the states that a training checkpoint must hold; empty before the first contiguous update."""
+        """Return the states; empty before the first update with states."""
         if self._state is None:
             return {}
         flat = self._state.to_tensors()
         # at the end of a window nothing is pending
-        return {f"{_PREFIX}{name}": tensor for name, tensor in flat.items() if ".pending" not in name}
+        return {f"{self.prefix}{name}": tensor for name, tensor in flat.items() if ".pending" not in name}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore what `tensors` returned, given all tensors of a training checkpoint.
-
-        If the run resumes with another number of rows, they read other text than before and start from zero.
-        """
-        saved = {name.removeprefix(_PREFIX): value for name, value in tensors.items() if name.startswith(_PREFIX)}
+        """Restore the states. If the run resumes with another number of rows, all start from zero."""
+        saved = {name.removeprefix(self.prefix): x for name, x in tensors.items() if name.startswith(self.prefix)}
         self._state = None
         if saved:
             flat = {**self._zero().to_tensors(), **saved}
@@ -133,12 +182,27 @@ class ContiguousStates:
             has_these_rows = {tensor.shape[0] for layer in state.layers for tensor in layer.values()} == {self.num_rows}
             self._state = state if has_these_rows else None
 
-    def _zero(self) -> ModelState:
-        zero = self._model.initial_state(self.num_rows).detach()
-        return ModelState(position=self._window, layers=zero.layers)
+    def _initial(self, step: int) -> ModelState | None:  # noqa: ARG002
+        return self._state
 
-    def _resets(self, step: int, ended: Tensor) -> Tensor:
-        """Return which rows start from zero, (R,) bool: after the end of a document, by chance, or always."""
-        always = torch.arange(self.num_rows) < self._num_always_zero
-        chance = np.random.default_rng((self._config.seed, step, _RESET_STREAM)).random(self.num_rows)
-        return ended | always | torch.from_numpy(chance < self._config.initial_state_reset)
+    def _learn(self, after: ModelState) -> None:
+        self._state = after.map(lambda name, tensor: tensor if is_memory(name) else torch.zeros_like(tensor))
+
+
+class ContiguousStates(PassedStates):
+    """`contiguous`: the states after the last update are the initial states of this one, which reads on in the text."""
+
+    prefix = "initial_state."
+
+    def __init__(self, model: LanguageModel, split: Split, config: TrainConfig, stage: Stage) -> None:
+        """Keep no state yet. Raises DataError if the text is too short."""
+        super().__init__(model, config, stage)
+        self._sampler = ContiguousSampler(split, window=stage.window, batch_size=self.num_rows, seed=config.seed)
+
+    def read(self, step: int, shuffled: Tensor | None) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """Return the next windows of the text, and which rows start from zero: also after the end of a document."""
+        tokens, ended = self._sampler.batch(step - self.first_step)
+        return tokens, ended | self._resets(step)
+
+    def _learn(self, after: ModelState) -> None:
+        self._state = after
