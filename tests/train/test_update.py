@@ -249,7 +249,7 @@ def test_the_model_starts_contiguous_windows_from_the_states_after_the_update_be
 
     updater._run.register_forward_hook(watch, with_kwargs=True)
     for step in (1, 2):
-        _, ended = updater.feed._sources[0].states.read(step)
+        _, ended = updater.feed._sources[0].states.read(step, None)
         resets.append(ended)
         updater.run(step, 1e-3, lambda: None)
     deltas = [torch.cat([state.layers[0]["delta1"] for state in states]).detach() for states in (before, after)]
