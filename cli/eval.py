@@ -15,6 +15,7 @@ from tttkit.storage.files import json_safe
 from tttkit_cli.console import err, print_json, print_table, room
 from tttkit_cli.dynamic_options import with_dynamic_options
 from tttkit_cli.eval_targets import names_of, targets_of, with_text
+from tttkit_cli.model_options import Device, Dtype, RemoteCode
 from tttkit_cli.stopping import stoppable
 from tttkit_cli.tune_dynamic import tune_dynamic
 from tttkit_cli.views.eval_progress import EvaluationProgress
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
     from tttkit.results.curves import Curves
     from tttkit.results.summary import Summary
 
-Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N (default: the GPU, if any).", show_default=False)]
-Dtype = Annotated[str, typer.Option(help="Type in which the model computes: auto, fp32, bf16 or fp16.")]
-RemoteCode = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Let Python code in a model directory run, after you have read it.")
-]
 Json = Annotated[bool, typer.Option("--json", help="Print the summaries as JSON.")]
 
 eval_app = typer.Typer(no_args_is_help=False, help="Measure perplexity by position, in every context.")

@@ -12,18 +12,23 @@ import typer
 
 from tttkit.errors import UsageError
 from tttkit_cli.console import err, out, print_json, stdout_is_gone
+from tttkit_cli.model_options import Device, Dtype, RemoteCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tttkit.infer.text import Continuation, TextTokenizer
-    from tttkit.models import LanguageModel
+    from tttkit.models.scoring import LoadedModel
 
 
 def generate(
     path: Annotated[
         Path,
-        typer.Argument(help="Model directory (ours or official), or a run, whose best model is used.", metavar="MODEL"),
+        typer.Argument(
+            help="Model directory: of tttkit, official, or any Hugging Face causal model; hf:NAME\\[@REVISION]; "
+            "or a run, whose best model is used.",
+            metavar="MODEL",
+        ),
     ],
     prompts: Annotated[
         list[str] | None,
@@ -53,9 +58,9 @@ def generate(
         typer.Option("--stop", help="Stop before this text; may be repeated.", show_default=False),
     ] = None,
     tokenizer: Annotated[str | None, typer.Option(help="Tokenizer, if MODEL has none.", show_default=False)] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:N (default: the GPU, if there is one).", show_default=False)
-    ] = None,
+    device: Device = None,
+    dtype: Dtype = "fp32",
+    trust_remote_code: RemoteCode = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print prompts, texts and ids as JSON.")] = False,
 ) -> None:
     """Continue a text. The text goes to stdout, everything else to stderr; several prompts are decoded together.
@@ -66,7 +71,7 @@ def generate(
     if top_p is not None and not 0 < top_p <= 1:
         raise UsageError(f"--top-p must be above 0 and at most 1, got {top_p}")
     seed = secrets.randbits(31) if seed is None else seed
-    model, known = _load(path, tokenizer, device)
+    model, known = _load(path, tokenizer, device, dtype, trust_remote_code=trust_remote_code)
     from tttkit.infer.sampling import Sampling
     from tttkit.infer.text import continue_texts
 
@@ -97,28 +102,26 @@ def _read_stdin() -> str:
         raise UsageError(f"stdin is not UTF-8 text: {error.reason} at byte {error.start}") from error
 
 
-def _load(path: Path, tokenizer: str | None, device: str | None) -> tuple[LanguageModel, TextTokenizer]:
-    """Load model and tokenizer of a model directory or of a run. Raises UsageError, DataError."""
-    directory = path / "best_model" if (path / "metadata.json").exists() else path
-    if directory != path and not directory.is_dir():
-        raise UsageError(f"the run {path} has no best model yet", hint="the first evaluation writes it")
-    if not directory.is_dir():
-        raise UsageError(
-            f"no such model directory: {directory}",
-            hint="MODEL is a directory with config.json and model.safetensors, or a run",
-        )
-
+def _load(
+    path: Path, tokenizer: str | None, device: str | None, dtype: str, *, trust_remote_code: bool
+) -> tuple[LoadedModel, TextTokenizer]:
+    """Load model and tokenizer onto a device, and say what was found about a foreign model."""
     from tttkit.device import find_device, prepare_cpu, prepare_device
-    from tttkit.infer.text import TextTokenizer, find_tokenizer
-    from tttkit.models import load_model, read_model_config
+    from tttkit.infer.loading import generator_directory, load_generator
 
+    directory = generator_directory(path)
     prepare_cpu()
     device_name = find_device(device)
     prepare_device(device_name)
-    config = read_model_config(directory)
-    spec = tokenizer or find_tokenizer(directory, config)
-    model = load_model(directory).to(device_name).eval()
-    return model, TextTokenizer(spec, model.config.vocab_size)
+    model, known = load_generator(directory, tokenizer=tokenizer, dtype=dtype, trust_remote_code=trust_remote_code)
+    if not model.can_carry:
+        err.print(
+            f"the {model.name} model has no cache that continues a text exactly, so every token reads the whole text",
+            soft_wrap=True,
+            markup=False,
+        )
+    model.to(device_name)
+    return model, known
 
 
 class _Show:

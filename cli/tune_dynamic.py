@@ -12,6 +12,7 @@ from rich.table import Table
 from tttkit.storage.files import json_safe
 from tttkit_cli.console import err, out, print_json, print_table
 from tttkit_cli.dynamic_options import flags_of, with_tuned_options
+from tttkit_cli.model_options import Device, Dtype, RemoteCode
 from tttkit_cli.stopping import stoppable
 from tttkit_cli.views.eval_progress import EvaluationProgress
 
@@ -34,15 +35,10 @@ def tune_dynamic(
         int | None,
         typer.Option(help="Window W (default: as in `eval checkpoint`).", min=1, show_default=False),
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:N (default: the GPU, if any).", show_default=False)
-    ] = None,
-    dtype: Annotated[str, typer.Option(help="Type in which the model computes: auto, fp32, bf16 or fp16.")] = "fp32",
+    device: Device = None,
+    dtype: Dtype = "fp32",
     bos: Annotated[str, typer.Option(help="BOS token in front of a text: auto, always or never.")] = "auto",
-    trust_remote_code: Annotated[
-        bool,
-        typer.Option("--trust-remote-code", help="Let Python code in a model directory run, after you have read it."),
-    ] = False,
+    trust_remote_code: RemoteCode = False,
     fields: dict[str, Any] | None = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print settings and trials as JSON.")] = False,
 ) -> None:

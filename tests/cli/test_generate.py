@@ -132,7 +132,7 @@ def test_wrong_models(model, tmp_path):
     shutil.copytree(model, tmp_path / "bare")
     (tmp_path / "bare" / "tokenizer.json").unlink()
     result = generate(tmp_path / "bare", "--prompt", "a")
-    assert (result.code, "holds no tokenizer.json" in result.error) == (2, True)
+    assert (result.code, "holds no tokenizer (" in result.error) == (2, True)
     again = generate(tmp_path / "bare", "--prompt", "a", "--tokenizer", model / "tokenizer.json")
     assert again.out == generate(model, "--prompt", "a").out
 
@@ -148,10 +148,9 @@ def test_a_model_whose_numbers_are_not_finite(model, tmp_path):
     weights = load_file(tmp_path / "bad" / "model.safetensors")
     weights["model.norm.weight"][0] = math.nan
     save_file(weights, tmp_path / "bad" / "model.safetensors")
-    for options in ((), ("--temperature", 0)):
-        result = generate(tmp_path / "bad", "--prompt", "a", *options)
-        assert result.code == 5
-        assert "logits at position 1 are not finite hint: its weights hold NaN" in result.error
+    result = generate(tmp_path / "bad", "--prompt", "a")
+    assert result.code == 5
+    assert "are not finite: model.norm.weight hint: the training run that wrote them diverged" in result.error
 
 
 def test_convert_there_and_back(model, tmp_path):

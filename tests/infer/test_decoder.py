@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.models.small import ARCHITECTURES, VOCAB_SIZE, exact_model, random_ids, small_model
+from tttkit.errors import NumericalError
 from tttkit.infer import decoder as decoder_module
 from tttkit.infer.decoder import Decoder
 from tttkit.infer.sampling import Sampling, probabilities
@@ -99,6 +100,15 @@ def test_finished_rows_leave_the_batch():
     assert decoder.next_tokens().keys() == {1}
     assert decoder._state.batch_size == 1
     assert len(decoder.texts[0]) == 5
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logits_that_are_not_finite_end_the_text(temperature):
+    model = small_model()
+    torch.nn.init.constant_(model.model.norm.weight, float("nan"))
+    decoder = Decoder(model, prompts_of([1]), Sampling(temperature=temperature), max_tokens=1)
+    with pytest.raises(NumericalError, match="logits at position 1 are not finite"):
+        decoder.next_tokens()
 
 
 @pytest.mark.parametrize(

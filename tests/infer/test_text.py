@@ -117,5 +117,5 @@ def test_ids_that_the_tokenizer_lacks_have_no_text(tokenizer):
 def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tiny_data, tmp_path):
     with pytest.raises(DataError, match="has 300 tokens, but the model knows 61"):
         TextTokenizer(str(tiny_data / "tokenizer.json"), 61)
-    with pytest.raises(UsageError, match=r"holds no tokenizer.json \(model_type ttt\)"):
+    with pytest.raises(UsageError, match=r"holds no tokenizer \(model_type ttt\)"):
         find_tokenizer(tmp_path, {"model_type": "ttt"})

@@ -27,6 +27,11 @@ _SPECIAL_KEYS = (
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Return whether a model directory holds a tokenizer that `tokenizer_json` can read."""
+    return any((folder / name).is_file() for name in ("tokenizer.json", *_SLOW_FILES))
+
+
 def tokenizer_json(folder: Path) -> str:
     """Return the tokenizer of a model directory as the text of a tokenizer.json.
 

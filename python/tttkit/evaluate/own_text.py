@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tttkit.data import prepare_dataset
+from tttkit.data.tokenizer_folder import has_tokenizer
 from tttkit.errors import UsageError
 from tttkit.evaluate.request import find_model_directory
-from tttkit.evaluate.tokenizers import has_tokenizer
 
 SPLIT = "train"
 """The split of the prepared data that holds all of the text."""

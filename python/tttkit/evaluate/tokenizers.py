@@ -10,12 +10,11 @@ from typing import Any
 from tttkit.data import load_manifest
 from tttkit.data.manifest import TOKENIZER_NAME
 from tttkit.data.tokenizer import load_tokenizer
+from tttkit.data.tokenizer_folder import has_tokenizer
 from tttkit.errors import DataError, TttkitError
 from tttkit.storage import files
 
 _MAX_BYTES = 256 << 20
-_SLOW_FILES = ("tokenizer.model", "vocab.json", "spiece.model")
-"""Files of a tokenizer without tokenizer.json."""
 
 
 def check_tokenizer(directory: Path, config: Mapping[str, Any], data: Path) -> str | None:
@@ -42,11 +41,6 @@ def check_tokenizer(directory: Path, config: Mapping[str, Any], data: Path) -> s
             hint=f"prepare the data with the model's own: tttkit data prepare SOURCE --out OUT --tokenizer {directory}",
         )
     return None
-
-
-def has_tokenizer(directory: Path) -> bool:
-    """Return whether a model directory holds a tokenizer that `data prepare --tokenizer` can read."""
-    return any((directory / name).is_file() for name in (TOKENIZER_NAME, *_SLOW_FILES))
 
 
 def vocabulary_and_merges(tokenizer: Any) -> tuple[dict[str, Any], list[tuple[str, ...]]]:

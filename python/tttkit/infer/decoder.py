@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tttkit.errors import NumericalError
+from tttkit.errors import NumericalError, UsageError
 from tttkit.infer.sampling import Draws, Sampling, probabilities
-from tttkit.models import LanguageModel
+from tttkit.models.generation import GenerativeModel
 
 SEGMENT_TOKENS = 2048
 """Maximum number of tokens, over all rows, that one call of the model reads."""
@@ -24,12 +24,16 @@ class Decoder:
     """Draws the continuation of each prompt token by token; finished rows leave the batch."""
 
     def __init__(
-        self, model: LanguageModel, prompts: Sequence[Sequence[int]], sampling: Sampling, *, max_tokens: int
+        self, model: GenerativeModel, prompts: Sequence[Sequence[int]], sampling: Sampling, *, max_tokens: int
     ) -> None:
-        """Start from the initial state. Raises ValueError for no or empty prompts and for unknown ids."""
+        """Start from the initial state.
+
+        Raises ValueError for no or empty prompts and for unknown ids, UsageError for texts that are longer than the
+        model can read.
+        """
         if not prompts:
             raise ValueError("prompts must hold at least one prompt")
-        vocab_size = model.config.vocab_size
+        vocab_size = model.vocab_size
         for index, prompt in enumerate(prompts):
             if not prompt:
                 raise ValueError(f"prompt {index} is empty: it needs at least one token")
@@ -40,6 +44,14 @@ class Decoder:
                 )
         if max_tokens < 1:
             raise ValueError(f"max_tokens must be at least 1, got {max_tokens}")
+        # the last token that is drawn is not read
+        longest = max(map(len, prompts)) + max_tokens - 1
+        if model.max_positions is not None and longest > model.max_positions:
+            raise UsageError(
+                f"the {model.name} model reads at most {model.max_positions} tokens, but prompt and continuation have "
+                f"{longest}",
+                hint="shorten the prompt, or draw fewer tokens: --max-tokens N",
+            )
         self.texts = [list(prompt) for prompt in prompts]
         self.active = list(range(len(prompts)))
         self._model = model
@@ -89,5 +101,5 @@ class Decoder:
         shortest = min(len(self.texts[row]) for row in self.active)
         stop = min(shortest, start + max(1, SEGMENT_TOKENS // len(self.active)))
         ids = torch.tensor([self.texts[row][start:stop] for row in self.active], device=self._model.device)
-        hidden_states, self._state = self._model.advance(ids, self._state)
-        return self._model.head(hidden_states[:, -1])
+        logits, self._state = self._model.next_logits(ids, self._state)
+        return logits

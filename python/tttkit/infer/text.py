@@ -10,10 +10,11 @@ from typing import Any, Literal
 from tokenizers import Tokenizer
 
 from tttkit.data.tokenizer import load_tokenizer
+from tttkit.data.tokenizer_folder import has_tokenizer
 from tttkit.errors import DataError, UsageError
 from tttkit.infer.decoder import Decoder
 from tttkit.infer.sampling import Sampling
-from tttkit.models import LanguageModel
+from tttkit.models.generation import GenerativeModel
 
 FinishReason = Literal["length", "end-of-text", "stop"]
 _UNFINISHED = "\ufffd"
@@ -67,14 +68,13 @@ class TextTokenizer:
 
 
 def find_tokenizer(directory: Path, config: dict[str, Any]) -> str:
-    """Return the path of the tokenizer.json of a model directory. Raises UsageError if there is none."""
-    path = directory / "tokenizer.json"
-    if not path.is_file():
+    """Return what names the tokenizer of a model directory. Raises UsageError if there is none."""
+    if not has_tokenizer(directory):
         raise UsageError(
-            f"{directory} holds no tokenizer.json (model_type {config.get('model_type', 'tttkit')})",
+            f"{directory} holds no tokenizer (model_type {config.get('model_type', 'tttkit')})",
             hint="name the tokenizer that the model was trained with: --tokenizer PATH",
         )
-    return str(path)
+    return str(directory)
 
 
 class TextStream:
@@ -128,7 +128,7 @@ class TextStream:
 
 
 def continue_texts(
-    model: LanguageModel,
+    model: GenerativeModel,
     tokenizer: TextTokenizer,
     prompts: Sequence[str],
     sampling: Sampling,
@@ -142,16 +142,18 @@ def continue_texts(
     finish_reason. Raises UsageError for a prompt that is not UTF-8, ValueError and NumericalError as `Decoder` does.
     """
     continuations = [
-        Continuation(row=row, prompt=prompt, prompt_ids=tokenizer.encode(prompt)) for row, prompt in enumerate(prompts)
+        Continuation(row=row, prompt=prompt, prompt_ids=_prompt_ids(model, tokenizer, prompt))
+        for row, prompt in enumerate(prompts)
     ]
+    end_ids = model.end_ids | {tokenizer.eos_id}
     streams = [TextStream(tokenizer, each.prompt_ids, stops) for each in continuations]
     decoder = Decoder(model, [each.prompt_ids for each in continuations], sampling, max_tokens=max_tokens)
     while tokens := decoder.next_tokens():
         for row, token in tokens.items():
             each, stream = continuations[row], streams[row]
             each.ids.append(token)
-            piece = "" if token == tokenizer.eos_id else stream.push(token)
-            if token == tokenizer.eos_id:
+            piece = "" if token in end_ids else stream.push(token)
+            if token in end_ids:
                 each.finish_reason = "end-of-text"
             elif stream.stopped:
                 each.finish_reason = "stop"
@@ -162,3 +164,10 @@ def continue_texts(
                 piece += stream.close()
             each.text = stream.text
             yield each, piece
+
+
+def _prompt_ids(model: GenerativeModel, tokenizer: TextTokenizer, prompt: str) -> list[int]:
+    """Return the ids of a prompt, after BOS if the model was trained with one."""
+    if not model.adds_bos or model.bos_id is None:
+        return tokenizer.encode(prompt)
+    return [model.bos_id, *(tokenizer.encode(prompt) if prompt else [])]

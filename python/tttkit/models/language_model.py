@@ -45,6 +45,8 @@ class LanguageModel(nn.Module):
     bos_id: int | None = None
     """No token stands in front of a text, because training texts begin without one."""
     adds_bos = False
+    end_ids: frozenset[int] = frozenset()
+    """The tokenizer's end-of-text token is the only one that ends a text."""
     trained_positions: int | None = None
     """The model can read texts of any length."""
     notes: tuple[str, ...] = ()
@@ -124,6 +126,12 @@ class LanguageModel(nn.Module):
             x, after = block(x, before, state.position, function=function)
             layers.append(after)
         return self.model.norm(x), ModelState(position=state.position + input_ids.shape[1], layers=tuple(layers))
+
+    def next_logits(self, input_ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
+        """Return the logits (B, V), float32, of the token after `input_ids` (B, L), and the state; as in `step`."""
+        with self._scoring_precision():
+            hidden_states, after = self.advance(input_ids, state)
+            return self.head(hidden_states[:, -1]).float(), after
 
     def head(self, hidden_states: Tensor) -> Tensor:
         """Return the logits (…, V), float32, of hidden states (…, D)."""

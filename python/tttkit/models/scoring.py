@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from tttkit.models.generation import GenerativeModel
+
 
 class ScoringModel(Protocol):
     """A causal language model that can score text (docs/protocol.md).
@@ -82,7 +84,7 @@ class ScoringModel(Protocol):
         """Switch to training mode, or to evaluation mode if `mode` is False."""
 
 
-class LoadedModel(ScoringModel, Protocol):
+class LoadedModel(ScoringModel, GenerativeModel, Protocol):
     """A model that was read from a directory, with what is known about it."""
 
     @property

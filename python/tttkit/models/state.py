@@ -55,6 +55,10 @@ class ModelState:
         layers = tuple({name: function(name, tensor) for name, tensor in layer.items()} for layer in self.layers)
         return ModelState(position=self.position, layers=layers)
 
+    def forked(self) -> ModelState:
+        """Return the state itself: a value can be continued any number of times."""
+        return self
+
     def detach(self) -> ModelState:
         """Return the state cut from the graph: no gradient flows through it, but the initial weights still get one."""
         return self.map(lambda _, tensor: tensor.detach())

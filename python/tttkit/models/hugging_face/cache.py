@@ -1,4 +1,4 @@
-"""The cache of a transformers model in a pass with gradients, whatever class it has."""
+"""The cache of a transformers model, whatever class it has: its size, and its part in a pass with gradients."""
 
 from __future__ import annotations
 
@@ -11,6 +11,19 @@ from torch import Tensor, nn
 
 Saved = tuple[Tensor, int | None]
 """A tensor that a backward pass needs, and its version when it was saved; None for a copy."""
+
+
+def cache_bytes(cache: Any) -> int:
+    """Return the bytes of all tensors inside a cache; tensors that share memory count once."""
+    storages: dict[int, int] = {}
+
+    def count(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    _map(cache, count, set())
+    return sum(storages.values())
 
 
 def detach_cache(cache: Any) -> Any:

@@ -85,9 +85,13 @@ class Forward:
         logits: Tensor = result[0] if isinstance(result, tuple) else result.logits
         return logits[0].float()
 
-    def whole_logits(self, ids: Tensor) -> Tensor:
-        """Return the logits (N, L, V) float32 of ids (N, L) by one ordinary forward pass."""
-        result = self._module(**self._known(input_ids=ids, use_cache=False))
+    def whole_logits(self, ids: Tensor, num_last: int = 0) -> Tensor:
+        """Return the logits (N, L, V) float32 of ids (N, L) by one ordinary forward pass.
+
+        `num_last` asks for the last positions only; a model that cannot leave out the others gives all.
+        """
+        keep = {"logits_to_keep": num_last} if num_last else {}
+        result = self._module(**self._known(input_ids=ids, use_cache=False, **keep))
         logits: Tensor = result[0] if isinstance(result, tuple) else result.logits
         return logits.float()
 

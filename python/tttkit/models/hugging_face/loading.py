@@ -23,7 +23,7 @@ from tttkit.models.hugging_face.directory import (
 )
 from tttkit.models.hugging_face.model import HuggingFaceModel, force_one_kernel
 from tttkit.models.hugging_face.package import import_transformers, one_line, quiet, register_more_families
-from tttkit.models.hugging_face.tokens import read_bos
+from tttkit.models.hugging_face.tokens import read_bos, read_end_ids
 from tttkit.models.storage import check_finite
 
 
@@ -55,8 +55,9 @@ def load_hugging_face(
         with _in_one_line(directory):
             traits = find_traits(module, name=name, trained_positions=positions)
     return HuggingFaceModel(
-        module, traits, name=name, bos=read_bos(directory, config), weights_sha256=digest, trained_positions=positions
-    )
+        module, traits, name=name, bos=read_bos(directory, config), weights_sha256=digest, trained_positions=positions,
+        end_ids=read_end_ids(directory, config),
+    )  # fmt: skip
 
 
 def _is_known(transformers: Any, model_type: str) -> bool:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tttkit.errors import DataError, TttkitError
 from tttkit.models.hugging_face.cache import detach_cache, keep_cached_values
+from tttkit.models.hugging_face.decoding import CachedTexts, WholeTexts
 from tttkit.models.hugging_face.forward import Forward
 from tttkit.models.hugging_face.package import one_line
 from tttkit.models.hugging_face.tokens import Bos
@@ -50,6 +51,7 @@ class HuggingFaceModel:
         bos: Bos,
         weights_sha256: str,
         trained_positions: int | None,
+        end_ids: frozenset[int] = frozenset(),
     ) -> None:
         """`module` is the model in evaluation mode, `name` its model_type."""
         self.module = module
@@ -57,6 +59,7 @@ class HuggingFaceModel:
         self.name = name
         self.bos_id = bos.id
         self.adds_bos = bos.is_added
+        self.end_ids = end_ids
         self.trained_positions = trained_positions
         """Longest text of training, as config.json says; None if it says nothing."""
         self._weights_sha256 = weights_sha256
@@ -120,7 +123,7 @@ class HuggingFaceModel:
     def score(self, windows: Tensor, num_scored: int, *, head_positions: int | None = None) -> Tensor:
         """Return the NLL in nats, (N, num_scored) float32, of the last tokens of windows (N, L+1) int64."""
         ids, targets = windows[:, :-1], windows[:, -num_scored:]
-        with self._one_line(windows):
+        with self._one_line(*ids.shape):
             if self.traits.has_split_head:
                 hidden_states, _ = self._forward.hidden_states(ids)
                 return self._nll(hidden_states[:, -num_scored:], targets, head_positions)
@@ -132,16 +135,33 @@ class HuggingFaceModel:
         The model changes a state in place, so each can be continued once.
         """
         has_gradient = torch.is_grad_enabled() and state is not None
-        with self._one_line(windows), keep_cached_values(state) if has_gradient else nullcontext():
-            hidden_states, after = self._forward.hidden_states(windows[:, :-1], state, keep_cache=True)
+        ids = windows[:, :-1]
+        with self._one_line(*ids.shape), keep_cached_values(state) if has_gradient else nullcontext():
+            hidden_states, after = self._forward.hidden_states(ids, state, keep_cache=True)
             return self._nll(hidden_states, windows[:, 1:], head_positions), after
 
     def detach_state(self, state: Any) -> Any:
         """Return a state of `carry` that is cut from the graph; it is changed in place."""
         return detach_cache(state)
 
+    def initial_state(self, batch_size: int) -> CachedTexts | WholeTexts:
+        """Return the state before any text, for B rows. It is a cache where segments equal one pass."""
+        if self.can_carry:
+            return CachedTexts(position=0, rows=tuple(range(batch_size)), num_cached=batch_size)
+        return WholeTexts(ids=torch.empty(batch_size, 0, dtype=torch.int64, device=self.device))
+
+    def next_logits(
+        self, input_ids: Tensor, state: CachedTexts | WholeTexts
+    ) -> tuple[Tensor, CachedTexts | WholeTexts]:
+        """Read tokens (B, L); return the logits (B, V) float32 of the token after them, and the state.
+
+        The given state is not used again: the model changes its cache in place.
+        """
+        with self._one_line(*input_ids.shape):
+            return state.read(self._forward, input_ids)
+
     @contextmanager
-    def _one_line(self, windows: Tensor) -> Iterator[None]:
+    def _one_line(self, num_rows: int, num_tokens: int) -> Iterator[None]:
         """Turn a failure inside the model into one line; a lack of memory stays what it is."""
         try:
             yield
@@ -149,9 +169,9 @@ class HuggingFaceModel:
             raise
         # code that is not ours may raise anything
         except Exception as error:
-            shape = f"{windows.shape[0]} x {windows.shape[1] - 1} tokens"
             raise DataError(
-                f"the {self.name} model fails on {shape}: {one_line(error)}", hint="another --window may work"
+                f"the {self.name} model fails on {num_rows} x {num_tokens} tokens: {one_line(error)}",
+                hint="another length may work",
             ) from error
 
     def _nll(self, hidden_states: Tensor, targets: Tensor, head_positions: int | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which token, if any, a model was trained to see in front of every text (BOS), from the files of its directory."""
+"""Which tokens begin (BOS) and end the texts of a model, from the files of its directory."""
 
 from __future__ import annotations
 
@@ -45,6 +45,16 @@ def read_bos(directory: Path, config: Mapping[str, Any]) -> Bos:
     )
     bos_id = next((value for value in candidates if isinstance(value, int) and not isinstance(value, bool)), None)
     return Bos(id=bos_id, is_added=added and bos_id is not None)
+
+
+def read_end_ids(directory: Path, config: Mapping[str, Any]) -> frozenset[int]:
+    """Return the tokens that end a generated text, from generation_config.json, else config.json: one, several or none.
+
+    Raises DataError if a file is not JSON.
+    """
+    value = _read(directory / "generation_config.json").get("eos_token_id", config.get("eos_token_id"))
+    ids = value if isinstance(value, list) else [value]
+    return frozenset(each for each in ids if isinstance(each, int) and not isinstance(each, bool))
 
 
 def _read(path: Path) -> dict[str, Any]:
