@@ -13,6 +13,8 @@ VARIANTS = {
     "linear-conv": {"share_qk": True, "pre_conv": True},
     "linear-decay": {"inner_decay": "token"},
     "mlp-decay": {"ttt_layer_type": "mlp", "inner_decay": "head", "use_gate": True},
+    "linear-momentum": {"inner_momentum": 0.6, "inner_rescale": True, "inner_lr_decay": 0.5},
+    "mlp-momentum": {"ttt_layer_type": "mlp", "inner_momentum": 0.3, "inner_rescale": True, "inner_decay": "token"},
     "mlp-all": {"ttt_layer_type": "mlp", "use_gate": True, "share_qk": True, "pre_conv": True},
 }
 MEMORIES = {
@@ -42,12 +44,18 @@ WINDOWS = {
     "sw-logit": {"architecture": "sw", "sink": "logit"},
     "hybrid-sinks": {"pattern": ["mamba2", "sw"], "sink": "tokens", "num_sinks": 1, "sliding_window": 4},
 }
+PARALLEL = {
+    "ttt-parallel": {"parallel_window": True, "sink": "tokens", "num_sinks": 2, "sliding_window": 5},
+    "rwkv7-parallel": {"architecture": "rwkv7", "parallel_window": True, "pre_conv": True},
+    "hybrid-parallel": {"pattern": ["gated-deltanet", "sw"], "parallel_window": True, "sink": "logit"},
+}
 ARCHITECTURES = {
     **VARIANTS,
     "transformer": {"architecture": "transformer"},
     **WINDOWS,
     **MEMORIES,
     **HYBRIDS,
+    **PARALLEL,
 }
 VOCAB_SIZE = 61
 

@@ -59,8 +59,13 @@ def test_flops_of_the_reference_model():
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"use_gate": True}, {"ttt_layer_type": "mlp"}, {"architecture": "transformer"}], ids=str
-)
+    "fields",
+    [
+        {}, {"use_gate": True}, {"ttt_layer_type": "mlp"}, {"architecture": "transformer"}, {"inner_decay": "token"},
+        {"inner_decay": "head", "ttt_layer_type": "mlp"},
+    ],
+    ids=str,
+)  # fmt: skip
 def test_flops_are_close_to_the_count_of_torch(fields):
     """Torch counts matrix products only, and counts attention over the whole text."""
     declared, counted = declared_and_counted_flops(16, **fields)

@@ -16,7 +16,8 @@ from tttkit.models.convert import convert_model, read_foreign_weights
 
 from .small import VARIANTS, small_model
 
-OFFICIAL = {name: fields for name, fields in VARIANTS.items() if "inner_decay" not in fields}
+OURS = {"inner_decay", "inner_momentum"}
+OFFICIAL = {name: fields for name, fields in VARIANTS.items() if OURS.isdisjoint(fields)}
 
 
 def same_weights(first, second):
@@ -193,6 +194,10 @@ def test_official_defaults_stand_for_keys_that_are_left_out():
         ({"architecture": "sw"}, "the official code has no `sw` model"),
         ({"state_decay": 0.9}, "does not decay its state"),
         ({"inner_decay": "head"}, "does not decay its state"),
+        ({"inner_momentum": 0.5}, "the official code has no inner_momentum, but this model does"),
+        ({"inner_rescale": True}, "the official code has no inner_rescale"),
+        ({"inner_lr_decay": 1}, "the official code has no inner_lr_decay"),
+        ({"parallel_window": True}, "the official code has no window beside its memory"),
     ],
 )
 def test_models_that_the_official_code_lacks_are_refused(tmp_path, fields, message):

@@ -5,47 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tttkit.models.ttt_reference import inner_loss
+from tttkit.models.ttt_reference import inner_loss, projections, read_head
 
 from .small import VARIANTS, random_ids, small_model
 
 
 def losses_by_hand(layer, y):
     """Return the inner loss of one row y (L, D) before and after learning, token by token, from the specification."""
-    from tttkit.models.layers import rotate
-    from tttkit.models.ttt_reference import _projections
-
-    config, (_, keys, values) = layer.config, _projections(layer, y[None])
-    d, size = config.head_dim, config.mini_batch_size
+    config, inputs = layer.config, [x[0] for x in projections(layer, y[None])]
     before, after = torch.zeros(len(y)), torch.zeros(len(y))
     for head in range(config.num_attention_heads):
-        part = slice(head * d, (head + 1) * d)
         norm = layer.ttt_norm_weight[head], layer.ttt_norm_bias[head]
-        names = [name for name in ("W1", "b1", "W2", "b2") if hasattr(layer, name)]
-        weights = {name: layer.get_parameter(name)[head].detach() for name in names}
-        sums = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-        initial = start = weights
-        for token in range(len(y)):
-            slot = token % size
-            key = rotate(keys[0, token : token + 1, part], layer.rotary_cos[slot], layer.rotary_sin[slot])
-            value = values[0, token : token + 1, part]
-            gate = layer.learnable_ttt_lr_weight[head, 0] @ y[token] + layer.learnable_ttt_lr_bias[head, 0]
-            gradient = torch.func.grad(inner_loss)(weights, key, value, *norm)
-            if config.inner_decay != "none":
-                bias = layer.inner_decay_bias[head, 0]
-                if config.inner_decay == "token":
-                    bias = bias + layer.inner_decay_weight[head, 0] @ y[token]
-                share = torch.sigmoid(-bias)
-                start = {name: torch.lerp(initial[name], start[name], share) for name in names}
-                sums = {name: share * sums[name] for name in names}
-            sums = {name: sums[name] + torch.sigmoid(gate) / d * gradient[name] for name in names}
-            factor = torch.clamp(1 / (slot + 1) + layer.learnable_token_idx[slot], min=0)
-            learned = {name: start[name] - factor * sums[name] for name in names}
-            before[token] += inner_loss(weights, key, value, *norm) / d
-            after[token] += inner_loss(learned, key, value, *norm) / d
-            if slot == size - 1:
-                weights = start = learned
-                sums = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+        for at, token in enumerate(read_head(layer, head, y, *inputs)):
+            before[at] += inner_loss(token.unlearned, token.key, token.value, *norm) / config.head_dim
+            after[at] += inner_loss(token.learned, token.key, token.value, *norm) / config.head_dim
     return before / config.num_attention_heads, after / config.num_attention_heads
 
 

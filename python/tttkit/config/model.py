@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from tttkit.config.model_checks import check_model
+from tttkit.config.model_checks import WITHOUT_MEMORY, check_model
 from tttkit.config.model_sizes import MODEL_SIZES
 from tttkit.errors import UsageError
 
@@ -21,7 +21,10 @@ MODEL_NAMES = (
 )  # fmt: skip
 _WITH_MINI_BATCHES = ("ttt", "lact", "titans")
 _WITH_WINDOW = ("sw", "lact")
-_OF_TTT: dict[str, Any] = {"state_decay": 1.0, "learn_state_decay": False, "inner_decay": "none"}
+_OF_TTT: dict[str, Any] = {
+    "state_decay": 1.0, "learn_state_decay": False, "inner_decay": "none", "inner_momentum": 0.0,
+    "inner_rescale": False, "inner_lr_decay": 0.0,
+}  # fmt: skip
 """Fields of TTT layers, with the values that leave a model without them."""
 
 
@@ -72,6 +75,8 @@ class ModelConfig:
     """Standard deviation of initial weights."""
     sliding_window: int = 64
     """Tokens W that a token attends to in each layer with a window, itself included."""
+    parallel_window: bool = False
+    """Add attention to the last W tokens to every memory, which a learned gate weighs that starts almost closed."""
     sink: Literal["none", "tokens", "logit"] = "none"
     """What a layer with a window attends to beside it: nothing, the first tokens of the text, or a learned logit."""
     num_sinks: int = 4
@@ -84,6 +89,12 @@ class ModelConfig:
     """Tokens between two decays of the state, a multiple of the inner mini-batch."""
     inner_decay: Literal["none", "head", "token"] = "none"
     """Decay of what a TTT state learned, at every token: none, a learned share per head, or one from the token."""
+    inner_momentum: float = 0.0
+    """Share of its last change that a TTT state begins a mini-batch with, learned per head from this value on."""
+    inner_rescale: bool = False
+    """Bring the fast weights of every output unit of a TTT state back to their initial norm after every mini-batch."""
+    inner_lr_decay: float = 0.0
+    """Power p with which the inner learning rate of TTT falls with age: times (1 + n)^-p after n mini-batches."""
     num_key_heads: int = 0
     """Key heads of gated-deltanet and deltanet, each used by several of the H value heads; 0 means H."""
     key_head_dim: int = 0
@@ -141,7 +152,7 @@ class ModelConfig:
     @property
     def attends_to_window(self) -> bool:
         """Whether `sliding_window` bounds the tokens that a layer attends to."""
-        return not {self.architecture, *self.pattern}.isdisjoint(_WITH_WINDOW)
+        return self.parallel_window or not {self.architecture, *self.pattern}.isdisjoint(_WITH_WINDOW)
 
     @property
     def num_sink_tokens(self) -> int:
@@ -190,20 +201,17 @@ class ModelConfig:
         fields: dict[str, Any] = {"pattern": [], **name_to_fields(kind)}
         if fields["architecture"] != "ttt":
             fields |= _OF_TTT
-        if fields["architecture"] not in _WITH_WINDOW:
+        if fields["architecture"] in WITHOUT_MEMORY:
+            fields["parallel_window"] = False
+        beside = fields.get("parallel_window", self.parallel_window)
+        if fields["architecture"] not in _WITH_WINDOW and not beside:
             fields["sink"] = "none"
         return dataclasses.replace(self, **fields)
 
     def as_transformer(self) -> ModelConfig:
         """Return the full-attention baseline of the same sizes: only the sequence layers differ."""
-        backbone: dict[str, Any] = {
-            "pattern": [],
-            "use_gate": False,
-            "share_qk": False,
-            "pre_conv": False,
-            "sink": "none",
-        }
-        return dataclasses.replace(self, architecture="transformer", **backbone, **_OF_TTT)
+        off: dict[str, Any] = dict.fromkeys(("use_gate", "share_qk", "pre_conv", "parallel_window"), False)
+        return dataclasses.replace(self, architecture="transformer", pattern=[], sink="none", **off, **_OF_TTT)
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> ModelConfig:

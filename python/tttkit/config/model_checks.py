@@ -9,6 +9,9 @@ from tttkit.config.limits import MOST_LAYERS, MOST_TOKENS
 if TYPE_CHECKING:
     from tttkit.config.model import ModelConfig
 
+WITHOUT_MEMORY = ("sw", "transformer")
+"""Architectures whose layers have no memory."""
+_MOST_POWER = 4
 _AT_LEAST_ONE = (
     "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "mini_batch_size", "conv_kernel",
     "sliding_window", "num_sinks", "decay_window", "state_size", "num_groups", "fast_heads",
@@ -24,6 +27,10 @@ def check_model(config: ModelConfig, kinds: set[str]) -> None:
             raise ValueError(f"model.{name} must be at least {least:g}, got {getattr(config, name)}")
     if config.sink != "none" and not config.attends_to_window:
         raise ValueError(f"model.sink is for models with a sliding window, such as sw, got {config.name}")
+    if config.parallel_window and kinds <= set(WITHOUT_MEMORY):
+        raise ValueError(f"model.parallel_window is for models with a memory, got {config.name}")
+    if config.parallel_window and "lact" in kinds:
+        raise ValueError(f"model.parallel_window is not for lact, which has a window of its own, got {config.name}")
     _check_decay(config, kinds)
 
 
@@ -65,13 +72,18 @@ def _check_memory(config: ModelConfig) -> None:
 
 
 def _check_decay(config: ModelConfig, kinds: set[str]) -> None:
-    """Refuse a decay that is out of range or does not fit the model."""
+    """Refuse a rule of forgetting or learning that is out of range or does not fit the model."""
     if not 0 <= config.state_decay <= 1:
         raise ValueError(f"model.state_decay must be in 0 … 1, got {config.state_decay}")
     if config.learn_state_decay and not 0 < config.state_decay < 1:
         raise ValueError(f"model.state_decay must lie between 0 and 1 if it is learned, got {config.state_decay}")
-    if config.inner_decay != "none" and "ttt" not in kinds:
-        raise ValueError(f"model.inner_decay is for ttt models, got architecture {config.architecture}")
+    if not 0 <= config.inner_momentum < 1:
+        raise ValueError(f"model.inner_momentum must be at least 0 and below 1, got {config.inner_momentum}")
+    if not 0 <= config.inner_lr_decay <= _MOST_POWER:
+        raise ValueError(f"model.inner_lr_decay must be in 0 … {_MOST_POWER}, got {config.inner_lr_decay}")
+    for name in ("inner_decay", "inner_momentum", "inner_rescale", "inner_lr_decay"):
+        if getattr(config, name) not in ("none", 0.0, False) and "ttt" not in kinds:
+            raise ValueError(f"model.{name} is for ttt models, got architecture {config.architecture}")
     if not config.decays:
         return
     if "ttt" not in kinds:

@@ -40,10 +40,10 @@ PICKLED_NAME = "pytorch_model.bin"
 _PICKLED = (".pt", ".pth", ".bin")
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"}
 _EMBEDDING, _HEAD, _ROTARY_TABLE = "embed_tokens.weight", "lm_head.weight", "rotary_emb.inv_freq"
-_OURS_ONLY = (
-    "architecture", "sliding_window", "state_decay", "learn_state_decay", "decay_window", "inner_decay",
-    "sink", "num_sinks", "num_key_heads", "key_head_dim", "value_head_dim", "state_size", "num_groups", "fast_heads",
-    "fast_width", "fast_rank", "fast_momentum", "fast_muon", "fast_rope",
+_OFFICIAL_FIELDS = (
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "mini_batch_size",
+    "ttt_layer_type", "ttt_base_lr", "rope_theta", "rms_norm_eps", "use_gate", "share_qk", "pre_conv", "conv_kernel",
+    "tie_word_embeddings", "initializer_range",
 )  # fmt: skip
 _NESTED = ("state_dict", "model_state_dict", "model")
 
@@ -108,7 +108,7 @@ def _is_plainly_ours(directory: Path) -> bool:
 
 def official_config(config: ModelConfig) -> dict[str, Any]:
     """Return the keys of an official config.json."""
-    fields = {key: value for key, value in config.to_dict().items() if key not in _OURS_ONLY}
+    fields = {name: getattr(config, name) for name in _OFFICIAL_FIELDS}
     return {"model_type": "ttt", "architectures": ["TTTForCausalLM"], "hidden_act": "silu", **fields}
 
 
@@ -191,5 +191,11 @@ def official_obstacle(config: ModelConfig) -> str | None:
     """Return why the official code cannot run this model, in one line; None if it can."""
     if config.architecture != "ttt":
         return f"the official code has no `{config.name}` model"
-    decays = config.decays or config.inner_decay != "none"
-    return "the official code does not decay its state, but this model does" if decays else None
+    if config.parallel_window:
+        return "the official code has no window beside its memory, but this model does"
+    if config.decays or config.inner_decay != "none":
+        return "the official code does not decay its state, but this model does"
+    for name in ("inner_momentum", "inner_rescale", "inner_lr_decay"):
+        if getattr(config, name):
+            return f"the official code has no {name}, but this model does"
+    return None

@@ -13,27 +13,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from tttkit.models.backbone import Backbone, reset_parameters
 from tttkit.models.block import Block, BlockFunction
 from tttkit.models.diagnostics import diagnose
 from tttkit.models.digest import weights_sha256
 from tttkit.models.head_loss import head_loss
-from tttkit.models.layers import RMSNorm, SequenceLayer, upcast
+from tttkit.models.layers import SequenceLayer, upcast
 from tttkit.models.state import LayerState, ModelState, check_state
 
 if TYPE_CHECKING:
     from tttkit.config.model import ModelConfig
-
-
-class Backbone(nn.Module):
-    """Embedding, blocks and final norm, under the official names."""
-
-    def __init__(self, config: ModelConfig, sequence_layer: Callable[[ModelConfig], SequenceLayer]) -> None:
-        super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Block(each, sequence_layer(each)) for each in config.layer_configs())
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        for index, block in enumerate(self.layers):
-            block.seq_modeling_block.layer_index = index  # type: ignore[union-attr]
 
 
 class LanguageModel(nn.Module):
@@ -60,7 +49,7 @@ class LanguageModel(nn.Module):
         self.model = Backbone(config, sequence_layer)
         if not config.tie_word_embeddings:
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self._reset_parameters()
+        reset_parameters(self, self._blocks, config.initializer_range)
 
     def forward(
         self,
@@ -107,7 +96,7 @@ class LanguageModel(nn.Module):
         With `last`, return those of the last positions only, (B, last, D): the last layer then skips everything that
         only the other positions need.
         """
-        x = self._embed(input_ids)
+        x = self.model.embed(input_ids)
         *lower, top = self.model.layers
         for block in lower:
             x, _ = block(x, function=function)
@@ -119,7 +108,7 @@ class LanguageModel(nn.Module):
         self, input_ids: Tensor, state: ModelState, function: BlockFunction | None = None
     ) -> tuple[Tensor, ModelState]:
         """Continue as `step` does, but return the final hidden states (B, L, D) in place of the logits."""
-        x = self._embed(input_ids)
+        x = self.model.embed(input_ids)
         check_state(state, self._empty_state(), batch_size=x.shape[0])
         layers = []
         for block, before in zip(self._blocks, state.layers, strict=True):
@@ -273,37 +262,3 @@ class LanguageModel(nn.Module):
     @property
     def _head_weight(self) -> Tensor:
         return self.model.embed_tokens.weight if self.config.tie_word_embeddings else self.lm_head.weight
-
-    def _embed(self, input_ids: Tensor) -> Tensor:
-        check_input_ids(input_ids, self.config.vocab_size)
-        if input_ids.device != self.device:
-            raise ValueError(f"input_ids must be on the model's device {self.device}, got {input_ids.device}")
-        embedded: Tensor = self.model.embed_tokens(input_ids)
-        return embedded
-
-    def _reset_parameters(self) -> None:
-        """Draw the official initial values from torch's generator, in the order of the modules."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=self.config.initializer_range)
-            if isinstance(module, SequenceLayer):
-                module.reset_parameters()
-        for block in self._blocks:
-            block.seq_modeling_block.reset_projections()
-
-
-def check_input_ids(input_ids: Tensor, vocab_size: int) -> None:
-    """Refuse ids that no model can read. The range is checked on a CPU only: on a GPU the check would wait.
-
-    Raises TypeError and ValueError.
-    """
-    if input_ids.dtype not in (torch.int64, torch.int32):
-        raise TypeError(f"input_ids must be int64 or int32, got {input_ids.dtype}")
-    if input_ids.ndim != 2:
-        raise ValueError(f"input_ids must have shape (B, L), got {tuple(input_ids.shape)}")
-    if 0 in input_ids.shape:
-        raise ValueError(f"input_ids must hold at least one row and one token, got shape {tuple(input_ids.shape)}")
-    if input_ids.device.type == "cpu":
-        low, high = (int(bound) for bound in torch.aminmax(input_ids))
-        if low < 0 or high >= vocab_size:
-            raise ValueError(f"input_ids must be in 0 … {vocab_size - 1} (vocab_size {vocab_size}), got {low} … {high}")

@@ -13,6 +13,7 @@ from tttkit.models.gated_deltanet import GatedDeltaNet
 from tttkit.models.lact import LaCT
 from tttkit.models.language_model import LanguageModel
 from tttkit.models.mamba2 import Mamba2
+from tttkit.models.parallel_window import ParallelWindow
 from tttkit.models.rwkv7 import RWKV7
 from tttkit.models.sliding_window import SlidingWindowAttention
 from tttkit.models.titans import Titans
@@ -57,4 +58,5 @@ def build_model(config: ModelConfig, *, seed: int | None = None) -> LanguageMode
 def _build_layer(config: ModelConfig, *, is_hybrid: bool) -> SequenceLayer:
     if config.architecture == "sw" and (is_hybrid or config.sink != "none"):
         return CarriedWindow(config)
-    return SEQUENCE_LAYERS[config.architecture](config)
+    layer = SEQUENCE_LAYERS[config.architecture](config)
+    return ParallelWindow(config, layer) if config.parallel_window else layer

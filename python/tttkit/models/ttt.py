@@ -10,107 +10,36 @@ On a GPU the operands of its products are rounded to tf32 or bf16, but its sums 
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import Tensor
 
 from tttkit.models.layers import (
     FLOAT_BYTES,
-    SequenceLayer,
     causal_convolution,
     convolution_history,
-    depthwise,
-    rotary_tables,
     rotate,
     upcast,
 )
-from tttkit.models.ttt_decay import INITIAL_BIAS, cut_decay
+from tttkit.models.ttt_decay import cut_decay
 from tttkit.models.ttt_inner import Chunks, Matrices, pieces
+from tttkit.models.ttt_parameters import TTTParameters
 from tttkit.models.ttt_scan import fused_obstacle, scan
+from tttkit.models.ttt_state import FastState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tttkit.config.model import ModelConfig
     from tttkit.models.state import LayerState
 
 
-class TTTLayer(SequenceLayer):
+class TTTLayer(TTTParameters):
     """Sequence layer whose state is an inner model that learns while it reads, (B, L, D) to (B, L, D)."""
 
     has_state = True
     has_diagnostics = True
-    rotary_cos: Tensor
-    rotary_sin: Tensor
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config)
-        width, heads, head_dim = config.hidden_size, config.num_attention_heads, config.head_dim
-        self.q_proj = nn.Linear(width, width, bias=False)
-        if not config.share_qk:
-            self.k_proj = nn.Linear(width, width, bias=False)
-        self.v_proj = nn.Linear(width, width, bias=False)
-        self.o_proj = nn.Linear(width, width, bias=False)
-        if config.use_gate:
-            self.g_proj = nn.Linear(width, width, bias=False)
-        if config.share_qk:
-            self.conv_q = depthwise(width, config.conv_kernel)
-            self.conv_k = depthwise(width, config.conv_kernel)
-        self.learnable_ttt_lr_weight = nn.Parameter(torch.empty(heads, 1, width))
-        self.learnable_ttt_lr_bias = nn.Parameter(torch.empty(heads, 1))
-        self.learnable_token_idx = nn.Parameter(torch.empty(config.mini_batch_size))
-        self.ttt_norm_weight = nn.Parameter(torch.empty(heads, head_dim))
-        self.ttt_norm_bias = nn.Parameter(torch.empty(heads, head_dim))
-        self.post_norm = nn.LayerNorm(width, eps=1e-6)
-        sizes = [head_dim, head_dim] if config.ttt_layer_type == "linear" else [head_dim, 4 * head_dim, head_dim]
-        self.num_inner_layers = len(sizes) - 1
-        for i in range(self.num_inner_layers):
-            self.register_parameter(f"W{i + 1}", nn.Parameter(torch.empty(heads, sizes[i], sizes[i + 1])))
-            self.register_parameter(f"b{i + 1}", nn.Parameter(torch.empty(heads, 1, sizes[i + 1])))
-        if config.learn_state_decay:
-            self.learnable_state_decay = nn.Parameter(torch.empty(heads))
-        if config.inner_decay == "token":
-            self.inner_decay_weight = nn.Parameter(torch.empty(heads, 1, width))
-        if config.inner_decay != "none":
-            self.inner_decay_bias = nn.Parameter(torch.empty(heads, 1))
-        cos, sin = rotary_tables(torch.arange(config.mini_batch_size), head_dim, config.rope_theta)
-        self.register_buffer("rotary_cos", cos, persistent=False)
-        self.register_buffer("rotary_sin", sin, persistent=False)
-
-    def reset_parameters(self) -> None:
-        """Set the official values: fast weights and learning-rate gate N(0, initializer_range), the rest neutral."""
-        std = self.config.initializer_range
-        for i in range(self.num_inner_layers):
-            nn.init.normal_(self.get_parameter(f"W{i + 1}"), std=std)
-            nn.init.zeros_(self.get_parameter(f"b{i + 1}"))
-        nn.init.normal_(self.learnable_ttt_lr_weight, std=std)
-        nn.init.zeros_(self.learnable_ttt_lr_bias)
-        nn.init.zeros_(self.learnable_token_idx)
-        nn.init.ones_(self.ttt_norm_weight)
-        nn.init.zeros_(self.ttt_norm_bias)
-        if self.config.learn_state_decay:
-            kept = self.config.state_decay
-            nn.init.constant_(self.learnable_state_decay, math.log(kept / (1 - kept)))
-        if self.config.inner_decay == "token":
-            nn.init.zeros_(self.inner_decay_weight)
-        if self.config.inner_decay != "none":
-            nn.init.constant_(self.inner_decay_bias, INITIAL_BIAS)
-
-    def initial_state(self, batch_size: int) -> LayerState:
-        """Return the state before any text: initial fast weights, and zeros as past inputs of the convolutions."""
-        state: LayerState = {}
-        for i, weight in enumerate(self._initial_weights()):
-            state[f"delta{i + 1}"] = weight.new_zeros(batch_size, *weight.shape)
-            state[f"pending{i + 1}"] = weight.new_zeros(batch_size, *weight.shape)
-        if self.config.inner_decay != "none":
-            state["pending_decay"] = state["delta1"].new_zeros(batch_size, self.config.num_attention_heads)
-        if self.config.share_qk:
-            past = (batch_size, self.config.conv_kernel - 1, self.config.hidden_size)
-            state["past_qk"] = self.q_proj.weight.new_zeros(past)
-        return state
 
     def forward(
         self, y: Tensor, state: LayerState | None = None, position: int = 0, last: int | None = None
@@ -131,12 +60,16 @@ class TTTLayer(SequenceLayer):
     def multiply_adds_per_token(self, length: int) -> int:  # noqa: ARG002 - the inner loop costs the same everywhere
         """Count the products of the inner loop: 3 d^2 + 2 C d per head for TTT-Linear.
 
-        The layers of TTT-MLP are 4 d wide, so the first term is 8 times and the second 5/2 times as large.
+        The layers of TTT-MLP are 4 d wide, so the first term is 8 times and the second 5/2 times as large. A decay
+        reads from the initial weights too, d^2 or 8 d^2, and one from the token has a projection of its own, D.
         """
         outer, inner = (3, 2) if self.config.ttt_layer_type == "linear" else (24, 5)
-        head_dim = self.config.head_dim
+        head_dim, gates = self.config.head_dim, 0
+        if self.config.inner_decay != "none":
+            outer += 1 if self.config.ttt_layer_type == "linear" else 8
+            gates = self.config.hidden_size if self.config.inner_decay == "token" else 0
         return self.config.num_attention_heads * (
-            outer * head_dim * head_dim + inner * self.config.mini_batch_size * head_dim
+            outer * head_dim * head_dim + inner * self.config.mini_batch_size * head_dim + gates
         )
 
     def bytes_per_token(self) -> int:
@@ -155,11 +88,14 @@ class TTTLayer(SequenceLayer):
         """Return the inner loss per position before and after learning, (L) each, and the norm of the fast weights.
 
         The norm is the root mean square over rows of |W - W_0|, all heads together; W_0 is the learned initial value.
+        With `inner_decay`, the mean share that a token keeps is there too.
         """
         unlearned, learned = self.inner_losses(y, before, position)
         squares = sum(tensor.float().square().sum() for name, tensor in after.items() if name.startswith("delta"))
         norm = torch.as_tensor(squares / y.shape[0]) ** 0.5
-        return {"inner_loss_before": unlearned, "inner_loss_after": learned, "fast_weight_norm": norm}
+        figures = {"inner_loss_before": unlearned, "inner_loss_after": learned, "fast_weight_norm": norm}
+        log_decay = self._log_decay(upcast(y))
+        return figures if log_decay is None else {**figures, "mean_decay": log_decay.exp().mean()}
 
     @torch.no_grad()
     def inner_losses(self, y: Tensor, state: LayerState | None = None, position: int = 0) -> tuple[Tensor, Tensor]:
@@ -182,20 +118,6 @@ class TTTLayer(SequenceLayer):
             outputs, _ = self._learn(upcast(y), keys, keys, values, state, position, watch)
             after = 0.5 * (outputs - upcast(values)).square().mean(dim=(0, 2))
         return torch.cat(before), after
-
-    def _learning_rates(self, y: Tensor) -> Tensor:
-        """Return the learning rates l_j of the source tokens, (B, L, H), for y (B, L, D)."""
-        gate = F.linear(y, self.learnable_ttt_lr_weight[:, 0], self.learnable_ttt_lr_bias[:, 0])
-        return self.config.ttt_base_lr * torch.sigmoid(gate) / self.config.head_dim
-
-    def _log_decay(self, y: Tensor) -> Tensor | None:
-        """Return the logarithm of the share that each token keeps, (B, L, H), for y (B, L, D); None if it keeps all."""
-        if self.config.inner_decay == "none":
-            return None
-        bias = self.inner_decay_bias[:, 0]
-        if self.config.inner_decay == "token":
-            return -F.softplus(F.linear(y, upcast(self.inner_decay_weight[:, 0]), upcast(bias)))
-        return -F.softplus(upcast(bias)).expand(*y.shape[:2], -1)
 
     def _project(self, y: Tensor, state: LayerState | None) -> tuple[Tensor, Tensor, Tensor, LayerState]:
         """Return queries, keys and values, each (B, L, D), and the state of the convolutions."""
@@ -221,45 +143,50 @@ class TTTLayer(SequenceLayer):
 
         `watch` is called with every mini-batch, N = 1, and the fast weights at its start.
         """
-        batch, length, _ = y.shape
-        mini_batch, decay_window = self.config.mini_batch_size, self.config.decay_window
-        border = mini_batch if watch else decay_window if self.config.decays else None
-        learning_rates = self._learning_rates(y)
-        weights, pending = self._start(batch, state, position % mini_batch)
-        initial = weights if state is None else self._start(batch, None, 0)[0]
-        log_decay = self._log_decay(y)
-        decayed = None if state is None or log_decay is None else state["pending_decay"].flatten()
+        config, (batch, length, _) = self.config, y.shape
+        mini_batch, momentum = config.mini_batch_size, self._momentum(batch)
+        is_by_mini_batch = watch is not None or momentum is not None or config.inner_rescale
+        border = mini_batch if is_by_mini_batch else config.decay_window if config.decays else None
+        learning_rates, log_decay = self._learning_rates(y, state), self._log_decay(y)
+        fast = FastState.of(
+            self._initial_weights(), batch, state,
+            momentum=momentum is not None, is_border=position % mini_batch == 0,
+        )  # fmt: skip
         outputs = []
         for start, stop, size in pieces(length, position, mini_batch, border):
             at = position + start
-            if self.config.decays and at % decay_window == 0:
-                weights = self._decay(weights, initial, batch)
+            if config.decays and at % config.decay_window == 0:
+                fast = fast.pulled(self._kept(batch))
+            if momentum is not None and at % mini_batch == 0:
+                fast = fast.moved(momentum)
             parts = [part[:, start:stop] for part in (queries, keys, values, learning_rates)]
             chunks = self._chunks(parts, size, at % mini_batch)
             if log_decay is not None:
-                decay = cut_decay(log_decay[:, start:stop], size, decayed if at % mini_batch else None, initial)
-                chunks = dataclasses.replace(chunks, decay=decay)
-                decayed = None if chunks.closes else decay.log[-1, :, -1]
+                before = fast.log_decay if at % mini_batch else None
+                chunks = dataclasses.replace(
+                    chunks, decay=cut_decay(log_decay[:, start:stop], size, before, fast.initial)
+                )
             if watch is not None:
-                watch(chunks, weights)
-            read, weights, pending = scan(self.config, chunks, weights, pending)
+                watch(chunks, fast.weights)
+            read, weights, pending = scan(config, chunks, fast.weights, fast.pending)
+            fast = fast.learned(weights, pending, chunks, momentum)
+            if config.inner_rescale and chunks.closes:
+                fast = fast.rescaled()
             outputs.append(_join(read, batch))
         joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
-        if state is None:
-            return joined, {}
-        after = self._finish(weights, initial, pending, batch)
-        if log_decay is not None:
-            after["pending_decay"] = (
-                log_decay.new_zeros(batch, log_decay.shape[2]) if decayed is None else decayed.view(batch, -1)
-            )
-        return joined, after
+        return joined, {} if state is None else self._finish(fast, state, length)
 
-    def _decay(self, weights: Matrices, initial: Matrices, batch: int) -> Matrices:
-        """Pull the fast weights towards their initial values W_0: W_0 + kept * (W - W_0), per head."""
-        kept = initial[0].new_full((), self.config.state_decay)
-        if self.config.learn_state_decay:
-            kept = torch.sigmoid(upcast(self.learnable_state_decay)).repeat(batch)[:, None, None]  # (B x H, 1, 1)
-        return tuple(torch.lerp(start, weight, kept) for start, weight in zip(initial, weights, strict=True))
+    def _finish(self, fast: FastState, before: LayerState, length: int) -> LayerState:
+        """Return the fast state after a segment of `length` tokens."""
+        batch = before["delta1"].shape[0]
+        after = fast.to_layer_state(batch)
+        if "pending_decay" in before:
+            waiting = before["pending_decay"]
+            waiting = torch.zeros_like(waiting) if fast.log_decay is None else fast.log_decay.view(batch, -1)
+            after["pending_decay"] = waiting
+        if "num_read" in before:
+            after["num_read"] = before["num_read"] + length
+        return after
 
     def _chunks(self, parts: list[Tensor], size: int, first: int) -> Chunks:
         """Cut (B, L, …) into L / size pieces whose first token has index `first` in its mini-batch."""
@@ -287,37 +214,6 @@ class TTTLayer(SequenceLayer):
             closes=first + size == self.config.mini_batch_size,
             bf16=bf16,
         )
-
-    def _factors(self) -> Tensor:
-        """Return the position factors t_i = max(1/i + tau_i, 0), (C)."""
-        tau = upcast(self.learnable_token_idx)
-        index = torch.arange(1, self.config.mini_batch_size + 1, dtype=tau.dtype, device=tau.device)
-        return (1 / index + tau).clamp_min(0)
-
-    def _initial_weights(self) -> Matrices:
-        """Return the learned initial fast weights W_0, the bias as the last row: (H, rows + 1, columns) each."""
-        names = [(f"W{i}", f"b{i}") for i in range(1, self.num_inner_layers + 1)]
-        return tuple(upcast(torch.cat([self.get_parameter(name) for name in pair], dim=1)) for pair in names)
-
-    def _start(self, batch: int, state: LayerState | None, offset: int) -> tuple[Matrices, Matrices | None]:
-        """Return the fast weights (B x H, rows + 1, columns) at the start of the mini-batch, and its pending sum."""
-        weights = tuple(weight.expand(batch, *weight.shape) for weight in self._initial_weights())
-        pending = None
-        if state is not None:
-            names = range(1, self.num_inner_layers + 1)
-            weights = tuple(weight + state[f"delta{i}"] for i, weight in zip(names, weights, strict=True))
-            pending = tuple(state[f"pending{i}"].flatten(0, 1) for i in names) if offset else None
-        return tuple(weight.flatten(0, 1) for weight in weights), pending
-
-    def _finish(self, weights: Matrices, initial: Matrices, pending: Matrices | None, batch: int) -> LayerState:
-        """Return the fast state after a segment, from weights and pending sum at its end."""
-        state: LayerState = {}
-        for i, (weight, start) in enumerate(zip(weights, initial, strict=True), start=1):
-            delta = weight - start
-            state[f"delta{i}"] = delta.view(batch, -1, *delta.shape[1:])
-            waiting = torch.zeros_like(delta) if pending is None else pending[i - 1]
-            state[f"pending{i}"] = waiting.view(batch, -1, *delta.shape[1:])
-        return state
 
 
 def _join(read: Tensor, batch: int) -> Tensor:
