@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tttkit.errors import UsageError
 from tttkit.run.directory import find_run
 from tttkit.storage import files
 from tttkit_cli.console import out, print_json
@@ -14,7 +15,8 @@ from tttkit_cli.console import out, print_json
 
 def report(
     run: Annotated[
-        Path | None, typer.Argument(help="RUN directory (default: the newest under runs/).", metavar="RUN")
+        Path | None,
+        typer.Argument(help="RUN directory, or that of a study (default: the newest run under runs/).", metavar="RUN"),
     ] = None,
     against: Annotated[
         list[Path] | None, typer.Option(help="Another run to compare with; may be repeated.", show_default=False)
@@ -29,12 +31,17 @@ def report(
 ) -> None:
     """Write the Markdown and HTML report: CURRICULUM_RESULTS.md and report.html.
 
-    Both open with three sentences and answer the research questions with rules and figures.
+    Both open with three sentences and answer the research questions with rules and figures. For the directory of a
+    study, report.html says what was varied, what each value does, which setting is best, and what was not run.
 
-    Example: `tttkit report runs/quick --against runs/sw`
+    Examples: `tttkit report runs/quick --against runs/sw` · `tttkit report studies/rates`
     """
+    from tttkit.report.study import is_study
     from tttkit.report.write import write_report
 
+    if run is not None and is_study(run):
+        _report_study(run, output or run, against, json_output=json_output)
+        return
     directory = find_run(run or curriculum_dir)
     others = [find_run(path) for path in against or []]
     written, findings = write_report(directory, output or directory.path, others)
@@ -43,3 +50,15 @@ def report(
         return
     for path in written:
         out.print(str(path), markup=False, soft_wrap=True)
+
+
+def _report_study(study: Path, target: Path, against: list[Path] | None, *, json_output: bool) -> None:
+    from tttkit.report.study import write_study_report
+
+    if against:
+        raise UsageError("--against compares runs, and this is a study", hint="`tttkit compare STUDY RUN` shows both")
+    written, figures = write_study_report(study, target)
+    if json_output:
+        print_json({"written": [str(written)], **files.json_safe(figures)})
+    else:
+        out.print(str(written), markup=False, soft_wrap=True)

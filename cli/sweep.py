@@ -45,11 +45,11 @@ def sweep(
     from tttkit.run.cores import available_cores
     from tttkit.run.signals import StopRequestedError, StopSignals
     from tttkit.sweep.driver import Driver, prepare_directory
-    from tttkit.sweep.results import effects, read_rows
+    from tttkit.sweep.results import effects, read_rows, trends
     from tttkit.sweep.search import search_of
     from tttkit.sweep.study import read_study
     from tttkit.sweep.trials import trials_of
-    from tttkit_cli.views.sweep import print_effects, print_rows
+    from tttkit_cli.views.sweep import print_effects, print_rows, print_trends
 
     chosen = read_study(study)
     directory = (output or Path("studies") / study.stem).resolve()
@@ -72,17 +72,19 @@ def sweep(
         failed = driver.failed
     rows = read_rows(chosen, directory, search)
     if json_output:
-        print_json(_to_dict(rows, effects(chosen, rows)))
+        print_json(_to_dict(rows, effects(chosen, rows), trends(chosen, rows)))
     else:
         print_rows(chosen, rows)
         print_effects(effects(chosen, rows))
+        print_trends(trends(chosen, rows))
     if failed:
         names = ", ".join(trial.name for trial in failed)
         raise TttkitError(f"runs that failed: {names}", hint=f"see {quoted(failed[0].log)}")
 
 
-def _to_dict(rows: list[Any], effects: list[Any]) -> dict[str, Any]:
-    return {"settings": [dataclasses.asdict(row) for row in rows], "effects": [dataclasses.asdict(e) for e in effects]}
+def _to_dict(rows: list[Any], effects: list[Any], trends: list[Any]) -> dict[str, Any]:
+    parts = {"settings": rows, "effects": effects, "trends": trends}
+    return {name: [dataclasses.asdict(item) for item in items] for name, items in parts.items()}
 
 
 def _say(event: str, trial: Trial) -> None:

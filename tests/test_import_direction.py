@@ -32,7 +32,7 @@ PACKAGES = {
     "integrations": {"models"},
     "analyze": {"_rust"},
     "health": {"analyze"},
-    "report": {"analyze", "health"},
+    "report": {"analyze", "health", "sweep"},
     "recall": {"analyze", "data", "evaluate", "models"},
     "sweep": {"analyze", "health"},
 }

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
+from tttkit.sweep.results import shown
 from tttkit_cli.console import print_table
 
 if TYPE_CHECKING:
-    from tttkit.sweep.results import Effect, Row
+    from tttkit.sweep.results import Effect, Row, Trend
     from tttkit.sweep.study import Study
 
 
@@ -24,7 +25,7 @@ def print_rows(study: Study, rows: list[Row]) -> None:
     table.add_column("runs")
     for row in rows:
         mean = "-" if row.mean is None else f"{row.mean:,.2f}"
-        values = [_value(row.setting[key]) for key in study.vary]
+        values = [_text(row.setting[key]) for key in study.vary]
         table.add_row(*values, mean, _interval(row.interval), row.summary)
     print_table(table, num_keys=max(len(study.vary), 1))
 
@@ -40,14 +41,28 @@ def print_effects(effects: list[Effect]) -> None:
         table.add_column(head, justify="right")
     for each in effects:
         table.add_row(
-            escape(each.factor), _value(each.value), _value(each.reference), f"{each.ratio:.3f}",
+            escape(each.factor), _text(each.value), _text(each.reference), f"{each.ratio:.3f}",
             _interval(each.interval, digits=3), str(each.pairs),
         )  # fmt: skip
     print_table(table, num_keys=2)
 
 
-def _value(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))
+def print_trends(trends: list[Trend]) -> None:
+    """Print how the objective changes with the factors that were chosen from a range."""
+    if not trends:
+        return
+    table = Table(title="trend of each range, over all settings", title_justify="left")
+    table.add_column("factor")
+    for head in ("rank correlation", "95 % interval", "settings"):
+        table.add_column(head, justify="right")
+    for each in trends:
+        interval = _interval(each.interval, digits=2)
+        table.add_row(escape(each.factor), f"{each.correlation:.2f}", interval, str(each.settings))
+    print_table(table, num_keys=1)
+
+
+def _text(value: Any) -> str:
+    return escape(shown(value))
 
 
 def _interval(interval: tuple[float, float] | None, digits: int = 2) -> str:

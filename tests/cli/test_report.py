@@ -121,3 +121,13 @@ def test_means_of_an_earlier_file_are_plotted_beside_it(tmp_path):
     assert tttkit("status", tmp_path / "w32.json").code == 0
     assert tttkit("report", tmp_path / "w32.json").code == 0
     assert "<h2>Curves</h2>" not in (tmp_path / "report.html").read_text(), "there are none"
+
+
+def test_report_of_a_study(tmp_path, finished):
+    files.write_json(tmp_path / "study.json", {"seeds": [1, 2]})
+    answer = tttkit("report", tmp_path)
+    assert (answer.code, answer.out) == (0, f"{tmp_path / 'report.html'}\n")
+    assert json.loads(tttkit("report", tmp_path, "--json").out)["settings"][0]["states"] == ["waiting", "waiting"]
+    refused = tttkit("report", tmp_path, "--against", finished)
+    assert refused.code == 2
+    assert "tttkit compare STUDY RUN" in refused.err

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from tttkit.analyze.trend import geometric_mean
-from tttkit.sweep.results import Row, effects, mean_objective
+from tttkit.sweep.results import Row, effects, mean_objective, rank_correlation
 from tttkit.sweep.study import Study
 
 
@@ -46,3 +46,10 @@ def test_an_effect_compares_runs_that_differ_in_nothing_else():
     assert by_factor["train.window"].ratio == pytest.approx(3.0)
     low, high = by_factor["train.window"].interval
     assert math.isclose(low, high)  # every pair has the same ratio
+
+
+def test_the_rank_correlation_is_that_of_scipy():
+    from scipy.stats import spearmanr
+
+    first, second = [1.0, 5.0, 5.0, 2.0, 8.0, 3.0], [10.0, 3.0, 4.0, 9.0, 1.0, 9.0]
+    assert rank_correlation(first, second) == pytest.approx(spearmanr(first, second).statistic)

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tttkit.analyze.trend import geometric_mean
 from tttkit.sweep.search import Search
-from tttkit.sweep.study import Setting, Study
+from tttkit.sweep.study import Range, Setting, Study
 from tttkit.sweep.trials import ENDED, trials_of
+
+_FEWEST_FOR_TREND = 6
+"""Fewer settings say nothing about a trend."""
+_SPEARMAN_ERROR = 1.03
+"""Standard error of the transformed rank correlation, times the root of n - 3 (Fieller, Hartley and Pearson 1957)."""
+_MOST_CORRELATION = 0.9999
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,6 +60,23 @@ class Effect:
     """95 % interval by Student's t over the pairs of runs."""
     pairs: int
 
+    @property
+    def label(self) -> str:
+        """The value and what it is compared with, in words."""
+        return f"{self.factor} = {shown(self.value)} against {shown(self.reference)}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trend:
+    """How the objective changes with a factor that was chosen from a range, whatever the other factors are."""
+
+    factor: str
+    correlation: float
+    """Spearman's rank correlation of the value with the objective; above 0 larger values have larger objectives."""
+    interval: tuple[float, float]
+    """95 % interval by Fisher's transformation."""
+    settings: int
+
 
 def read_rows(study: Study, directory: Path, search: Search) -> list[Row]:
     """Return the rows of all settings that were chosen so far, the best mean first; settings without a mean last."""
@@ -67,6 +95,13 @@ def read_rows(study: Study, directory: Path, search: Search) -> list[Row]:
         )  # fmt: skip
     sign = 1 if study.goal == "minimize" else -1
     return sorted(rows, key=lambda row: (row.mean is None, sign * (row.mean or 0.0)))
+
+
+def shown(value: Any) -> str:
+    """Return a value of a factor as text: numbers with four digits, other values as in TOML."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def mean_objective(objectives: list[float | None]) -> float | None:
@@ -98,6 +133,33 @@ def effects(study: Study, rows: list[Row]) -> list[Effect]:
                     )
                 )  # fmt: skip
     return found
+
+
+def trends(study: Study, rows: list[Row]) -> list[Trend]:
+    """Return the trend of every factor that was chosen from a range, over the settings with a mean."""
+    known = [row for row in rows if row.mean is not None]
+    if len(known) < _FEWEST_FOR_TREND:
+        return []
+    found = []
+    for factor, choices in study.vary.items():
+        values = [row.setting[factor] for row in known]
+        if isinstance(choices, Range) and len(set(values)) > 1:
+            correlation = rank_correlation(values, [row.mean for row in known])
+            reach = 1.96 * _SPEARMAN_ERROR / math.sqrt(len(known) - 3)
+            middle = math.atanh(min(max(correlation, -_MOST_CORRELATION), _MOST_CORRELATION))
+            interval = (math.tanh(middle - reach), math.tanh(middle + reach))
+            found.append(Trend(factor=factor, correlation=correlation, interval=interval, settings=len(known)))
+    return found
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float | None]) -> float:
+    """Return Spearman's rank correlation; equal values share their mean rank."""
+    return float(np.corrcoef(_ranks(first), _ranks(second))[0, 1])
+
+
+def _ranks(values: Sequence[float | None]) -> NDArray[np.float64]:
+    array = np.asarray(values, dtype=np.float64)
+    return np.asarray([(array < value).sum() + ((array == value).sum() - 1) / 2 for value in array])
 
 
 def _counterpart(rows: list[Row], row: Row, factor: str, reference: Any) -> list[float | None]:

@@ -6,10 +6,8 @@ run is escaped, in the page and in the JSON, so that a run named `<script>` stay
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
-from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +18,13 @@ from tttkit.analyze.record import Record, load
 from tttkit.health.status import read_status
 from tttkit.report.criteria import criteria
 from tttkit.report.opening import opening
-from tttkit.report.page import colours
+from tttkit.report.page.document import document
 from tttkit.report.page.page_data import page_data
 from tttkit.report.page.tables import criteria_table, escape, evaluations_table, settings_tables
 from tttkit.run.directory import RunDirectory
 from tttkit.storage import files
 
 REPORT_NAME = "report.html"
-_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
 
 
 def write_page(run: RunDirectory, target: Path, against: Sequence[RunDirectory] = ()) -> Path:
@@ -65,26 +62,7 @@ def render_page(
         settings_tables(record.metadata),
         f'</main><footer><p class="soft">Made by tttkit from the files of the run {escape(record.name)}.</p></footer>',
     ]
-    return _page(record.name, "\n".join(body), data)
-
-
-def _page(title: str, body: str, data: dict[str, Any]) -> str:
-    """Return the whole file. The JSON spells `<` as an escape, so that no text of a run can end the script element."""
-    figures = json.dumps(files.json_safe(data), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    style, chart, script = (
-        resources("tttkit.report.page").joinpath(name).read_text("utf-8")
-        for name in ("page.css", "chart.js", "page.js")
-    )
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<link rel="icon" href="data:,">\n<title>{escape(title)} · tttkit</title>\n'
-        f"<style>\n{style}{colours.stylesheet()}</style>\n</head>\n"
-        f'<body>\n{body}\n<script type="application/json" id="data">{figures}</script>\n'
-        f"<script>\n{chart}{script}</script>\n"
-        "</body>\n</html>\n"
-    )
+    return document(record.name, "\n".join(body), data)
 
 
 def _header(record: Record, findings: Findings, state: str, *, num_shown: int) -> str:
