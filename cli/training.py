@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tttkit.config.layers import merge
-from tttkit.errors import PreemptedError, UsageError
+from tttkit.errors import PreemptedError, RankLostError, TttkitError, UsageError
 from tttkit.run.directory import RunDirectory, quoted
 from tttkit.run.saved import describe_saved, newest_saved_step
 from tttkit.run.signals import StopRequestedError, StopSignals, within
+from tttkit.run.world import world_of
 from tttkit_cli.console import err, explain
 
 if TYPE_CHECKING:
@@ -62,7 +63,13 @@ def recorded_values(directory: RunDirectory, data: Path | None = None) -> dict[s
 
 
 def run_training(config: Config, directory: Path, view: TrainView, options: RunOptions) -> None:
-    """Train and show the progress. SIGTERM and Ctrl-C are handled from here on, also while torch is loading."""
+    """Train and show the progress. SIGTERM and Ctrl-C are handled from here on, also while torch is loading.
+
+    Of the ranks that torchrun starts, the first shows the progress and the errors that all of them have.
+    """
+    if not world_of().is_first:
+        _run_silently(config, directory, options)
+        return
     with StopSignals(grace_seconds=options.grace_seconds) as signals, view:
         signals.announce_exit = lambda: _say_forced_exit(signals, directory, options.grace_seconds)
         view.starting(directory)
@@ -83,6 +90,19 @@ def run_training(config: Config, directory: Path, view: TrainView, options: RunO
             signals=signals,
         )
     view.finished(outcome.run, outcome.reason, already_ended=outcome.already_ended)
+
+
+def _run_silently(config: Config, directory: Path, options: RunOptions) -> None:
+    """Train as a rank other than the first, which prints an error only if it is about the ranks themselves."""
+    with StopSignals(grace_seconds=options.grace_seconds) as signals:
+        from tttkit.train.start import train
+
+        try:
+            train(config, directory, options=options, report=lambda _: None, signals=signals)
+        except RankLostError:
+            raise
+        except TttkitError as error:
+            raise typer.Exit(error.exit_code) from error
 
 
 def _say_forced_exit(signals: StopSignals, directory: Path, grace_seconds: float) -> None:

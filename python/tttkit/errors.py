@@ -67,3 +67,9 @@ class PreemptedError(TttkitError):
     """A signal stopped the run or command, and it can be resumed (exit code 75)."""
 
     exit_code = 75
+
+
+class RankLostError(TttkitError):
+    """Another rank of a distributed run ended or hangs, and the run can be resumed (exit code 76)."""
+
+    exit_code = 76

@@ -7,6 +7,8 @@ FLAGS = {
     "max_steps": "train.max_steps",
     "batch_size": "train.batch_size",
     "grad_accumulation": "train.grad_accumulation",
+    "global_batch": "train.global_batch",
+    "parallel": "train.parallel",
     "learning_rate": "optimizer.learning_rate",
     "warmup_ratio": "optimizer.warmup_ratio",
     "weight_decay": "optimizer.weight_decay",
@@ -29,9 +31,9 @@ FLAGS = {
 """The key that each flag sets, by the name of the flag with underscores."""
 
 RESUME_FLAGS = (
-    "max_steps", "batch_size", "grad_accumulation", "learning_rate", "warmup_ratio", "weight_decay", "max_grad_norm",
-    "precision", "device", "threads", "save_every", "keep_weights", "num_eval_checkpoints", "early_stop_patience",
-    "early_stop_min_delta", "early_stop",
+    "max_steps", "batch_size", "grad_accumulation", "global_batch", "parallel", "learning_rate", "warmup_ratio",
+    "weight_decay", "max_grad_norm", "precision", "device", "threads", "save_every", "keep_weights",
+    "num_eval_checkpoints", "early_stop_patience", "early_stop_min_delta", "early_stop",
 )  # fmt: skip
 """The flags that `tttkit resume` has too: values that a run may change on its way."""
 

@@ -90,9 +90,15 @@ class TrainConfig:
     window: int = Field(default=64, ge=1, le=MOST_TOKENS)
     """Training window W in tokens."""
     batch_size: int = Field(default=32, ge=1, le=MOST_TOKENS)
-    """Windows per batch. An update averages over batch_size x grad_accumulation windows."""
+    """Windows per batch. An update averages over batch_size x grad_accumulation windows of every rank."""
     grad_accumulation: int = Field(default=1, ge=1, le=MOST_TOKENS)
     """Batches per update. On a GPU all windows of an update run at once; `train.micro_batch` limits their memory."""
+    global_batch: int | None = Field(default=None, ge=1, le=MOST_TOKENS)
+    """Windows of an update over all ranks; grad_accumulation then follows. Default: the product times the ranks."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """Under torchrun: ddp keeps the whole model on every rank, fsdp (FSDP2) shards weights, gradients and moments."""
+    rank_timeout: float = Field(default=60.0, ge=1, le=86_400)
+    """Seconds without a sign of life after which a rank counts as lost and the others end."""
     micro_batch: int | None = Field(default=None, ge=1, le=MOST_TOKENS)
     """Windows that run through the model at once. Default: one batch on a CPU, all windows of an update on a GPU."""
     seed: int = Field(default=42, ge=0, le=MOST_NUMBER)
@@ -132,8 +138,14 @@ class TrainConfig:
 
     @property
     def tokens_per_step(self) -> int:
-        """Tokens that an update learns from, in every stage."""
-        return self.window * self.batch_size * self.grad_accumulation
+        """Tokens that an update of all ranks learns from, in every stage."""
+        return self.window * (self.global_batch or self.batch_size * self.grad_accumulation)
+
+    def num_batches(self, num_ranks: int) -> int:
+        """Return the number of batches that each rank accumulates for an update."""
+        if self.global_batch is None:
+            return self.grad_accumulation
+        return -(-self.global_batch // (num_ranks * self.batch_size))
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

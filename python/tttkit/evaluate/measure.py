@@ -17,7 +17,7 @@ from tttkit.evaluate.bos import bos_in_front, longest_window
 from tttkit.evaluate.dynamic import DynamicRule
 from tttkit.evaluate.evaluation import Evaluation, perplexity
 from tttkit.evaluate.memory import fitting_segment
-from tttkit.evaluate.nll import token_nll
+from tttkit.evaluate.nll import Share, token_nll
 from tttkit.evaluate.plan import costs, labelled_positions, positions_only
 from tttkit.evaluate.sequences import check_positions, check_sizes, check_vocabulary, cut_sequences, spread
 from tttkit.models.scoring import ScoringModel
@@ -36,6 +36,7 @@ def evaluate_model(
     dynamic: DynamicRule | None = None,
     progress: Callable[[float], None] | None = None,
     blocks: NllBlocks | None = None,
+    share: Share | None = None,
 ) -> Evaluation:
     """Measure the contexts on `num_sequences` disjoint sequences of T+1 tokens spread evenly over a split, in order.
 
@@ -43,9 +44,9 @@ def evaluate_model(
     learned positions of a model that has such, and `dynamic` has none for a model that cannot be read in segments.
     For `full`, a text that does not fit in memory is read in segments. `progress` is called between batches with the
     share done, and may raise to stop. With `blocks`, finished parts are kept, so that the same call continues from
-    there. Raises UsageError when the split holds fewer sequences or when window, chunks, inner mini-batch and the
-    model's positions do not fit together, DataError when the split holds no sequence or has ids that the model does not
-    know.
+    there. With `share`, several processes do a part each and all return the same. Raises UsageError when the split
+    holds fewer sequences or when window, chunks, inner mini-batch and the model's positions do not fit together,
+    DataError when the split holds no sequence or has ids that the model does not know.
     """
     check_vocabulary(model, split)
     check_sizes(protocol, window, model.mini_batch_size)
@@ -54,7 +55,7 @@ def evaluate_model(
     sequences, starts = cut_sequences(split, protocol.num_sequences, protocol.max_length)
     requested = () if dynamic is None else ("dynamic",)
     tokens = costs(protocol, window, model.mini_batch_size, requested)
-    stages = _Stages(model, window, bos, longest, dynamic, tokens, progress, blocks)
+    stages = _Stages(model, window, bos, longest, dynamic, tokens, progress, blocks, share)
     windows = _selection_windows(split, protocol, window)
     selection = stages.run(SELECTION, "full", windows, None)[:, window - protocol.chunk_size :]
     nll: dict[str, NDArray[np.float32]] = {}
@@ -87,6 +88,7 @@ class _Stages:
     """Tokens that each stage runs through the model."""
     progress: Callable[[float], None] | None
     blocks: NllBlocks | None
+    share: Share | None
     done: float = 0.0
     """Tokens of the finished stages."""
 
@@ -123,9 +125,13 @@ class _Stages:
         if context in ("full", "dynamic") and self.longest is not None:
             read = min(read, self.longest)
         segment = fitting_segment(self.model, read) if context == "full" else None
+        if self.share is not None:
+            segment = self.share.agree(segment or read)
+            segment = segment if segment < read else None
         known = token_nll(
             self.model, tokens[:, : read + 1], context, window=self.window, positions=positions, segment=segment,
             bos=self.bos, dynamic=self.dynamic, progress=progress,
+            share=self.share,
         )  # fmt: skip
         nll[:, :read] = known
         return nll

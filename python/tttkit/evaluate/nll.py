@@ -42,6 +42,7 @@ def token_nll(
     bos: str = "never",
     dynamic: DynamicRule | None = None,
     progress: Progress | None = None,
+    share: Share | None = None,
 ) -> NDArray[np.float32]:
     """Return the NLL in nats of `tokens[:, 1:]`, float32 `(B, T)`, for tokens `(B, T+1)` of any integer type.
 
@@ -49,7 +50,8 @@ def token_nll(
     reads the text in segments of that many tokens through the model's `carry`, in memory that does not depend on T; the
     last bit may differ from one pass. `bos` says whether the model's BOS stands in front of every context that starts
     (`auto`, `always` or `never`, see `bos_in_front`); it is never scored and not counted in W. The context
-    `dynamic` needs its rule (`dynamic.py`). The model is back in its mode (training or evaluation) and has its weights
+    `dynamic` needs its rule (`dynamic.py`). With `share`, several processes compute a part each, and each returns all;
+    `dynamic` is computed by every process. The model is back in its mode (training or evaluation) and has its weights
     afterwards. Raises TypeError, ValueError naming the argument, UsageError beyond
     the positions of the model, and NumericalError if `dynamic` diverges.
     """
@@ -65,7 +67,7 @@ def token_nll(
     ids = _check_tokens(tokens, model.vocab_size)
     num_positions = ids.shape[1] - 1
     wanted = _check_positions(positions, num_positions)
-    runner = Runner(model, ids, segment, bos_in_front(model, bos), progress, dynamic)
+    runner = Runner(model, ids, segment, bos_in_front(model, bos), progress, dynamic, share)
     was_training = model.training
     model.eval()
     try:
@@ -137,6 +139,22 @@ def _score_strided(runner: Runner, window: int, wanted: NDArray[np.bool_], strid
     return None
 
 
+class Share(Protocol):
+    """Processes that share the batches of an evaluation. The batches are those of one process, so are the bits."""
+
+    def computes(self, index: int) -> bool:
+        """Return whether this process computes batch `index`."""
+
+    def ends_round(self, index: int) -> bool:
+        """Return whether every process has computed a batch since the last round."""
+
+    def agree(self, number: int) -> int:
+        """Return the smallest number that any process has."""
+
+    def join(self, nll: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the results of all processes, given those of this one and NaN elsewhere."""
+
+
 class Runner:
     """Runs planned windows of one batch of sequences and collects their NLL."""
 
@@ -148,8 +166,10 @@ class Runner:
         bos_id: int | None,
         progress: Progress | None,
         dynamic: DynamicRule | None = None,
+        share: Share | None = None,
     ) -> None:
         """`bos_id` is the token in front of every window, None for none; `dynamic` is the rule for `adapt`."""
+        self._share = share
         self.mini_batch_size = model.mini_batch_size
         self.nll = np.full((ids.shape[0], ids.shape[1] - 1), np.nan, dtype=np.float32)
         self._model = model
@@ -162,6 +182,11 @@ class Runner:
         self._plans: list[tuple[NDArray[np.int64], int, int]] = []
         self._batch_tokens = batch_tokens(model.bytes_per_token(), self._device)
         self._head_positions = head_positions(model.vocab_size, self._device)
+        if share is not None:
+            self._batch_tokens, self._head_positions = (
+                share.agree(self._batch_tokens),
+                share.agree(self._head_positions),
+            )
 
     def plan(self, starts: NDArray[np.int64], length: int, num_scored: int) -> None:
         """Plan windows of tokens `start … start + length - 1` of every sequence, scored at their last positions.
@@ -182,18 +207,28 @@ class Runner:
     @torch.inference_mode()
     def run(self) -> None:
         """Run all planned windows in batches that fit in memory."""
-        num_rows = self._ids.shape[0]
-        total = sum(starts.size * length for starts, length, _ in self._plans) * num_rows
+        batches = [
+            (batch, length, num_scored)
+            for starts, length, num_scored in self._plans
+            for batch in self._batches(starts, length)
+        ]
+        total = sum(len(batch) * length for batch, length, _ in batches)
         done = 0
-        for starts, length, num_scored in self._plans:
-            pairs = np.stack(np.meshgrid(starts, np.arange(num_rows), indexing="ij"), axis=-1).reshape(-1, 2)
-            size = max(1, self._batch_tokens // min(length, self._segment or length))
-            for index in range(0, len(pairs), size):
-                batch = pairs[index : index + size]
+        for index, (batch, length, num_scored) in enumerate(batches):
+            if self._share is None or self._share.computes(index):
                 self._run_batch(batch[:, 1], batch[:, 0], length, num_scored)
-                done += len(batch) * length
-                if self._progress is not None:
-                    self._progress(done / total)
+            done += len(batch) * length
+            is_round = self._share is None or self._share.ends_round(index) or index == len(batches) - 1
+            if self._progress is not None and is_round:
+                self._progress(done / total)
+        if self._share is not None and batches:
+            self.nll = self._share.join(self.nll)
+
+    def _batches(self, starts: NDArray[np.int64], length: int) -> list[NDArray[np.int64]]:
+        """Return pairs of start and row (N, 2), as many at once as fit in memory."""
+        pairs = np.stack(np.meshgrid(starts, np.arange(self._ids.shape[0]), indexing="ij"), axis=-1).reshape(-1, 2)
+        size = max(1, self._batch_tokens // min(length, self._segment or length))
+        return [pairs[index : index + size] for index in range(0, len(pairs), size)]
 
     def _check_length(self, length: int) -> None:
         longest = longest_window(self._model, self._bos_id)

@@ -59,6 +59,8 @@ class RunDirectory:
     """The list of all summary.json, replaced after each evaluation."""
     heartbeat = property(lambda self: self._file("heartbeat.json"))
     """The current activity of the trainer, with a sequence number that increases while the trainer is alive."""
+    ranks = property(lambda self: self._file("ranks.json"))
+    """The state of every rank of a distributed run."""
     lock = property(lambda self: self._file("run.lock"))
     """Locked by the trainer as long as it is alive."""
     states = property(lambda self: self.path / "state")

@@ -44,8 +44,6 @@ def begin(trainer: Trainer, loaded: LoadedCheckpoint | None, data_path: Path, ch
         trainer.warn(message)
     if loaded:
         _report_resumed(trainer, loaded)
-    if loaded is None and "parent" in metadata.values:
-        trainer.save()  # from here on the run is complete without its parent
     trainer.log.write(how)
     trainer.log.write(describe_threads(metadata.values["threads"]))
     trainer.log.write(f"{'resumed at' if loaded else 'started at'} step {progress.step} of {plan.max_steps}")
@@ -63,6 +61,7 @@ def _describe(trainer: Trainer, plan: Plan, data_path: Path) -> None:
     }
     data |= {f"{name}_tokens": split.num_tokens for name, split in trainer.splits.items()}
     trainer.metadata.values["num_evaluations_planned"] = plan.num_evaluations_done + plan.num_evaluations_ahead
+    trainer.metadata.values["world_size"] = trainer.ranks.world.size
     trainer.metadata.describe(config, data, {"name": config.model.name, "num_parameters": plan.num_parameters})
 
 

@@ -22,9 +22,13 @@ _BYTES_PER_WEIGHT = 16
 _BYTES_PER_ID = 8
 
 
-def resolve(config: Config, vocab_size: int) -> Config:
-    """Fill in the values that depend on data and machine: vocabulary, device, precision. Raises UsageError."""
-    return resolve_config(config, Facts(vocab_size=vocab_size, device=find_device(config.train.device)))
+def resolve(config: Config, vocab_size: int, num_ranks: int = 1) -> Config:
+    """Fill in the values that depend on data, machine and ranks: vocabulary, device, precision, global batch.
+
+    Raises UsageError.
+    """
+    device = find_device(config.train.device)
+    return resolve_config(config, Facts(vocab_size=vocab_size, device=device, num_ranks=num_ranks))
 
 
 def check_splits(config: Config, splits: dict[str, Split]) -> None:

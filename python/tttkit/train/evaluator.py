@@ -10,6 +10,7 @@ from typing import Any
 
 from tttkit.config.run import Config
 from tttkit.data.split import Split
+from tttkit.distributed.ranks import Ranks
 from tttkit.evaluate.evaluation import Evaluation, write_evaluation
 from tttkit.evaluate.measure import evaluate_model
 from tttkit.evaluate.sequences import text_facts
@@ -43,6 +44,8 @@ class Evaluator:
     schedule: list[int]
     pace: Pace
     early_stopping: EarlyStopping
+    ranks: Ranks = dataclasses.field(default_factory=Ranks)
+    """The processes that share the work of an evaluation."""
     summaries: list[Summary] = dataclasses.field(default_factory=list)
     """Summaries of all evaluations so far."""
 
@@ -55,8 +58,9 @@ class Evaluator:
         step, index = progress.step, self._next_index(progress)
 
         def tick(done: float) -> None:
-            self.signals.poll()
+            self.ranks.poll(self.signals)
             self.log.heartbeat("evaluating", step)
+            self.ranks.beat("evaluating", step)
             self.report(Evaluating(step=step, done=done))
 
         tick(0.0)
@@ -66,6 +70,7 @@ class Evaluator:
             self.config.evaluation,
             window=self.config.train.window,
             progress=tick,
+            share=self.ranks if self.ranks.world.is_distributed else None,
         )
         is_best = self.early_stopping.update(evaluation.selection_ppl, checkpoint=index)
         summary = self._write(evaluation, self._context(progress, index, time.perf_counter() - started))

@@ -13,19 +13,25 @@ import torch
 from tttkit.config.run import Config
 from tttkit.data import open_split
 from tttkit.data.job import Prepared, PrepareProgress
-from tttkit.data.manifest import Manifest
+from tttkit.data.manifest import Manifest, load_manifest
 from tttkit.data.split import Split
 from tttkit.device import prepare_cpu, prepare_device
+from tttkit.distributed.group import joined
+from tttkit.distributed.ranks import Ranks
+from tttkit.distributed.support import device_of_rank, refuse_unsupported
 from tttkit.errors import PreemptedError, TttkitError
 from tttkit.models import build_model
 from tttkit.run.directory import RunDirectory, exclusive
+from tttkit.run.ranks_file import RanksFile
 from tttkit.run.signals import StopRequestedError, StopSignals
+from tttkit.run.world import world_of
 from tttkit.train.begin import begin
 from tttkit.train.checks import check_memory, check_splits, resolve
 from tttkit.train.directory import make_or_accept, sweep, withdraw
 from tttkit.train.events import Report
 from tttkit.train.logs.metadata import Metadata
 from tttkit.train.logs.metrics import RunLog
+from tttkit.train.logs.silent import SilentLog
 from tttkit.train.options import RunOptions
 from tttkit.train.parent.branch import start_branch
 from tttkit.train.parent.record import parent_of
@@ -40,7 +46,7 @@ from tttkit.train.resume.changes import (
 from tttkit.train.resume.extension import extend
 from tttkit.train.resume.progress import TrainingProgress
 from tttkit.train.run_data import find_or_prepare_data, has_data
-from tttkit.train.threads import ThreadWatch, choose_for_run
+from tttkit.train.threads import ThreadWatch, choose_for_rank, choose_for_run
 from tttkit.train.trainer import Trainer
 
 ENDED = ("finished", "early-stopped")
@@ -69,6 +75,7 @@ class _Call:
     signals: StopSignals
     old: dict[str, Any] | None
     """metadata.json of an earlier call; None for a new run."""
+    ranks: Ranks
 
     @property
     def had_ended(self) -> bool:
@@ -93,26 +100,37 @@ def train(
 ) -> Outcome:
     """Train `config` in the run directory `out`, or resume the unfinished run there if it has the same configuration.
 
-    `report` gets the typed events of `train.events`. The caller has entered `signals`; without them this function
-    handles signals itself. Raises UsageError for a run of another configuration or version or a path that is not a run,
-    RunLockedError, DataError, CheckpointError, NumericalError, DeviceMemoryError, DiskFullError, PreemptedError.
+    Under torchrun every rank calls this function; rank 0 alone locks the directory, writes and reports. `report` gets
+    the typed events of `train.events`. The caller has entered `signals`; without them this function handles signals
+    itself. Raises UsageError for a run of another configuration or version or a path that is not a run, RunLockedError,
+    DataError, CheckpointError, NumericalError, DeviceMemoryError, DiskFullError, PreemptedError, RankLostError.
     """
     options = options or RunOptions()
-    run = make_or_accept(out, resume=options.resume)
+    world = world_of()
+    refuse_unsupported(config, world, auto_microbatch=options.auto_microbatch)
     with ExitStack() as stack:
-        stack.enter_context(exclusive(run))
-        sweep(run)
-        old = run.read_metadata() if run.metadata.exists() else None
+        ranks = stack.enter_context(joined(world, timeout=config.train.rank_timeout))
+        run = _open_run(out, options, stack) if world.is_first else RunDirectory(out)
+        old = run.read_metadata() if world.is_first and run.metadata.exists() else None
         call = _Call(
             config=config,
             options=options,
             run=run,
-            report=report,
+            report=report if world.is_first else lambda _: None,
             prepare_progress=prepare_progress,
             signals=signals or stack.enter_context(StopSignals(grace_seconds=options.grace_seconds)),
-            old=old,
+            old=ranks.tell(old),
+            ranks=ranks,
         )
         return _train(call)
+
+
+def _open_run(out: Path, options: RunOptions, stack: ExitStack) -> RunDirectory:
+    """Make or accept the run directory, lock it for as long as `stack` lasts, and clean it up."""
+    run = make_or_accept(out, resume=options.resume)
+    stack.enter_context(exclusive(run))
+    sweep(run)
+    return run
 
 
 def _train(call: _Call) -> Outcome:
@@ -123,7 +141,7 @@ def _train(call: _Call) -> Outcome:
             f"stopped by {stop} before the first step", hint="run the same command again to start"
         ) from None
     except TttkitError:
-        if call.old is None:
+        if call.old is None and call.ranks.world.is_first:
             withdraw(call.run)
         raise
     if trainer is None:
@@ -136,25 +154,25 @@ def _set_up(call: _Call) -> Trainer | None:
     """Do everything before the first step; return None if the run had ended before. Raises StopRequestedError."""
     call.signals.poll()
     call, at_most = _extended(call)
-    old, run, options = call.old, call.run, call.options
+    old, run, options, world = call.old, call.run, call.options, call.ranks.world
     accepted: list[str] = []
-    parent = parent_of(old, run, options)
     if old and not call.had_ended:
         refuse_old_version(old, run)
     if old and "data" in old:  # compared before data is prepared, which takes time and would replace the run's data
-        accepted = refuse_other_config(old, resolve(call.config, old["config"]["model"]["vocab_size"]), run, options)
+        accepted = refuse_other_config(old, _resolve(call, old["config"]["model"]["vocab_size"]), run, options, world)
         if call.had_ended and not accepted and not has_data(call.config, run):
             return None
-    log = RunLog(run)
-    command = options.command or sys.argv
-    metadata = Metadata(run, old, log.writes) if old else Metadata.new(run, call.config, command, log.writes, parent)
+    log = RunLog(run) if world.is_first else SilentLog()
+    metadata = _metadata_of(call, log)
+    if call.ranks.watch is not None and world.is_first:
+        call.ranks.watch.file = RanksFile(run)
     data_path, manifest = _prepare_data_of(call, metadata, log)
-    config = resolve(call.config, manifest.vocab_size)
+    config = _resolve(call, manifest.vocab_size)
     splits = {name: open_split(data_path, name, io=config.data.io) for name in ("train", "validation")}
     check_splits(config, splits)
     check_memory(config)
     if old:
-        accepted = refuse_other_config(old, config, run, options) + refuse_other_data(old, splits, run, options)
+        accepted = refuse_other_config(old, config, run, options, world) + refuse_other_data(old, splits, run, options)
     if call.had_ended and not accepted:
         return None
     config, shortened = end_no_earlier(config, run)
@@ -168,8 +186,28 @@ def _set_up(call: _Call) -> Trainer | None:
         refuse_old_version(old, run)
         refuse_to_train_nothing(trainer, accepted)
     _choose_threads(call, trainer)
-    begin(trainer, loaded, data_path, messages)
+    if world.is_first:
+        begin(trainer, loaded, data_path, messages)
+    trainer.early_stopping.load(call.ranks.tell(trainer.early_stopping.to_dict()))
+    if loaded is None and "parent" in metadata.values:
+        trainer.save()  # from here on the run is complete without its parent
     return trainer
+
+
+def _resolve(call: _Call, vocab_size: int) -> Config:
+    return resolve(call.config, vocab_size, call.ranks.world.size)
+
+
+def _metadata_of(call: _Call, log: RunLog) -> Metadata:
+    """Return the record of an earlier call, or begin a new one, which rank 0 writes and tells the others."""
+    if call.old is not None:
+        return Metadata(call.run, call.old, log.writes)
+    values = None
+    if call.ranks.world.is_first:
+        parent = parent_of(None, call.run, call.options)
+        command = call.options.command or sys.argv
+        values = Metadata.new(call.run, call.config, command, log.writes, parent).values
+    return Metadata(call.run, call.ranks.tell(values), log.writes)
 
 
 def _start_from(trainer: Trainer, parent: dict[str, Any], data: Path) -> list[str]:
@@ -194,7 +232,12 @@ def _prepare_data_of(call: _Call, metadata: Metadata, log: RunLog) -> tuple[Path
         call.signals.before_leaving = lambda: metadata.end_segment(TrainingProgress(), "preempted")
     log.heartbeat("starting", 0)
     try:
-        data = find_or_prepare_data(call.config, call.run, call.old, call.preparing)
+        if call.ranks.world.is_first:
+            data = find_or_prepare_data(call.config, call.run, call.old, call.preparing)
+            call.ranks.tell(str(data[0].absolute()))
+        else:  # waits as long as rank 0 is alive
+            path = Path(call.ranks.tell(None))
+            data = path, load_manifest(path)
         call.signals.poll()
     except StopRequestedError:
         if not call.old:
@@ -206,7 +249,8 @@ def _prepare_data_of(call: _Call, metadata: Metadata, log: RunLog) -> tuple[Path
 def _build_trainer(call: _Call, config: Config, splits: dict[str, Split], metadata: Metadata, log: RunLog) -> Trainer:
     """Prepare the device, seed the random generators, and build model and trainer."""
     assert config.train.device is not None
-    prepare_device(config.train.device, exact=config.train.precision == "fp32")
+    device = device_of_rank(config.train.device, call.ranks.world)
+    prepare_device(device, exact=config.train.precision == "fp32")
     prepare_cpu()
     torch.manual_seed(config.train.seed)
     return Trainer(
@@ -214,19 +258,23 @@ def _build_trainer(call: _Call, config: Config, splits: dict[str, Split], metada
         config,
         build_model(config.model),
         splits,
-        device=torch.device(config.train.device),
+        device=torch.device(device),
         metadata=metadata,
         log=log,
         report=call.report,
         signals=call.signals,
         auto_microbatch=call.options.auto_microbatch,
+        ranks=call.ranks,
     )
 
 
 def _choose_threads(call: _Call, trainer: Trainer) -> None:
     """Choose and record the number of CPU threads. A signal during this ends the segment of a new run as preempted."""
     try:
-        choice = choose_for_run(trainer.config, trainer.model, call.old, call.signals.poll)
+        if call.ranks.world.is_distributed:
+            choice = choose_for_rank(trainer.config, call.ranks.world.local_size)
+        else:
+            choice = choose_for_run(trainer.config, trainer.model, call.old, call.signals.poll)
     except StopRequestedError:
         if not call.old:
             trainer.metadata.end_segment(TrainingProgress(), "preempted")

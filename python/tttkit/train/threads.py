@@ -59,6 +59,19 @@ def choose_for_run(
     return choice
 
 
+def choose_for_rank(config: Config, num_ranks_here: int) -> ThreadChoice:
+    """Set torch's number of threads for one of several ranks on a machine, which share its cores, and return it."""
+    if config.train.num_threads is not None:
+        choice = ThreadChoice(num_threads=config.train.num_threads, why="train.num_threads", tokens_per_second={})
+    elif (given := threads_of_environment()) is not None:
+        choice = given
+    else:
+        number = max(1, available_cores() // num_ranks_here)
+        choice = ThreadChoice(num_threads=number, why=f"cores shared by {num_ranks_here} ranks", tokens_per_second={})
+    torch.set_num_threads(choice.num_threads)
+    return choice
+
+
 class ThreadWatch:
     """Warns once if other processes slow the run down because it has more threads than free cores."""
 

@@ -7,20 +7,18 @@ machine.
 
 from __future__ import annotations
 
-import time
-
 import torch
 
 from tttkit.config.run import Config
 from tttkit.data.split import Split
+from tttkit.distributed.ranks import Ranks
 from tttkit.errors import CheckpointError, DeviceMemoryError, DiskFullError, NumericalError, PreemptedError
 from tttkit.models import LanguageModel
 from tttkit.run.directory import RunDirectory
-from tttkit.run.saved import describe_saved, newest_saved_step
 from tttkit.run.signals import StopRequestedError, StopSignals
 from tttkit.train.early_stopping import EarlyStopping
 from tttkit.train.evaluator import Evaluator
-from tttkit.train.events import Report, Saved, Warned
+from tttkit.train.events import Report, Warned
 from tttkit.train.logs.metadata import Metadata
 from tttkit.train.logs.metrics import RunLog
 from tttkit.train.logs.pace import Pace
@@ -30,12 +28,10 @@ from tttkit.train.resume.checkpoint import LoadedCheckpoint
 from tttkit.train.resume.progress import TrainingProgress
 from tttkit.train.resume.resume_proof import ResumeProof
 from tttkit.train.resume.training_state import TrainingState
+from tttkit.train.saver import Saver
 from tttkit.train.schedule import evaluation_steps, learning_rate, stable_end
 from tttkit.train.threads import ThreadWatch
 from tttkit.train.update import Update, Updater, is_out_of_memory
-
-_CHECKPOINT = "training checkpoint"
-"""Name of the training checkpoint among the pending writes."""
 
 
 class _DivergedError(Exception):
@@ -58,8 +54,13 @@ class Trainer:
         report: Report,
         signals: StopSignals,
         auto_microbatch: bool = False,
+        ranks: Ranks | None = None,
     ) -> None:
-        """Move the model to the device. Call `resume` to load the newest valid training checkpoint, if there is one."""
+        """Move the model to the device. Call `resume` to load the newest valid training checkpoint, if there is one.
+
+        `ranks` are the processes that train together; by default this one is alone.
+        """
+        self.ranks = ranks or Ranks()
         self.run_directory = run
         self.config = config
         self.model = model.to(device)
@@ -70,19 +71,25 @@ class Trainer:
         self.report = report
         self.signals = signals
         self.updater = Updater(
-            self.model, self.optimizer, splits["train"], config, device, auto_microbatch=auto_microbatch
-        )
+            self.model, self.optimizer, splits["train"], config, device, auto_microbatch=auto_microbatch,
+            ranks=self.ranks,
+        )  # fmt: skip
         self.schedule = evaluation_steps(config.train.max_steps, config.evaluation.num_checkpoints)
         self.pace = Pace(config.train, self.schedule)
         self.early_stopping = EarlyStopping(config.early_stopping, config.train.max_steps)
         self.proof = ResumeProof([], 0)
-        self._stable_end = stable_end(config.optimizer, max_steps=config.train.max_steps)
+        last_stable = stable_end(config.optimizer, max_steps=config.train.max_steps)
         self.state = TrainingState(
-            run, metadata.run_id, self.model, self.optimizer, self.updater, self.early_stopping, self._stable_end
+            run, metadata.run_id, self.model, self.optimizer, self.updater, self.early_stopping, last_stable, self.ranks
         )
+        self.saver = Saver(
+            run=run, state=self.state, log=log, report=report, warn=self.warn, signals=signals, pace=self.pace,
+            ranks=self.ranks, max_steps=config.train.max_steps, stable_end=last_stable,
+        )  # fmt: skip
         self.evaluator = Evaluator(
             run=run, config=config, model=self.model, splits=splits, metadata=metadata, log=log, report=report,
             signals=signals, schedule=self.schedule, pace=self.pace, early_stopping=self.early_stopping,
+            ranks=self.ranks,
         )  # fmt: skip
         before = metadata.values["config"]["train"]
         self._earlier_tokens_per_step = before["window"] * before["batch_size"] * before["grad_accumulation"]
@@ -173,13 +180,8 @@ class Trainer:
             self.evaluate()
 
     def maybe_save(self) -> None:
-        """Save if it is due, if SIGUSR1 asked for it, or if an earlier write failed some time ago."""
-        asked = self.signals.take_save_request()
-        is_due = self.pace.may_save(self.progress.step) or self.progress.step == self._stable_end
-        if asked or self.log.writes.is_due or is_due:
-            self.save()
-        if asked:
-            self.log.write(f"SIGUSR1: {self._describe_saved()}; training continues")
+        """Save if it is due or asked for. Raises StopRequestedError if any rank was asked to stop."""
+        self.saver.save_if_due(self.save)
 
     def evaluate(self) -> None:
         """Evaluate the current weights, and export them if they are the best so far."""
@@ -187,31 +189,12 @@ class Trainer:
         self.evaluator.evaluate(self.progress)
 
     def save(self) -> None:
-        """Commit a training checkpoint of the current step, unless it would hold non-finite numbers.
+        """Commit a training checkpoint of the current step, unless it exists or would hold non-finite numbers.
 
-        Everything logged before is written first, so a training checkpoint is never ahead of the run's other files. If
-        the disk is full, the run warns, keeps the last good training checkpoint, continues, and tries again. Raises
-        DiskFullError or OSError only for the first training checkpoint.
+        Raises DiskFullError or OSError only for the first training checkpoint.
         """
         self._count(self.updater.read())
-        if self.state.is_saved or not self.state.is_finite:
-            return
-        step, started, writes = self.progress.step, time.monotonic(), self.log.writes
-        self.log.heartbeat("saving", step)
-        had_problem = writes.problem
-        writes.forget(_CHECKPOINT)  # it is written after everything else
-        if self.state.is_first:
-            self.state.write()
-        elif not (writes.retry() and self.log.sync() and writes.attempt(_CHECKPOINT, self.state.write)):
-            writes.problem = f"training checkpoint of step {step} not saved: {writes.problem}"
-            advice = "move the run directory back" if writes.place_is_gone else "free disk space"
-            self.warn(f"{writes.problem}; training continues and tries again; {advice} in the meantime")
-            self.log.heartbeat("training", step)
-            return
-        seconds = self.pace.count_save(started)
-        if had_problem:
-            self.log.write(f"disk space is available again: training checkpoint of step {step} saved")
-        self.report(Saved(step=step, seconds=seconds))
+        self.saver.save()
 
     def end_reason(self) -> str | None:
         """Return why the run has ended, or None if it has not."""
@@ -241,8 +224,10 @@ class Trainer:
             self.warn(message)
 
     def _between_micro_batches(self) -> None:
-        self.signals.poll()
+        if not self.ranks.world.is_distributed:  # several ranks stop together, at the border of a step
+            self.signals.poll()
         self.log.heartbeat("training", self.progress.step)
+        self.ranks.beat("training", self.progress.step)
 
     def _roll_back(self, why: str) -> None:
         """Go back to the newest valid checkpoint with half the learning rate; the second time raise NumericalError."""
@@ -255,7 +240,7 @@ class Trainer:
             self.metadata.end_segment(failed, "nan-stopped")
             raise NumericalError(
                 f"{why}{', after a rollback' if self.progress.num_rollbacks else ''}",
-                hint=f"lower optimizer.learning_rate; {self._describe_saved()}",
+                hint=f"lower optimizer.learning_rate; {self.saver.describe_saved()}",
             ) from None
         self._restore(loaded)
         self.progress.num_rollbacks += 1
@@ -300,19 +285,7 @@ class Trainer:
         """Save, and return the error that says what is on disk."""
         self.save()
         self.metadata.end_segment(self.progress, "preempted")
-        problem = self.log.writes.problem
-        why = "" if self.state.is_saved or problem is None else f" ({problem})"
-        what = (
-            f"stopped by {request} at step {self.progress.step} of {self.config.train.max_steps}; "
-            f"{self._describe_saved()}{why}"
-        )
-        hint = f"resume with `tttkit resume {self.run_directory.argument}`"
-        self.log.write(f"{what}; {hint}")  # the signal may have stopped the reader of stderr too
-        self.log.sync()
-        return PreemptedError(what, hint=hint)
-
-    def _describe_saved(self) -> str:
-        return describe_saved(newest_saved_step(self.run_directory), self.progress.step)
+        return self.saver.preempted(request)
 
     def warn(self, message: str) -> None:
         """Write a warning to training.log and report it."""

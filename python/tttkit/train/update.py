@@ -19,6 +19,8 @@ import torch
 
 from tttkit.config.run import Config, TrainConfig
 from tttkit.data.split import Split
+from tttkit.distributed.data_parallel import data_parallel, without_average
+from tttkit.distributed.ranks import Ranks
 from tttkit.errors import DeviceMemoryError
 from tttkit.models import LanguageModel, compiled
 from tttkit.train.batches.feed import Feed
@@ -60,18 +62,23 @@ class Updater:
         device: torch.device,
         *,
         auto_microbatch: bool,
+        ranks: Ranks | None = None,
     ) -> None:
-        """Take a model that is on the device already."""
+        """Take a model that is on the device already; without `ranks` this process is alone."""
+        self._ranks = ranks or Ranks()
+        is_alone = not self._ranks.world.is_distributed
         self.micro_batch = 0
         """Windows of `train.window` that go through the model at once: `train.micro_batch` or its default, fewer after
         memory ran out."""
         self._model = model
         self._run = compiled(model, enabled=_may_compile(model, config.train))
+        self._forward = self._run if is_alone else data_parallel(self._run)
         self._optimizer = optimizer
         self._config = config
         self._device = device
         self._auto_microbatch = auto_microbatch
-        self.feed = Feed(model, split, config.train)
+        self.feed = Feed(model, split, config.train, self._ranks)
+        self._num_batches = config.train.num_batches(self._ranks.world.size)
         self._reads_at_once = device.type == "cpu"
         self._unread: list[tuple[int, float, torch.Tensor]] = []
         self._started = 0.0
@@ -85,10 +92,12 @@ class Updater:
     def restart(self, micro_batch: int | None) -> None:
         """Forget unread updates, after weights and moments were restored; None restores the usual micro-batch."""
         train = self._config.train
-        whole = train.batch_size if self._device.type == "cpu" else train.batch_size * train.grad_accumulation
+        # ranks meet in collectives, so none may repeat an update with smaller micro-batches, or record it as a graph
+        is_alone = not self._ranks.world.is_distributed
+        whole = train.batch_size * (self._num_batches if is_alone and self._device.type != "cpu" else 1)
         self.micro_batch = micro_batch or train.micro_batch or whole
         self._unread = []
-        self._graph = StepGraph(self._compute, enabled=not self._reads_at_once)
+        self._graph = StepGraph(self._compute, enabled=is_alone and not self._reads_at_once)
 
     def run(self, step: int, learning_rate: float, between: Callable[[], None], *, read: bool = True) -> list[Update]:
         """Run update `step` (from 1); call `between` before each micro-batch, which may raise to stop.
@@ -144,6 +153,8 @@ class Updater:
         limit = self._config.optimizer.max_grad_norm or math.inf
         grad_norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), limit)
         finite_or_nan = torch.zeros_like(loss) + self.feed.finite_or_nan()
+        if self._ranks.world.is_distributed:
+            loss, finite_or_nan = self._ranks.sum(torch.stack((loss / self._ranks.world.size, finite_or_nan)))
         result = torch.stack((loss, grad_norm.double(), finite_or_nan))
         # the fused kernel leaves weights and moments unchanged if this is 1
         self._optimizer.found_inf = (~result.isfinite().all()).float()  # type: ignore[attr-defined]
@@ -177,9 +188,11 @@ class Updater:
         """Add the gradients of all windows (R, W+1), a micro-batch at a time; return the mean loss, float64."""
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
         at_once = self.micro_batch > self._config.train.batch_size
-        for batch in [windows] if at_once else windows.chunk(self._config.train.grad_accumulation):
-            for part in torch.split(batch, self._windows_at_once()):
-                between()
+        batches = [windows] if at_once else windows.chunk(self._num_batches)
+        parts = [part for batch in batches for part in torch.split(batch, self._windows_at_once())]
+        for index, part in enumerate(parts):
+            between()
+            with without_average(self._forward, is_last=index == len(parts) - 1):
                 loss += self._backward(part.to(self._device, non_blocking=True), len(part) / len(windows))
         return loss
 
@@ -189,9 +202,9 @@ class Updater:
         state = self.feed.initial_state(len(batch))
         with self._autocast():
             if state is None:
-                loss = self._run(inputs, targets=targets)
+                loss = self._forward(inputs, targets=targets)
             else:
-                loss, after = self._run(inputs, targets=targets, state=state)
+                loss, after = self._forward(inputs, targets=targets, state=state)
                 self.feed.keep_state(after)
             loss = loss * share
         loss.backward()

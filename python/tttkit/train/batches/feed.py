@@ -1,6 +1,7 @@
 """The input of an update: windows of the text, and the states that they start from.
 
-Shapes: R windows of one update, b windows of one micro-batch, W window length.
+Every rank reads its part of the windows of an update. Which windows an update has does not depend on the number of
+ranks. Shapes: R windows of one update on this rank, b windows of one micro-batch, W window length.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor
 from tttkit.config.run import TrainConfig
 from tttkit.data.split import Split
 from tttkit.data.window_sampler import WindowSampler
+from tttkit.distributed.ranks import Ranks
 from tttkit.train.batches.curriculum import Stage, stage_index, stages_of
 from tttkit.train.batches.initial_state import ContiguousStates, InitialStates, PassedStates
 from tttkit.train.batches.random_states import RandomStates
@@ -35,12 +37,13 @@ class Feed:
     `keep_state`; then `end_update`. A thread reads the windows of the next updates ahead; `close` ends it.
     """
 
-    def __init__(self, model: LanguageModel, split: Split, config: TrainConfig) -> None:
+    def __init__(self, model: LanguageModel, split: Split, config: TrainConfig, ranks: Ranks | None = None) -> None:
         """Take a model that is on its device already. Raises DataError if the text is too short."""
+        ranks = ranks or Ranks()
         self._model = model
         self._windows = torch.empty(0, dtype=torch.int64)
         self._stages = stages_of(config)
-        self._sources = [_Source(model, split, config, stage) for stage in self._stages]
+        self._sources = [_Source(model, split, config, stage, ranks) for stage in self._stages]
         self._source = self._sources[0]
         self._states: InitialStates | None = None
         self._ahead = ReadAhead(self._read, last_step=config.max_steps)
@@ -100,11 +103,15 @@ class Feed:
         return self._model.diagnostics(inputs, state)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the states that a training checkpoint must hold."""
+        """Return the recurrent states of this rank's rows."""
         return {} if self._source.states is None else self._source.states.tensors()
 
+    def tensors_of_all(self) -> dict[str, Tensor]:
+        """Return the states of all ranks, which a training checkpoint must hold. All ranks must call it."""
+        return {} if self._source.states is None else self._source.states.tensors_of_all()
+
     def load(self, tensors: Mapping[str, Tensor], step: int, tokens_seen: int | None = None) -> None:
-        """Continue after update `step` from the result of `tensors()`; other tensors of the checkpoint are ignored.
+        """Continue after update `step` from the result of `tensors_of_all()`; other tensors are ignored.
 
         `tokens_seen` are the tokens of these updates. If some had another size than the present ones, shuffled windows
         continue where they ended, so that no window of an epoch is left out or read twice.
@@ -129,20 +136,22 @@ class Feed:
 class _Source:
     """The windows and initial states of the updates of one stage."""
 
-    def __init__(self, model: LanguageModel, split: Split, config: TrainConfig, stage: Stage) -> None:
+    def __init__(self, model: LanguageModel, split: Split, config: TrainConfig, stage: Stage, ranks: Ranks) -> None:
         self.stage = stage
-        self.states = _initial_states(model, split, config, stage)
+        self.states = _initial_states(model, split, config, stage, ranks)
+        self._world = ranks.world
         self._split = split
         self._seed = config.seed
         self.shift(0)
 
     def shift(self, num_windows: int) -> None:
         """Read all windows `num_windows` later in the order of the epoch than the number of the update says."""
-        size = self.stage.num_windows
+        size = self.stage.num_windows // self._world.size
         # the sampler starts at multiples of its batch, so a batch that divides the shift starts at the right window
         batch = math.gcd(size, num_windows)
         self._sampler = WindowSampler(self._split, window=self.stage.window, batch_size=batch, seed=self._seed)
-        self._num_batches, self._first_batch = size // batch, num_windows // batch
+        self._num_batches = size // batch
+        self._first_batch = num_windows // batch + self._world.rank * self._num_batches
 
     def read(self, step: int) -> tuple[Tensor, Tensor | None]:
         """Return the windows of an update, int64 (R, W + 1), and which rows start from zero, None if all do."""
@@ -152,18 +161,20 @@ class _Source:
         return states.read(step, None if isinstance(states, ContiguousStates) else self._shuffled(step))
 
     def _shuffled(self, step: int) -> Tensor:
-        first = (step - 1) * self._num_batches + self._first_batch
+        first = (step - 1) * self._num_batches * self._world.size + self._first_batch
         if self._num_batches == 1:
             return self._sampler.batch(first)
         return torch.cat([self._sampler.batch(first + index) for index in range(self._num_batches)])
 
 
-def _initial_states(model: LanguageModel, split: Split, config: TrainConfig, stage: Stage) -> InitialStates | None:
+def _initial_states(
+    model: LanguageModel, split: Split, config: TrainConfig, stage: Stage, ranks: Ranks
+) -> InitialStates | None:
     """Return the initial states of a stage as `train.initial_state` says; None if every window starts from zero."""
     if config.initial_state == "zero":
         return None
     if config.initial_state == "contiguous":
-        return ContiguousStates(model, split, config, stage)
+        return ContiguousStates(model, split, config, stage, ranks)
     if config.initial_state == "passed":
-        return PassedStates(model, config, stage)
-    return RandomStates(model, config, stage)
+        return PassedStates(model, config, stage, ranks)
+    return RandomStates(model, config, stage, ranks)

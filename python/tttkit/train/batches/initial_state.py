@@ -9,7 +9,9 @@
 The state is kept as the difference from the learned initial fast weights, which therefore receive their gradient in
 every step. A row belongs to the update, not to the micro-batch: accumulation reads the same rows as one large batch
 does. `passed`, `gaussian` and `fitted` are three of the ways to reach states that training from zero never sees in
-Ruiz and Gu 2025, arXiv 2507.02782. Shapes: R rows (windows of one update), b rows of one micro-batch, W window length.
+Ruiz and Gu 2025, arXiv 2507.02782. Every rank has an equal part of the rows; a training checkpoint holds all of them,
+so a run may resume on another number of ranks. Shapes: R rows of this rank (its windows of one update), b rows of one
+micro-batch, W window length.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from torch import Tensor
 from tttkit.config.run import Config, TrainConfig
 from tttkit.data.contiguous_sampler import ContiguousSampler
 from tttkit.data.split import Split
+from tttkit.distributed.ranks import Ranks
 from tttkit.models.state import ModelState, is_memory
 from tttkit.train.batches.curriculum import Stage, stages_of
 
@@ -57,17 +60,19 @@ class InitialStates(abc.ABC):
     The rows belong to one stage. The next stage has windows of another length, and its rows start from zero.
     """
 
-    def __init__(self, model: LanguageModel, config: TrainConfig, stage: Stage) -> None:
+    def __init__(self, model: LanguageModel, config: TrainConfig, stage: Stage, ranks: Ranks | None = None) -> None:
         """Keep no state yet."""
+        self._ranks = ranks or Ranks()
         first = first_step_with_states(config)
         assert first is not None
         self.first_step = first
         """The first update of the run whose windows start from other states than zero."""
-        self.num_rows = stage.num_windows
+        self._num_rows_of_all = stage.num_windows
+        self.num_rows = stage.num_windows // self._ranks.world.size
         self._model = model
         self._config = config
         self._window = stage.window
-        self._num_always_zero = round(config.initial_state_zero_share * self.num_rows)
+        self._num_always_zero = round(config.initial_state_zero_share * self._num_rows_of_all)
         self._before: ModelState | None = None
         self._after: list[ModelState] = []
 
@@ -77,11 +82,15 @@ class InitialStates(abc.ABC):
 
     @abc.abstractmethod
     def tensors(self) -> dict[str, Tensor]:
-        """Return what a training checkpoint must hold; empty before the first update with states."""
+        """Return what this rank knows; empty before the first update with states."""
+
+    def tensors_of_all(self) -> dict[str, Tensor]:
+        """Return what all ranks know, which a training checkpoint must hold. All ranks must call it."""
+        return self.tensors()
 
     @abc.abstractmethod
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore what `tensors` returned, given all tensors of a training checkpoint."""
+        """Restore this rank's part of `tensors_of_all`, given all tensors of a training checkpoint."""
 
     @abc.abstractmethod
     def _initial(self, step: int) -> ModelState | None:
@@ -141,9 +150,9 @@ class InitialStates(abc.ABC):
 
     def _resets(self, step: int) -> Tensor:
         """Return which rows start from zero, (R,) bool: by chance, or always."""
-        always = torch.arange(self.num_rows) < self._num_always_zero
-        chance = np.random.default_rng((self._config.seed, step, _RESET_STREAM)).random(self.num_rows)
-        return always | torch.from_numpy(chance < self._config.initial_state_reset)
+        always = torch.arange(self._num_rows_of_all) < self._num_always_zero
+        chance = np.random.default_rng((self._config.seed, step, _RESET_STREAM)).random(self._num_rows_of_all)
+        return self._ranks.own_rows(always | torch.from_numpy(chance < self._config.initial_state_reset))
 
 
 class PassedStates(InitialStates):
@@ -155,9 +164,9 @@ class PassedStates(InitialStates):
     prefix = "passed_state."
     """Begins the names of the tensors in a training checkpoint."""
 
-    def __init__(self, model: LanguageModel, config: TrainConfig, stage: Stage) -> None:
+    def __init__(self, model: LanguageModel, config: TrainConfig, stage: Stage, ranks: Ranks | None = None) -> None:
         """Keep no state yet."""
-        super().__init__(model, config, stage)
+        super().__init__(model, config, stage, ranks)
         self._state: ModelState | None = None
 
     def forget(self) -> None:
@@ -172,15 +181,18 @@ class PassedStates(InitialStates):
         # at the end of a window nothing is pending
         return {f"{self.prefix}{name}": tensor for name, tensor in flat.items() if ".pending" not in name}
 
+    def tensors_of_all(self) -> dict[str, Tensor]:
+        """Return the states of the rows of all ranks. All ranks must call it."""
+        return {name: self._ranks.join_rows(x) if x.ndim else x for name, x in self.tensors().items()}
+
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore the states. If the run resumes with another number of rows, all start from zero."""
         saved = {name.removeprefix(self.prefix): x for name, x in tensors.items() if name.startswith(self.prefix)}
         self._state = None
-        if saved:
-            flat = {**self._zero().to_tensors(), **saved}
-            state = ModelState.from_tensors(flat).map(lambda _, tensor: tensor.to(self._model.device))
-            has_these_rows = {tensor.shape[0] for layer in state.layers for tensor in layer.values()} == {self.num_rows}
-            self._state = state if has_these_rows else None
+        if {x.shape[0] for x in saved.values() if x.ndim} == {self._num_rows_of_all}:
+            own = {name: self._ranks.own_rows(x) if x.ndim else x for name, x in saved.items()}
+            state = ModelState.from_tensors({**self._zero().to_tensors(), **own})
+            self._state = state.map(lambda _, tensor: tensor.to(self._model.device))
 
     def _initial(self, step: int) -> ModelState | None:  # noqa: ARG002
         return self._state
@@ -194,10 +206,16 @@ class ContiguousStates(PassedStates):
 
     prefix = "initial_state."
 
-    def __init__(self, model: LanguageModel, split: Split, config: TrainConfig, stage: Stage) -> None:
+    def __init__(
+        self, model: LanguageModel, split: Split, config: TrainConfig, stage: Stage, ranks: Ranks | None = None
+    ) -> None:
         """Keep no state yet. Raises DataError if the text is too short."""
-        super().__init__(model, config, stage)
-        self._sampler = ContiguousSampler(split, window=stage.window, batch_size=self.num_rows, seed=config.seed)
+        super().__init__(model, config, stage, ranks)
+        world = self._ranks.world
+        self._sampler = ContiguousSampler(
+            split, window=stage.window, batch_size=self.num_rows, seed=config.seed, rank=world.rank,
+            world_size=world.size,
+        )  # fmt: skip
 
     def read(self, step: int, shuffled: Tensor | None) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """Return the next windows of the text, and which rows start from zero: also after the end of a document."""

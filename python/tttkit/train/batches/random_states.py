@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tttkit.distributed.ranks import Ranks
 from tttkit.models.state import LayerState, ModelState, is_memory
 from tttkit.train.batches.initial_state import InitialStates
 
@@ -34,9 +35,9 @@ Moments = dict[str, Tensor]
 class RandomStates(InitialStates):
     """`gaussian` and `fitted`: memories with the moments of the last final memories. Caches start empty."""
 
-    def __init__(self, model: LanguageModel, config: TrainConfig, stage: Stage) -> None:
+    def __init__(self, model: LanguageModel, config: TrainConfig, stage: Stage, ranks: Ranks | None = None) -> None:
         """Know no moments yet, so the first update starts from zero."""
-        super().__init__(model, config, stage)
+        super().__init__(model, config, stage, ranks)
         self.moments: Moments = {}
 
     def forget(self) -> None:
@@ -77,13 +78,17 @@ class RandomStates(InitialStates):
                 deviation = (square - mean.square()).clamp(min=0).sqrt()
             else:
                 mean = torch.zeros_like(mean)
-            noise = torch.randn(tensor.shape, generator=generator, device=tensor.device, dtype=tensor.dtype)
+            shape = (self._num_rows_of_all, *tensor.shape[1:])
+            noise = torch.randn(shape, generator=generator, device=tensor.device, dtype=tensor.dtype)
+            noise = self._ranks.own_rows(noise)
             drawn[name] = mean + self._config.initial_state_noise * deviation * noise
         return drawn
 
     def _learn(self, after: ModelState) -> None:
         self.moments = {
-            f"layers.{i}.{name}": torch.stack((tensor.mean((0, 2, 3)), tensor.square().mean((0, 2, 3))))
+            f"layers.{i}.{name}": self._ranks.mean(
+                torch.stack((tensor.mean((0, 2, 3)), tensor.square().mean((0, 2, 3))))
+            )
             for i, layer in enumerate(after.layers)
             for name, tensor in layer.items()
             if is_memory(name)

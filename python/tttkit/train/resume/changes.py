@@ -13,6 +13,7 @@ from tttkit.data.split import Split
 from tttkit.errors import UsageError
 from tttkit.run.directory import SCHEMA_VERSION, RunDirectory
 from tttkit.run.saved import newest_saved_step
+from tttkit.run.world import ONE_PROCESS, World
 from tttkit.train.options import RunOptions
 from tttkit.train.schedule import learning_rate
 
@@ -26,6 +27,7 @@ _FREE_KEYS = {
     "train.inner_loss_every",
     "train.keep_weights",
     "train.num_threads",
+    "train.rank_timeout",
 }
 """Keys that may change when a run is resumed, because they do not change the results (threads are recorded)."""
 
@@ -41,28 +43,42 @@ def refuse_old_version(old: dict[str, Any], run: RunDirectory) -> None:
     )
 
 
-def refuse_other_config(old: dict[str, Any], config: Config, run: RunDirectory, options: RunOptions) -> list[str]:
-    """Refuse to resume with another configuration or world size than the run was started with.
+def refuse_other_config(
+    old: dict[str, Any], config: Config, run: RunDirectory, options: RunOptions, world: World = ONE_PROCESS
+) -> list[str]:
+    """Refuse to resume with another configuration than the run was started with.
 
-    Returns the differences that `options.allow_change` names. Raises UsageError naming the others.
+    The number of ranks may change if an update keeps its windows. Returns the differences that this or
+    `options.allow_change` allows. Raises UsageError naming the others.
     """
     if "data" not in old:
         return []  # the run ended before its data was known, so it trained nothing
     defaults = build_config({}).to_dict()  # for keys that did not exist when the run was started
     before, now = (
         {**merge(defaults, with_present_names(old["config"])), "world_size": old.get("world_size", 1)},
-        {**config.to_dict(), "world_size": 1},
+        {**config.to_dict(), "world_size": world.size},
     )
+    allowed = _FREE_KEYS | options.allow_change
+    messages = []
+    if before["world_size"] != world.size and _tokens_per_step(before) == config.train.tokens_per_step:
+        allowed |= {"world_size", "train.global_batch"}
+        messages = [f"world_size: {before['world_size']} -> {world.size}"]
     if config.data.path is not None:  # whatever the path, the fingerprint tells whether the data are the same
         before["data"] = now["data"]
     changed = {line.partition(":")[0]: line for line in difference(before, now)}
-    refused = {key: line for key, line in changed.items() if key not in _FREE_KEYS | options.allow_change}
+    refused = {key: line for key, line in changed.items() if key not in allowed}
     if refused:
         raise UsageError(
             f"{run.path} holds a run with another configuration: {'; '.join(refused.values())}",
             hint=_ways(refused.keys(), run, config),
         )
-    return [line for key, line in changed.items() if key in options.allow_change]
+    return [line for key, line in changed.items() if key in options.allow_change and line not in messages] + messages
+
+
+def _tokens_per_step(values: dict[str, Any]) -> int:
+    """Return the tokens of an update of all ranks by recorded values."""
+    train = build_config({key: values[key] for key in values if key != "world_size"}).train
+    return train.tokens_per_step * (1 if train.global_batch is not None else int(values["world_size"]))
 
 
 def refuse_other_data(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import torch
 
+from tttkit.distributed.ranks import Ranks
 from tttkit.models import LanguageModel
 from tttkit.run.directory import RunDirectory
 from tttkit.run.saved import training_checkpoints
@@ -27,9 +29,12 @@ class TrainingState:
         updater: Updater,
         early_stopping: EarlyStopping,
         stable_end: int | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         """Begin as a new run, at step 0. The newest training checkpoint up to step `stable_end` is always kept."""
         self._stable_end = stable_end
+        self._ranks = ranks or Ranks()
+        self._rows: dict[str, torch.Tensor] = {}
         self.progress = TrainingProgress()
         self._run = run
         self._run_id = run_id
@@ -44,6 +49,11 @@ class TrainingState:
         """Whether the newest training checkpoint that this process wrote or loaded holds the current state."""
         return self._saved == self._position
 
+    @is_saved.setter
+    def is_saved(self, is_saved: bool) -> None:
+        self._saved = self._position if is_saved else None
+        self._rows = {}
+
     @property
     def is_first(self) -> bool:
         """Whether the run has no training checkpoint yet, neither of this process nor of an earlier one."""
@@ -51,30 +61,47 @@ class TrainingState:
 
     @property
     def is_finite(self) -> bool:
-        """Whether weights, optimizer moments and the recurrent states of contiguous rows are finite."""
+        """Whether weights, optimizer moments and the recurrent states of contiguous rows are finite on all ranks."""
         moments = (value for state in self._optimizer.state.values() for value in state.values())
         rows = self._updater.feed.tensors().values()
-        return all(bool(torch.isfinite(tensor).all()) for tensor in (*self._model.parameters(), *moments, *rows))
+        tensors = (*self._model.parameters(), *moments, *rows)
+        return self._ranks.all_true(all(bool(torch.isfinite(tensor).all()) for tensor in tensors))
+
+    def collect(self) -> None:
+        """Collect the recurrent states of all ranks for the next `write`. All ranks must call it."""
+        if self._ranks.world.is_distributed:
+            self._rows = self._updater.feed.tensors_of_all()
 
     def write(self) -> None:
-        """Commit a training checkpoint of the current step. Raises DiskFullError, OSError."""
+        """Commit a training checkpoint of the current step. Raises DiskFullError, OSError.
+
+        Of several ranks, only the first may call it, after all have called `collect`.
+        """
+        rows = self._rows if self._ranks.world.is_distributed else self._updater.feed.tensors()
         values = {
             "run_id": self._run_id,
             "progress": dataclasses.asdict(self.progress),
             "early_stopping": self._early_stopping.to_dict(),
         }
-        tensors = self._updater.feed.tensors()
         checkpoint.save_checkpoint(
-            self._run, self.progress.step, self._model, self._optimizer, values, tensors, stable_end=self._stable_end
-        )
-        self._saved = self._position
+            self._run, self.progress.step, self._model, self._optimizer, values, rows,
+            stable_end=self._stable_end,
+        )  # fmt: skip
+        self.is_saved = True
 
     def load_newest(self, at_most: int | None = None) -> checkpoint.LoadedCheckpoint | None:
         """Read the newest valid training checkpoint, up to step `at_most`, without restoring it; None if there is none.
 
-        Raises CheckpointError if there are checkpoints, but none is valid.
+        Rank 0 chooses it and sets damaged ones aside; the others read the same one. Raises CheckpointError if there
+        are checkpoints, but none is valid.
         """
-        return checkpoint.load_newest_checkpoint(self._run, run_id=self._run_id, at_most=at_most)
+        loaded = None
+        if self._ranks.world.is_first:
+            loaded = checkpoint.load_newest_checkpoint(self._run, run_id=self._run_id, at_most=at_most)
+        chosen = self._ranks.tell(loaded and [loaded.step, str(loaded.path)])
+        if chosen is None or loaded is not None:
+            return loaded
+        return checkpoint.read_checkpoint(Path(chosen[1]), chosen[0], run_id=self._run_id)
 
     def restore(self, loaded: checkpoint.LoadedCheckpoint, *, tokens_per_step: int = 0) -> None:
         """Restore everything from a loaded training checkpoint. Raises CheckpointError if it does not fit.
@@ -86,7 +113,7 @@ class TrainingState:
         self._updater.feed.load(loaded.tensors, loaded.step, self.progress.tokens_seen)
         self._updater.restart(self.progress.micro_batch)
         self._early_stopping.load(loaded.values["early_stopping"])
-        self._saved = self._position
+        self.is_saved = True
 
     def adopt(self, loaded: checkpoint.LoadedCheckpoint) -> None:
         """Restore everything from a training checkpoint of another run, whose evaluations and best model stay there.
@@ -96,7 +123,7 @@ class TrainingState:
         self.restore(loaded)
         self.progress.evaluated = []
         self._early_stopping.forget_best()
-        self._saved = None
+        self.is_saved = False
 
     @property
     def _position(self) -> tuple[int, int, int]:
