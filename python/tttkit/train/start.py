@@ -156,6 +156,7 @@ def _set_up(call: _Call) -> Trainer | None:
     call, at_most = _extended(call)
     old, run, options, world = call.old, call.run, call.options, call.ranks.world
     accepted: list[str] = []
+    parent = parent_of(old, run, options) if world.is_first or old else None
     if old and not call.had_ended:
         refuse_old_version(old, run)
     if old and "data" in old:  # compared before data is prepared, which takes time and would replace the run's data
@@ -163,7 +164,7 @@ def _set_up(call: _Call) -> Trainer | None:
         if call.had_ended and not accepted and not has_data(call.config, run):
             return None
     log = RunLog(run) if world.is_first else SilentLog()
-    metadata = _metadata_of(call, log)
+    metadata = _metadata_of(call, log, parent)
     if call.ranks.watch is not None and world.is_first:
         call.ranks.watch.file = RanksFile(run)
     data_path, manifest = _prepare_data_of(call, metadata, log)
@@ -198,13 +199,12 @@ def _resolve(call: _Call, vocab_size: int) -> Config:
     return resolve(call.config, vocab_size, call.ranks.world.size)
 
 
-def _metadata_of(call: _Call, log: RunLog) -> Metadata:
+def _metadata_of(call: _Call, log: RunLog, parent: dict[str, Any] | None) -> Metadata:
     """Return the record of an earlier call, or begin a new one, which rank 0 writes and tells the others."""
     if call.old is not None:
         return Metadata(call.run, call.old, log.writes)
     values = None
     if call.ranks.world.is_first:
-        parent = parent_of(None, call.run, call.options)
         command = call.options.command or sys.argv
         values = Metadata.new(call.run, call.config, command, log.writes, parent).values
     return Metadata(call.run, call.ranks.tell(values), log.writes)
