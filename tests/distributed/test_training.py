@@ -15,7 +15,7 @@ from tttkit.storage import files
 
 SLOW = bool(os.environ.get("TTTKIT_SLOW_TESTS"))
 NUM_STEPS = 200 if SLOW else 12
-SETTINGS = [("zero", 1), ("zero", 4), ("contiguous", 1), ("contiguous", 4)]
+SETTINGS = [("fitted", 1), ("zero", 1), ("zero", 4), ("contiguous", 1), ("contiguous", 4)]
 
 
 def losses(path) -> list[float]:
@@ -43,7 +43,7 @@ def run(size, values, path, *, codes=None, **options):
     return losses(path)
 
 
-@pytest.mark.parametrize(("initial_state", "accumulation"), SETTINGS if SLOW else [("zero", 1), ("contiguous", 4)])
+@pytest.mark.parametrize(("initial_state", "accumulation"), SETTINGS if SLOW else [("contiguous", 4), ("fitted", 1)])
 def test_every_number_of_ranks_gives_the_same_losses(values, tmp_path, initial_state, accumulation):
     settings = values(initial_state, accumulation)
     alone = run(1, settings, tmp_path / "1")
