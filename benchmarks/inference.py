@@ -1,13 +1,68 @@
-"""Measure decoding speed by context length at 152.6M parameters, compared with a Transformer of the same size.
+"""Measure prefill and decoding by context length, beside a Transformer, GPT-2 and Mamba-2 of the same size.
 
-python benchmarks/inference.py
+    python benchmarks/inference.py reference|small OUT [--threads 1]
+
+`reference` has 152.6M parameters and contexts up to 4,096 tokens. `small` has 1.1M parameters and contexts up to 65,536
+tokens, with 8 texts up to 4,096. All weights are random. OUT gets inference.json and inference.png.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
+from pathlib import Path
 
-from tttkit_cli.app import main
+import torch
 
-sys.argv = ["tttkit", "bench", "inference", "--context", "256", "--context", "1024", "--context", "4096"]
-main()
+from tttkit.config.presets import preset_values
+from tttkit.infer.benchmark import measure_inference
+from tttkit.models import ModelConfig, build_model
+from tttkit.models.hugging_face.same_size import models_of_same_size
+from tttkit.report.figures.inference import plot_inference
+from tttkit.storage.files import make_directory, write_json
+
+SIZES = {
+    "reference": (ModelConfig.preset("ttt-125m"), {1: (64, 1024, 4096)}),
+    "small": (
+        ModelConfig(vocab_size=2048, **preset_values("quick")["model"]),
+        {1: (64, 256, 1024, 4096, 16384, 65536), 8: (64, 256, 1024, 4096)},
+    ),
+}
+"""Configuration, and contexts by batch size."""
+NUM_TOKENS, ROUNDS = 16, 5
+
+
+def main() -> None:
+    """Measure one size; the files are written again after every context, so that a run can be cut short."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("size", choices=list(SIZES))
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    make_directory(options.out)
+    config, contexts = SIZES[options.size]
+    model = build_model(config, seed=0).eval()
+    num_parameters = sum(each.numel() for each in model.parameters())
+    longest = max(max(lengths) for lengths in contexts.values())
+    models = {
+        model.name: model,
+        "transformer": build_model(config.as_transformer(), seed=0).eval(),
+        **models_of_same_size(config, num_parameters, longest + NUM_TOKENS),
+    }
+    rows = []
+    for batch_size, lengths in contexts.items():
+        for row in measure_inference(models, lengths, batch_sizes=[batch_size], num_tokens=NUM_TOKENS, rounds=ROUNDS):
+            rows.append(row.to_dict())
+            print(
+                f"{row.name:25} {row.num_parameters:12,} {batch_size} x {row.context:6,}  "
+                f"prefill {batch_size * row.context / row.first_token_cpu_seconds:8,.0f} tokens per CPU s  "
+                f"decoding {batch_size / row.cpu_seconds_per_token:8,.1f} tokens per CPU s, "
+                f"{row.tokens_per_second:8,.1f} tokens/s  state {row.state_bytes / 1e6:8,.2f} MB",
+                flush=True,
+            )
+            write_json(options.out / "inference.json", {"schema_version": 1, "rows": rows})
+    plot_inference(rows, options.out / "inference.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -13,13 +13,12 @@ from rich.table import Table
 from tttkit.errors import UsageError
 from tttkit.run.threads import describe_threads
 from tttkit.storage.files import write_text
+from tttkit_cli.bench_inference import inference
 from tttkit_cli.console import err, out, print_json, print_table
 
 if TYPE_CHECKING:
     from tttkit.config.model import ModelConfig
     from tttkit.data.benchmark import Measurement
-    from tttkit.infer.benchmark import DecodeSpeed
-    from tttkit.models import LanguageModel
     from tttkit.train.benchmark import TrainSpeed
 
 Threads = Annotated[
@@ -30,6 +29,7 @@ Threads = Annotated[
 ]
 
 bench_app = typer.Typer(no_args_is_help=False, help="Measure speed on this machine, compared with the installed peers.")
+bench_app.command()(inference)
 
 
 @bench_app.command()
@@ -170,78 +170,3 @@ def _print_training(speed: TrainSpeed, what: str) -> None:
         f"MFU {speed.mfu:.0%} of {speed.peak_flop_per_second / 1e12:.3g} TFLOP/s (a square product on {speed.device}, "
         f"{speed.num_threads} threads), peak memory of the process {speed.peak_memory_bytes / 1e9:.2f} GB"
     )
-
-
-@bench_app.command()
-def inference(
-    path: Annotated[
-        Path | None, typer.Argument(help="Model directory (default: a new ttt-125m).", metavar="MODEL")
-    ] = None,
-    contexts: Annotated[
-        list[int] | None,
-        typer.Option(
-            "--context",
-            help="Number of tokens that the model reads first; may be repeated.",
-            min=1,
-            show_default="256, 1024, 4096",
-        ),
-    ] = None,
-    num_tokens: Annotated[int, typer.Option("--tokens", help="Number of tokens to time.", min=1)] = 32,
-    rounds: Annotated[
-        int, typer.Option(help="Number of measurements; their medians are shown.", min=1, max=10_000)
-    ] = 5,
-    threads: Threads = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:N (default: the GPU, if there is one).", show_default=False)
-    ] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
-) -> None:
-    """Time token-by-token decoding after several context lengths, compared with a Transformer of the same size.
-
-    Example: `tttkit bench inference runs/quick/best_model --context 64 --context 4096`
-    """
-    from tttkit.infer.benchmark import choose_threads_for_decoding, measure_decoding
-
-    models = _model_and_peer(path, device, threads)
-    choice = choose_threads_for_decoding(next(iter(models.values()))) if threads is None else None
-    if choice is not None:
-        err.print(describe_threads(choice.to_dict()), soft_wrap=True)
-    rows = measure_decoding(models, contexts or [256, 1024, 4096], num_tokens=num_tokens, rounds=rounds)
-    if json_output:
-        print_json([dataclasses.asdict(row) for row in rows])
-    else:
-        print_table(decoding_table(rows))
-
-
-def _model_and_peer(path: Path | None, device: str | None, threads: int | None) -> dict[str, LanguageModel]:
-    """Load the model of a directory (None: a new ttt-125m) and build a Transformer of the same size, by name."""
-    from tttkit.device import find_device, prepare_cpu, prepare_device
-    from tttkit.models import ModelConfig, build_model, load_model
-
-    prepare_cpu(threads)
-    device_name = find_device(device)
-    prepare_device(device_name)
-    model = load_model(path) if path else build_model(ModelConfig.preset("ttt-125m"), seed=0)
-    models = {model.config.name: model.to(device_name)}
-    peer = model.config.as_transformer()
-    if peer.name not in models:
-        models[peer.name] = build_model(peer, seed=0).to(device_name)
-    return models
-
-
-def decoding_table(rows: list[DecodeSpeed]) -> Table:
-    """Build a table with a row per model and context; times are compared with the shortest context of the model."""
-    table = Table(title="decoding one row, token by token, medians", title_justify="left")
-    for name in ("model", "context", "tokens/s", "time / shortest", "prefill tokens/s", "state MB"):
-        table.add_column(name, justify="left" if name == "model" else "right")
-    for row in rows:
-        first = next(other for other in rows if other.name == row.name)
-        table.add_row(
-            row.name,
-            f"{row.context:,}",
-            f"{row.tokens_per_second:,.1f}",
-            f"{first.tokens_per_second / row.tokens_per_second:.3f}",
-            f"{row.prefill_tokens_per_second:,.0f}",
-            f"{row.state_bytes / 1e6:,.2f}",
-        )
-    return table

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+
+import pytest
 
 from .conftest import tttkit
 
@@ -19,10 +22,38 @@ def test_training_is_shown_beside_a_transformer():
     assert figures["step_seconds"] > 0
 
 
-def test_decoding_is_shown_by_context(finished):
-    result = tttkit("bench", "inference", finished / "best_model", "--context", 8, "--context", 64, "--tokens", 2)
+SHORT = ("--context", 8, "--context", 64, "--tokens", 2, "--rounds", 1)
+
+
+def test_inference_is_shown_by_context_beside_peers(finished, tmp_path):
+    result = tttkit("bench", "inference", finished / "best_model", *SHORT, "--out", tmp_path / "new" / "speed")
     assert result.code == 0, result.err
-    assert result.out.count("ttt-linear") == result.out.count("transformer") == 2
+    written = json.loads((tmp_path / "new" / "speed" / "inference.json").read_text())
+    names = ["ttt-linear", "transformer"]
+    if importlib.util.find_spec("transformers"):
+        names += ["GPT-2 of transformers", "Mamba-2 of transformers"]
+    assert [(row["context"], row["name"]) for row in written["rows"]] == [(c, name) for c in (8, 64) for name in names]
+    assert (tmp_path / "new" / "speed" / "inference.png").read_bytes().startswith(b"\x89PNG")
+    assert all(name.split()[0] in result.out for name in names)
+
+
+def test_inference_of_several_models_and_batches(finished, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(
+        vocab_size=50, n_embd=16, n_layer=1, n_head=2, n_positions=32, bos_token_id=0, eos_token_id=0
+    )
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
+    options = ("--no-peers", "--batch-size", 1, "--batch-size", 3, "--json")
+    result = tttkit("bench", "inference", finished / "best_model", tmp_path / "gpt2", *SHORT, *options)
+    assert result.code == 0, result.err
+    rows = [(row["batch_size"], row["context"], row["name"]) for row in json.loads(result.out)]
+    both = [(8, "best_model"), (8, "gpt2"), (64, "best_model")]
+    assert rows == [(batch_size, *row) for batch_size in (1, 3) for row in both]
+    assert "gpt2 reads at most 32 tokens, so it is left out at 64" in result.err
+    alone = tttkit("bench", "inference", tmp_path / "gpt2", "--context", 8, "--tokens", 2, "--rounds", 1)
+    assert (alone.code, "peers of the same size are built for models of tttkit only" in alone.err) == (0, True)
+    beyond = tttkit("bench", "inference", tmp_path / "gpt2", "--context", 64, "--no-peers")
+    assert (beyond.code, "no model reads" in beyond.error) == (2, True)
 
 
 def test_wrong_options():

@@ -2,23 +2,71 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from tests.models.small import small_model
 from tttkit import device
-from tttkit.infer.benchmark import choose_threads_for_decoding, measure_decoding
+from tttkit.config.model import ModelConfig
+from tttkit.infer.benchmark import choose_threads_for_decoding, measure_inference
 
 
-def test_every_model_and_context_has_a_row():
+def test_every_model_batch_size_and_context_has_a_row():
     models = {"ttt": small_model(), "transformer": small_model(architecture="transformer")}
-    rows = measure_decoding(models, [8, 40], num_tokens=3, rounds=2)
-    assert [(row.name, row.context) for row in rows] == [
-        ("ttt", 8), ("ttt", 40), ("transformer", 8), ("transformer", 40),
-    ]  # fmt: skip
-    assert all(row.tokens_per_second > 0 and row.prefill_tokens_per_second > 0 for row in rows)
-    sizes = {(row.name, row.context): row.state_bytes for row in rows}
-    assert sizes["ttt", 8] == sizes["ttt", 40] == 2 * 2 * (2 * 9 * 8) * 4  # layers, delta and pending, heads, float32
-    assert sizes["transformer", 40] == 5 * sizes["transformer", 8] == 40 * 2 * 2 * 16 * 4
+    rows = list(measure_inference(models, [8, 40], batch_sizes=[1, 3], num_tokens=3, rounds=2))
+    assert [(row.batch_size, row.context, row.name) for row in rows] == [
+        (batch_size, context, name) for batch_size in (1, 3) for context in (8, 40) for name in models
+    ]
+    for row in rows:
+        assert row.tokens_per_second == row.batch_size / row.seconds_per_token > 0
+        assert row.prefill_tokens_per_second == row.batch_size * row.context / row.first_token_seconds > 0
+        assert row.to_dict()["tokens_per_second"] == row.tokens_per_second
+    sizes = {(row.name, row.batch_size, row.context): row.state_bytes for row in rows}
+    assert (
+        sizes["ttt", 1, 8] == sizes["ttt", 1, 40] == 2 * 2 * (2 * 9 * 8) * 4
+    )  # layers, delta and pending, heads, float32
+    assert sizes["transformer", 1, 40] == 5 * sizes["transformer", 1, 8] == 40 * 2 * 2 * 16 * 4
+    assert sizes["transformer", 3, 40] == 3 * sizes["transformer", 1, 40]
+
+
+def test_each_round_continues_the_same_context():
+    """A cache of transformers changes in place, so every round needs its own copy."""
+    pytest.importorskip("transformers")
+    (gpt2, _) = same_size().values()
+    lengths = []
+    read = gpt2.next_logits
+    gpt2.next_logits = lambda ids, state: lengths.append(state.position + ids.shape[1]) or read(ids, state)
+    (row,) = measure_inference({"gpt2": gpt2}, [8], num_tokens=2, rounds=3)
+    assert lengths == [8, 9, 10, 9, 10, 9, 10]
+    assert row.state_bytes == 8 * 2 * 2 * 16 * 4
+
+
+def test_a_model_is_left_out_beyond_its_positions():
+    pytest.importorskip("transformers")
+    models = {"ttt": small_model(), **same_size()}
+    rows = measure_inference(models, [40, 60], num_tokens=5, rounds=1)
+    names = [(row.context, row.name.split()[0]) for row in rows]
+    assert names == [(40, "ttt"), (40, "GPT-2"), (40, "Mamba-2"), (60, "ttt"), (60, "Mamba-2")]
+
+
+def same_size():
+    from tttkit.models.hugging_face.same_size import models_of_same_size
+
+    ours = small_model()
+    return models_of_same_size(ours.config, sum(each.numel() for each in ours.parameters()), 64)
+
+
+def test_models_of_transformers_have_the_size_of_ours():
+    pytest.importorskip("transformers")
+    from tttkit.models.hugging_face.same_size import models_of_same_size
+
+    config = ModelConfig(vocab_size=512, hidden_size=64, num_hidden_layers=6, num_attention_heads=4)
+    gpt2, mamba2 = models_of_same_size(config, 500_000, 100).values()
+    counts = [sum(each.numel() for each in model.module.parameters()) for model in (gpt2, mamba2)]
+    assert counts[0] - 100 * 64 == pytest.approx(500_000, rel=0.01)
+    assert counts[1] == pytest.approx(500_000, rel=0.1)  # whole layers
+    assert (gpt2.max_positions, mamba2.max_positions, gpt2.can_carry, mamba2.can_carry) == (100, None, True, True)
+    assert gpt2.vocab_size == mamba2.vocab_size == 512
 
 
 def test_the_number_of_threads_is_chosen_by_decoding(monkeypatch):
