@@ -65,8 +65,8 @@ bench: setup ## compare speeds with the peers
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/start_up.py
 	$(BIN)/python benchmarks/training.py
-	$(BIN)/python benchmarks/inference.py reference results/inference-reference
-	$(BIN)/python benchmarks/inference.py small results/inference-small
+	$(BIN)/python benchmarks/inference.py reference target/inference-reference
+	$(BIN)/python benchmarks/inference.py small target/inference-small
 	$(BIN)/python benchmarks/statistics_speed.py
 	$(BIN)/python benchmarks/any_model.py
 	$(BIN)/python benchmarks/overhead.py
