@@ -48,7 +48,7 @@ def _scale(axes: Axes, contexts: list[int]) -> None:
     shown = contexts[:: 1 + (len(contexts) - 1) // 6]
     axes.set_xticks(shown, [_short(context) for context in shown])
     low, high = axes.get_ylim()
-    subs = (1.0, 2.0, 5.0) if high / low < 300 else (1.0,)
+    subs: tuple[float, ...] = (1.0, 2.0, 5.0) if high / low < 300 else (1.0,)
     if high / low < 4:
         subs = tuple(float(digit) for digit in range(1, 10))
     axes.yaxis.set_major_locator(LogLocator(10, subs=subs, numticks=30))
