@@ -23,6 +23,10 @@ SELECTION = "selection"
 _SELECTION_ROWS = 1024
 
 
+Arrays = dict[str, NDArray[Any]]
+"""Named arrays of one block."""
+
+
 class Compute(Protocol):
     """A function that computes the NLL of sequences in one context."""
 
@@ -70,12 +74,25 @@ class NllBlocks:
         self, name: str, sequences: NDArray[np.int64], compute: Compute, progress: Callable[[float], None]
     ) -> NDArray[np.float32]:
         """Return the NLL of some sequences: read it if the block is present and intact, else compute and keep it."""
+        shape = (sequences.shape[0], sequences.shape[1] - 1)
+
+        def fits(arrays: Arrays) -> bool:
+            part = arrays.get("nll")
+            return part is not None and part.shape == shape and part.dtype == np.float32
+
+        return self.arrays(name, lambda: {"nll": compute(sequences, progress=progress)}, fits)["nll"]
+
+    def arrays(
+        self, name: str, compute: Callable[[], Arrays], fits: Callable[[Arrays], bool] = lambda _: True
+    ) -> Arrays:
+        """Return named arrays: read them if they are present, intact and as they should be, else compute and keep."""
         path = self.path / f"{name}.safetensors"
-        part = _read(path, (sequences.shape[0], sequences.shape[1] - 1))
-        if part is None:
-            part = compute(sequences, progress=progress)
-            files.write_bytes(path, save({"nll": part, "sha256": _digest(part)}))
-        return part
+        known = _read(path)
+        if known is not None and fits(known):
+            return known
+        computed = compute()
+        files.write_bytes(path, save({**computed, "sha256": _digest(computed)}))
+        return computed
 
     def remove(self) -> None:
         """Remove the blocks, once their evaluation is written."""
@@ -87,20 +104,23 @@ def evaluation_key(**parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _read(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
-    """Read a block of the expected shape; None if it is missing or damaged, so that it is computed again."""
+def _read(path: Path) -> Arrays | None:
+    """Read a block; None if it is missing or damaged, so that it is computed again."""
     try:
         with files.utf8_name(path) as name:
             arrays = load_file(name)
-        part: NDArray[np.float32] = arrays["nll"]
-        is_intact = np.array_equal(arrays["sha256"], _digest(part))
+        digest = arrays.pop("sha256")
     except (OSError, SafetensorError, KeyError):
         return None
-    return part if is_intact and part.shape == shape and part.dtype == np.float32 else None
+    return arrays if np.array_equal(digest, _digest(arrays)) else None
 
 
-def _digest(part: NDArray[np.float32]) -> NDArray[np.uint8]:
-    return np.frombuffer(hashlib.sha256(part.tobytes()).digest(), dtype=np.uint8)
+def _digest(arrays: Arrays) -> NDArray[np.uint8]:
+    """Return the SHA-256 over the bytes of arrays, in the order of their names."""
+    whole = hashlib.sha256()
+    for name in sorted(arrays):
+        whole.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return np.frombuffer(whole.digest(), dtype=np.uint8)
 
 
 def share_of(progress: Callable[[float], None] | None, start: float, width: float) -> Callable[[float], None]:

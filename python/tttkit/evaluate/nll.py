@@ -103,12 +103,12 @@ def score_sw(runner: Runner, window: int, wanted: NDArray[np.bool_]) -> None:
 
 def score_sw_aligned(runner: Runner, window: int, wanted: NDArray[np.bool_]) -> None:
     """Plan windows that start on multiples of the inner mini-batch; their last mini-batch is scored."""
-    _score_strided(runner, window, wanted, runner.mini_batch_size)
+    score_strided(runner, window, wanted, runner.mini_batch_size)
 
 
 def score_reset(runner: Runner, window: int, wanted: NDArray[np.bool_]) -> None:
     """Plan disjoint windows; all their positions are scored."""
-    _score_strided(runner, window, wanted, window)
+    score_strided(runner, window, wanted, window)
 
 
 def score_dynamic(runner: Runner, window: int, wanted: NDArray[np.bool_]) -> None:  # noqa: ARG001
@@ -123,7 +123,7 @@ SCORING: dict[str, ScoringFunction] = {
 """The scoring function of each entry of `results.contexts.CONTEXTS`."""
 
 
-def _score_strided(runner: Runner, window: int, wanted: NDArray[np.bool_], stride: int) -> None:
+def score_strided(runner: Runner, window: int, wanted: NDArray[np.bool_], stride: int) -> None:
     """Plan windows `stride` apart; the last `stride` positions of each are scored, and all of the first window."""
     num_positions = wanted.size
     if num_positions <= window:

@@ -95,7 +95,7 @@ def check_request(request: EvaluationRequest) -> None:
     """
     path = find_model_directory(request.path)
     config = read_config(path)
-    data = request.data or _data_of_run(path)
+    data = data_directory(request)
     check_tokenizer(path, config, data)
     open_split(data, request.split)
     if request.window is None:
@@ -106,7 +106,7 @@ def prepare(request: EvaluationRequest) -> EvaluationJob:
     """Read what a request names. Raises UsageError, DataError, NumericalError."""
     path = find_model_directory(request.path)
     config = read_config(path)
-    data = request.data or _data_of_run(path)
+    data = data_directory(request)
     unknown_tokenizer = check_tokenizer(path, config, data)
     split = open_split(data, request.split)
     window = request.window or _trained_window(path, config)
@@ -214,8 +214,11 @@ def find_model_directory(path: Path) -> Path:
     return path
 
 
-def _data_of_run(path: Path) -> Path:
-    """Return the DATA directory of the run that owns a model directory. Raises UsageError if no run owns it."""
+def data_directory(request: EvaluationRequest) -> Path:
+    """Return the DATA directory of a request, or of the run that owns the model. Raises UsageError if no run owns it."""
+    if request.data is not None:
+        return request.data
+    path = find_model_directory(request.path)
     for parent in list(path.absolute().parents)[:3]:
         run = RunDirectory(parent)
         if run.metadata.exists() and (data := data_of_run(run)) is not None:

@@ -27,9 +27,18 @@ def diagnose(
     Return plain floats by name, rounded to five digits. A figure per position becomes its mean over the layers, (L);
     a figure per layer is listed by layer, (N). Costs about two forward passes; nothing if no layer reports anything.
     """
-    reporting = [index for index, layer in enumerate(layers) if layer.has_diagnostics]
-    if not reporting:
+    if not any(layer.has_diagnostics for layer in layers):
         return {}
+    reports, _ = observe(model, layers, input_ids, state)
+    names = dict.fromkeys(name for report in reports.values() for name in report)
+    return {name: _combined([report[name] for report in reports.values() if name in report]) for name in names}
+
+
+def observe(
+    model: LanguageModel, layers: Sequence[SequenceLayer], input_ids: Tensor, state: ModelState | None
+) -> tuple[dict[int, dict[str, Tensor]], ModelState]:
+    """Read (B, L) ids as `diagnose` does; return the figures of each layer that reports any, and the state after."""
+    reporting = [index for index, layer in enumerate(layers) if layer.has_diagnostics]
     inputs: dict[SequenceLayer, tuple[Tensor, LayerState | None, int]] = {}
 
     def keep(layer: SequenceLayer, arguments: tuple[Any, ...]) -> None:
@@ -42,9 +51,8 @@ def diagnose(
     finally:
         for handle in handles:
             handle.remove()
-    reports = [layers[index].diagnostics(*inputs[layers[index]], after.layers[index]) for index in reporting]
-    names = dict.fromkeys(name for report in reports for name in report)
-    return {name: _combined([report[name] for report in reports if name in report]) for name in names}
+    reports = {index: layers[index].diagnostics(*inputs[layers[index]], after.layers[index]) for index in reporting}
+    return reports, after
 
 
 def _combined(figures: list[Tensor]) -> list[float]:

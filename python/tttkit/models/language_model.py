@@ -177,6 +177,11 @@ class LanguageModel(nn.Module):
         """Whether a state may be the initial state of a following window (`train.initial_state = contiguous`)."""
         return all(block.seq_modeling_block.has_state for block in self._blocks)
 
+    @property
+    def sees_whole_past(self) -> bool:
+        """Whether every layer attends to all earlier tokens."""
+        return all(block.seq_modeling_block.sees_whole_past for block in self._blocks)
+
     def decayed_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters that weight decay applies to, as the layers declare them."""
         for block in self._blocks:

@@ -48,6 +48,9 @@ class SequenceLayer(nn.Module):
     has_diagnostics: ClassVar[bool] = False
     """Whether `diagnostics` returns anything."""
 
+    sees_whole_past: ClassVar[bool] = False
+    """Whether the layer attends to all earlier tokens."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
@@ -74,6 +77,10 @@ class SequenceLayer(nn.Module):
         `last`, return the output of the last positions only, (B, last, D).
         """
         raise NotImplementedError
+
+    def memories(self, state: LayerState) -> list[Tensor]:
+        """Return what a state remembers in a fixed size, (B, H, ...) each: `memory` or `delta*`; none for attention."""
+        return [tensor for name, tensor in state.items() if name == "memory" or name.startswith("delta")]
 
     def decayed_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters that the optimizer's weight decay applies to: here the linear projections."""

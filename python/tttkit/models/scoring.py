@@ -92,6 +92,10 @@ class LoadedModel(ScoringModel, GenerativeModel, Protocol):
         """Longest text of training in tokens, if its config names one."""
 
     @property
+    def sees_whole_past(self) -> bool:
+        """Whether every layer attends to all earlier tokens, so that nothing that was read is lost."""
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Sentences for the user about what was found when the model was loaded."""
 

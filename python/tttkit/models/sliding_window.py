@@ -28,6 +28,8 @@ backward on a CPU; its forward has 1.0 times the speed at 1 window and 3.4 times
 class SlidingWindowAttention(CausalAttention):
     """Attention over the current token and the `sliding_window` - 1 before it; the cache holds those only."""
 
+    sees_whole_past = False
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         self.window: int = config.sliding_window

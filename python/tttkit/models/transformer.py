@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 class CausalAttention(SequenceLayer):
     """Multi-head attention over all earlier tokens and the current one; its state is the cache of keys and values."""
 
+    sees_whole_past = True
     window: int | None = None
     """Tokens that one token attends to, itself included; None means all."""
 

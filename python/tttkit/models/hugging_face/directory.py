@@ -68,6 +68,12 @@ def check_directory(directory: Path, config: Mapping[str, Any]) -> None:
     _check_weights(directory)
 
 
+_PARTIAL = (
+    "state_size", "mamba", "ssm", "lru_width", "rwkv", "linear_num", "attention_types", "window_size", "block_types",
+)  # fmt: skip
+"""Parts of the names of settings that only models with windows or recurrent layers have."""
+
+
 def needs_remote_code(config: Mapping[str, Any]) -> bool:
     """Return whether the directory brings its own code for the model."""
     auto_map = config.get("auto_map")
@@ -96,6 +102,20 @@ def trained_positions(config: Mapping[str, Any]) -> int | None:
             return value
     nested = config.get("text_config")
     return trained_positions(nested) if isinstance(nested, dict) else None
+
+
+def sees_whole_past(config: Mapping[str, Any]) -> bool:
+    """Return whether every layer attends to all earlier tokens: attention heads, and no window or recurrent part."""
+    nested = config.get("text_config")
+    if isinstance(nested, dict):
+        return sees_whole_past(nested)
+    if not any(config.get(name) for name in ("num_attention_heads", "n_head")):
+        return False
+    if config.get("layer_types"):
+        return all(kind == "full_attention" for kind in config["layer_types"])
+    if config.get("sliding_window") and config.get("use_sliding_window", True):
+        return False
+    return not any(part in name for name in config for part in _PARTIAL)
 
 
 def _check_weights(directory: Path) -> None:

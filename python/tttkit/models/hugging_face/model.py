@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tttkit.errors import DataError, TttkitError
 from tttkit.models.hugging_face.cache import detach_cache, keep_cached_values
 from tttkit.models.hugging_face.decoding import CachedTexts, WholeTexts
+from tttkit.models.hugging_face.directory import sees_whole_past
 from tttkit.models.hugging_face.forward import Forward
 from tttkit.models.hugging_face.package import one_line
 from tttkit.models.hugging_face.tokens import Bos
@@ -90,6 +91,11 @@ class HuggingFaceModel:
     def can_carry(self) -> bool:
         """Whether `carry` over the segments of a text equals one pass, as it was measured at load."""
         return self.traits.can_carry
+
+    @property
+    def sees_whole_past(self) -> bool:
+        """Whether every layer attends to all earlier tokens, as config.json says."""
+        return sees_whole_past(self.module.config.to_dict())  # type: ignore[union-attr, operator]
 
     @property
     def notes(self) -> tuple[str, ...]:
