@@ -65,6 +65,7 @@ def diagnose(
 
     Example: `tttkit diagnose runs/ttt/best_model --evaluator runs/transformer/best_model`
     """
+    from tttkit.diagnose.directory import evaluator_request
     from tttkit.evaluate.request import EvaluationRequest, check_request
 
     names, targets = names_of(paths), targets_of(paths, output, "diagnose")
@@ -77,6 +78,8 @@ def diagnose(
     ]  # fmt: skip
     for request in requests:
         check_request(request)
+        if evaluator is not None:
+            check_request(evaluator_request(request, evaluator, window or 1))
     with stoppable():
         chosen = evaluator or _first_with_full_attention(requests)
         results = [_diagnose(request, target, chosen) for request, target in zip(requests, targets, strict=True)]

@@ -35,6 +35,7 @@ PACKAGES = {
     "health": {"analyze"},
     "report": {"analyze", "health", "sweep"},
     "recall": {"analyze", "data", "evaluate", "models"},
+    "diagnose": {"analyze", "data", "evaluate", "models"},
     "sweep": {"analyze", "health"},
 }
 """The other packages of the library, and what each may import besides itself and the foundation."""

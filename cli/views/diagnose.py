@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from tttkit.results.diagnose import Diagnosis
 
 _NAMES = {
-    "nll": "perplexity", "reference": "states of training", "state": "states of the texts", "memory": "effective memory",
-    "key_tokens": "key tokens",
+    "nll": "perplexity", "reference": "states of training", "state": "states of the texts",
+    "memory": "effective memory", "key_tokens": "key tokens",
 }  # fmt: skip
 
 

@@ -45,7 +45,7 @@ def diagnose_model_directory(
     UsageError, DataError, NumericalError, DiskFullError, and RunLockedError while another process writes there.
     """
     job = _without_length(request)
-    judge = None if evaluator is None else _without_length(_evaluator_request(request, evaluator, job.window))
+    judge = None if evaluator is None else _without_length(evaluator_request(request, evaluator, job.window))
     device = find_device(request.device)
     prepare_device(device)
     for each in (job, *((judge,) if judge else ())):
@@ -87,7 +87,8 @@ def _without_length(request: EvaluationRequest) -> EvaluationJob:
     return prepare(dataclasses.replace(request, num_sequences=1, max_length=None))
 
 
-def _evaluator_request(request: EvaluationRequest, evaluator: Path, window: int) -> EvaluationRequest:
+def evaluator_request(request: EvaluationRequest, evaluator: Path, window: int) -> EvaluationRequest:
+    """Return the request that reads the model that chooses the key tokens, on the same data."""
     return dataclasses.replace(request, path=evaluator, data=data_directory(request), window=window)
 
 

@@ -37,9 +37,7 @@ def choose_key_tokens(
         model, tokens, segment=fitting_segment(model, length), bos=bos,
         progress=lambda share: progress(share / (1 + SHORT_COST)),
     )  # fmt: skip
-    short = short_nll(
-        model, tokens, window, bos, lambda share: progress((1 + SHORT_COST * share) / (1 + SHORT_COST))
-    )
+    short = short_nll(model, tokens, window, bos, lambda share: progress((1 + SHORT_COST * share) / (1 + SHORT_COST)))
     is_key: NDArray[np.bool_] = (long <= MOST_NLL) & (short - long >= LEAST_GAIN)
     is_key[:, :window] = False
     return is_key
@@ -76,12 +74,14 @@ class Mean:
 def masked_mean(nll: NDArray[np.float32], mask: NDArray[np.bool_]) -> Mean:
     """Return the mean of the NLL (N, T) at the tokens of a mask, as a ratio of sums over sequences.
 
-    The interval is that of the residuals `sum - mean x count` of each sequence, divided by the mean count.
+    The interval is that of the residuals `sum - mean x count` of each sequence that has such tokens, divided by their
+    mean count.
     """
     used = mask & np.isfinite(nll)
+    used, nll = used[used.any(axis=1)], nll[used.any(axis=1)]
     sums = np.where(used, nll, 0.0).sum(axis=1, dtype=np.float64)
     counts = used.sum(axis=1)
-    if not counts.sum():
+    if not counts.size:
         return Mean(value=np.nan, low=np.nan, high=np.nan, count=0)
     value = sums.sum() / counts.sum()
     residuals = (sums - value * counts) / counts.mean()

@@ -159,7 +159,8 @@ class Diagnoser:
             rows.append(blocks.arrays(f"state-{index:06d}", compute))
             step(1.0)
         positions = np.arange(1, len(rows[0]["norm"]) + 1) * self.sizes.stride
-        measured = {name: np.stack([row[name] for row in rows]).astype(np.float64) for name in rows[0]}  # (N, P, layers)
+        # (N, P, layers) each
+        measured = {name: np.stack([row[name] for row in rows]).astype(np.float64) for name in rows[0]}
         if "before" not in measured:
             self.left_out["inner_loss"] = f"no layer of the {model.name} model has an inner loss"
         values = {name: array.mean(axis=0).T.tolist() for name, array in measured.items()}
@@ -216,7 +217,8 @@ class Diagnoser:
             return None
         longest = longest_window(evaluator.model, bos_in_front(evaluator.model, evaluator.bos))
         if longest is not None and longest < self.sizes.max_length:
-            self.left_out["key_tokens"] = f"the evaluator has {longest} positions, but texts have {self.sizes.max_length}"
+            needed = self.sizes.max_length
+            self.left_out["key_tokens"] = f"the evaluator has {longest} positions, but texts have {needed} tokens"
             return None
 
         def compute() -> dict[str, NDArray[Any]]:

@@ -153,9 +153,7 @@ def along(
             row[name] = [report[f"inner_loss_{name}"].mean() for report in learning]
         rows.append(row)
         progress(stop / stops[-1])
-    return {
-        name: torch.stack([torch.stack(row[name]) for row in rows]).float().cpu().numpy() for name in rows[0]
-    }
+    return {name: torch.stack([torch.stack(row[name]) for row in rows]).float().cpu().numpy() for name in rows[0]}
 
 
 def _flat(model: LanguageModel, state: tuple[dict[str, Tensor], ...], layers: list[int]) -> list[Tensor]:

@@ -215,7 +215,10 @@ def find_model_directory(path: Path) -> Path:
 
 
 def data_directory(request: EvaluationRequest) -> Path:
-    """Return the DATA directory of a request, or of the run that owns the model. Raises UsageError if no run owns it."""
+    """Return the DATA directory of a request, or of the run that owns the model.
+
+    Raises UsageError if no run owns it.
+    """
     if request.data is not None:
         return request.data
     path = find_model_directory(request.path)

@@ -46,10 +46,13 @@ _HIDDEN = ("host", "boot_id")
 """Entries of the environment that have no influence on the result."""
 
 
-def render(record: Record, findings: Findings, state: str, comparison: Comparison | None = None) -> str:
+def render(
+    record: Record, findings: Findings, state: str, comparison: Comparison | None = None, models: str = ""
+) -> str:
     """Return the whole report as Markdown.
 
-    `state` is the run's status, for example `finished`; `comparison` compares this run, the first, with others.
+    `state` is the run's status, for example `finished`; `comparison` compares this run, the first, with others;
+    `models` are the sections about single models.
     """
     parts = [
         f"# Curriculum results: {record.name}",
@@ -65,6 +68,7 @@ def render(record: Record, findings: Findings, state: str, comparison: Compariso
         _earlier_run(),
         "## Tables",
         _evaluations(record),
+        models,
         "## Plots",
         _plots(record),
         "## Environment",

@@ -11,6 +11,7 @@ from tttkit.analyze.findings import find
 from tttkit.analyze.record import load
 from tttkit.health.status import read_status
 from tttkit.report.markdown import REPORT_NAME, render
+from tttkit.report.model_sections import model_sections
 from tttkit.report.page.html import REPORT_NAME as PAGE_NAME
 from tttkit.report.page.html import render_page
 from tttkit.run.directory import RunDirectory
@@ -30,7 +31,7 @@ def write_report(run: RunDirectory, target: Path, against: Sequence[RunDirectory
     comparison = compare([record, *others]) if others else None
     state = read_status(run).state
     texts = {
-        target / REPORT_NAME: render(record, findings, state, comparison),
+        target / REPORT_NAME: render(record, findings, state, comparison, model_sections(run)),
         target / PAGE_NAME: render_page(run, record, findings, state, against),
     }
     for path, text in texts.items():

@@ -114,3 +114,9 @@ def _interval(band: Mapping[str, Any], name: str) -> str:
     if value is None:
         return "-"
     return f"{value:,.2f}" if low is None or high is None else f"{value:,.2f} [{low:,.2f}, {high:,.2f}]"
+
+
+def diagnoses_of(run: Path) -> list[tuple[str, Path, Diagnosis]]:
+    """Return name, directory and content of the diagnoses of a run's models, by name. Raises DataError."""
+    found = sorted(run.glob(f"diagnose_*/{DIAGNOSE_NAME}"))
+    return [(path.parent.name.removeprefix("diagnose_"), path.parent, Diagnosis.read(path)) for path in found]

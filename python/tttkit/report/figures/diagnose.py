@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,13 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator
 
 from tttkit.report.figures.style import (
     CYCLE,
     GREY,
     USUAL,
     Floats,
-    digits,
     draw_interval,
     grid,
     log_x,
@@ -55,7 +56,8 @@ def _state(axes: Axes, diagnosis: Diagnosis) -> None:
     for colour, layer, norm in zip(colours, layers, state["norm"], strict=True):
         values = _floats(norm)
         relative = values / values[at_window] if values[at_window] > 0 else values
-        axes.plot(positions, relative, color=colour, linewidth=1.2, label=f"layer {layer}" if len(layers) <= 4 else None)
+        label = f"layer {layer}" if len(layers) <= 4 else None
+        axes.plot(positions, relative, color=colour, linewidth=1.2, label=label)
     for colour, distance in zip(colours, state.get("distance", []), strict=False):
         axes.plot(positions, _floats(distance), color=colour, linewidth=1.2, linestyle="--")
     axes.plot([], [], color=GREY, label="norm / norm at W")
@@ -80,7 +82,7 @@ def _inner_loss(axes: Axes, diagnosis: Diagnosis) -> None:
         _band(axes, positions, over_layers[name], "mean", line_style)
         axes.plot([], [], color=line_style[0], linestyle=line_style[1], label=label)
     axes.set_ylabel("per feature")
-    value_axis(axes, USUAL)
+    value_axis(axes, USUAL, subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
     _positions(axes, diagnosis)
     return None
 
@@ -94,6 +96,7 @@ def _memory(axes: Axes, diagnosis: Diagnosis) -> None:
         axes.plot([], [], color=colour, linestyle=line, label=label)
     axes.axhline(diagnosis.values.get("tolerance", 0.0), color=GREY, linewidth=0.8, zorder=1)
     log_x(axes)
+    axes.xaxis.set_major_locator(LogLocator(10, numticks=12))
     axes.xaxis.set_major_formatter(thousands)
     axes.set_xlabel(f"last tokens that remain (dotted: W = {diagnosis.window:,})")
     axes.set_ylabel("total variation")
@@ -145,8 +148,6 @@ def _say(axes: Axes, reason: str) -> None:
 
 
 def _folded(text: str) -> str:
-    import textwrap
-
     return "\n".join(textwrap.wrap(text, 42))
 
 

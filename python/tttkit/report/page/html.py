@@ -19,6 +19,7 @@ from tttkit.health.status import read_status
 from tttkit.report.criteria import criteria
 from tttkit.report.opening import opening
 from tttkit.report.page.document import document
+from tttkit.report.page.model_sections import diagnosis_sections
 from tttkit.report.page.page_data import page_data
 from tttkit.report.page.tables import criteria_table, escape, evaluations_table, settings_tables
 from tttkit.run.directory import RunDirectory
@@ -58,6 +59,7 @@ def render_page(
         criteria_table(criteria(record, findings, state)),
         _curves(data) if curves else "",
         evaluations_table(summaries, data["labels"], best),
+        diagnosis_sections(run),
         "<h2>Configuration and environment</h2>",
         settings_tables(record.metadata),
         f'</main><footer><p class="soft">Made by tttkit from the files of the run {escape(record.name)}.</p></footer>',

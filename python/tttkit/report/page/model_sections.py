@@ -1,0 +1,43 @@
+"""Sections of report.html about single models: why they hold up or not, and what they write."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+
+from tttkit.report.page.tables import escape
+from tttkit.results.diagnose import COLUMNS, FIGURE_NAME, diagnoses_of
+from tttkit.run.directory import RunDirectory
+
+
+def diagnosis_sections(run: RunDirectory) -> str:
+    """Return figure and table of every diagnosis of the run's models; empty without one. Raises DataError."""
+    parts = []
+    for name, directory, diagnosis in diagnoses_of(run.path):
+        rows = [[row[column] for column in COLUMNS] for row in diagnosis.table_rows()]
+        left_out = "".join(
+            f"<li>{escape(part.replace('_', ' '))}: {escape(reason)}</li>"
+            for part, reason in diagnosis.left_out.items()
+        )
+        parts.append(
+            f"<h3>{escape(name)}, n = {diagnosis.values.get('num_sequences')} texts</h3>"
+            f"{picture(directory / FIGURE_NAME, f'diagnosis of {name}')}{words_table(COLUMNS, rows)}"
+            + (f"<p>Left out:</p><ul>{left_out}</ul>" if left_out else "")
+        )
+    return "\n".join(["<h2>Why: state, memory, key tokens</h2>", *parts]) if parts else ""
+
+
+def words_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table of texts."""
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f'<div class="scroll"><table class="data"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def picture(path: Path, description: str) -> str:
+    """Return a PNG inside the page; empty if the file is missing."""
+    if not path.is_file():
+        return ""
+    encoded = base64.b64encode(path.read_bytes()).decode()
+    return f'<p><img alt="{escape(description)}" style="max-width:100%" src="data:image/png;base64,{encoded}"></p>'

@@ -1,0 +1,61 @@
+"""Effective memory: a model that uses exactly t tokens has an effective memory of t."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.diagnose.known_models import VOCABULARY, LastTokens
+from tttkit.diagnose.effective_memory import (
+    TOLERANCE,
+    effective_memory,
+    grid,
+    measure_position,
+    memory_interval,
+    next_token_probabilities,
+    total_variation,
+)
+
+TOKENS = np.random.default_rng(0).integers(1, VOCABULARY, (8, 300))
+
+
+def variations(model, position, mini_batch=1):
+    whole = next_token_probabilities(model, TOKENS[:, :position], None)
+
+    def vary(last):
+        return total_variation(whole, next_token_probabilities(model, TOKENS[:, position - last : position], None))
+
+    return measure_position(position, mini_batch, vary, lambda _: None)
+
+
+@pytest.mark.parametrize("reach", [1, 2, 5, 16, 37, 97, 150, 199])
+def test_a_model_that_uses_t_tokens_has_an_effective_memory_of_t(reach):
+    measured = variations(LastTokens(reach), 200)
+    assert effective_memory(measured) == reach
+    assert memory_interval(measured) == (reach, reach)
+
+
+def test_memory_ends_at_the_start_of_the_text():
+    assert effective_memory(variations(LastTokens(150), 100)) == 100
+
+
+def test_the_grid_keeps_slots_of_inner_mini_batches():
+    assert grid(200, 1) == [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192]
+    sizes = grid(200, 16)
+    assert all(size % 16 == 0 for size in sizes if size >= 16)
+    assert sizes[:7] == [1, 2, 3, 4, 6, 8, 12]
+    assert all(size % 16 == 0 for size in variations(LastTokens(100), 192, 16) if size >= 16)
+
+
+def test_total_variation_is_half_the_sum_of_differences():
+    first, second = np.array([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]]), np.array([[0.25, 0.5, 0.25], [0.0, 0.0, 1.0]])
+    assert total_variation(first, second).tolist() == [0.25, 1.0]
+
+
+def test_a_mean_below_the_tolerance_between_two_above_it_does_not_count():
+    measured = {size: np.full(4, mean) for size, mean in ((1, 0.5), (2, 0.0), (4, TOLERANCE + 0.01), (8, 0.0))}
+    assert effective_memory(measured) == 8
+
+
+def test_a_single_text_has_no_interval():
+    assert memory_interval({1: np.array([0.5]), 2: np.array([0.0])}) is None

@@ -1,0 +1,81 @@
+"""The state along a text equals that of one pass, and distances are measured against states of training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.models.small import ARCHITECTURES, VOCAB_SIZE, small_model
+from tttkit.diagnose.states import Reference, along, layers_with_memory, reference_of
+
+WITH_MEMORY = [name for name in ARCHITECTURES if name not in ("sw", "transformer")]
+GENERATOR = np.random.default_rng(0)
+
+
+def ids(*shape: int) -> np.ndarray:
+    return GENERATOR.integers(0, VOCAB_SIZE, shape)
+
+
+@pytest.mark.parametrize("name", WITH_MEMORY)
+def test_the_norm_is_that_of_one_pass_in_every_architecture(name):
+    model, text = small_model(**ARCHITECTURES[name]).eval(), ids(24)
+    measured = along(model, text, 4, None, lambda _: None)
+    layers = layers_with_memory(model)
+    assert measured["norm"].shape == (6, len(layers))
+    with torch.no_grad():
+        _, state = model.advance(torch.from_numpy(text)[None], model.initial_state(1))
+        named = model.diagnostics(torch.from_numpy(text)[None])
+    norms = [
+        sum(float(m.square().sum()) for m in block.seq_modeling_block.memories(state.layers[index])) ** 0.5
+        for index, block in enumerate(model.model.layers)
+        if index in layers
+    ]
+    np.testing.assert_allclose(measured["norm"][-1], norms, rtol=1e-4)
+    reported = [*named.get("fast_weight_norm", []), *named.get("memory_norm", [])]
+    np.testing.assert_allclose(sorted(measured["norm"][-1]), sorted(reported), rtol=1e-3)
+
+
+def test_windows_of_attention_are_no_memory():
+    assert layers_with_memory(small_model(architecture="sw")) == []
+    assert layers_with_memory(small_model(architecture="transformer")) == []
+    assert layers_with_memory(small_model(pattern=["ttt-linear", "sw"])) == [0]
+
+
+def test_the_inner_loss_is_that_of_the_model():
+    model, text = small_model().eval(), ids(8)
+    measured = along(model, text, 4, None, lambda _: None)
+    figures = model.diagnostics(torch.from_numpy(text)[None])
+    for name in ("before", "after"):
+        expected = np.array(figures[f"inner_loss_{name}"]).reshape(2, 4).mean(axis=1)
+        np.testing.assert_allclose(measured[name].mean(axis=1), expected, rtol=1e-3)
+    assert "before" not in along(small_model(architecture="mamba2").eval(), text, 4, None, lambda _: None)
+
+
+def test_the_distance_is_one_where_every_feature_is_one_deviation_away():
+    reference = Reference([torch.full((2, 3), 5.0)], [torch.full((2, 3), 2.0)], [torch.tensor([1.5, 1.5])])
+    memory = torch.tensor([[[7.0, 3.0, 7.0], [5.0, 5.0, 11.0]]])
+    np.testing.assert_allclose(reference.distances([memory])[0].numpy(), [[1.0, 3**0.5]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["linear", "mamba2", "lact", "four-kinds"])
+def test_few_states_of_training_are_unexplored_and_foreign_ones_are(name):
+    model = small_model(**ARCHITECTURES[name]).eval()
+    reference = reference_of(model, ids(64, 16), 4, 8, lambda _: None)
+    fresh = [along(model, ids(16), 4, reference, lambda _: None) for _ in range(8)]
+    assert np.mean([each["unexplored"].mean() for each in fresh]) < 0.1
+    assert 0.7 < np.mean([each["distance"].mean() for each in fresh]) < 1.3
+    shifted = Reference(
+        [mean + 100 * scale for mean, scale in zip(reference.mean, reference.scale, strict=True)],
+        reference.scale,
+        reference.threshold,
+    )
+    assert along(model, ids(16), 4, shifted, lambda _: None)["unexplored"].min() == 1.0
+
+
+def test_a_reference_survives_its_block():
+    model = small_model().eval()
+    reference = reference_of(model, ids(20, 8), 4, 4, lambda _: None)
+    again = Reference.from_arrays(reference.to_arrays(), torch.device("cpu"))
+    for name in ("mean", "scale", "threshold"):
+        assert all(torch.equal(a, b) for a, b in zip(getattr(again, name), getattr(reference, name), strict=True))
