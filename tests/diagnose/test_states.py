@@ -9,7 +9,7 @@ import torch
 from tests.models.small import ARCHITECTURES, VOCAB_SIZE, small_model
 from tttkit.diagnose.states import Reference, along, layers_with_memory, reference_of
 
-WITH_MEMORY = [name for name in ARCHITECTURES if name not in ("sw", "transformer")]
+WITH_MEMORY = [name for name, fields in ARCHITECTURES.items() if layers_with_memory(small_model(**fields))]
 GENERATOR = np.random.default_rng(0)
 
 
