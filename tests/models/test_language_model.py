@@ -247,7 +247,7 @@ def test_initial_values_have_the_official_distribution():
             assert (parameter == 0).all(), name
 
 
-@pytest.mark.parametrize("fields", ARCHITECTURES.values(), ids=ARCHITECTURES)
+@all_architectures
 @pytest.mark.parametrize("head_positions", [None, 5])
 def test_predictions_are_the_highest_logits(fields, head_positions):
     model, ids = small_model(**fields), random_ids(3, 12)
