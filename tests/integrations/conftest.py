@@ -4,10 +4,17 @@ import json
 
 import pytest
 
-from tests.models.small import small_model
+from tests.models.small import ARCHITECTURES, small_model
 from tttkit.integrations.export import export_to_hugging_face
 from tttkit.models import save_model
+from tttkit.models.registry import SEQUENCE_LAYERS
 
+COMBINED = ("linear-momentum", "sw-sinks", "sw-logit", "ttt-hybrid", "four-kinds", "ttt-parallel", "hybrid-parallel")
+KINDS = {
+    **{name: {"architecture": name} for name in SEQUENCE_LAYERS},
+    **{name: ARCHITECTURES[name] for name in COMBINED},
+}
+"""Every architecture, and models with several kinds of layers, sinks or a window beside a memory."""
 transformers = pytest.importorskip("transformers")
 
 

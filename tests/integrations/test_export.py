@@ -6,19 +6,18 @@ import json
 
 import pytest
 
-from tests.integrations.conftest import load, transformers
+from tests.integrations.conftest import KINDS, load, transformers
 from tests.models.small import random_ids, small_model
 from tttkit.errors import UsageError
 from tttkit.evaluate import token_nll
 from tttkit.integrations.export import export_to_hugging_face
 from tttkit.models import load_scoring_model, save_model
 from tttkit.models.convert import convert_model
-from tttkit.models.registry import SEQUENCE_LAYERS
 
 
-@pytest.mark.parametrize("name", SEQUENCE_LAYERS)
-def test_the_way_back_gives_the_same_bits(export, tmp_path, name):
-    ours, exported = export(architecture=name)
+@pytest.mark.parametrize("fields", KINDS.values(), ids=KINDS)
+def test_the_way_back_gives_the_same_bits(export, tmp_path, fields):
+    ours, exported = export(**fields)
     done = convert_model(exported, tmp_path / "back")
     assert done.target == "tttkit"
     for file in ("config.json", "model.safetensors", "tokenizer.json"):

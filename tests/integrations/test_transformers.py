@@ -5,14 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.integrations.conftest import load, transformers
+from tests.integrations.conftest import KINDS, load, transformers
 from tttkit.infer.decoder import Decoder
 from tttkit.infer.sampling import Sampling
 from tttkit.models import load_model
-from tttkit.models.registry import SEQUENCE_LAYERS
 
 VARIANTS = {
-    **{name: {"architecture": name} for name in SEQUENCE_LAYERS},
+    **KINDS,
     "mlp-all": {"ttt_layer_type": "mlp", "use_gate": True, "share_qk": True, "pre_conv": True},
     "untied": {"tie_word_embeddings": False},
     "decay": {"state_decay": 0.9, "learn_state_decay": True, "decay_window": 8},

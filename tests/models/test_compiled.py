@@ -1,16 +1,25 @@
-"""Eager and compiled models give the same results, and their hooks fire."""
+"""Eager and compiled models give the same results, and their hooks fire.
+
+`TTTKIT_SLOW_TESTS=1` compiles more kinds of training, and in full, not only as far as the traced derivative.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import shutil
 
 import pytest
 import torch
 
 from tttkit.models import compiled
+from tttkit.models.block import Block
 
 from .small import random_ids, small_model
 
+SLOW = bool(os.environ.get("TTTKIT_SLOW_TESTS"))
+BACKEND = "inductor" if SLOW else "aot_eager"
+slow = pytest.mark.skipif(not SLOW, reason="takes a minute")
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 # torch.compile warns about its own internals
 pytestmark = pytest.mark.filterwarnings("default")
@@ -78,3 +87,35 @@ def test_all_blocks_share_one_compiled_function():
         run(random_ids(1, 4))
     assert counters["stats"]["unique_graphs"] == 1
     assert not counters["graph_break"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"inner_decay": "token"},
+        {"architecture": "gated-deltanet"},
+        pytest.param({"inner_momentum": 0.5, "inner_rescale": True, "ttt_layer_type": "mlp"}, marks=slow),
+        pytest.param({"parallel_window": True, "sink": "tokens", "sliding_window": 3}, marks=slow),
+    ],
+    ids=["decay", "gated-deltanet", "momentum", "parallel"],
+)
+def test_compiled_training_takes_the_same_steps(fields):
+    """Two updates, the second from the state of the first, as contiguous windows are trained."""
+    torch._dynamo.reset()
+    models = [small_model(num_hidden_layers=1, **fields) for _ in range(2)]
+    ids = random_ids(2, 9)
+    for model, function in zip(
+        models, (None, torch.compile(Block.compute, backend=BACKEND, dynamic=False)), strict=True
+    ):
+        state = model.initial_state(2)
+        for start in (0, 4):
+            window = ids[:, start : start + 5]
+            loss, state = model(window[:, :-1], window[:, 1:], state, function)
+            model.zero_grad()
+            loss.backward()
+            state = dataclasses.replace(state.detach(), position=0)
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter -= 0.1 * parameter.grad
+    for eager, ours in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(ours, eager, rtol=1e-4, atol=1e-5)

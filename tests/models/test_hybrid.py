@@ -7,6 +7,7 @@ import torch
 
 from tests.models.small import random_ids, small_config, small_model
 from tttkit.config.model import ModelConfig
+from tttkit.config.presets import PRESET_NAMES, preset_values
 from tttkit.errors import UsageError
 from tttkit.models.carried_window import CarriedWindow
 from tttkit.models.sliding_window import SlidingWindowAttention
@@ -64,6 +65,18 @@ def test_presets_have_the_size_of_the_reference(name):
     with torch.device("meta"):
         model = build_model(ModelConfig.preset(name))
     assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(152_609_616, rel=0.01)
+
+
+@pytest.mark.parametrize("name", [name for name in PRESET_NAMES if name.startswith("quick-")])
+def test_quick_presets_have_the_size_of_quick(name):
+    from tttkit.models import build_model
+
+    sizes = {}
+    for each in ("quick", name):
+        with torch.device("meta"):
+            model = build_model(ModelConfig(**{**preset_values(each)["model"], "vocab_size": 2048}))
+        sizes[each] = sum(parameter.numel() for parameter in model.parameters())
+    assert sizes[name] == pytest.approx(sizes["quick"], rel=0.02)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,25 @@ _BASELINES = {
     "lact": "large-chunk TTT beside sliding-window attention",
     "titans": "the linear memory of Titans",
     "rwkv7": "RWKV-7",
+    "ttt-hybrid": "layers of TTT-Linear and of sliding-window attention in turn",
+    "gdn-hybrid": "three layers of Gated DeltaNet to one of sliding-window attention",
 }
+_QUICK_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ttt-hybrid": ("layers of TTT-Linear and of sliding-window attention in turn", {"pattern": ["ttt-linear", "sw"]}),
+    "gdn-hybrid": (
+        "three layers of Gated DeltaNet to one of sliding-window attention",
+        {"pattern": ["gated-deltanet", "gated-deltanet", "gated-deltanet", "sw"], "intermediate_size": 328},
+    ),
+    "ttt-parallel": (
+        "sliding-window attention beside TTT-Linear in every layer", {"parallel_window": True, "intermediate_size": 208}
+    ),
+}  # fmt: skip
+"""Models of the size of `quick`: words, and the fields in which they differ from it."""
+_WITH_SINKS = {
+    "sw": ("sliding-window attention", {"architecture": "sw"}),
+    **{name: _QUICK_MODELS[name] for name in ("ttt-hybrid", "gdn-hybrid")},
+}
+"""Quick models that have a sibling whose windows have sinks."""
 
 
 _TASKS = ("mqar", "copy", "selective-copy", "induction")
@@ -48,6 +66,12 @@ def _quick() -> dict[str, Any]:
         "train": {"max_steps": 800, "window": 64, "batch_size": 16, "save_every": 100},
         "evaluation": {"num_checkpoints": 10, "max_length": 1280, "num_sequences": 16, "selection_windows": 512},
     }  # fmt: skip
+
+
+def _quick_model(fields: dict[str, Any]) -> dict[str, Any]:
+    """The recipe of `quick` with another model of its size."""
+    values = _quick()
+    return {**values, "model": {**values["model"], **fields}}
 
 
 def _curriculum_100k() -> dict[str, Any]:
@@ -120,6 +144,17 @@ _PRESETS = {
         "`quick`, but in the last fifth of the run windows start from the decayed state of the preceding window.",
         lambda: _contiguous(_quick()),
     ),
+    **{
+        f"quick-{name}": Preset(f"`quick` with {words}, of the same size.", partial(_quick_model, fields))
+        for name, (words, fields) in _QUICK_MODELS.items()
+    },
+    **{
+        f"quick-{name}-sinks": Preset(
+            f"`quick` with {words}, whose windows always see the first tokens too.",
+            partial(_quick_model, {**fields, "sink": "tokens"}),
+        )
+        for name, (words, fields) in _WITH_SINKS.items()
+    },
     "curriculum-100k": Preset(
         "The reference run: 152.6M parameters, 204.8M tokens of WikiText-103, 50 evaluations.", _curriculum_100k
     ),

@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from tttkit.models.deltanet import DeltaNet
-from tttkit.models.layers import gate_of_time_steps, upcast
+from tttkit.models.layers import gate_of_time_steps, softplus, upcast
 
 if TYPE_CHECKING:
     from tttkit.config.model import ModelConfig
@@ -40,7 +40,7 @@ class GatedDeltaNet(DeltaNet):
             self.dt_bias.copy_(gate_of_time_steps(len(self.dt_bias)))
 
     def _log_decay(self, y: Tensor) -> Tensor:
-        return -upcast(self.A_log).exp() * F.softplus(upcast(self.a_proj(y)) + upcast(self.dt_bias))
+        return -upcast(self.A_log).exp() * softplus(upcast(self.a_proj(y)) + upcast(self.dt_bias))
 
     def _output(self, read: Tensor, y: Tensor) -> Tensor:
         gate: Tensor = F.silu(upcast(self.g_proj(y)))

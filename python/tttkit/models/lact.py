@@ -15,7 +15,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from tttkit.models.layers import FLOAT_BYTES, RMSNorm, SequenceLayer, memory_norm, rotary_tables, rotate_halves, upcast
+from tttkit.models.layers import (
+    FLOAT_BYTES,
+    RMSNorm,
+    SequenceLayer,
+    memory_norm,
+    rotary_tables,
+    rotate_halves,
+    softplus,
+    upcast,
+)
 from tttkit.models.operators import lact
 from tttkit.models.sinks import sinks_attended_twice
 from tttkit.models.sliding_window import attend_to_window, window_state
@@ -155,7 +164,7 @@ class LaCT(SequenceLayer):
         values = F.silu(values).view(batch, length, heads, -1)
         # softplus of this bias is the base rate
         closed = math.log(math.expm1(_BASE_RATE))
-        rates = F.softplus(_linear(self.lr_proj, y) + closed).view(batch, length, heads, 3)
+        rates = softplus(_linear(self.lr_proj, y) + closed).view(batch, length, heads, 3)
         momentum = _linear(self.momentum_proj, y).sigmoid() if config.fast_momentum else None
         w0, w1, w2 = initial = [weight.expand(batch, *weight.shape) for weight in self._initial_weights()]
         read, after = lact(

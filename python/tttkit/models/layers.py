@@ -28,6 +28,15 @@ def upcast(x: Tensor) -> Tensor:
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
+def softplus(x: Tensor) -> Tensor:
+    """Return log(1 + exp(x)), of the same shape.
+
+    It is computed on the flat tensor: torch.compile takes the strides of the derivative of softplus for those of x, and
+    fails if the gradient that arrives has others.
+    """
+    return F.softplus(x.flatten()).view(x.shape)
+
+
 def linear_weights(module: nn.Module) -> Iterator[nn.Parameter]:
     """Yield the weight matrices of all `nn.Linear` modules inside `module`."""
     for part in module.modules():

@@ -22,6 +22,7 @@ from tttkit.models.layers import (
     depthwise,
     gate_of_time_steps,
     memory_norm,
+    softplus,
     upcast,
 )
 from tttkit.models.operators import mamba2_ssd
@@ -95,7 +96,7 @@ class Mamba2(SequenceLayer):
         grouped = (config.num_groups, config.state_size)
         read, memory = mamba2_ssd(
             torch.unflatten(x, -1, (config.num_attention_heads, self.head_width)),
-            F.softplus(upcast(steps) + upcast(self.dt_bias)),
+            softplus(upcast(steps) + upcast(self.dt_bias)),
             -upcast(self.A_log).exp(),
             torch.unflatten(to_write, -1, grouped),
             torch.unflatten(to_read, -1, grouped),

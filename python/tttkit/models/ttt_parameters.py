@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from tttkit.models.layers import SequenceLayer, depthwise, rotary_tables, upcast
+from tttkit.models.layers import SequenceLayer, depthwise, rotary_tables, softplus, upcast
 from tttkit.models.ttt_decay import INITIAL_BIAS
 from tttkit.models.ttt_inner import Matrices
 
@@ -122,8 +122,8 @@ class TTTParameters(SequenceLayer):
             return None
         bias = self.inner_decay_bias[:, 0]
         if self.config.inner_decay == "token":
-            return -F.softplus(F.linear(y, upcast(self.inner_decay_weight[:, 0]), upcast(bias)))
-        return -F.softplus(upcast(bias)).expand(*y.shape[:2], -1)
+            return -softplus(F.linear(y, upcast(self.inner_decay_weight[:, 0]), upcast(bias)))
+        return -softplus(upcast(bias)).expand(*y.shape[:2], -1)
 
     def _kept(self, batch: int) -> Tensor:
         """Return the share of what the state learned that it keeps every `decay_window` tokens: one, or (M, 1, 1)."""
