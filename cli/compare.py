@@ -52,6 +52,11 @@ def compare(
         comparison.verdicts,
     )
     _print(f"ratio to the full context of {comparison.runs[0]}, paired by sequence, 95 %", comparison.paired)
+    _print(
+        f"best models, evaluated in full: ratio to the full context of {comparison.runs[0]}, paired by sequence, 95 %",
+        comparison.best_models,
+    )
+    _print("weights that learn from the text that was scored, 95 %", comparison.dynamic)
     _print("over seeds: geometric mean, 95 %", comparison.seeds)
     _print("protocols that differ", comparison.protocol_differences)
     _print("settings that differ", comparison.config_differences)

@@ -11,6 +11,7 @@ import numpy as np
 
 from tttkit.analyze.by_bytes import bits_per_byte, only_tokenizers_differ
 from tttkit.analyze.dynamic import dynamic_differences
+from tttkit.analyze.full_evaluations import best_model_rows, dynamic_rows
 from tttkit.analyze.paired import Pairs, pair, ratio_rows, verdict_rows
 from tttkit.analyze.record import Record, RecordedEvaluation
 from tttkit.analyze.trend import geometric_mean
@@ -66,6 +67,11 @@ class Comparison:
     """Whether the first run's full context is better than every context of each further run, at each label."""
     seeds: tuple[dict[str, Any], ...]
     """Runs that differ only in their seed: mean and 95 % interval of each figure."""
+    best_models: tuple[dict[str, Any], ...]
+    """Every context of the best models, `dynamic` too, compared with the first one's full context, if `tttkit eval`
+    measured all of them."""
+    dynamic: tuple[dict[str, Any], ...]
+    """A row per run and weights that were measured in `dynamic`: its settings and figures."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields, for JSON."""
@@ -100,6 +106,10 @@ def compare(records: list[Record]) -> Comparison:
         paired=tuple(ratio_rows(pairs)),
         verdicts=tuple(verdict_rows(pairs, names[0])),
         seeds=_seeds(records, names),
+        best_models=tuple(best_model_rows(records, names)),
+        dynamic=tuple(
+            {"run": name, **row} for name, record in zip(names, records, strict=True) for row in dynamic_rows(record)
+        ),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from tttkit.analyze import earlier_15k
 from tttkit.analyze.compare import NO_EQUAL_TOKENS, Comparison
 from tttkit.analyze.finding import Finding, Findings
+from tttkit.analyze.full_evaluations import dynamic_rows
 from tttkit.analyze.paired import RULE
 from tttkit.analyze.phrases import places
 from tttkit.analyze.record import Record
@@ -68,6 +69,7 @@ def render(
         _earlier_run(),
         "## Tables",
         _evaluations(record),
+        titled("`dynamic`: the weights learn from the text that was scored", dynamic_rows(record)),
         models,
         "## Plots",
         _plots(record),
@@ -154,6 +156,10 @@ def _comparison(comparison: Comparison | None) -> str:
             f"Ratio to the full context of {comparison.runs[0]}, paired by sequence, with 95 % intervals (above 1 that "
             f"full context is better; `>` and `<` mark ratios whose intervals exclude 1)",
             comparison.paired,
+        ),
+        titled(
+            f"Best models, evaluated in full: ratio to the full context of {comparison.runs[0]}, paired by sequence",
+            comparison.best_models,
         ),
         titled("Over seeds: geometric mean and 95 % t-interval", comparison.seeds),
         titled("Protocols", comparison.protocol_differences, comparison.runs),

@@ -14,6 +14,7 @@ from typing import Any
 from tttkit.analyze.curves import load_curves, load_means
 from tttkit.analyze.finding import Findings
 from tttkit.analyze.findings import find
+from tttkit.analyze.full_evaluations import dynamic_rows
 from tttkit.analyze.record import Record, load
 from tttkit.health.status import read_status
 from tttkit.report.criteria import criteria
@@ -21,7 +22,7 @@ from tttkit.report.opening import opening
 from tttkit.report.page.document import document
 from tttkit.report.page.model_sections import diagnosis_sections
 from tttkit.report.page.page_data import page_data
-from tttkit.report.page.tables import criteria_table, escape, evaluations_table, settings_tables
+from tttkit.report.page.tables import criteria_table, dynamic_table, escape, evaluations_table, settings_tables
 from tttkit.run.directory import RunDirectory
 from tttkit.storage import files
 
@@ -59,6 +60,7 @@ def render_page(
         criteria_table(criteria(record, findings, state)),
         _curves(data) if curves else "",
         evaluations_table(summaries, data["labels"], best),
+        dynamic_table(dynamic_rows(record)),
         diagnosis_sections(run),
         "<h2>Configuration and environment</h2>",
         settings_tables(record.metadata),

@@ -47,6 +47,20 @@ def evaluations_table(summaries: Sequence[Summary], labels: Sequence[int], best:
     )
 
 
+def dynamic_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the evaluations in the context `dynamic`, with its settings; nothing if there are none."""
+    if not rows:
+        return ""
+    heads = "".join(f"<th>{escape(name)}</th>" for name in rows[0])
+    lines = ["".join(f"<td>{escape(_rounded(value))}</td>" for value in row.values()) for row in rows]
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return (
+        "<h2>Weights that learn from the text that was scored (dynamic)</h2>"
+        f'<div class="scroll"><table class="words" id="dynamic"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody>'
+        "</table></div>"
+    )
+
+
 def settings_tables(metadata: dict[str, Any]) -> str:
     """Return the command, and configuration, data, environment and result as tables of names and values."""
     parts = []
@@ -93,6 +107,10 @@ def _cell(value: float | None, text: str | None = None) -> str:
 def _figure(value: float | None, digits: int) -> str:
     """Return a cell with `digits` decimals, the same number in its whole column."""
     return _cell(value, None if value is None else f"{value:,.{digits}f}")
+
+
+def _rounded(value: Any) -> str:
+    return f"{value:,.2f}" if isinstance(value, float) else "–" if value is None else str(value)
 
 
 def _plain(value: Any) -> str:
