@@ -22,6 +22,7 @@ from tttkit_cli.training import (
     JsonEvents,
     Plain,
     Quiet,
+    Track,
     recorded_values,
     run_training,
 )
@@ -34,6 +35,7 @@ def resume(
         Path | None,
         typer.Option(help="DATA directory of the run, if it was moved.", rich_help_panel=RUN_PANEL, show_default=False),
     ] = None,
+    track: Track = None,
     auto_microbatch: AutoMicrobatch = False,
     grace: Grace = 10.0,
     allow_data_change: AllowDataChange = False,
@@ -63,4 +65,4 @@ def resume(
         allow_change=frozenset(changed), command=("tttkit", *sys.argv[1:]),
     )  # fmt: skip
     view = TrainView(plain=plain, quiet=quiet, json_events=json_events)
-    run_training(build_config(values), run, view, options)
+    run_training(build_config(values), run, view, options, track)

@@ -26,6 +26,7 @@ from tttkit_cli.training import (
     JsonEvents,
     Plain,
     Quiet,
+    Track,
     recorded_values,
     run_training,
 )
@@ -65,6 +66,7 @@ def train(
         ),
     ] = None,
     resume: Annotated[bool, typer.Option(help="Resume an unfinished run.", rich_help_panel=RUN_PANEL)] = True,
+    track: Track = None,
     auto_microbatch: AutoMicrobatch = False,
     grace: Grace = 10.0,
     allow_data_change: AllowDataChange = False,
@@ -122,7 +124,7 @@ def train(
         command=("tttkit", *sys.argv[1:]),
     )  # fmt: skip
     view = TrainView(plain=plain, quiet=quiet, json_events=json_events)
-    run_training(chosen, output or Path("runs") / chosen.preset, view, options)
+    run_training(chosen, output or Path("runs") / chosen.preset, view, options, track)
 
 
 def _base(branch_from: str | None, output: Path | None) -> Layer | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,9 @@ from tttkit.run.directory import RunDirectory, quoted
 from tttkit.run.saved import describe_saved, newest_saved_step
 from tttkit.run.signals import StopRequestedError, StopSignals, within
 from tttkit.run.world import world_of
+from tttkit.storage.files import append_lines
 from tttkit_cli.console import err, explain
+from tttkit_cli.follower import check_tracker, following
 
 if TYPE_CHECKING:
     from tttkit.config.run import Config
@@ -48,6 +51,17 @@ JsonEvents = Annotated[
 ]
 
 
+Track = Annotated[
+    str | None,
+    typer.Option(
+        help="Export the run while it trains: tensorboard, wandb, trackio or csv, as `tttkit export` does.",
+        rich_help_panel=RUN_PANEL,
+        show_default=False,
+        metavar="TRACKER",
+    ),
+]
+
+
 def recorded_values(directory: RunDirectory, data: Path | None = None) -> dict[str, Any]:
     """Return the configuration that a run recorded, with `data` or the place of its data. Raises UsageError."""
     metadata = directory.read_metadata()
@@ -62,15 +76,24 @@ def recorded_values(directory: RunDirectory, data: Path | None = None) -> dict[s
     return values
 
 
-def run_training(config: Config, directory: Path, view: TrainView, options: RunOptions) -> None:
+def run_training(
+    config: Config, directory: Path, view: TrainView, options: RunOptions, track: str | None = None
+) -> None:
     """Train and show the progress. SIGTERM and Ctrl-C are handled from here on, also while torch is loading.
 
-    Of the ranks that torchrun starts, the first shows the progress and the errors that all of them have.
+    Of the ranks that torchrun starts, the first shows the progress and the errors that all of them have. With `track`,
+    a process beside it exports the run to that tracker.
     """
     if not world_of().is_first:
         _run_silently(config, directory, options)
         return
-    with StopSignals(grace_seconds=options.grace_seconds) as signals, view:
+    if track is not None:
+        check_tracker(track)
+    with (
+        StopSignals(grace_seconds=options.grace_seconds) as signals,
+        view,
+        following(track, directory, lambda message: _warn(message, directory, view)),
+    ):
         signals.announce_exit = lambda: _say_forced_exit(signals, directory, options.grace_seconds)
         view.starting(directory)
         from tttkit.train.start import train
@@ -103,6 +126,17 @@ def _run_silently(config: Config, directory: Path, options: RunOptions) -> None:
             raise
         except TttkitError as error:
             raise typer.Exit(error.exit_code) from error
+
+
+def _warn(message: str, directory: Path, view: TrainView) -> None:
+    """Show a warning, and write it into the log of the run if it has one already."""
+    from tttkit.train.events import Warned
+    from tttkit.train.logs.metrics import now
+
+    run = RunDirectory(directory)
+    view.event(Warned(step=(run.read_heartbeat() or {}).get("step", 0), message=message))
+    with suppress(OSError):
+        append_lines(run.training_log, [f"{now()} {message}"])
 
 
 def _say_forced_exit(signals: StopSignals, directory: Path, grace_seconds: float) -> None:

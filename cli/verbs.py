@@ -49,6 +49,7 @@ VERBS = {
     "sweep": Verb("sweep", "sweep", "Train a study over settings and seeds, and show its table."),
     "compare": Verb("compare", "compare", "Compare runs at equal tokens and at the end."),
     "report": Verb("report", "report", "Write the Markdown and HTML report."),
+    "export": Verb("export", "export", "Export a run to TensorBoard, Weights & Biases, Trackio or CSV files."),
     "generate": Verb("generate", "generate", "Continue a text with a trained model."),
     "convert": Verb("convert", "convert", "Convert a model for the official TTT code or transformers, and back."),
     "bench": Verb("bench", "bench_app", "Benchmark this machine, with the installed peers for comparison."),

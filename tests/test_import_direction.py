@@ -37,9 +37,10 @@ PACKAGES = {
     "recall": {"analyze", "data", "evaluate", "models"},
     "diagnose": {"analyze", "data", "evaluate", "models"},
     "sweep": {"analyze", "health"},
+    "trackers": set(),
 }
 """The other packages of the library, and what each may import besides itself and the foundation."""
-WITHOUT_TORCH = {"errors", "storage", "config", "run", "results", "analyze", "health", "report", "sweep"}
+WITHOUT_TORCH = {"errors", "storage", "config", "run", "results", "analyze", "health", "report", "sweep", "trackers"}
 """Packages that never load torch, directly or through another module, so that `status` and `report` answer at once."""
 WITH_TORCH = {"tttkit.storage.tensor_file"}
 """Modules of these packages that do load torch; the other modules must not import them."""

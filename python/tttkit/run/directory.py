@@ -193,15 +193,23 @@ def exclusive(run: RunDirectory) -> Iterator[None]:
 
     Raises RunLockedError naming host and pid of the holder.
     """
-    descriptor = os.open(run.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    hint = f"see `tttkit status {run.argument}`, or choose another --out"
+    with locked(run.lock, f"{run.path} is in use", hint):
+        yield
+
+
+@contextmanager
+def locked(path: Path, refusal: str, hint: str) -> Iterator[None]:
+    """Hold the lock of a file, which is made if needed and names its holder. The kernel releases the lock.
+
+    Raises RunLockedError: `refusal`, host and pid of the holder, and `hint`.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         try:
             fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
         except (BlockingIOError, PermissionError) as error:
-            raise RunLockedError(
-                f"{run.path} is in use by {_holder(descriptor)}",
-                hint=f"see `tttkit status {run.argument}`, or choose another --out",
-            ) from error
+            raise RunLockedError(f"{refusal} by {_holder(descriptor)}", hint=hint) from error
         with suppress(OSError):  # on a full disk the lock holds, but does not name its holder
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{processes.describe(processes.identity())}\n".encode(), 0)

@@ -115,7 +115,11 @@ def temporary_copy(source: IO[bytes]) -> IO[bytes]:
 
 def append_lines(path: Path, lines: Iterable[str], *, sync: bool = False) -> None:
     """Append complete lines in one write, or none of them after an error. Raises DiskFullError, OSError."""
-    data = _utf8("".join(f"{line}\n" for line in lines))
+    append_bytes(path, _utf8("".join(f"{line}\n" for line in lines)), sync=sync)
+
+
+def append_bytes(path: Path, data: bytes, *, sync: bool = False) -> None:
+    """Append `data` in one write, or nothing after an error. Raises DiskFullError, OSError."""
     with disk_full_named(path):
         descriptor = filesystem.current.open_append(path)
         try:
