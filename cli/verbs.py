@@ -45,6 +45,7 @@ VERBS = {
     "eval": Verb("eval", "eval_app", "Measure perplexity by position, in every context."),
     "recall": Verb("recall", "recall", "Measure what models remember of a text that they have read."),
     "diagnose": Verb("diagnose", "diagnose", "Measure why models hold up past their window or not."),
+    "quality": Verb("quality", "quality", "Let models continue real text, and measure what they write."),
     "plot": Verb("plot", "plot", "Draw the figures of a run, or of several runs side by side."),
     "sweep": Verb("sweep", "sweep", "Train a study over settings and seeds, and show its table."),
     "compare": Verb("compare", "compare", "Compare runs at equal tokens and at the end."),

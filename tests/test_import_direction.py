@@ -35,6 +35,7 @@ PACKAGES = {
     "health": {"analyze"},
     "report": {"analyze", "health", "sweep"},
     "recall": {"analyze", "data", "evaluate", "models"},
+    "quality": {"analyze", "data", "evaluate", "infer", "models"},
     "diagnose": {"analyze", "data", "evaluate", "models"},
     "sweep": {"analyze", "health"},
     "trackers": set(),

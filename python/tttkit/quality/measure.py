@@ -1,0 +1,272 @@
+"""Let one model continue held-out prompts, and measure what it writes. Blocks of prompts are kept, so it can go on.
+
+The prompts of all lengths end at the same places, and the same places have the real text that follows. Every
+continuation has the same number of tokens, because repetition grows with length: an end-of-text token does not end it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tttkit.errors import DataError, UsageError
+from tttkit.evaluate.blocks import NllBlocks, evaluation_key
+from tttkit.evaluate.bos import bos_in_front, longest_window
+from tttkit.evaluate.nll import token_nll
+from tttkit.evaluate.request import EvaluationJob
+from tttkit.evaluate.sequences import check_vocabulary
+from tttkit.infer.decoder import Decoder
+from tttkit.infer.sampling import Sampling
+from tttkit.infer.text import TextTokenizer
+from tttkit.models.scoring import LoadedModel
+from tttkit.quality import mauve
+from tttkit.quality.differences import figure_of
+from tttkit.quality.text_metrics import distinct_n, ends_in_loop, rep_n
+from tttkit.results.quality import METHODS, TEXT, Quality
+
+SCHEMA = 1
+"""Increase it when equal weights, data and settings would give different files."""
+TOP_P = 0.95
+_ROWS = 8
+"""Prompts that are continued at once, one block."""
+_PROBE_TOKENS = 6
+_NUM_SAMPLES = 20
+_PROMPT_SHOWN = 64
+_JUDGE_SHARE = 0.05
+Ids = NDArray[np.int64]
+Progress = Callable[[float], None]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is written. Raises UsageError for values outside their range."""
+
+    lengths: tuple[int, ...]
+    """Tokens of the prompts."""
+    num_prompts: int
+    max_tokens: int
+    """Tokens of every continuation."""
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Refuse values outside their range."""
+        if self.max_tokens < 12:
+            raise UsageError(f"--max-tokens must be at least 12, got {self.max_tokens}", hint="loops need some length")
+
+
+class Writer:
+    """The quality of one model: its prompts, what the measurement costs, and the measurement itself."""
+
+    def __init__(self, job: EvaluationJob, settings: Settings, judge: EvaluationJob | None) -> None:
+        """`judge` is the model that scores the continuations. Raises UsageError, DataError."""
+        check_vocabulary(job.model, job.split)
+        self.job, self.settings, self.judge = job, settings, judge
+        self.left_out: dict[str, str] = {}
+        longest = longest_window(job.model, bos_in_front(job.model, job.bos))
+        for length in settings.lengths:
+            # the last token that is drawn is not read
+            if longest is not None and length + settings.max_tokens - 1 > longest:
+                self.left_out[f"prompts of {length} tokens"] = f"the model has {longest} positions"
+        self.lengths = [length for length in settings.lengths if f"prompts of {length} tokens" not in self.left_out]
+        if not self.lengths:
+            raise UsageError(
+                f"the {job.model.name} model has {longest} positions, fewer than any prompt with its continuation",
+                hint="name shorter prompts: --prompt-length L",
+            )
+        self.ends = self._choose()
+        before = max(settings.lengths)
+        self.texts = np.stack([job.split.tokens(end - before, end + settings.max_tokens) for end in self.ends]).astype(
+            np.int64
+        )
+        if judge is None:
+            self.left_out["ppl by judge"] = "no judge was named (--judge MODEL)"
+        reason = mauve.obstacle(settings.num_prompts, has_judge=judge is not None)
+        if reason is not None:
+            self.left_out["MAUVE"] = reason
+        self.key = evaluation_key(
+            schema=SCHEMA, job=job.key, settings=dataclasses.asdict(settings),
+            judge=None if judge is None else judge.facts["weights_sha256"], mauve="MAUVE" not in self.left_out,
+        )  # fmt: skip
+
+    def plan(self) -> tuple[float, int]:
+        """Return the estimated seconds, and the bytes of the state of the texts that are continued at once."""
+        model, rows = self.job.model, min(_ROWS, self.settings.num_prompts)
+        prompts = [row[-self.job.window :].tolist() for row in self.texts[:rows]]
+        decoder = Decoder(model, prompts, Sampling(temperature=0), max_tokens=_PROBE_TOKENS)
+        started = time.perf_counter()
+        decoder.next_tokens()
+        read = time.perf_counter()
+        while decoder.next_tokens():
+            pass
+        step = (time.perf_counter() - read) / (_PROBE_TOKENS - 1)
+        prefill = (read - started) / self.job.window
+        blocks = len(METHODS) * -(-self.settings.num_prompts // _ROWS)
+        seconds = sum(blocks * (prefill * length + step * self.settings.max_tokens) for length in self.lengths)
+        state = model.initial_state(rows)
+        ids = _tensor(np.array(prompts), model)
+        _, state = model.next_logits(ids, state)
+        grows = (max(self.lengths) + self.settings.max_tokens) / self.job.window if model.sees_whole_past else 1.0
+        logits = 3 * 8 * rows * model.vocab_size
+        return seconds, int(state.num_bytes * grows) + 2048 * model.bytes_per_token() + logits
+
+    def run(self, blocks: NllBlocks, progress: Progress | None = None) -> Quality:
+        """Write and measure everything; `progress` gets the share done and may raise."""
+        tell = progress or (lambda _: None)
+        shares = [length + 8 * self.settings.max_tokens for length in self.lengths for _ in METHODS]
+        done, total = 0.0, sum(shares) / (1 - _JUDGE_SHARE)
+        written: dict[tuple[int, str], Ids] = {}
+        for length in self.lengths:
+            for method in METHODS:
+                share = shares[len(written)]
+
+                def step(part: float, done: float = done, share: float = share) -> None:
+                    tell((done + part * share) / total)
+
+                written[length, method] = self._continue(length, method, blocks, step)
+                done += share
+        real = self.texts[:, max(self.settings.lengths) :]
+        cells = [self._cell(*cell, ids, real, blocks) for cell, ids in written.items()]
+        cells.append(self._cell(max(self.settings.lengths), TEXT, real, real, blocks))
+        tell(1.0)
+        kept = ("model", "path", "split", "data_fingerprint", "weights_sha256", "dtype", "bos_id")
+        judge = None if self.judge is None else {n: self.judge.facts[n] for n in ("path", "weights_sha256")}
+        values = {
+            **{name: self.job.facts.get(name) for name in kept}, "quality_key": self.key, "window": self.job.window,
+            **dataclasses.asdict(self.settings), "lengths": list(self.settings.lengths), "top_p": TOP_P,
+            "ends": list(self.ends), "judge": judge, "left_out": self.left_out, "cells": cells,
+            "samples": self._samples(written, real),
+        }  # fmt: skip
+        return Quality(values)
+
+    def _choose(self) -> list[int]:
+        """Return the places where the prompts end, all different. Raises DataError for a short split."""
+        before, after = max(self.settings.lengths), self.settings.max_tokens
+        places = self.job.split.num_tokens - before - after + 1
+        if places < self.settings.num_prompts:
+            raise DataError(
+                f"expected at least {before + after + self.settings.num_prompts - 1:,} tokens in the split, got "
+                f"{self.job.split.num_tokens:,}",
+                hint="use shorter --prompt-length, fewer --num-prompts or more text",
+            )
+        drawn = np.random.default_rng(self.settings.seed).choice(places, self.settings.num_prompts, replace=False)
+        ends: list[int] = (np.sort(drawn) + before).tolist()
+        return ends
+
+    def _prompts(self, length: int) -> Ids:
+        """Return the last `length` tokens (N, length) before the places."""
+        before = max(self.settings.lengths)
+        return self.texts[:, before - length : before]
+
+    def _continue(self, length: int, method: str, blocks: NllBlocks, progress: Progress) -> Ids:
+        """Return the continuations (N, M), block by block."""
+        prompts, parts = self._prompts(length), []
+        for first in range(0, len(prompts), _ROWS):
+            rows = prompts[first : first + _ROWS]
+
+            def step(part: float, first: int = first, rows: Ids = rows) -> None:
+                progress((first + part * len(rows)) / len(prompts))
+
+            def compute(first: int = first, rows: Ids = rows, step: Progress = step) -> dict[str, NDArray[Any]]:
+                return {"ids": self._write(rows, self._sampling(method, first), step)}
+
+            parts.append(blocks.arrays(f"{method}-{length}-{first:06d}", compute)["ids"])
+            step(1.0)
+        return np.concatenate(parts)
+
+    def _sampling(self, method: str, first: int) -> Sampling:
+        if method == "greedy":
+            return Sampling(temperature=0)
+        return Sampling(temperature=1.0, top_p=TOP_P, seed=self.settings.seed * 1_000_003 + first)
+
+    def _write(self, prompts: Ids, sampling: Sampling, progress: Progress) -> Ids:
+        model, bos_id = self.job.model, bos_in_front(self.job.model, self.job.bos)
+        front = [] if bos_id is None else [bos_id]
+        decoder = Decoder(
+            model, [front + row.tolist() for row in prompts], sampling, max_tokens=self.settings.max_tokens
+        )
+        drawn = 0
+        while decoder.next_tokens():
+            drawn += 1
+            progress(drawn / self.settings.max_tokens)
+        return np.array([text[-self.settings.max_tokens :] for text in decoder.texts], dtype=np.int64)
+
+    def _cell(self, length: int, method: str, ids: Ids, real: Ids, blocks: NllBlocks) -> dict[str, Any]:
+        """Return the figures of continuations (N, M) with intervals, and the numbers of every prompt."""
+        per_prompt = {f"rep_{n}": rep_n(ids, n) for n in (2, 3, 4)}
+        per_prompt |= {f"distinct_{n}": distinct_n(ids, n) for n in (1, 2, 3)}
+        per_prompt["loops"] = ends_in_loop(ids)
+        score = None
+        if self.judge is not None:
+            name = f"judge-{method}-{length}"
+            nll = blocks.arrays(name, lambda: {"nll": self._judged(ids)})["nll"]
+            per_prompt["judge_nll"] = nll.astype(np.float64)
+            if "MAUVE" not in self.left_out and method != TEXT:
+                score = mauve.score(self._features(ids), self._features(real), self.settings.seed)
+        return {
+            "length": length, "method": method,
+            "figures": {name: _bounded(name, figure_of(values.tolist())) for name, values in per_prompt.items()},
+            "mauve": score, "per_prompt": {name: values.tolist() for name, values in per_prompt.items()},
+        }  # fmt: skip
+
+    def _judged_texts(self, ids: Ids) -> Ids:
+        """Return the last W tokens before the places with continuations (N, W + M): the same past for all lengths."""
+        past = self._prompts(min(self.job.window, max(self.settings.lengths)))
+        return np.concatenate([past, ids], axis=1)
+
+    def _judged(self, ids: Ids) -> NDArray[np.float32]:
+        """Return the judge's mean NLL per token of continuations (N, M), float32 (N)."""
+        if self.judge is None:
+            raise ValueError("a judge is needed")
+        texts = self._judged_texts(ids)
+        positions = np.arange(texts.shape[1] - 1 - ids.shape[1], texts.shape[1] - 1)
+        nll = token_nll(self.judge.model, texts, positions=positions, bos=self.judge.bos)
+        mean: NDArray[np.float32] = nll[:, positions].mean(axis=1)
+        return mean
+
+    def _features(self, ids: Ids) -> NDArray[np.float32]:
+        """Return the judge's logits (N, V) after continuations (N, M), which MAUVE compares."""
+        if self.judge is None:
+            raise ValueError("a judge is needed")
+        model, parts = self.judge.model, []
+        for first in range(0, len(ids), _ROWS):
+            rows = _tensor(ids[first : first + _ROWS], model)
+            logits, _ = model.next_logits(rows, model.initial_state(len(rows)))
+            parts.append(logits.float().cpu().numpy())
+        return np.concatenate(parts)
+
+    def _samples(self, written: dict[tuple[int, str], Ids], real: Ids) -> list[dict[str, Any]]:
+        """Return the first prompts with the real text and every continuation, as text."""
+        tokenizer = TextTokenizer(str(self.job.split.tokenizer_path), self.job.model.vocab_size)
+        prompts = self._prompts(min(_PROMPT_SHOWN, max(self.settings.lengths)))
+
+        def text_of(ids: Sequence[int] | Ids) -> str:
+            return tokenizer.decode([int(each) for each in ids])
+
+        return [
+            {
+                "prompt": text_of(prompts[row]), "text": text_of(real[row]),
+                "continuations": [
+                    {"length": length, "method": method, "text": text_of(ids[row])}
+                    for (length, method), ids in written.items()
+                ],
+            }
+            for row in range(min(_NUM_SAMPLES, len(real)))
+        ]  # fmt: skip
+
+
+def _bounded(name: str, figure: dict[str, float | None]) -> dict[str, float | None]:
+    """Return a share with its interval inside 0 … 1, which Student's t does not know; NLL stays as it is."""
+    if name == "judge_nll":
+        return figure
+    return {key: None if value is None else min(1.0, max(0.0, value)) for key, value in figure.items()}
+
+
+def _tensor(ids: Ids, model: LoadedModel) -> Any:
+    import torch
+
+    return torch.from_numpy(ids).to(model.device)
