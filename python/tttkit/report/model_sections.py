@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from tttkit.report.markdown_parts import bullets, table
 from tttkit.results.diagnose import diagnoses_of
+from tttkit.results.quality import COLUMNS, qualities_of
 from tttkit.run.directory import RunDirectory
 
 
 def model_sections(run: RunDirectory) -> str:
-    """Return the tables of every diagnosis of the run's models; empty without one. Raises DataError."""
+    """Return the tables about the run's models; empty if nothing was measured. Raises DataError."""
+    return "\n\n".join(filter(None, (_diagnoses(run), _qualities(run))))
+
+
+def _diagnoses(run: RunDirectory) -> str:
     parts = []
     for name, _, diagnosis in diagnoses_of(run.path):
         parts += [f"### {name}, n = {diagnosis.values.get('num_sequences')} texts", table(diagnosis.table_rows())]
         reasons = [f"Left out, {part.replace('_', ' ')}: {reason}." for part, reason in diagnosis.left_out.items()]
         parts.append(bullets(reasons) if reasons else "")
     return "\n\n".join(["## Why: state, memory, key tokens", *filter(None, parts)]) if parts else ""
+
+
+def _qualities(run: RunDirectory) -> str:
+    parts = []
+    for name, quality in qualities_of(run.path):
+        parts += [f"### {name}, n = {quality.values.get('num_prompts')} prompts", table(quality.table_rows(), COLUMNS)]
+    return "\n\n".join(["## What the models write", *parts]) if parts else ""

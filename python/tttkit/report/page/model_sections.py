@@ -8,6 +8,8 @@ from pathlib import Path
 
 from tttkit.report.page.tables import escape
 from tttkit.results.diagnose import COLUMNS, FIGURE_NAME, diagnoses_of
+from tttkit.results.quality import COLUMNS as QUALITY_COLUMNS
+from tttkit.results.quality import qualities_of
 from tttkit.run.directory import RunDirectory
 
 
@@ -26,6 +28,16 @@ def diagnosis_sections(run: RunDirectory) -> str:
             + (f"<p>Left out:</p><ul>{left_out}</ul>" if left_out else "")
         )
     return "\n".join(["<h2>Why: state, memory, key tokens</h2>", *parts]) if parts else ""
+
+
+def quality_sections(run: RunDirectory) -> str:
+    """Return the table of what each of the run's models writes; empty without results. Raises DataError."""
+    parts = [
+        f"<h3>{escape(name)}, n = {quality.values.get('num_prompts')} prompts</h3>"
+        + words_table(QUALITY_COLUMNS, [[row[column] for column in QUALITY_COLUMNS] for row in quality.table_rows()])
+        for name, quality in qualities_of(run.path)
+    ]
+    return "\n".join(["<h2>What the models write</h2>", *parts]) if parts else ""
 
 
 def words_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -64,12 +64,12 @@ def _sample(index: int, results: Sequence[tuple[str, Quality]]) -> str:
                 for each in samples[index]["continuations"]
             ]
     cells = "".join(
-        f'<div style="flex:1 0 15rem;max-width:24rem"><h4>{escape(head)}</h4>{_text(text)}</div>'
+        f'<div style="flex:1 1 15rem;max-width:24rem"><h4>{escape(head)}</h4>{_text(text)}</div>'
         for head, text in columns
     )
     return (
         f"<section><h3>Prompt {index + 1}</h3><div><b>{_text(sample['prompt'])}</b></div>"
-        f'<div class="scroll" style="display:flex;gap:1rem">{cells}</div></section>'
+        f'<div style="display:flex;flex-wrap:wrap;gap:0 1.5rem">{cells}</div></section>'
     )
 
 

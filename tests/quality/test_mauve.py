@@ -1,0 +1,25 @@
+"""MAUVE tells equal texts from others, offline, from features that are given."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from tttkit.quality import mauve
+
+
+@pytest.mark.skipif(not os.environ.get("TTTKIT_SLOW_TESTS"), reason="the package takes 10 s to import")
+def test_equal_distributions_score_higher_than_disjoint_ones():
+    pytest.importorskip("mauve")
+    generator = np.random.default_rng(0)
+    first, second = generator.normal(size=(2, 120, 8)).astype(np.float32)
+    assert mauve.score(first, second, 0) > 0.7 > 0.2 > mauve.score(first, second + 20, 0)
+
+
+def test_it_says_what_it_lacks():
+    pytest.importorskip("mauve")
+    assert mauve.obstacle(200, has_judge=True) is None
+    assert "--judge" in mauve.obstacle(200, has_judge=False)
+    assert "--num-prompts" in mauve.obstacle(32, has_judge=True)
