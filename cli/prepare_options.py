@@ -11,9 +11,7 @@ _TOKENIZER_PANEL = "Tokenizer"
 
 Sources = Annotated[
     list[str],
-    typer.Argument(
-        help="A file, directory, glob, pipe, `-` (stdin), hf:NAME[:CONFIG], task:NAME or stdlib.", metavar="SOURCE…"
-    ),
+    typer.Argument(help="A file, directory, glob, pipe, `-` (stdin), hf:NAME[:CONFIG] or stdlib.", metavar="SOURCE…"),
 ]
 Output = Annotated[Path, typer.Option("--out", help="DATA directory to write.")]
 Validation = Annotated[

@@ -14,9 +14,9 @@ from tttkit_cli.console import progress_bar
 class EvaluationProgress:
     """A progress bar on a terminal from the first update on; nothing elsewhere."""
 
-    def __init__(self, path: Path, what: str = "evaluating") -> None:
+    def __init__(self, path: Path) -> None:
         self._progress = progress_bar(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-        self._task = self._progress.add_task(escape(f"{what} {path}"), total=1.0)
+        self._task = self._progress.add_task(escape(f"evaluating {path}"), total=1.0)
         self._is_started = False
 
     def __enter__(self) -> Self:

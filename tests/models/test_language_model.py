@@ -245,14 +245,3 @@ def test_initial_values_have_the_official_distribution():
             assert (parameter == 1).all(), name
         else:
             assert (parameter == 0).all(), name
-
-
-@all_architectures
-@pytest.mark.parametrize("head_positions", [None, 5])
-def test_predictions_are_the_highest_logits(fields, head_positions):
-    model, ids = small_model(**fields), random_ids(3, 12)
-    with torch.no_grad():
-        expected = model(ids).argmax(-1)
-        for num_scored in (12, 7):
-            predicted = model.predict(ids, num_scored, head_positions=head_positions)
-            assert torch.equal(predicted, expected[:, -num_scored:])

@@ -51,9 +51,6 @@ _WITH_SINKS = {
 """Quick models that have a sibling whose windows have sinks."""
 
 
-_TASKS = ("mqar", "copy", "selective-copy", "induction")
-
-
 def _quick() -> dict[str, Any]:
     """A few minutes on two cores, on text that every machine has: the source of Python's own library."""
     return {
@@ -86,18 +83,6 @@ def _curriculum_100k() -> dict[str, Any]:
 def _curriculum_15k() -> dict[str, Any]:
     """The 15,000-step run of the earlier system; here a step is an optimizer update, not a micro-batch."""
     return {**_curriculum_100k(), "train": {**_curriculum_100k()["train"], "max_steps": 15_000}}
-
-
-def _task(name: str) -> dict[str, Any]:
-    """Some minutes on two cores: windows of 64 tokens, each with one example of a task that asks for memory."""
-    quick = _quick()
-    return {
-        "model": quick["model"],
-        "data": {"source": f"task:{name}:64:100000", "tokenizer": "words", "validation_fraction": 0.01},
-        "optimizer": {"learning_rate": 3e-3, "warmup_ratio": 0.05},
-        "train": {"max_steps": 2000, "window": 64, "batch_size": 64, "save_every": 200},
-        "evaluation": {"num_checkpoints": 4, "max_length": 128, "num_sequences": 16, "selection_windows": 512},
-    }
 
 
 def _contiguous(base: dict[str, Any]) -> dict[str, Any]:
@@ -163,10 +148,6 @@ _PRESETS = {
     ),
     "curriculum-15k": Preset("The reference run with 15,000 steps instead of 100,000.", _curriculum_15k),
     "window-128": Preset("The reference run at W=128, with the same number of tokens per step.", _window_128),
-    **{
-        task: Preset(f"Examples of the task {task}, for `tttkit recall --task {task}`.", partial(_task, task))
-        for task in _TASKS
-    },
     **{
         f"{architecture}-125m": Preset(
             f"The recipe of the reference run for {words} of the same size.", partial(_baseline, architecture)

@@ -14,7 +14,7 @@ from tttkit._rust import Ingest, Training
 from tttkit.data.inputs import CutPieces, Documents, Input, Pieces
 from tttkit.data.job import Job
 from tttkit.data.reading import file_item, item_documents
-from tttkit.data.source import Source
+from tttkit.data.sources import Source
 from tttkit.errors import DataError, UsageError
 
 BATCH_BYTES = 8 << 20

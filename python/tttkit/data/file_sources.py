@@ -17,7 +17,7 @@ from tttkit.data.reader import Reading
 from tttkit.data.records import json_fields
 from tttkit.errors import DataError, UsageError
 
-FORMS = "a file, directory, glob, -, hf:NAME[:CONFIG], task:NAME or stdlib"
+FORMS = "a file, directory, glob, -, hf:NAME[:CONFIG] or stdlib"
 _NOT_STDLIB = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
 _JSON_HEAD = 1 << 20
 """Bytes of a .json file in which its first record is looked for."""

@@ -18,8 +18,7 @@ from tttkit.data.file_sources import FORMS
 from tttkit.data.formats import TEXT
 from tttkit.data.reader import Reader
 from tttkit.data.single_text import Part, cut_text
-from tttkit.data.source import Source
-from tttkit.data.sources import DataSet
+from tttkit.data.sources import DataSet, Source
 from tttkit.data.survey import Survey, survey
 from tttkit.data.tokenizer import LoadedTokenizer, TokenizerOptions
 from tttkit.errors import UsageError

@@ -34,8 +34,7 @@ from tttkit.data.manifest import (
 )
 from tttkit.data.output import MARKER_NAME, OutputDirectory, check_output, locked_output
 from tttkit.data.reader import BadRecords, Reader, Reading
-from tttkit.data.source import Source
-from tttkit.data.sources import parse_source
+from tttkit.data.sources import Source, parse_source
 from tttkit.data.text import BadUtf8, Utf8Decoder
 from tttkit.data.tokenizer import LoadedTokenizer, SpecialInText, TokenizerOptions, load_tokenizer
 from tttkit.errors import DataError, UsageError

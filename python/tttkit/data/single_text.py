@@ -11,7 +11,7 @@ from tttkit.data.inputs import Documents, Input, Pieces
 from tttkit.data.opening import damage_named
 from tttkit.data.reader import Reader, Reading
 from tttkit.data.reading import Item
-from tttkit.data.source import ItemSource
+from tttkit.data.sources import ItemSource
 from tttkit.data.text import read_pieces
 from tttkit.errors import DataError
 

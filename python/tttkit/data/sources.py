@@ -1,4 +1,4 @@
-"""The kinds of SOURCE: a file, directory or glob, `-` (stdin), a pipe, `hf:NAME[:CONFIG]`, `task:NAME` or `stdlib`.
+"""Parse a SOURCE: a file, directory or glob, `-` (stdin), a pipe, `hf:NAME[:CONFIG]` or `stdlib`.
 
 `parse_source` turns the text of a SOURCE into a `Source`. A source offers its documents, its inputs for Rust, and its
 identity: its files with their sizes and times. The order is fixed: sources as given, the files of one source
@@ -7,7 +7,9 @@ sorted bytewise by path. Text is read when it is needed; memory holds only the d
 
 from __future__ import annotations
 
+import abc
 import dataclasses
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,23 +19,85 @@ from tttkit.data.data_sets import data_set_texts, is_folder, unused_files
 from tttkit.data.file_sources import find_files, standard_library
 from tttkit.data.file_tree import walk
 from tttkit.data.formats import AUTO, DATA_SET, PARQUET, TEXT, format_of
-from tttkit.data.inputs import Input, record_input
+from tttkit.data.inputs import Documents, Input, record_input, text_input
 from tttkit.data.opening import check_file, refuse_head
 from tttkit.data.reader import Reader, Reading
 from tttkit.data.reading import (
     Item,
     concealed_content,
     file_item,
+    group_texts,
+    item_documents,
     record_documents,
 )
-from tttkit.data.source import ItemSource, Source
 from tttkit.data.stream import Stream
-from tttkit.data.task_source import TaskSource
 from tttkit.errors import UsageError
 
 
 def _ignore(*_: object) -> None:
     """Leave out without a word."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source(abc.ABC):
+    """One SOURCE. `documents` and `inputs` raise UsageError when it is missing, DataError for unusable text."""
+
+    text: str
+    """The SOURCE as it was given."""
+
+    @property
+    def stream(self) -> Stream | None:
+        """The stream of a source that can be read only once; None for any other."""
+        return None
+
+    @abc.abstractmethod
+    def check(self, reader: Reader) -> None:
+        """Refuse what is no text before anything is read, and put into the account what is read and left out."""
+
+    def items(self, rules: Reading) -> Iterator[Item] | None:
+        """Return the files or streams in order; None for a data set, which has none."""
+        del rules
+        return None
+
+    @abc.abstractmethod
+    def documents(self, reader: Reader, split: str) -> Iterator[str]:
+        """Return the documents in order. Only data sets use `split`; they have a train and a validation split."""
+
+    def inputs(self, reader: Reader, split: str) -> Iterator[Input]:
+        """Yield the same documents as inputs for Rust. Text that Rust can cut comes as a path or in pieces."""
+        yield Documents(self.documents(reader, split))
+
+    def sign(self, update: Callable[[bytes], object], rules: Reading) -> int | None:
+        """Pass the identity of the source to `update` of a hash. Return its size in bytes; None if only reading tells.
+
+        Raises UsageError when the source is missing.
+        """
+        del rules
+        update(f"{self.text}\0".encode(errors="surrogateescape"))
+        return None
+
+
+class ItemSource(Source):
+    """A source that consists of items: files or a stream."""
+
+    @abc.abstractmethod
+    def items(self, rules: Reading) -> Iterator[Item]:
+        """Return the files or streams in order."""
+
+    def documents(self, reader: Reader, split: str) -> Iterator[str]:
+        """Return the documents; see `Source`."""
+        del split
+        return item_documents(self.items(reader.rules), reader)
+
+    def inputs(self, reader: Reader, split: str) -> Iterator[Input]:
+        """Yield the inputs; see `Source`."""
+        del split
+        for is_text, group in itertools.groupby(self.items(reader.rules), key=lambda item: item.content == TEXT):
+            if not is_text:
+                yield record_input(group_texts(group, reader), reader.rules)
+                continue
+            for item in group:
+                yield text_input(item, reader)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,15 +218,13 @@ class StandardLibrary(Files):
 
 
 def parse_source(text: str) -> Source:
-    """Parse the text of one SOURCE. Raises UsageError for hf: or task: without a name; files are looked up later."""
+    """Parse the text of one SOURCE. Raises UsageError for hf: without a name; files are looked up later."""
     if text == "-":
         return StreamSource(text, Stream(None))
     if text == "stdlib":
         return StandardLibrary(text)
     if text.startswith("hf:"):
         return DataSet.parse(text)
-    if text.startswith("task:"):
-        return TaskSource.parse(text)
     if Path(text).is_fifo():
         return StreamSource(text, Stream(Path(text)), Path(text))
     return Files(text)

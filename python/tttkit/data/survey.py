@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterable
 
 from tttkit.data.reader import Reading
-from tttkit.data.source import Source
+from tttkit.data.sources import Source
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

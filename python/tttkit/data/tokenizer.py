@@ -1,4 +1,4 @@
-"""Load a tokenizer: a tokenizer.json, the directory of a model, `gpt2`, `bpe:N` trained here, or `words` of a task."""
+"""Load a tokenizer: a tokenizer.json, the directory of a model, `gpt2`, or `bpe:N` trained here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from tttkit._rust import Encoder
 from tttkit.data.bpe_training import CountWords, train_bpe
 from tttkit.data.end_of_text import END_OF_TEXT, find_eos
 from tttkit.data.patterns import EXPRESSIONS
-from tttkit.data.task_words import WORDS, words_json
 from tttkit.data.tokenizer_files import from_hub, read_text
 from tttkit.data.tokenizer_folder import missing_tokens, tokenizer_json
 from tttkit.errors import DataError, UsageError
@@ -96,8 +95,6 @@ def load_tokenizer(
         end_of_text = options.eos or END_OF_TEXT
         text = train_bpe(spec, count_words, pattern=options.pattern, end_of_text=end_of_text)
         options = dataclasses.replace(options, eos=end_of_text)
-    elif spec == WORDS:
-        text = words_json()
     elif path.is_dir():
         folder, text = path, tokenizer_json(path)
     else:
@@ -116,8 +113,7 @@ def _file(spec: str) -> Path:
         return from_hub(spec)
     refuse_broken_link(Path(spec))
     raise UsageError(
-        f"unknown tokenizer `{spec}`",
-        hint="expected a tokenizer.json, the directory of a model, gpt2, bpe:N, or words (for task:NAME)",
+        f"unknown tokenizer `{spec}`", hint="expected a tokenizer.json, the directory of a model, gpt2, or bpe:N"
     )
 
 

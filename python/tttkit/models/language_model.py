@@ -225,14 +225,6 @@ class LanguageModel(nn.Module):
             hidden_states = self.hidden_states(windows[:, :-1], last=last)  # (N, num_scored, D)
             return self._nll(hidden_states, windows[:, -num_scored:], head_positions)
 
-    def predict(self, input_ids: Tensor, num_scored: int, *, head_positions: int | None = None) -> Tensor:
-        """Return the most probable next token, (N, num_scored) int64, after each of the last tokens of (N, L) int64."""
-        last = None if num_scored == input_ids.shape[1] else num_scored
-        with self._scoring_precision():
-            flat = self.hidden_states(input_ids, last=last).flatten(0, 1)
-            parts = torch.split(flat, head_positions or len(flat))
-            return torch.cat([self.head(part).argmax(-1) for part in parts]).view(-1, num_scored)
-
     def carry(
         self, windows: Tensor, state: ModelState | None, *, head_positions: int | None = None
     ) -> tuple[Tensor, ModelState]:

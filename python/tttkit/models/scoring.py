@@ -67,9 +67,6 @@ class ScoringModel(Protocol):
         all. A model that holds fewer logits may ignore it.
         """
 
-    def predict(self, input_ids: Tensor, num_scored: int, *, head_positions: int | None = None) -> Tensor:
-        """Return the most probable next token, (N, num_scored) int64, after each of the last tokens of (N, L) int64."""
-
     def carry(self, windows: Tensor, state: Any, *, head_positions: int | None = None) -> tuple[Tensor, Any]:
         """Score a segment of a longer text: return the NLL (N, L) of windows (N, L+1), and the state after it.
 

@@ -135,16 +135,6 @@ class HuggingFaceModel:
                 return self._nll(hidden_states[:, -num_scored:], targets, head_positions)
             return torch.cat([self._nll_of_row(*pair, num_scored) for pair in zip(ids, targets, strict=True)])
 
-    def predict(self, input_ids: Tensor, num_scored: int, *, head_positions: int | None = None) -> Tensor:
-        """Return the most probable next token, (N, num_scored) int64, after each of the last tokens of (N, L) int64."""
-        with self._one_line(*input_ids.shape):
-            if not self.traits.has_split_head:
-                rows = [self._forward.whole_logits(row[None])[0, -num_scored:].argmax(-1) for row in input_ids]
-                return torch.stack(rows)
-            flat = self._forward.hidden_states(input_ids)[0][:, -num_scored:].flatten(0, 1)
-            parts = torch.split(flat, head_positions or len(flat))
-            return torch.cat([self._forward.logits(part).argmax(-1) for part in parts]).view(-1, num_scored)
-
     def carry(self, windows: Tensor, state: Any, *, head_positions: int | None = None) -> tuple[Tensor, Any]:
         """Score a segment of a longer text: return the NLL (N, L) of windows (N, L+1), and the state after it.
 
