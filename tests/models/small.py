@@ -23,7 +23,14 @@ MEMORIES = {
     "mamba2": {"architecture": "mamba2", "num_groups": 2, "state_size": 5},
     "mamba2-conv": {"architecture": "mamba2", "state_size": 5, "pre_conv": True},
     "lact": {"architecture": "lact", "fast_heads": 2, "fast_momentum": False},
-    "lact-all": {"architecture": "lact", "fast_heads": 2, "fast_muon": True, "fast_rank": 3, "fast_width": 1.5},
+    "lact-all": {
+        "architecture": "lact",
+        "fast_heads": 2,
+        "fast_muon": True,
+        "fast_rank": 3,
+        "fast_width": 1.5,
+        "sink": "tokens",
+    },
     "titans": {"architecture": "titans"},
     "rwkv7": {"architecture": "rwkv7"},
 }
