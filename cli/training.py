@@ -15,7 +15,8 @@ from tttkit.run.saved import describe_saved, newest_saved_step
 from tttkit.run.signals import StopRequestedError, StopSignals, within
 from tttkit.run.world import world_of
 from tttkit.storage.files import append_lines
-from tttkit_cli.console import err, explain
+from tttkit.train.events import Event, Warned
+from tttkit_cli.console import err, explain, warn
 from tttkit_cli.follower import check_tracker, following
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def _run_silently(config: Config, directory: Path, options: RunOptions) -> None:
         from tttkit.train.start import train
 
         try:
-            train(config, directory, options=options, report=lambda _: None, signals=signals)
+            train(config, directory, options=options, report=_show_warning, signals=signals)
         except RankLostError:
             raise
         except TttkitError as error:
@@ -137,6 +138,11 @@ def _warn(message: str, directory: Path, view: TrainView) -> None:
     view.event(Warned(step=(run.read_heartbeat() or {}).get("step", 0), message=message))
     with suppress(OSError):
         append_lines(run.training_log, [f"{now()} {message}"])
+
+
+def _show_warning(event: Event) -> None:
+    if isinstance(event, Warned):
+        warn(event.message)
 
 
 def _say_forced_exit(signals: StopSignals, directory: Path, grace_seconds: float) -> None:

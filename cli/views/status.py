@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -79,6 +81,7 @@ def _rows(item: RunStatus) -> list[tuple[str, str]]:
         ("best", best),
         ("patience", f"{item.num_waiting}/{item.patience}" if item.patience is not None else ""),
         ("speed", speed(item.tokens_per_second) if item.tokens_per_second else ""),
+        ("ranks", _ranks(item.ranks)),
         ("slowed down", f"[warning]{escape(item.slowed_down)}[/]" if item.slowed_down else ""),
         ("ETA", "" if item.eta_seconds is None else finish_time(item.eta_seconds)),
         ("skipped", f"[warning]{item.num_skipped:,} updates that were not finite[/]" if item.num_skipped else ""),
@@ -104,6 +107,21 @@ def _progress(item: RunStatus) -> str:
     filled = round(_BAR_WIDTH * min(1.0, item.step / item.max_steps))
     tokens = f", {item.tokens_seen:,} tokens" if item.tokens_seen else ""
     return f"{_steps(item)} {'━' * filled}{'╌' * (_BAR_WIDTH - filled)}{tokens}"
+
+
+def _ranks(ranks: dict[str, Any] | None) -> str:
+    """Return the world, the oldest sign of life, the slowest rank and those that are silent (markup)."""
+    if ranks is None:
+        return ""
+    text = f"{ranks['world_size']}"
+    if ranks["ages"]:
+        oldest = max(range(len(ranks["ages"])), key=ranks["ages"].__getitem__)
+        text += f"; last sign of life at most {ranks['ages'][oldest]:.0f} s ago (rank {oldest})"
+    if ranks["slowest"] is not None:
+        text += f"; slowest rank {ranks['slowest']}: {ranks['slowest_seconds']:.3g} s per update before it waits"
+    if ranks["silent"]:
+        text += f"; [error]no sign of life from rank {', '.join(map(str, ranks['silent']))}[/]"
+    return text
 
 
 def _evaluations(item: RunStatus) -> str:

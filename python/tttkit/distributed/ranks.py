@@ -50,10 +50,10 @@ class Ranks:
         self._store = store
         self._num_told = 0
 
-    def beat(self, phase: str, step: int) -> None:
-        """Note that the main thread is alive, what it does, and at which step."""
+    def beat(self, phase: str, step: int, own_seconds: float | None = None) -> None:
+        """Note that the main thread is alive, what it does, at which step, and its own time of the last update."""
         if self.watch is not None:
-            self.watch.beat(phase, step)
+            self.watch.beat(phase, step, own_seconds)
 
     def tell(self, value: Any) -> Any:
         """Return the value that rank 0 passes, on every rank: plain values for JSON.

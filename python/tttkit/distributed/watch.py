@@ -45,8 +45,8 @@ class Watch:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True, name="ranks")
-        now = time.monotonic()
-        self._main: dict[str, Any] = {"phase": "starting", "step": 0, "monotonic": now, "since": now}
+        self._main: dict[str, Any] = {}
+        self.beat("starting", 0)
         self._identity = {"rank": world.rank, **processes.identity()}
         self._sequence = 0
         self._seen: dict[int, tuple[int, float]] = {}
@@ -62,15 +62,12 @@ class Watch:
         self._stopped.set()
         self._thread.join(2 * BEAT_SECONDS)
 
-    def beat(self, phase: str, step: int) -> None:
-        """Note what the main thread does; the thread of the watch publishes it."""
-        now, main = time.monotonic(), dict(self._main)
-        if step != main["step"]:
-            # an evaluation or a save between two updates does not count
-            if main["phase"] == phase and step == main["step"] + 1:
-                main["step_seconds"] = now - main["since"]
-            main["since"] = now
-        self._main = main | {"phase": phase, "step": step, "monotonic": now}
+    def beat(self, phase: str, step: int, own_seconds: float | None = None) -> None:
+        """Note what the main thread does; the thread of the watch publishes it.
+
+        `own_seconds` is the time of an update before it waits for the other ranks.
+        """
+        self._main = {"phase": phase, "step": step, "own_seconds": own_seconds, "monotonic": time.monotonic()}
 
     def publish(self) -> None:
         """Write the sign of life of this rank into the store."""
@@ -80,7 +77,7 @@ class Watch:
             "sequence": self._sequence,
             "phase": main["phase"],
             "step": main["step"],
-            "step_seconds": main.get("step_seconds"),
+            "own_seconds": main["own_seconds"],
             "busy_seconds": time.monotonic() - main["monotonic"],
         }
         with self._lock:
@@ -150,20 +147,25 @@ class Watch:
             what = "; ".join(f"{_name(beats[rank])} at step {beats[rank]['step']}" for rank in late)
             lost = f"no sign of life for {self.timeout:g} s from {what}"
         if self._world.is_first:
-            self._write(beats, ages, late)
+            self._write(beats, ages, lost)
             if lost is not None:
                 with self._lock:
                     self._store.set(_LOST, lost)
         return lost
 
-    def _write(self, beats: dict[int, dict[str, Any]], ages: dict[int, float], late: list[int]) -> None:
+    def note_lost(self, message: str) -> None:
+        """Write ranks.json with the message about a lost rank, if this is rank 0."""
+        with suppress(RuntimeError):
+            self._write(self._beats(range(self._world.size)), {}, message)
+
+    def _write(self, beats: dict[int, dict[str, Any]], ages: dict[int, float], lost: str | None) -> None:
         """Write ranks.json every few seconds, and at once if a rank is lost."""
-        if self.file is None or (not late and time.monotonic() - self._last_file < _FILE_SECONDS):
+        if self.file is None or (lost is None and time.monotonic() - self._last_file < _FILE_SECONDS):
             return
         self._last_file = time.monotonic()
-        ranks = [{**beats[rank], "age_seconds": round(ages[rank], 3)} for rank in sorted(beats)]
+        ranks = [{**beats[rank], "age_seconds": round(ages.get(rank, 0.0), 3)} for rank in sorted(beats)]
         with suppress(OSError):  # a full disk must not end the run
-            self.file.write(ranks, lost=late, timeout=self.timeout)
+            self.file.write(ranks, lost=lost, timeout=self.timeout)
 
     def _exit(self, message: str) -> None:
         """End this process, whose main thread may wait in a collective for ever."""

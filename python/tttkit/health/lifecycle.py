@@ -15,6 +15,7 @@ from typing import Any
 
 from tttkit.run import memory_events, processes
 from tttkit.run.directory import RunDirectory, is_locked, quoted
+from tttkit.run.ranks_file import RanksFile
 from tttkit.run.saved import describe_saved, newest_saved_step
 
 STALLED_SECONDS = 120.0
@@ -112,7 +113,8 @@ def _reason_of_end(run: RunDirectory, result: dict[str, Any], metadata: dict[str
 def _reason_of_crash(run: RunDirectory, heartbeat: dict[str, Any]) -> str:
     """Say which process ended when and where, how much of its work is saved, and whether the kernel killed it."""
     process = f" (pid {heartbeat['pid']})" if "pid" in heartbeat else ""
-    parts = [f"its process{process} ended without recording why"]
+    lost = (RanksFile(run).read() or {}).get("lost")
+    parts = [lost or f"its process{process} ended without recording why"]
     if "time" in heartbeat:
         silence = processes.seconds_since(heartbeat)
         silence = wall_seconds_since(heartbeat["time"]) if silence is None else silence
@@ -121,6 +123,8 @@ def _reason_of_crash(run: RunDirectory, heartbeat: dict[str, Any]) -> str:
     if isinstance(step, int):
         parts.append(f"at about step {step:,}")
     saved = describe_saved(newest_saved_step(run), step if isinstance(step, int) else None)
+    if lost:
+        return f"{', '.join(parts)}; {saved}"
     kills = memory_events.kills_since(heartbeat.get("memory_events"))
     why = "it was killed or ran out of memory"
     if kills:

@@ -8,6 +8,7 @@ from typing import Any
 from tttkit.analyze import earlier_system
 from tttkit.health import vitals
 from tttkit.health.lifecycle import read_lifecycle, wall_seconds_since
+from tttkit.health.ranks import read_ranks
 from tttkit.results.summary import Summary
 from tttkit.results.values import number
 from tttkit.run.directory import RunDirectory
@@ -70,6 +71,9 @@ class RunStatus:
     disk_free_bytes: int
     slowed_down: str | None
     """For a live run: the warning that other processes use its cores, and what to do about it."""
+    ranks: dict[str, Any] | None
+    """Of a run of several ranks: world_size, each rank's sign of life (`ages`, seconds by rank), the slowest rank and
+    its own seconds per update, ranks that give no sign of life (`silent`), and what was lost."""
     gpus: list[dict[str, int]]
     """For a live run on a GPU: index, utilization (percent), memory_used and memory_total (MiB), temperature (°C)."""
 
@@ -103,6 +107,7 @@ def read_status(run: RunDirectory, *, num_log_lines: int = 3) -> RunStatus:
         tokens_seen=metadata.get("result", {}).get("tokens_seen", last.get("tokens_seen")),
         **_training_figures(metrics, last),
         **_evaluation_figures(metadata, summaries),
+        ranks=read_ranks(run, metadata, is_live=lifecycle.is_live),
         **_surroundings(run, metadata, is_live=lifecycle.is_live),
     )
 

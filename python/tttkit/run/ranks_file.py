@@ -20,8 +20,8 @@ class RanksFile:
 
     run: RunDirectory
 
-    def write(self, ranks: list[dict[str, Any]], *, lost: list[int], timeout: float) -> None:
-        """Replace the file. Raises OSError."""
+    def write(self, ranks: list[dict[str, Any]], *, lost: str | None, timeout: float) -> None:
+        """Replace the file; `lost` says which rank is lost, if one is. Raises OSError."""
         values = {
             "schema_version": SCHEMA_VERSION,
             "world_size": len(ranks),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from tttkit.run.world import world_of
 from tttkit.train.begin import begin
 from tttkit.train.checks import check_memory, check_splits, resolve
 from tttkit.train.directory import make_or_accept, sweep, withdraw
-from tttkit.train.events import Report
+from tttkit.train.events import Report, Warned
 from tttkit.train.logs.metadata import Metadata
 from tttkit.train.logs.metrics import RunLog
 from tttkit.train.logs.silent import SilentLog
@@ -76,6 +77,8 @@ class _Call:
     old: dict[str, Any] | None
     """metadata.json of an earlier call; None for a new run."""
     ranks: Ranks
+    report_lost: Report
+    """Reports on every rank that another one hangs; `report` is for rank 0."""
 
     @property
     def had_ended(self) -> bool:
@@ -121,6 +124,7 @@ def train(
             signals=signals or stack.enter_context(StopSignals(grace_seconds=options.grace_seconds)),
             old=ranks.tell(old),
             ranks=ranks,
+            report_lost=report,
         )
         return _train(call)
 
@@ -189,10 +193,18 @@ def _set_up(call: _Call) -> Trainer | None:
     _choose_threads(call, trainer)
     if world.is_first:
         begin(trainer, loaded, data_path, messages)
+    if call.ranks.watch is not None:
+        call.ranks.watch.on_lost = partial(_note_hanging, call, trainer)
     trainer.early_stopping.load(call.ranks.tell(trainer.early_stopping.to_dict()))
     if loaded is None and "parent" in metadata.values:
         trainer.save()  # from here on the run is complete without its parent
     return trainer
+
+
+def _note_hanging(call: _Call, trainer: Trainer, message: str) -> None:
+    """Record and report, in the thread of the watch, that another rank hangs; then the process exits."""
+    call.report_lost(Warned(step=trainer.progress.step, message=f"{message}; this rank ends too"))
+    trainer.note_lost(message)
 
 
 def _resolve(call: _Call, vocab_size: int) -> Config:

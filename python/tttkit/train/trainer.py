@@ -12,7 +12,14 @@ import torch
 from tttkit.config.run import Config
 from tttkit.data.split import Split
 from tttkit.distributed.ranks import Ranks
-from tttkit.errors import CheckpointError, DeviceMemoryError, DiskFullError, NumericalError, PreemptedError
+from tttkit.errors import (
+    CheckpointError,
+    DeviceMemoryError,
+    DiskFullError,
+    NumericalError,
+    PreemptedError,
+    RankLostError,
+)
 from tttkit.models import LanguageModel
 from tttkit.run.directory import RunDirectory
 from tttkit.run.signals import StopRequestedError, StopSignals
@@ -122,7 +129,11 @@ class Trainer:
         """
         self.signals.before_leaving = lambda: self.metadata.end_segment(self.progress, "preempted")
         try:
-            return self._finish(self._train_to_the_end())
+            with self.ranks.naming_lost_ranks():
+                return self._finish(self._train_to_the_end())
+        except RankLostError as error:
+            self.note_lost(str(error))
+            raise
         except StopRequestedError as request:
             raise self._preempted(request) from None
         except DiskFullError:
@@ -203,6 +214,13 @@ class Trainer:
             return "early-stopped"
         return "finished" if step >= self.config.train.max_steps else None
 
+    def note_lost(self, message: str) -> None:
+        """Record that the run ends because another rank has ended or hangs."""
+        self.metadata.end_segment(self.progress, "rank-lost")
+        self.log.write(message)
+        if self.ranks.watch is not None:
+            self.ranks.watch.note_lost(message)
+
     def _count(self, updates: list[Update]) -> None:
         """Count updates whose results have been read, and note whether the run diverges."""
         for update in updates:
@@ -227,7 +245,7 @@ class Trainer:
         if not self.ranks.world.is_distributed:  # several ranks stop together, at the border of a step
             self.signals.poll()
         self.log.heartbeat("training", self.progress.step)
-        self.ranks.beat("training", self.progress.step)
+        self.ranks.beat("training", self.progress.step, self.updater.own_seconds)
 
     def _roll_back(self, why: str) -> None:
         """Go back to the newest valid checkpoint with half the learning rate; the second time raise NumericalError."""

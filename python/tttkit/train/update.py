@@ -70,6 +70,8 @@ class Updater:
         self.micro_batch = 0
         """Windows of `train.window` that go through the model at once: `train.micro_batch` or its default, fewer after
         memory ran out."""
+        self.own_seconds: float | None = None
+        """Seconds of the last update until it waited for the gradients of the other ranks."""
         self._model = model
         self._run = compiled(model, enabled=_may_compile(model, config.train))
         self._forward = self._run if is_alone else data_parallel(self._run)
@@ -81,7 +83,7 @@ class Updater:
         self._num_batches = config.train.num_batches(self._ranks.world.size)
         self._reads_at_once = device.type == "cpu"
         self._unread: list[tuple[int, float, torch.Tensor]] = []
-        self._started = 0.0
+        self._started = self._began = 0.0
         self.restart(None)
 
     @property
@@ -105,8 +107,9 @@ class Updater:
         Return the unread updates if `read` is set or the device waits for the host anyway, otherwise an empty list.
         Raises DeviceMemoryError if the device's memory does not hold the micro-batch.
         """
+        self._began = time.perf_counter()
         if not self._unread:
-            self._started = time.perf_counter()
+            self._started = self._began
         self._model.train()
         set_learning_rate(self._optimizer, learning_rate)
         windows = self.feed.windows(step)
@@ -207,6 +210,7 @@ class Updater:
                 loss, after = self._forward(inputs, targets=targets, state=state)
                 self.feed.keep_state(after)
             loss = loss * share
+        self.own_seconds = time.perf_counter() - self._began
         loss.backward()
         return loss.detach().double()  # type: ignore[no-any-return]
 
