@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -85,7 +86,11 @@ def run_training(
     Of the ranks that torchrun starts, the first shows the progress and the errors that all of them have. With `track`,
     a process beside it exports the run to that tracker.
     """
-    if not world_of().is_first:
+    world = world_of()
+    if world.is_distributed:
+        # torch advises every rank against the search for unused parameters, which keeps bits equal (data_parallel.py)
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    if not world.is_first:
         _run_silently(config, directory, options)
         return
     if track is not None:

@@ -15,7 +15,7 @@ from tttkit.storage import files
 
 SLOW = bool(os.environ.get("TTTKIT_SLOW_TESTS"))
 NUM_STEPS = 200 if SLOW else 12
-SETTINGS = [("fitted", 1), ("zero", 1), ("zero", 4), ("contiguous", 1), ("contiguous", 4)]
+SETTINGS = [("fsdp", 1), ("fsdp", 4), ("fitted", 1), ("zero", 1), ("zero", 4), ("contiguous", 1), ("contiguous", 4)]
 
 
 def losses(path) -> list[float]:
@@ -43,9 +43,13 @@ def run(size, values, path, *, codes=None, **options):
     return losses(path)
 
 
-@pytest.mark.parametrize(("initial_state", "accumulation"), SETTINGS if SLOW else [("contiguous", 4), ("fitted", 1)])
+@pytest.mark.parametrize(
+    ("initial_state", "accumulation"), SETTINGS if SLOW else [("contiguous", 4), ("fitted", 1), ("fsdp", 2)]
+)
 def test_every_number_of_ranks_gives_the_same_losses(values, tmp_path, initial_state, accumulation):
     settings = values(initial_state, accumulation)
+    if initial_state == "fsdp":
+        settings = values("contiguous", accumulation, parallel="fsdp", inner_loss_every=4)
     alone = run(1, settings, tmp_path / "1")
     assert len(alone) == NUM_STEPS
     for size in (2, 4):

@@ -33,10 +33,11 @@ def data_parallel(run: nn.Module) -> DistributedDataParallel:
     Parameters without a gradient are searched for in every pass. So all models work, and the buckets never change
     during a run: a resumed run adds in the same order as one that never stopped.
     """
-    warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified", category=UserWarning)
-    return DistributedDataParallel(
-        _MicroBatch(run), find_unused_parameters=True, gradient_as_bucket_view=True, broadcast_buffers=False
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch 2.15 renames broadcast_buffers
+        return DistributedDataParallel(
+            _MicroBatch(run), find_unused_parameters=True, gradient_as_bucket_view=True, broadcast_buffers=False
+        )
 
 
 def without_average(run: nn.Module, *, is_last: bool) -> AbstractContextManager[Any]:

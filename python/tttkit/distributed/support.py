@@ -9,8 +9,6 @@ from tttkit.run.world import World
 
 def refuse_unsupported(config: Config, world: World, *, auto_microbatch: bool) -> None:
     """Refuse options that several ranks cannot have. Raises UsageError."""
-    if config.train.parallel == "fsdp":
-        raise UsageError("train.parallel fsdp is not supported yet", hint="--parallel ddp")
     if not world.is_distributed:
         return
     if auto_microbatch:

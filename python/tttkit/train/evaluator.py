@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ class Evaluator:
     early_stopping: EarlyStopping
     ranks: Ranks = dataclasses.field(default_factory=Ranks)
     """The processes that share the work of an evaluation."""
+    whole_model: Callable[[], LanguageModel] | None = None
+    """Returns a model with all weights if `model` is sharded; all ranks must call it."""
     summaries: list[Summary] = dataclasses.field(default_factory=list)
     """Summaries of all evaluations so far."""
 
@@ -64,8 +67,9 @@ class Evaluator:
             self.report(Evaluating(step=step, done=done))
 
         tick(0.0)
+        model = self.model if self.whole_model is None else self.whole_model()
         evaluation = evaluate_model(
-            self.model,
+            model,
             self.splits["validation"],
             self.config.evaluation,
             window=self.config.train.window,
@@ -73,11 +77,11 @@ class Evaluator:
             share=self.ranks if self.ranks.world.is_distributed else None,
         )
         is_best = self.early_stopping.update(evaluation.selection_ppl, checkpoint=index)
-        summary = self._write(evaluation, self._context(progress, index, time.perf_counter() - started))
+        summary = self._write(evaluation, self._context(progress, index, time.perf_counter() - started, model))
         if is_best:
-            self.export("best_model", progress)
+            self.export("best_model", progress, model)
         if self.config.train.keep_weights:
-            self.export(f"checkpoint_{index:03d}/model", progress)
+            self.export(f"checkpoint_{index:03d}/model", progress, model)
         progress.evaluated.append(step)
         progress.loss_sum, progress.num_losses = 0.0, 0
         self.pace.evaluations.append(time.perf_counter() - started)
@@ -90,8 +94,12 @@ class Evaluator:
         summaries = self.summaries or self.run.read_summaries()  # the summaries in memory may not be written yet
         self.summaries = [item for item in summaries if item.step in known]
 
-    def export(self, name: str, progress: TrainingProgress) -> None:
-        """Write the weights to the directory `name` of the run; if that fails, retry later from a copy in memory."""
+    def export(self, name: str, progress: TrainingProgress, model: LanguageModel | None = None) -> None:
+        """Write the weights to the directory `name` of the run; if that fails, retry later from a copy in memory.
+
+        `model` has all weights; without it all ranks must call this.
+        """
+        present = model or (self.model if self.whole_model is None else self.whole_model())
         facts: dict[str, int | None] = {"window": self.config.train.window, "step": progress.step}
         past = past_tokens(self.metadata.values)
         facts |= {"tokens_seen": progress.tokens_seen, **({} if past == 0 else {"past_tokens": past})}
@@ -99,8 +107,8 @@ class Evaluator:
         def write(model: LanguageModel) -> None:
             export_model(model, self.run.path / name, facts, self.splits["train"])
 
-        if not self.log.writes.attempt(name, lambda: write(self.model)):
-            kept = copy.deepcopy(self.model).cpu()
+        if not self.log.writes.attempt(name, lambda: write(present)):
+            kept = copy.deepcopy(present).cpu()
             self.log.writes.attempt(name, lambda: write(kept))
 
     def _next_index(self, progress: TrainingProgress) -> int:
@@ -117,7 +125,7 @@ class Evaluator:
         self.log.writes.attempt("all_summaries.json", lambda: Summary.write_all(self.run.summaries, self.summaries))
         return summary
 
-    def _context(self, progress: TrainingProgress, index: int, seconds: float) -> dict[str, Any]:
+    def _context(self, progress: TrainingProgress, index: int, seconds: float, model: LanguageModel) -> dict[str, Any]:
         """Return the facts that summary.json holds besides the figures: what was evaluated, and when."""
         return {
             "checkpoint_idx": index,
@@ -127,7 +135,7 @@ class Evaluator:
             "model": self.config.model.name,
             "data_fingerprint": self.splits["validation"].fingerprint,
             **text_facts(self.splits["validation"]),
-            "weights_sha256": weights_sha256(self.model),
+            "weights_sha256": weights_sha256(model),
             "eval_seconds": seconds,
         }
 

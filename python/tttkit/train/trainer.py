@@ -7,11 +7,14 @@ machine.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from tttkit.config.run import Config
 from tttkit.data.split import Split
 from tttkit.distributed.ranks import Ranks
+from tttkit.distributed.sharded import shard
 from tttkit.errors import (
     CheckpointError,
     DeviceMemoryError,
@@ -71,6 +74,10 @@ class Trainer:
         self.run_directory = run
         self.config = config
         self.model = model.to(device)
+        self.whole_model: Callable[[], LanguageModel] = lambda: self.model
+        """Returns the model with all its weights; under FSDP a copy, and all ranks must call it."""
+        if config.train.parallel == "fsdp" and self.ranks.world.is_distributed:
+            self.whole_model = shard(self.model, self.ranks.world)
         self.optimizer = build_optimizer(self.model, config.optimizer)
         self.splits = splits
         self.metadata = metadata
@@ -79,7 +86,7 @@ class Trainer:
         self.signals = signals
         self.updater = Updater(
             self.model, self.optimizer, splits["train"], config, device, auto_microbatch=auto_microbatch,
-            ranks=self.ranks,
+            ranks=self.ranks, whole_model=self.whole_model,
         )  # fmt: skip
         self.schedule = evaluation_steps(config.train.max_steps, config.evaluation.num_checkpoints)
         self.pace = Pace(config.train, self.schedule)
@@ -96,7 +103,7 @@ class Trainer:
         self.evaluator = Evaluator(
             run=run, config=config, model=self.model, splits=splits, metadata=metadata, log=log, report=report,
             signals=signals, schedule=self.schedule, pace=self.pace, early_stopping=self.early_stopping,
-            ranks=self.ranks,
+            ranks=self.ranks, whole_model=self.whole_model,
         )  # fmt: skip
         before = metadata.values["config"]["train"]
         self._earlier_tokens_per_step = before["window"] * before["batch_size"] * before["grad_accumulation"]

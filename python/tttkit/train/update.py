@@ -21,6 +21,7 @@ from tttkit.config.run import Config, TrainConfig
 from tttkit.data.split import Split
 from tttkit.distributed.data_parallel import data_parallel, without_average
 from tttkit.distributed.ranks import Ranks
+from tttkit.distributed.sharded import set_average, whole
 from tttkit.errors import DeviceMemoryError
 from tttkit.models import LanguageModel, compiled
 from tttkit.train.batches.feed import Feed
@@ -63,8 +64,12 @@ class Updater:
         *,
         auto_microbatch: bool,
         ranks: Ranks | None = None,
+        whole_model: Callable[[], LanguageModel] | None = None,
     ) -> None:
-        """Take a model that is on the device already; without `ranks` this process is alone."""
+        """Take a model that is on the device already; without `ranks` this process is alone.
+
+        `whole_model` returns a model with all weights if `model` is sharded.
+        """
         self._ranks = ranks or Ranks()
         is_alone = not self._ranks.world.is_distributed
         self.micro_batch = 0
@@ -74,12 +79,13 @@ class Updater:
         """Seconds of the last update until it waited for the gradients of the other ranks."""
         self._model = model
         self._run = compiled(model, enabled=_may_compile(model, config.train))
-        self._forward = self._run if is_alone else data_parallel(self._run)
+        self._is_sharded = config.train.parallel == "fsdp" and not is_alone
+        self._forward = self._run if is_alone or self._is_sharded else data_parallel(self._run)
         self._optimizer = optimizer
         self._config = config
         self._device = device
         self._auto_microbatch = auto_microbatch
-        self.feed = Feed(model, split, config.train, self._ranks)
+        self.feed = Feed(model, split, config.train, self._ranks, whole_model)
         self._num_batches = config.train.num_batches(self._ranks.world.size)
         self._reads_at_once = device.type == "cpu"
         self._unread: list[tuple[int, float, torch.Tensor]] = []
@@ -154,14 +160,18 @@ class Updater:
     def _apply(self, loss: torch.Tensor) -> torch.Tensor:
         """Clip, run the optimizer if all is finite, and return loss, gradient norm, and 0 or NaN for the states."""
         limit = self._config.optimizer.max_grad_norm or math.inf
-        grad_norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), limit)
+        grad_norm = whole(torch.nn.utils.clip_grad_norm_(self._model.parameters(), limit))
         finite_or_nan = torch.zeros_like(loss) + self.feed.finite_or_nan()
         if self._ranks.world.is_distributed:
             loss, finite_or_nan = self._ranks.sum(torch.stack((loss / self._ranks.world.size, finite_or_nan)))
         result = torch.stack((loss, grad_norm.double(), finite_or_nan))
-        # the fused kernel leaves weights and moments unchanged if this is 1
-        self._optimizer.found_inf = (~result.isfinite().all()).float()  # type: ignore[attr-defined]
-        self._optimizer.step()
+        if self._is_sharded:  # sharded tensors cannot be mixed with a flag on the device, so the host decides
+            if bool(result.isfinite().all()):
+                self._optimizer.step()
+        else:
+            # the fused kernel leaves weights and moments unchanged if this is 1
+            self._optimizer.found_inf = (~result.isfinite().all()).float()  # type: ignore[attr-defined]
+            self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         return result
 
@@ -195,7 +205,10 @@ class Updater:
         parts = [part for batch in batches for part in torch.split(batch, self._windows_at_once())]
         for index, part in enumerate(parts):
             between()
-            with without_average(self._forward, is_last=index == len(parts) - 1):
+            is_last = index == len(parts) - 1
+            if self._is_sharded:
+                set_average(self._model, is_last=is_last)
+            with without_average(self._forward, is_last=is_last):
                 loss += self._backward(part.to(self._device, non_blocking=True), len(part) / len(windows))
         return loss
 

@@ -7,7 +7,7 @@ ranks. Shapes: R windows of one update on this rank, b windows of one micro-batc
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,10 +37,21 @@ class Feed:
     `keep_state`; then `end_update`. A thread reads the windows of the next updates ahead; `close` ends it.
     """
 
-    def __init__(self, model: LanguageModel, split: Split, config: TrainConfig, ranks: Ranks | None = None) -> None:
-        """Take a model that is on its device already. Raises DataError if the text is too short."""
+    def __init__(
+        self,
+        model: LanguageModel,
+        split: Split,
+        config: TrainConfig,
+        ranks: Ranks | None = None,
+        whole_model: Callable[[], LanguageModel] | None = None,
+    ) -> None:
+        """Take a model that is on its device already. Raises DataError if the text is too short.
+
+        If it is sharded, `whole_model` returns a model with all weights, and all ranks must call it.
+        """
         ranks = ranks or Ranks()
-        self._model = model
+        self._whole_model = whole_model or (lambda: model)
+        model = self._whole_model()
         self._windows = torch.empty(0, dtype=torch.int64)
         self._stages = stages_of(config)
         self._sources = [_Source(model, split, config, stage, ranks) for stage in self._stages]
@@ -98,9 +109,10 @@ class Feed:
 
     def diagnostics(self) -> dict[str, list[float]]:
         """Return `LanguageModel.diagnostics` of the first windows of the last update, from their initial states."""
-        inputs = self._windows[:_MAX_DIAGNOSED, :-1].to(self._model.device)
+        model = self._whole_model()
+        inputs = self._windows[:_MAX_DIAGNOSED, :-1].to(model.device)
         state = None if self._states is None else self._states.first_states(inputs.shape[0])
-        return self._model.diagnostics(inputs, state)
+        return model.diagnostics(inputs, state)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the recurrent states of this rank's rows."""

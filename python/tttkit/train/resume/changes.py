@@ -148,6 +148,8 @@ def _ways(keys: Collection[str], run: RunDirectory, config: Config) -> str:
         f"run starts from this one with --branch-from {run.argument}@STEP (its weights and optimizer) or "
         f"--init-from {run.argument} (its weights only)"
     )
+    if "train.global_batch" in keys:
+        ways = f"--global-batch N keeps the windows of an update on any number of ranks; or {ways}"
     if "train.max_steps" not in keys:
         return ways
     more = f"`tttkit resume {run.argument} --max-steps {config.train.max_steps}`"

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from tttkit.distributed.sharded import like, whole
 from tttkit.errors import CheckpointError, DataError
 from tttkit.run.directory import RunDirectory
 from tttkit.run.saved import training_checkpoints
@@ -51,18 +52,15 @@ def save_checkpoint(
     extra: dict[str, torch.Tensor] | None = None,
     *,
     stable_end: int | None = None,
+    weights: dict[str, torch.Tensor] | None = None,
 ) -> None:
     """Commit a training checkpoint after update `step`, then drop all but the newest two.
 
-    The newest one up to step `stable_end` is kept too, because a longer run continues from it.
-    `extra` holds the recurrent states of contiguous rows, besides weights, moments and random-number states. Raises
-    DiskFullError, OSError.
+    The newest one up to step `stable_end` is kept too, because a longer run continues from it. `extra` holds the
+    recurrent states of rows, besides weights, moments and random-number states. `weights` is the result of
+    `whole_tensors`, if all ranks have called it before. Raises DiskFullError, OSError.
     """
-    tensors = {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters()}
-    for name, parameter in model.named_parameters():
-        for key, value in optimizer.state[parameter].items() if parameter in optimizer.state else ():
-            tensors[f"optimizer.{key}.{name}"] = value
-    tensors |= extra or {}
+    tensors = (whole_tensors(model, optimizer) if weights is None else weights) | (extra or {})
     tensors["rng.cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["rng.cuda"] = torch.cuda.get_rng_state()
@@ -76,6 +74,23 @@ def save_checkpoint(
         old = [item for item in old if item not in stable[:1]]
     for _, path in old:
         commits.remove_directory(path)
+
+
+def whole_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """Return weights and moments by their names in a training checkpoint. If they are sharded, all ranks must call it.
+
+    Sharded tensors come to the memory of the host, one after the other.
+    """
+    tensors = {f"model.{name}": _collected(parameter.detach()) for name, parameter in model.named_parameters()}
+    for name, parameter in model.named_parameters():
+        for key, value in optimizer.state[parameter].items() if parameter in optimizer.state else ():
+            tensors[f"optimizer.{key}.{name}"] = _collected(value)
+    return tensors
+
+
+def _collected(tensor: torch.Tensor) -> torch.Tensor:
+    all_of_it = whole(tensor)
+    return tensor if all_of_it is tensor else all_of_it.cpu()
 
 
 def load_newest_checkpoint(
@@ -128,14 +143,14 @@ def restore_checkpoint(loaded: LoadedCheckpoint, model: nn.Module, optimizer: to
     optimizer.state.clear()  # a training checkpoint of step 0 has no moments
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.copy_(loaded.tensors[f"model.{name}"])
+            parameter.copy_(like(parameter, loaded.tensors[f"model.{name}"]))
             moments = {
                 key: loaded.tensors[f"optimizer.{key}.{name}"]
                 for key in _MOMENTS
                 if f"optimizer.{key}.{name}" in loaded.tensors
             }
             if moments:
-                optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in moments.items()}
+                optimizer.state[parameter] = {key: like(parameter, value) for key, value in moments.items()}
     torch.set_rng_state(loaded.tensors["rng.cpu"])
     if "rng.cuda" in loaded.tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(loaded.tensors["rng.cuda"])

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from tttkit.distributed.ranks import Ranks
+from tttkit.distributed.sharded import own_shard
 from tttkit.models import LanguageModel
 from tttkit.run.directory import RunDirectory
 from tttkit.run.saved import training_checkpoints
@@ -35,6 +36,7 @@ class TrainingState:
         self._stable_end = stable_end
         self._ranks = ranks or Ranks()
         self._rows: dict[str, torch.Tensor] = {}
+        self._weights: dict[str, torch.Tensor] | None = None
         self.progress = TrainingProgress()
         self._run = run
         self._run_id = run_id
@@ -52,7 +54,7 @@ class TrainingState:
     @is_saved.setter
     def is_saved(self, is_saved: bool) -> None:
         self._saved = self._position if is_saved else None
-        self._rows = {}
+        self._rows, self._weights = {}, None
 
     @property
     def is_first(self) -> bool:
@@ -65,11 +67,12 @@ class TrainingState:
         moments = (value for state in self._optimizer.state.values() for value in state.values())
         rows = self._updater.feed.tensors().values()
         tensors = (*self._model.parameters(), *moments, *rows)
-        return self._ranks.all_true(all(bool(torch.isfinite(tensor).all()) for tensor in tensors))
+        return self._ranks.all_true(all(bool(torch.isfinite(own_shard(tensor)).all()) for tensor in tensors))
 
     def collect(self) -> None:
-        """Collect the recurrent states of all ranks for the next `write`. All ranks must call it."""
+        """Collect shards and recurrent states of all ranks for the next `write`. All ranks must call it."""
         if self._ranks.world.is_distributed:
+            self._weights = checkpoint.whole_tensors(self._model, self._optimizer)
             self._rows = self._updater.feed.tensors_of_all()
 
     def write(self) -> None:
@@ -84,8 +87,8 @@ class TrainingState:
             "early_stopping": self._early_stopping.to_dict(),
         }
         checkpoint.save_checkpoint(
-            self._run, self.progress.step, self._model, self._optimizer, values, rows,
-            stable_end=self._stable_end,
+            self._run, self.progress.step, self._model, self._optimizer, values, rows, stable_end=self._stable_end,
+            weights=self._weights,
         )  # fmt: skip
         self.is_saved = True
 
