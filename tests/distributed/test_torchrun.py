@@ -23,14 +23,14 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "RES_OPTIONS": "timeout:1 a
 
 @pytest.fixture
 def configured(tiny_values, tmp_path):
-    """Return the values of a run, and its configuration file."""
+    """Return a function that writes the configuration file of a run."""
 
     def build(**settings):
         settings = {"global_batch": 8, "save_every": 4, "rank_timeout": 20.0, **settings}
         values = tiny_values(train=settings, evaluation={"num_checkpoints": 2}, early_stopping={"enabled": False})
         file = tmp_path / "run.toml"
         file.write_text(to_toml(values))
-        return values, file
+        return file
 
     return build
 
@@ -67,7 +67,7 @@ def wait_for(processes, run):
 
 
 def test_torchrun_restarts_killed_ranks_and_the_run_ends_with_the_same_bits(configured, torchrun, tmp_path):
-    values, config = configured(max_steps=40)
+    config = configured(max_steps=40)
     path, run = tmp_path / "run", RunDirectory(tmp_path / "run")
     process = torchrun("--nproc-per-node", 2, "--max-restarts", 3, "--master-port", PORT, run=path, config=config)
     while len(run.metric_lines()) < 9:
@@ -77,7 +77,8 @@ def test_torchrun_restarts_killed_ranks_and_the_run_ends_with_the_same_bits(conf
     wait_for([process], path)
     assert [segment["reason"] for segment in run.read_metadata()["segments"]] == ["rank-lost", "finished"]
     assert "rank 1 (host" in run.training_log.read_text()
-    whole = start_ranks(2, train, values, str(tmp_path / "whole"), log=tmp_path / "log")
+    settings = run.read_metadata()["config"]  # the command line starts from a preset
+    whole = start_ranks(2, train, settings, str(tmp_path / "whole"), log=tmp_path / "log")
     assert codes_of(whole) == [0, 0], (tmp_path / "log").read_text()
     assert_same(path, tmp_path / "whole", tmp_path / "log")
 
@@ -105,8 +106,8 @@ def nodes():
 
 
 def test_two_network_namespaces_train_as_two_machines(configured, torchrun, nodes, tmp_path, monkeypatch):
-    values, config = configured(max_steps=12)
-    path = tmp_path / "run"
+    config = configured(max_steps=12)
+    path, run = tmp_path / "run", RunDirectory(tmp_path / "run")
     monkeypatch.setitem(ENVIRONMENT, "GLOO_SOCKET_IFNAME", "veth0")
     processes = [
         torchrun(
@@ -117,7 +118,8 @@ def test_two_network_namespaces_train_as_two_machines(configured, torchrun, node
         for name, address in nodes.items()
     ]  # fmt: skip
     wait_for(processes, path)
-    assert RunDirectory(path).read_metadata()["world_size"] == 2
-    whole = start_ranks(2, train, values, str(tmp_path / "whole"), log=tmp_path / "log")
+    assert run.read_metadata()["world_size"] == 2
+    settings = run.read_metadata()["config"]  # the command line starts from a preset
+    whole = start_ranks(2, train, settings, str(tmp_path / "whole"), log=tmp_path / "log")
     assert codes_of(whole) == [0, 0], (tmp_path / "log").read_text()
     assert_same(path, tmp_path / "whole", tmp_path / "log")

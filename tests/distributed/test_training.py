@@ -15,7 +15,9 @@ from tttkit.storage import files
 
 SLOW = bool(os.environ.get("TTTKIT_SLOW_TESTS"))
 NUM_STEPS = 200 if SLOW else 12
-SETTINGS = [("fsdp", 1), ("fsdp", 4), ("fitted", 1), ("zero", 1), ("zero", 4), ("contiguous", 1), ("contiguous", 4)]
+FEW = [("contiguous", 4), ("fitted", 1), ("fsdp", 2)]
+MANY = [(state, number) for state in ("zero", "contiguous", "fitted", "fsdp") for number in (1, 4)]
+SETTINGS = MANY if SLOW else FEW
 
 
 def losses(path) -> list[float]:
@@ -43,9 +45,7 @@ def run(size, values, path, *, codes=None, **options):
     return losses(path)
 
 
-@pytest.mark.parametrize(
-    ("initial_state", "accumulation"), SETTINGS if SLOW else [("contiguous", 4), ("fitted", 1), ("fsdp", 2)]
-)
+@pytest.mark.parametrize(("initial_state", "accumulation"), SETTINGS)
 def test_every_number_of_ranks_gives_the_same_losses(values, tmp_path, initial_state, accumulation):
     settings = values(initial_state, accumulation)
     if initial_state == "fsdp":

@@ -113,9 +113,9 @@ class Updater:
         Return the unread updates if `read` is set or the device waits for the host anyway, otherwise an empty list.
         Raises DeviceMemoryError if the device's memory does not hold the micro-batch.
         """
-        self._began = time.perf_counter()
         if not self._unread:
-            self._started = self._began
+            self._started = time.perf_counter()
+        self._began = time.monotonic()
         self._model.train()
         set_learning_rate(self._optimizer, learning_rate)
         windows = self.feed.windows(step)
@@ -223,7 +223,7 @@ class Updater:
                 loss, after = self._forward(inputs, targets=targets, state=state)
                 self.feed.keep_state(after)
             loss = loss * share
-        self.own_seconds = time.perf_counter() - self._began
+        self.own_seconds = time.monotonic() - self._began
         loss.backward()
         return loss.detach().double()  # type: ignore[no-any-return]
 
