@@ -16,6 +16,9 @@ from tttkit.config.layers import to_toml
 from tttkit.run.directory import RunDirectory
 from tttkit.run.ranks_file import RanksFile
 
+pytestmark = pytest.mark.skipif(
+    not os.environ.get("TTTKIT_SLOW_TESTS"), reason="starts many interpreters; set TTTKIT_SLOW_TESTS=1"
+)
 PORT = 20_000 + os.getpid() % 10_000
 SECONDS = 100.0
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "RES_OPTIONS": "timeout:1 attempts:1"}
