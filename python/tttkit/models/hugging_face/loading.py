@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from tttkit.errors import DataError, TttkitError, UsageError
@@ -40,7 +41,13 @@ def load_hugging_face(
     transformers = import_transformers()
     with quiet():
         known = _is_known(transformers, str(config.get("model_type")))
-        if not known and needs_remote_code(config) and not trust_remote_code:
+        if not known and not needs_remote_code(config):
+            raise DataError(
+                f"{directory} holds a {config.get('model_type')} model, which transformers {transformers.__version__} "
+                "does not know",
+                hint="install a newer transformers, or flash-linear-attention for its families",
+            )
+        if not known and not trust_remote_code:
             refuse_remote_code(directory)
         # code of the directory runs only where transformers has none of its own
         trust = trust_remote_code and not known
@@ -132,6 +139,11 @@ def _in_one_line(directory: Path) -> Iterator[None]:
         raise DataError(
             f"{directory} has weights that hold more than tensors, and reading them would run their code: refused",
             hint="save its state_dict() as safetensors on a machine where you trust it",
+        ) from error
+    except SafetensorError as error:
+        raise DataError(
+            f"a safetensors file in {directory} is incomplete or damaged: {one_line(error)}",
+            hint="copy or download it again",
         ) from error
     # code that is not ours may raise anything
     except Exception as error:
