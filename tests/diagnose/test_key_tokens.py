@@ -43,9 +43,16 @@ def test_the_short_context_holds_three_quarters_of_a_window_at_least():
 def test_the_mean_is_over_tokens_and_its_interval_over_texts():
     nll = np.array([[1.0, 1.0, 1.0], [3.0, 9.0, 9.0], [9.0, 9.0, 9.0]], dtype=np.float32)
     mask = np.array([[True, True, True], [True, False, False], [False, False, False]])
-    mean = masked_mean(nll, mask)
-    assert (mean.value, mean.count) == (1.5, 4)
+    mean = masked_mean(np.tile(nll, (4, 1)), np.tile(mask, (4, 1)))
+    assert (mean.value, mean.count) == (1.5, 16)
     assert mean.low < 1.5 < mean.high
+
+
+def test_fewer_than_five_texts_with_such_tokens_give_no_interval():
+    nll = np.random.default_rng(0).random((9, 3)).astype(np.float32)
+    for count, known in ((4, False), (5, True)):
+        mask = np.arange(9)[:, None] < np.full(3, count)
+        assert np.isfinite(masked_mean(nll, mask).low) == known
 
 
 def test_without_tokens_or_from_one_text_there_is_no_interval():

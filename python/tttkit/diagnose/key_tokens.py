@@ -24,6 +24,8 @@ LEAST_GAIN = 2.0
 """Nats per token that the long context must win."""
 MOST_NLL = 2.0
 """Nats per token with the long context."""
+FEWEST_TEXTS = 5
+"""Texts with such tokens below which a mean has no interval: that of two or three spans many orders of magnitude."""
 SHORT_COST = 4
 """Tokens that the short context reads per token of the text."""
 
@@ -63,7 +65,7 @@ def short_nll(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mean:
-    """Mean NLL per token with its 95 % interval over sequences, and the number of tokens; NaN without tokens."""
+    """Mean NLL per token with its 95 % interval over sequences, and the number of tokens; NaN for what is not known."""
 
     value: float
     low: float
@@ -84,6 +86,8 @@ def masked_mean(nll: NDArray[np.float32], mask: NDArray[np.bool_]) -> Mean:
     if not counts.size:
         return Mean(value=np.nan, low=np.nan, high=np.nan, count=0)
     value = sums.sum() / counts.sum()
+    if counts.size < FEWEST_TEXTS:
+        return Mean(value=float(value), low=np.nan, high=np.nan, count=int(counts.sum()))
     residuals = (sums - value * counts) / counts.mean()
     intervals = bootstrap(residuals[:, None])
     return Mean(

@@ -26,7 +26,7 @@ from tttkit.models import LanguageModel
 from tttkit.results.contexts import labels_within
 from tttkit.results.diagnose import Diagnosis
 
-SCHEMA = 1
+SCHEMA = 2
 """Increase it when equal weights, data and settings would give different files."""
 USUAL_SEQUENCES = 16
 _MOST_WINDOWS = 256

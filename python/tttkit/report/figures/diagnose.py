@@ -116,6 +116,10 @@ def _perplexity(axes: Axes, diagnosis: Diagnosis) -> None:
     label = "key tokens" if has_keys else f"no key tokens: {diagnosis.left_out.get('key_tokens', 'none was found')}"
     axes.plot([], [], color=_ORANGE, linestyle="--", marker=".", label=_folded(label))
     value_axis(axes, USUAL)
+    values = _floats([band.get(name) for band in diagnosis.perplexity for name in ("ppl", "key_ppl")])
+    if np.isfinite(values).any():
+        # intervals of few key tokens may be wider than the axes
+        axes.set_ylim(np.nanmin(values) / 2.5, np.nanmax(values) * 2.5)
     _positions(axes, diagnosis)
 
 
