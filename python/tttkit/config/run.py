@@ -55,12 +55,7 @@ class Config:
                     f"consist of whole mini-batches"
                 )
         _check_initial_state(self.train, self.model)
-        optimizer = self.optimizer
-        if optimizer.schedule == "wsd" and optimizer.warmup_ratio + optimizer.decay_ratio > 1:
-            raise ValueError(
-                f"optimizer.warmup_ratio and optimizer.decay_ratio must sum to at most 1, got {optimizer.warmup_ratio} "
-                f"and {optimizer.decay_ratio}"
-            )
+        _check_schedule(self.optimizer)
         _check_stages(self.train)
         if self.evaluation.num_checkpoints:
             _check_evaluation(self.evaluation, window)
@@ -73,6 +68,19 @@ class Config:
         values = dataclasses.asdict(self)
         values["model"]["vocab_size"] = self.model.vocab_size or None
         return values
+
+
+def _check_schedule(optimizer: OptimizerConfig) -> None:
+    """Refuse values that contradict each other or the schedule."""
+    if optimizer.schedule == "wsd" and optimizer.warmup_ratio + optimizer.decay_ratio > 1:
+        raise ValueError(
+            f"optimizer.warmup_ratio and optimizer.decay_ratio must sum to at most 1, got {optimizer.warmup_ratio} "
+            f"and {optimizer.decay_ratio}"
+        )
+    if (optimizer.continued_at is None) != (optimizer.continued_rate is None):
+        raise ValueError("optimizer.continued_at and optimizer.continued_rate need each other")
+    if optimizer.continued_at is not None and optimizer.schedule != "cosine":
+        raise ValueError(f"optimizer.continued_at needs optimizer.schedule cosine, got {optimizer.schedule}")
 
 
 def _check_initial_state(train: TrainConfig, model: ModelConfig) -> None:

@@ -55,6 +55,10 @@ class OptimizerConfig:
     """Steps of the linear warm-up, in place of `optimizer.warmup_ratio`."""
     schedule: Literal["cosine", "wsd"] = "cosine"
     """After the warm-up: `cosine` decays to the end; `wsd` is stable at the peak, then decays linearly at the end."""
+    continued_at: int | None = Field(default=None, ge=0, le=MOST_STEPS)
+    """Step at which a run with `cosine` ended before it went on for more steps; `tttkit resume --max-steps` sets it."""
+    continued_rate: float | None = Field(default=None, gt=0)
+    """Learning rate at that step, from which a new cosine decays to `min_lr_ratio` of it."""
     decay_ratio: float = Field(default=0.2, ge=0, le=1)
     """Share of all steps spent on the decay of `wsd`."""
     min_lr_ratio: float = Field(default=0.1, ge=0, le=1)

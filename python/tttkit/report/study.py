@@ -14,11 +14,11 @@ from tttkit.report.page.document import document
 from tttkit.report.page.html import REPORT_NAME
 from tttkit.report.page.tables import escape
 from tttkit.run.directory import STUDY_FILE
+from tttkit.run.saved import ENDED
 from tttkit.storage import files
 from tttkit.sweep.results import Effect, Row, Trend, effects, read_rows, shown, trends
 from tttkit.sweep.search import search_of
 from tttkit.sweep.study import Range, Study, study_of
-from tttkit.sweep.trials import ENDED
 
 _CAUTION = (
     "A setting that was chosen because it is the best of many looks better than it is. "

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from tttkit.run.directory import RunDirectory
 
+ENDED = ("finished", "early-stopped")
+"""Reasons of a run that ended by itself, which are also its states in `tttkit status`."""
 _NAME = re.compile(r"^step_(\d+)$")
 
 

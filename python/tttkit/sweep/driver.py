@@ -15,12 +15,13 @@ from pathlib import Path
 
 from tttkit.errors import PreemptedError, RunLockedError
 from tttkit.run.directory import STUDY_FILE, TRIALS, is_locked
+from tttkit.run.saved import ENDED
 from tttkit.run.signals import GRACE_SECONDS
 from tttkit.storage import files, filesystem
 from tttkit.sweep.results import mean_objective
 from tttkit.sweep.search import Search
 from tttkit.sweep.study import Study
-from tttkit.sweep.trials import ENDED, LOGS, Trial, trials_of
+from tttkit.sweep.trials import LOGS, Trial, trials_of
 
 _POLL_SECONDS, _LOOK_SECONDS = 0.2, 1.0
 _VARIABLE_PREFIX = "TTTKIT_SET_"

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tttkit.analyze.trend import geometric_mean
+from tttkit.run.saved import ENDED
 from tttkit.sweep.search import Search
 from tttkit.sweep.study import Range, Setting, Study
-from tttkit.sweep.trials import ENDED, trials_of
+from tttkit.sweep.trials import trials_of
 
 _FEWEST_FOR_TREND = 6
 """Fewer settings say nothing about a trend."""

@@ -13,8 +13,6 @@ from tttkit.run.directory import TRIALS, RunDirectory
 from tttkit.sweep.study import MODEL_KEY, SEED_KEY, Setting, Study
 
 LOGS = "logs"
-ENDED = ("finished", "early-stopped")
-"""States of a run whose result counts."""
 WAITING, DAMAGED = "waiting", "damaged"
 """States of a trial that has not started, and of one whose record cannot be read."""
 

@@ -11,19 +11,27 @@ def learning_rate(step: int, config: OptimizerConfig, *, max_steps: int) -> floa
     """Return the learning rate of update `step` (1 … max_steps).
 
     It warms up linearly to the peak, then decays to `min_lr_ratio` of the peak: by a cosine, or linearly after the
-    stable part of `wsd`. It depends on the update number alone, so neither accumulation nor the number of devices
-    changes it.
+    stable part of `wsd`. A run that ended and went on follows a second cosine, which begins at the last rate of the
+    first. It depends on the update number alone, so neither accumulation nor the number of devices changes it.
     """
+    if config.continued_at is not None and config.continued_rate is not None:
+        return _cosine(step, config.continued_at, max_steps, config.continued_rate, config.min_lr_ratio)
     start = warmup_steps(config, max_steps=max_steps)
     if step <= start:
         return config.learning_rate * step / start
-    floor = config.learning_rate * config.min_lr_ratio
     if config.schedule == "wsd":
+        floor = config.learning_rate * config.min_lr_ratio
         start = stable_end(config, max_steps=max_steps) or 0
         progress = max(0, step - start) / max(1, max_steps - start)
         return config.learning_rate + (floor - config.learning_rate) * progress
-    progress = (step - start) / max(1, max_steps - start)
-    return floor + (config.learning_rate - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
+    return _cosine(step, start, max_steps, config.learning_rate, config.min_lr_ratio)
+
+
+def _cosine(step: int, start: int, end: int, peak: float, share: float) -> float:
+    """Return the rate of a cosine from `peak` at step `start` to `share` of it at step `end`; `peak` before it."""
+    floor = peak * share
+    progress = max(0, step - start) / max(1, end - start)
+    return floor + (peak - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
 def warmup_steps(config: OptimizerConfig, *, max_steps: int) -> int:

@@ -24,6 +24,7 @@ from tttkit.errors import PreemptedError, TttkitError
 from tttkit.models import build_model
 from tttkit.run.directory import RunDirectory, exclusive
 from tttkit.run.ranks_file import RanksFile
+from tttkit.run.saved import ENDED
 from tttkit.run.signals import StopRequestedError, StopSignals
 from tttkit.run.world import world_of
 from tttkit.train.begin import begin
@@ -44,13 +45,11 @@ from tttkit.train.resume.changes import (
     refuse_other_data,
     refuse_to_train_nothing,
 )
-from tttkit.train.resume.extension import extend
+from tttkit.train.resume.extension import Extension, extend
 from tttkit.train.resume.progress import TrainingProgress
 from tttkit.train.run_data import find_or_prepare_data, has_data
 from tttkit.train.threads import ThreadWatch, choose_for_rank, choose_for_run
 from tttkit.train.trainer import Trainer
-
-ENDED = ("finished", "early-stopped")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,6 +83,12 @@ class _Call:
     def had_ended(self) -> bool:
         """Whether the run had ended by itself before this call."""
         return self.old is not None and self.old.get("result", {}).get("reason") in ENDED
+
+    def following(self, extension: Extension) -> _Call:
+        """Return the call with the configuration of an extension."""
+        allowed = self.options.allow_change | extension.changed
+        options = dataclasses.replace(self.options, allow_change=allowed)
+        return dataclasses.replace(self, config=extension.config, options=options)
 
     def preparing(self, prepared: Prepared) -> None:
         """Report the progress of the data preparation. Raises StopRequestedError."""
@@ -157,7 +162,8 @@ def _train(call: _Call) -> Outcome:
 def _set_up(call: _Call) -> Trainer | None:
     """Do everything before the first step; return None if the run had ended before. Raises StopRequestedError."""
     call.signals.poll()
-    call, at_most = _extended(call)
+    extension = extend(call.old, call.config, call.options.allow_change)
+    call = call.following(extension)
     old, run, options, world = call.old, call.run, call.options, call.ranks.world
     accepted: list[str] = []
     parent = parent_of(old, run, options) if world.is_first or old else None
@@ -182,8 +188,9 @@ def _set_up(call: _Call) -> Trainer | None:
         return None
     config, shortened = end_no_earlier(config, run)
     trainer = _build_trainer(call, config, splits, metadata, log)
-    loaded = trainer.resume(at_most)
+    loaded = trainer.resume(extension.at_most)
     messages = [f"allowed difference: {line}" for line in accepted] + shortened
+    messages += [extension.message] if extension.message else []
     if loaded is None and "parent" in metadata.values:
         messages += _start_from(trainer, metadata.values["parent"], data_path)
     if call.had_ended:
@@ -227,15 +234,6 @@ def _start_from(trainer: Trainer, parent: dict[str, Any], data: Path) -> list[st
     if parent["how"] == "branch-from":
         return start_branch(trainer, parent, data)
     return start_warm(trainer.model, parent, data)
-
-
-def _extended(call: _Call) -> tuple[_Call, int | None]:
-    """Return the call with the schedule of a longer run, and the step that the run continues from at the latest."""
-    config, changed, at_most = extend(call.old, call.config)
-    options = call.options
-    if "train.max_steps" in options.allow_change:
-        options = dataclasses.replace(options, allow_change=options.allow_change | changed)
-    return dataclasses.replace(call, config=config, options=options), at_most
 
 
 def _prepare_data_of(call: _Call, metadata: Metadata, log: RunLog) -> tuple[Path, Manifest]:

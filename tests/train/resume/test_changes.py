@@ -171,6 +171,10 @@ def test_the_refusal_names_the_ways(tiny_values, tmp_path):
         train(tiny_values(train={"max_steps": 18}), run.path)
     assert f"`tttkit resume {run.path} --max-steps 18`" in error.value.hint
     assert "choose another --out" in error.value.hint
+    with pytest.raises(UsageError, match=r"learning_rate: 0\.01 -> 0\.001$") as error:
+        train(tiny_values(optimizer={"learning_rate": 1e-3}), run.path)
+    for way in (f"`tttkit resume {run.path} --max-steps N`", f"--branch-from {run.path}@STEP", f"--init-from {run.path}"):
+        assert way in error.value.hint
 
 
 def test_numbers_count_evaluations_whatever_the_schedule(tiny_values, tmp_path):

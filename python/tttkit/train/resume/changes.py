@@ -131,8 +131,8 @@ def refuse_to_train_nothing(trainer: Trainer, accepted: list[str]) -> None:
 def learning_rate_change(before: dict[str, Any], trainer: Trainer) -> list[str]:
     """Return a message if the next update has another learning rate than by the configuration `before`."""
     step, config = trainer.progress.step + 1, trainer.config
-    if step > config.train.max_steps:
-        return []
+    if step > config.train.max_steps or config.optimizer.continued_at == step - 1:
+        return []  # there is no next update, or `extend` has described its learning rate
     earlier = build_config(before)
     was = learning_rate(min(step, earlier.train.max_steps), earlier.optimizer, max_steps=earlier.train.max_steps)
     now = learning_rate(step, config.optimizer, max_steps=config.train.max_steps)
@@ -143,14 +143,12 @@ def learning_rate_change(before: dict[str, Any], trainer: Trainer) -> list[str]:
 
 def _ways(keys: Collection[str], run: RunDirectory, config: Config) -> str:
     """Return the hint for refused changes: the ways to go on."""
-    ways = (
-        "pass the options of that run to resume it, choose another --out, or pass --allow-change KEY for each; a new "
-        f"run starts from this one with --branch-from {run.argument}@STEP (its weights and optimizer) or "
-        f"--init-from {run.argument} (its weights only)"
+    steps = config.train.max_steps if "train.max_steps" in keys else "N"
+    ranks = "--global-batch N keeps the windows of an update on any number of ranks; or "
+    return (
+        f"{ranks if 'train.global_batch' in keys else ''}pass the options of that run to resume it, choose another "
+        f"--out, or go on from it in one of three ways: `tttkit resume {run.argument} --max-steps {steps}` trains it "
+        f"for another number of steps, --branch-from {run.argument}@STEP starts a new run with its weights and its "
+        f"optimizer, and --init-from {run.argument} starts one with its weights only; --allow-change KEY changes a "
+        "value of this run"
     )
-    if "train.global_batch" in keys:
-        ways = f"--global-batch N keeps the windows of an update on any number of ranks; or {ways}"
-    if "train.max_steps" not in keys:
-        return ways
-    more = f"`tttkit resume {run.argument} --max-steps {config.train.max_steps}`"
-    return f"{more} changes the number of steps of this run and the learning rate of the steps to come; or {ways}"
