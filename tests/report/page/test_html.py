@@ -40,6 +40,16 @@ def data_of(page) -> dict:
     return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page)[1])
 
 
+def test_the_header_names_what_the_run_started_from(make_run):
+    run = make_run(2)
+    record = load(run)
+    assert "started from" not in render_page(run, record, find(record), "finished")
+    parent = {"how": "branch-from", "path": "/runs/<b>old", "step": 8, "changes": ["train.seed: 1 -> 2"]}
+    record = dataclasses.replace(record, metadata={**record.metadata, "parent": parent})
+    page = render_page(run, record, find(record), "finished")
+    assert "started from a branch of &lt;b&gt;old at step 8; what differs: train.seed: 1 -&gt; 2" in page
+
+
 def test_the_page_is_complete_and_needs_no_network(make_run, tmp_path):
     page = write_page(make_run(3), tmp_path).read_text()
     assert "default-src 'none'" in page

@@ -8,6 +8,7 @@ from tests.train.resume.test_changes import stop
 from tests.training import train
 from tttkit.errors import CheckpointError, DataError, UsageError
 from tttkit.health.status import read_status
+from tttkit.run.saved import training_checkpoints
 from tttkit.storage import files
 
 
@@ -56,6 +57,36 @@ def test_a_killed_branch_continues_without_its_parent(parent, tiny_values, tmp_p
     parent.path.rename(tmp_path / "moved")
     train(values, run.path, branch_from=name)
     assert weights(run) == weights(whole)
+
+
+def test_a_branch_is_complete_from_its_first_training_checkpoint_on_even_without_evaluations(tiny_values, tmp_path):
+    values = tiny_values(evaluation={"num_checkpoints": 0})
+    parent = train(values, tmp_path / "parent").run
+    run = stop(values, tmp_path / "run", 9, killed=True, branch_from=f"{parent.path}@8")
+    assert [step for step, _ in training_checkpoints(run)] == [8]
+
+
+def test_a_branch_has_a_best_model_of_its_own_even_if_its_parent_had_a_better_one(parent, tiny_values, tmp_path):
+    worse = tiny_values(
+        optimizer={"learning_rate": 50.0}, train={"max_steps": 9}, evaluation={"num_checkpoints": 2},
+    )  # fmt: skip
+    branch = train(worse, tmp_path / "branch", branch_from=f"{parent.path}@8").run
+    (summary,) = branch.read_summaries()
+    assert summary.selection_ppl > parent.read_summaries()[-1].selection_ppl
+    assert files.read_json(branch.best_model / "config.json")["step"] == 9
+
+
+def test_a_branch_of_a_run_that_prepared_its_own_data(tiny_values, tmp_path):
+    (tmp_path / "text").mkdir()
+    for name in "abcd":
+        (tmp_path / "text" / f"{name}.txt").write_text(f"{name} said what there is to say. " * 400)
+    own = {"path": None, "source": str(tmp_path / "text"), "validation_fraction": 0.25, "tokenizer": "bpe:300"}
+    values = {**tiny_values(), "data": own}
+    parent = train(values, tmp_path / "parent").run
+    branch = train(values, tmp_path / "branch", branch_from=f"{parent.path}@8").run
+    assert branch.read_metadata()["parent"]["changes"] == []
+    assert weights(branch) == weights(parent)
+    assert (branch.path / "data").is_dir()
 
 
 def test_a_step_without_training_checkpoint_lists_those_there_are(parent, tiny_values, tmp_path):

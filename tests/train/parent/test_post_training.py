@@ -28,7 +28,9 @@ def weights(run):
 def state_names(run):
     """Return the prefixes of the states in the newest training checkpoint of a run."""
     step, path = training_checkpoints(run)[0]
-    return {name for name in KINDS.values() for tensor in read_checkpoint(path, step).tensors if tensor.startswith(name)}
+    return {
+        name for name in KINDS.values() for tensor in read_checkpoint(path, step).tensors if tensor.startswith(name)
+    }
 
 
 def test_the_first_update_of_a_branch_starts_from_zero_and_the_next_from_what_it_left(parent, tiny_values, tmp_path):

@@ -12,6 +12,7 @@ from tttkit.analyze.record import load
 from tttkit.config.model import ModelConfig
 from tttkit.errors import DataError, UsageError
 from tttkit.health.status import read_status
+from tttkit.integrations.export import export_to_hugging_face
 from tttkit.models import build_model, load_model
 from tttkit.models.digest import weights_sha256
 from tttkit.models.storage import save_model
@@ -65,6 +66,26 @@ def test_every_kind_of_source_is_read(source, tiny_values, tmp_path, place):
     assert found.past_tokens == (8 if place == "@8" else 12) * 4 * 16
     run = train(tiny_values(train={"max_steps": 1}), tmp_path / "warm", init_from=name).run
     assert run.read_metadata()["parent"]["weights_sha256"] == found.weights_sha256
+
+
+@pytest.mark.parametrize("from_hub", [False, True])
+def test_a_model_of_ours_in_a_directory_for_transformers_is_read(source, tiny_values, tmp_path, monkeypatch, from_hub):
+    exported = tmp_path / "exported"
+    export_to_hugging_face(source.final_model, exported)
+    asked = []
+
+    def download(name):
+        asked.append(name)
+        return exported
+
+    monkeypatch.setattr("tttkit.models.hugging_face.hub.download", download)
+    name = "hf:somebody/model@main" if from_hub else str(exported)
+    run = train(tiny_values(train={"max_steps": 0}), tmp_path / "warm", init_from=name).run
+    assert weights(run) == weights(source)
+    parent = run.read_metadata()["parent"]
+    assert (parent["path"], parent["past_tokens"]) == (name, 12 * 4 * 16)
+    assert asked == (["somebody/model@main"] if from_hub else [])
+    assert train(tiny_values(train={"max_steps": 0}), run.path, init_from=name).already_ended
 
 
 @pytest.mark.parametrize("step", [0, 1, 7])

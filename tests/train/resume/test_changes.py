@@ -173,7 +173,11 @@ def test_the_refusal_names_the_ways(tiny_values, tmp_path):
     assert "choose another --out" in error.value.hint
     with pytest.raises(UsageError, match=r"learning_rate: 0\.01 -> 0\.001$") as error:
         train(tiny_values(optimizer={"learning_rate": 1e-3}), run.path)
-    for way in (f"`tttkit resume {run.path} --max-steps N`", f"--branch-from {run.path}@STEP", f"--init-from {run.path}"):
+    for way in (
+        f"`tttkit resume {run.path} --max-steps N`",
+        f"--branch-from {run.path}@STEP",
+        f"--init-from {run.path}",
+    ):
         assert way in error.value.hint
 
 

@@ -24,6 +24,7 @@ from tttkit.report.page.model_sections import diagnosis_sections, quality_sectio
 from tttkit.report.page.page_data import page_data
 from tttkit.report.page.tables import criteria_table, dynamic_table, escape, evaluations_table, settings_tables
 from tttkit.run.directory import RunDirectory
+from tttkit.run.parent import describe_parent
 from tttkit.storage import files
 
 REPORT_NAME = "report.html"
@@ -77,6 +78,7 @@ def _header(record: Record, findings: Findings, state: str, *, num_shown: int) -
         record.model or "",
         "" if step is None else f"step {step:,}",
         "" if state == "unknown" else state,
+        f"started from {parent}" if (parent := describe_parent(record.metadata, whole_path=False)) else "",
         f"{count} evaluations" + (f", {num_shown} of them in the curves" if 0 < num_shown < count else ""),
     ]
     return (
