@@ -10,6 +10,7 @@ use tokenizers::{ModelWrapper, Tokenizer};
 
 use crate::bpe::{Bpe, File, Id, Scratch, Simd, compact, cut_into_parts};
 use crate::error::{Error, Result};
+use crate::fallback::Fallback;
 use crate::library::guarded;
 use crate::sentencepiece::SentencePiece;
 
@@ -50,7 +51,7 @@ enum Kind {
     Bpe(Box<Bpe>),
     SentencePiece(Box<SentencePiece>),
     /// Any other tokenizer, and in one sentence why it is one.
-    Any(Box<Tokenizer>, String),
+    Any(Box<Fallback>, String),
 }
 
 impl Encoder {
@@ -103,7 +104,7 @@ impl Encoder {
         Self {
             json: unlimited(&tokenizer)?,
             vocab_size: vocab_size_of(&tokenizer),
-            kind: Kind::Any(Box::new(tokenizer), reason),
+            kind: Kind::Any(Box::new(Fallback::new(&tokenizer)?), reason),
             special_tokens: Vec::new(),
             dropout: None,
             simd,
@@ -143,7 +144,7 @@ impl Encoder {
         match &mut self.kind {
             Kind::Bpe(bpe) => bpe.split_special(),
             Kind::SentencePiece(bpe) => bpe.split_special(),
-            Kind::Any(tokenizer, _) => tokenizer.set_encode_special_tokens(true),
+            Kind::Any(fallback, _) => fallback.split_special(),
         }
         self
     }
@@ -163,7 +164,7 @@ impl Encoder {
         match &self.kind {
             Kind::Bpe(bpe) => bpe.token_id(token),
             Kind::SentencePiece(bpe) => bpe.token_id(token),
-            Kind::Any(tokenizer, _) => tokenizer.token_to_id(token),
+            Kind::Any(fallback, _) => fallback.token_id(token),
         }
     }
 
@@ -226,10 +227,7 @@ impl Encoder {
         match &self.kind {
             Kind::Bpe(bpe) => bpe.encode(text, begins, scratch, ids),
             Kind::SentencePiece(bpe) => bpe.encode(text, begins, scratch, ids),
-            Kind::Any(tokenizer, _) => {
-                let encoding = guarded(|| tokenizer.encode_fast(text, false)).map_err(Error::Data)?;
-                ids.extend(encoding.get_ids().iter().map(|&id| T::of(id)));
-            }
+            Kind::Any(fallback, _) => fallback.encode(text, ids)?,
         }
         Ok(())
     }

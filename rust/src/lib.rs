@@ -16,6 +16,7 @@ pub mod chunk;
 pub mod contiguous;
 pub mod encode;
 pub mod error;
+mod fallback;
 pub mod ingest;
 mod library;
 mod median;

@@ -215,6 +215,24 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path):
             load_tokenizer(str(spec))
 
 
+@pytest.mark.parametrize("place", ["pre_tokenizer", "normalizer"])
+def test_an_expression_that_backtracks_for_ever_is_an_error(tmp_path, tokenizer_json, place):
+    """The `tokenizers` crate ends such a split without an error."""
+    content = json.loads(tokenizer_json.read_text())
+    pattern = {"Regex": "(a+)+(?=b)b"}
+    if place == "normalizer":
+        content["normalizer"] = {"type": "Replace", "pattern": pattern, "content": "c"}
+    else:
+        split = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
+        content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split, content["pre_tokenizer"]]}
+    path = tmp_path / "slow.json"
+    path.write_text(json.dumps(content))
+    assert_equal_to_reference(["", "aaab aab", "a" * 8, *TEXTS], path)
+    with pytest.raises(DataError, match=r"the expression `\(a\+\)\+\(\?=b\)b` of the tokenizer .*backtrack") as caught:
+        encode_documents(["a" * 100], tokenizer=path)
+    assert "\n" not in str(caught.value)
+
+
 def test_small_gaps_between_ids_are_used_as_they_are(tmp_path, tokenizer_json):
     content = json.loads(tokenizer_json.read_text())
     content["model"]["vocab"]["zz"] = 400
