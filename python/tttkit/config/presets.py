@@ -71,6 +71,18 @@ def _quick_model(fields: dict[str, Any]) -> dict[str, Any]:
     return {**values, "model": {**values["model"], **fields}}
 
 
+def _task(name: str) -> dict[str, Any]:
+    """A synthetic task on the quick model; its evaluation by position says little, so it is as small as possible."""
+    return {
+        **_quick(),
+        "data": {"source": f"task:{name}"},
+        "optimizer": {"learning_rate": 1e-3, "warmup_ratio": 0.05},
+        "train": {"max_steps": 4000, "window": 64, "batch_size": 32, "save_every": 500},
+        "evaluation": {"num_checkpoints": 1, "max_length": 128, "num_sequences": 4, "selection_windows": 64},
+        "early_stopping": {"enabled": False},
+    }
+
+
 def _curriculum_100k() -> dict[str, Any]:
     """The reference run: 152.6M parameters, 204.8M tokens, 50 evaluations."""
     return {
@@ -139,6 +151,13 @@ _PRESETS = {
             partial(_quick_model, {**fields, "sink": "tokens"}),
         )
         for name, (words, fields) in _WITH_SINKS.items()
+    },
+    **{
+        name: Preset(
+            f"The quick model on the synthetic task {name}, minutes on two cores; measure it with `tttkit recall`.",
+            partial(_task, name),
+        )
+        for name in ("mqar", "copy", "selective-copy", "induction")
     },
     "curriculum-100k": Preset(
         "The reference run: 152.6M parameters, 204.8M tokens of WikiText-103, 50 evaluations.", _curriculum_100k

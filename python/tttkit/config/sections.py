@@ -20,6 +20,8 @@ from tttkit.config.limits import (
     MOST_TOKENS,
 )
 
+TASK_PREFIX = "task:"
+"""Begins a `data.source` that names a synthetic task."""
 STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
@@ -30,7 +32,8 @@ class DataConfig:
     path: str | None = None
     """DATA directory of `tttkit data prepare`. Without it, `data.source` is prepared into the run's own `data/`."""
     source: str = "stdlib"
-    """Text to prepare if `data.path` is not set: a SOURCE of `tttkit data prepare`."""
+    """Text to prepare if `data.path` is not set: a SOURCE of `tttkit data prepare`, or task:NAME for the examples of a
+    synthetic task (mqar, copy, selective-copy, induction), of which only the answers are trained on."""
     tokenizer: str = "bpe:2048"
     """Tokenizer to prepare with if `data.path` is not set: as `--tokenizer` of `tttkit data prepare`."""
     validation: str | None = None
@@ -41,6 +44,12 @@ class DataConfig:
     """Rule that splits the text into documents if `data.path` is not set: as `--documents` of `tttkit data prepare`."""
     validation_fraction: float = Field(default=0.05, gt=0, lt=1)
     """Share of documents held out for validation if neither `data.path` nor `data.validation` is set."""
+
+    @property
+    def task(self) -> str | None:
+        """The synthetic task that the run trains on; None for text."""
+        is_task = self.path is None and self.source.startswith(TASK_PREFIX)
+        return self.source.removeprefix(TASK_PREFIX) if is_task else None
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

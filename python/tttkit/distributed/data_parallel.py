@@ -19,10 +19,12 @@ class _MicroBatch(nn.Module):
         super().__init__()
         self._run = run
 
-    def forward(self, input_ids: Tensor, targets: Tensor, state: ModelState | None = None) -> Any:
+    def forward(
+        self, input_ids: Tensor, targets: Tensor, state: ModelState | None = None, scored: Tensor | None = None
+    ) -> Any:
         """Return the loss, or with a state the loss and the state after the windows."""
         if state is None:
-            return self._run(input_ids, targets=targets)
+            return self._run(input_ids, targets=targets, scored=scored)
         loss, after = self._run(input_ids, targets=targets, state=state)
         return loss, after.detach()
 

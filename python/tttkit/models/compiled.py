@@ -31,13 +31,19 @@ class CompiledModel(nn.Module):
         """The compiled function that runs every block; None runs them eagerly."""
 
     def forward(
-        self, input_ids: Tensor, targets: Tensor | None = None, state: ModelState | None = None
+        self,
+        input_ids: Tensor,
+        targets: Tensor | None = None,
+        state: ModelState | None = None,
+        scored: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, ModelState]:
         """Return what `LanguageModel.forward` returns.
 
         Every new combination of length and position is compiled once.
         """
-        result: Tensor | tuple[Tensor, ModelState] = self.model(input_ids, targets, state, self._function)
+        result: Tensor | tuple[Tensor, ModelState] = self.model(
+            input_ids, targets, state, self._function, scored
+        )
         return result
 
     def step(self, input_ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:

@@ -57,11 +57,12 @@ class LanguageModel(nn.Module):
         targets: Tensor | None = None,
         state: ModelState | None = None,
         function: BlockFunction | None = None,
+        scored: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, ModelState]:
         """Return the logits (B, L, V), float32, of the token after each position; every row is a text of its own.
 
-        With `targets` (B, L), the next tokens, return the mean cross-entropy in nats instead, a float32 scalar. With
-        `state`, continue from it and return a pair: logits or loss, and the state after the segment. `function` is a
+        With `targets` (B, L), the next tokens, return the mean cross-entropy in nats instead, a float32 scalar, over
+        the targets where `scored` (B, L) bool is True, or over all of them without it. With `state`, continue from it and return a pair: logits or loss, and the state after the segment. `function` is a
         compiled `Block.compute` that runs every block (`compiled.py`).
 
         `input_ids` is (B, L) int64 or int32. Raises TypeError for another dtype and ValueError for another number of
@@ -76,7 +77,7 @@ class LanguageModel(nn.Module):
             after, hidden_states = None, self.hidden_states(input_ids, function=function)
         else:
             hidden_states, after = self.advance(input_ids, state, function)
-        result = self.head(hidden_states) if targets is None else self.loss(hidden_states, targets)
+        result = self.head(hidden_states) if targets is None else self._mean_loss(hidden_states, targets, scored)
         return result if after is None else (result, after)
 
     def step(self, input_ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
@@ -132,6 +133,11 @@ class LanguageModel(nn.Module):
         It equals the cross-entropy of `head(hidden_states)`, but takes less time and memory (`head_loss.py`).
         """
         return head_loss(hidden_states, self._head_weight, targets)
+
+    def _mean_loss(self, hidden_states: Tensor, targets: Tensor, scored: Tensor | None) -> Tensor:
+        if scored is None:
+            return self.loss(hidden_states, targets)
+        return self.loss(hidden_states[scored], targets[scored])
 
     def initial_state(self, batch_size: int) -> ModelState:
         """Return the state before any text, for B rows, on the model's device."""

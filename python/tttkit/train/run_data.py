@@ -10,16 +10,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tttkit.config.run import Config, DataConfig
+from tttkit.config.run import Config, DataConfig, TrainConfig
 from tttkit.data import prepare_dataset
 from tttkit.data.account import shown
 from tttkit.data.job import PrepareProgress
 from tttkit.data.manifest import Manifest, load_manifest
+from tttkit.data.synthetic.prepare import prepare_task
 from tttkit.run.data_location import OWN_DATA, find_data, fingerprint_of
 from tttkit.run.directory import RunDirectory
 
 _NOT_OF_THE_SOURCE = ("path", "io")
 """Fields of DataConfig that do not say what the run's own data are prepared from."""
+_FEWEST_EXAMPLES, _MOST_EXAMPLES = 1_000, 100_000
+"""Examples of a synthetic task: enough that memory of single examples is no help, and a few seconds to prepare."""
 
 
 def find_or_prepare_data(
@@ -39,7 +42,7 @@ def find_or_prepare_data(
         manifest = load_manifest(path)
         if _is_prepared_from(config.data, manifest, old):
             return path, manifest
-    return path, _prepare(config.data, path, progress)
+    return path, _prepare(config, path, progress)
 
 
 def has_data(config: Config, run: RunDirectory) -> bool:
@@ -64,7 +67,12 @@ def _is_prepared_from(data: DataConfig, manifest: Manifest, old: Mapping[str, An
     )
 
 
-def _prepare(data: DataConfig, path: Path, progress: PrepareProgress) -> Manifest:
+def _prepare(config: Config, path: Path, progress: PrepareProgress) -> Manifest:
+    data = config.data
+    if data.task is not None:
+        return prepare_task(
+            data.task, path, window=config.train.window, num_examples=_num_examples(config.train), progress=progress
+        )
     return prepare_dataset(
         [data.source],
         path,
@@ -74,3 +82,9 @@ def _prepare(data: DataConfig, path: Path, progress: PrepareProgress) -> Manifes
         documents=data.documents,
         progress=progress,
     )
+
+
+def _num_examples(train: TrainConfig) -> int:
+    """Return how many examples of a task are prepared: one per window of the run, up to a bound."""
+    windows = train.max_steps * train.tokens_per_step // train.window
+    return max(_FEWEST_EXAMPLES, min(windows + 1, _MOST_EXAMPLES))

@@ -19,6 +19,7 @@ import torch
 
 from tttkit.config.run import Config, TrainConfig
 from tttkit.data.split import Split
+from tttkit.data.synthetic.vocabulary import is_answer
 from tttkit.distributed.data_parallel import data_parallel, without_average
 from tttkit.distributed.ranks import Ranks
 from tttkit.distributed.sharded import set_average, whole
@@ -87,7 +88,9 @@ class Updater:
         self._auto_microbatch = auto_microbatch
         self.feed = Feed(model, split, config.train, self._ranks, whole_model)
         self._num_batches = config.train.num_batches(self._ranks.world.size)
-        self._reads_at_once = device.type == "cpu"
+        self._has_answers = config.data.task is not None
+        # answers differ in number from update to update, so their update cannot be one graph
+        self._reads_at_once = device.type == "cpu" or self._has_answers
         self._unread: list[tuple[int, float, torch.Tensor]] = []
         self._started = self._began = 0.0
         self.restart(None)
@@ -217,7 +220,9 @@ class Updater:
         inputs, targets = batch[:, :-1], batch[:, 1:]
         state = self.feed.initial_state(len(batch))
         with self._autocast():
-            if state is None:
+            if self._has_answers:
+                loss = self._forward(inputs, targets=targets, scored=is_answer(batch))
+            elif state is None:
                 loss = self._forward(inputs, targets=targets)
             else:
                 loss, after = self._forward(inputs, targets=targets, state=state)

@@ -1,0 +1,59 @@
+"""The synthetic tasks by name, and the sizes in which models are trained and measured on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from tttkit.data.synthetic.copying import copying
+from tttkit.data.synthetic.examples import Examples, Task
+from tttkit.data.synthetic.induction import induction
+from tttkit.data.synthetic.mqar import mqar, smallest_mqar
+from tttkit.data.synthetic.selective_copying import selective_copying, smallest_selective
+from tttkit.errors import UsageError
+
+
+class TaskEntry(NamedTuple):
+    """A task, and the numbers of items that its examples ask for."""
+
+    make: Task
+    sizes: tuple[int, ...]
+    smallest: Callable[[int], int]
+    """Returns the fewest tokens of a text with that many items."""
+
+
+TASKS = {
+    "mqar": TaskEntry(mqar, (4, 8, 16, 32, 64), smallest_mqar),
+    "copy": TaskEntry(copying, (0,), lambda _: 4),
+    "selective-copy": TaskEntry(selective_copying, (16,), smallest_selective),
+    "induction": TaskEntry(induction, (1,), lambda _: 6),
+}
+_MOST_TRAINED = 8
+"""Pairs of mqar in training; more of them in a test show whether a model can keep more than it was trained to keep."""
+
+
+def task_entry(name: str) -> TaskEntry:
+    """Return a task. Raises UsageError for an unknown name."""
+    if name not in TASKS:
+        raise UsageError(f"unknown synthetic task `{name}`", hint=f"known: {', '.join(TASKS)}")
+    return TASKS[name]
+
+
+def make_examples(name: str, num_examples: int, length: int, size: int, seed: int) -> Examples:
+    """Return examples that follow from the arguments alone. Raises UsageError, ValueError."""
+    random = np.random.default_rng([seed, length, size, num_examples, *name.encode()])
+    return task_entry(name).make(random, num_examples, length, size)
+
+
+def trained_sizes(name: str, window: int) -> list[int]:
+    """Return the sizes of training examples of `window` tokens. Raises UsageError if none fits."""
+    entry = task_entry(name)
+    sizes = [size for size in entry.sizes if entry.smallest(size) <= window]
+    if not sizes:
+        raise UsageError(
+            f"task:{name} needs a window of at least {entry.smallest(entry.sizes[0])} tokens, got {window}",
+            hint="raise train.window",
+        )
+    return [size for size in sizes if size <= _MOST_TRAINED] or sizes[:1]
