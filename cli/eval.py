@@ -10,21 +10,23 @@ from rich.markup import escape
 
 from tttkit.config.dynamic import DynamicConfig
 from tttkit.errors import UsageError
-from tttkit.run.directory import exclusive, find_run
+from tttkit.run.directory import RunDirectory, exclusive, find_run
 from tttkit.storage.files import json_safe
 from tttkit_cli.console import err, print_json, print_table, room
 from tttkit_cli.dynamic_options import with_dynamic_options
 from tttkit_cli.eval_targets import names_of, targets_of, with_text
-from tttkit_cli.model_options import Device, Dtype, RemoteCode
+from tttkit_cli.model_options import Bos, Device, Dtype, RemoteCode
 from tttkit_cli.stopping import stoppable
 from tttkit_cli.tune_dynamic import tune_dynamic
 from tttkit_cli.views.eval_progress import EvaluationProgress
+from tttkit_cli.views.recall import recall_table
 from tttkit_cli.views.tables import evaluation_table, models_table, ratios_table, slots_table, whole_split_table
 
 if TYPE_CHECKING:
     from tttkit.evaluate.model_directory import EvaluatedModel
     from tttkit.evaluate.request import EvaluationRequest
     from tttkit.results.curves import Curves
+    from tttkit.results.recall import Recall
     from tttkit.results.summary import Summary
 
 Json = Annotated[bool, typer.Option("--json", help="Print the summaries as JSON.")]
@@ -88,12 +90,7 @@ def checkpoint(
     ] = None,
     device: Device = None,
     dtype: Dtype = "fp32",
-    bos: Annotated[
-        str,
-        typer.Option(
-            help="The model's BOS token in front of every context: `auto` if it was trained so, `always` or `never`."
-        ),
-    ] = "auto",
+    bos: Bos = "auto",
     trust_remote_code: RemoteCode = False,
     dynamic: DynamicConfig | None = None,
     json_output: Json = False,
@@ -139,6 +136,9 @@ def run(
     ] = None,
     device: Device = None,
     dynamic: DynamicConfig | None = None,
+    with_recall: Annotated[
+        bool, typer.Option("--recall", help="Measure too what best_model and final_model remember (second-copy).")
+    ] = False,
     json_output: Json = False,
 ) -> None:
     """Evaluate best_model and final_model in full, and evaluations along the run that have weights but no results.
@@ -162,7 +162,20 @@ def run(
             for request, target in requests
         }
         complete_summaries(directory)
+        recalled = _recall(directory, device) if with_recall else []
     _show(named, json_output=json_output)
+    if recalled and not json_output:
+        print_table(recall_table(recalled), num_keys=2)
+
+
+def _recall(run: RunDirectory, device: str | None) -> list[tuple[str, Recall]]:
+    """Measure second-copy on the models of a run."""
+    from tttkit.evaluate.request import EvaluationRequest
+    from tttkit.recall.directory import RecallSettings
+    from tttkit_cli.recall_models import measure_models
+
+    paths = [path for path in (run.best_model, run.final_model) if path.is_dir()]
+    return measure_models([EvaluationRequest(path=path, device=device) for path in paths], RecallSettings())
 
 
 def _evaluate(request: EvaluationRequest, target: Path) -> EvaluatedModel:

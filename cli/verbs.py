@@ -43,7 +43,7 @@ VERBS = {
     "resume": Verb("resume", "resume", "Resume an unfinished run, however it ended."),
     "status": Verb("status", "status", "Show what a run is doing and what to do next.", QuickCommand),
     "eval": Verb("eval", "eval_app", "Measure perplexity by position, in every context."),
-    "recall": Verb("recall", "recall", "Measure what models remember of a text that they have read."),
+    "recall": Verb("recall", "recall", "Measure what models remember of what they have read."),
     "diagnose": Verb("diagnose", "diagnose", "Measure why models hold up past their window or not."),
     "quality": Verb("quality", "quality", "Let models continue real text, and measure what they write."),
     "plot": Verb("plot", "plot", "Draw the figures of a run, or of several runs side by side."),

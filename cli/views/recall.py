@@ -1,4 +1,4 @@
-"""Table of `tttkit recall`."""
+"""Tables of `tttkit recall`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,37 @@ from rich.table import Table
 if TYPE_CHECKING:
     from tttkit.results.recall import Recall
 
+_TITLES = {True: "second-copy: NLL of a passage in nats, and its drop the second time", False: "share of answers given"}
+_LEFT = ("context",)
+
 
 def recall_table(results: Sequence[tuple[str, Recall]]) -> Table:
-    """Return a row per model and distance."""
-    table = Table(title="second-copy: NLL of a passage in nats, and its drop the second time", title_justify="left")
+    """Return a row per model and distance, or per model, length, number of items and context."""
+    first = results[0][1]
+    table = _table(_TITLES[True] if first.is_second_copy else f"{first.task}: {_TITLES[False]}")
+    rows = [(name, row) for name, result in results for row in result.table_rows()]
+    for head in rows[0][1]:
+        table.add_column(head, justify="left" if head in _LEFT else "right")
+    for name, row in rows:
+        table.add_row(escape(name), *row.values())
+    return table
+
+
+def differences_table(results: Sequence[tuple[str, Recall]]) -> Table:
+    """Return by row how much more the other models remember than the first, paired by example."""
+    from tttkit.analyze.recall import recall_differences
+
+    first = results[0][0]
+    table = _table(f"difference from {first}, paired by example")
+    rows = [(name, row) for name, result in results[1:] for row in recall_differences(results[0][1], result)]
+    for head in ("at", "difference", "95 % interval"):
+        table.add_column(head, justify="left" if head == "at" else "right")
+    for name, row in rows:
+        table.add_row(escape(name), row.where, f"{row.mean:+.3f}", f"{row.low:+.3f} … {row.high:+.3f}")
+    return table
+
+
+def _table(title: str) -> Table:
+    table = Table(title=title, title_justify="left")
     table.add_column("model")
-    for head in ("distance", "first copy", "second copy", "drop", "95 % interval"):
-        table.add_column(head, justify="right")
-    for name, result in results:
-        for row in result.rows:
-            figures = (f"{row.distance:,}", f"{row.first:.3f}", f"{row.second:.3f}", f"{row.drop:.3f}")
-            table.add_row(escape(name), *figures, f"{row.low:.3f} … {row.high:.3f}")
     return table

@@ -68,21 +68,21 @@ class Job:
 
 def test_an_oracle_knows_the_second_copy_at_every_distance():
     result = measure(Job(KnownModel(reach=10_000)), distances=[0, 40, 160], num_examples=20, seed=0)
-    assert [row.second for row in result.rows] == [0.0, 0.0, 0.0]
-    assert all(row.drop == row.first > 0 for row in result.rows)
+    assert [row["second"] for row in result.rows] == [0.0, 0.0, 0.0]
+    assert all(row["drop"] == row["first"] > 0 for row in result.rows)
 
 
 def test_a_model_without_memory_has_no_drop():
     result = measure(Job(KnownModel(reach=-1)), distances=[0, 40], num_examples=20, seed=0)
-    assert [(row.drop, row.low, row.high) for row in result.rows] == [(0.0, 0.0, 0.0)] * 2
-    assert result.rows[0].first == pytest.approx(np.log(VOCABULARY))
+    assert [(row["drop"], row["low"], row["high"]) for row in result.rows] == [(0.0, 0.0, 0.0)] * 2
+    assert result.rows[0]["first"] == pytest.approx(np.log(VOCABULARY))
 
 
 def test_the_distance_counts_the_tokens_between_the_copies():
     """A pair comes again 64 + d tokens later, so a model that looks back 64 + 40 tokens knows it up to d = 40."""
     result = measure(Job(KnownModel(reach=PASSAGE + 40)), distances=[40, 41], num_examples=20, seed=0)
-    assert result.rows[0].second == 0.0
-    assert result.rows[1].second > 1.0
+    assert result.rows[0]["second"] == 0.0
+    assert result.rows[1]["second"] > 1.0
 
 
 def test_only_the_two_copies_are_compared():

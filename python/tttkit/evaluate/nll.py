@@ -25,7 +25,7 @@ from tttkit.evaluate.arrays import check_size
 from tttkit.evaluate.bos import bos_in_front, longest_window
 from tttkit.evaluate.dynamic import DynamicRule, dynamic_nll
 from tttkit.evaluate.memory import batch_tokens, head_positions
-from tttkit.models.scoring import ScoringModel
+from tttkit.models.scoring import ScoringModel, TokenMeasure, nll_of
 
 Progress = Callable[[float], None]
 """Called between batches with the share that is done; may raise to stop."""
@@ -43,6 +43,7 @@ def token_nll(
     dynamic: DynamicRule | None = None,
     progress: Progress | None = None,
     share: Share | None = None,
+    measure: TokenMeasure = nll_of,
 ) -> NDArray[np.float32]:
     """Return the NLL in nats of `tokens[:, 1:]`, float32 `(B, T)`, for tokens `(B, T+1)` of any integer type.
 
@@ -51,7 +52,7 @@ def token_nll(
     last bit may differ from one pass. `bos` says whether the model's BOS stands in front of every context that starts
     (`auto`, `always` or `never`, see `bos_in_front`); it is never scored and not counted in W. The context
     `dynamic` needs its rule (`dynamic.py`). With `share`, several processes compute a part each, and each returns all;
-    `dynamic` is computed by every process. The model is back in its mode (training or evaluation) and has its weights
+    `dynamic` is computed by every process. Another `measure` takes the place of the NLL (not in `dynamic`). The model is back in its mode (training or evaluation) and has its weights
     afterwards. Raises TypeError, ValueError naming the argument, UsageError beyond
     the positions of the model, and NumericalError if `dynamic` diverges.
     """
@@ -67,7 +68,7 @@ def token_nll(
     ids = _check_tokens(tokens, model.vocab_size)
     num_positions = ids.shape[1] - 1
     wanted = _check_positions(positions, num_positions)
-    runner = Runner(model, ids, segment, bos_in_front(model, bos), progress, dynamic, share)
+    runner = Runner(model, ids, segment, bos_in_front(model, bos), progress, dynamic, share, measure)
     was_training = model.training
     model.eval()
     try:
@@ -167,9 +168,12 @@ class Runner:
         progress: Progress | None,
         dynamic: DynamicRule | None = None,
         share: Share | None = None,
+        measure: TokenMeasure = nll_of,
     ) -> None:
         """`bos_id` is the token in front of every window, None for none; `dynamic` is the rule for `adapt`."""
         self._share = share
+        # models that have no other measure than the NLL need not take the argument
+        self._measure: dict[str, TokenMeasure] = {} if measure is nll_of else {"measure": measure}
         self.mini_batch_size = model.mini_batch_size
         self.nll = np.full((ids.shape[0], ids.shape[1] - 1), np.nan, dtype=np.float32)
         self._model = model
@@ -246,7 +250,7 @@ class Runner:
         if self._segment is not None and num_scored == length > self._segment:
             nll = self._carry(windows, self._segment)[:, -length:]
         else:
-            nll = self._model.score(windows, num_scored, head_positions=self._head_positions)
+            nll = self._model.score(windows, num_scored, head_positions=self._head_positions, **self._measure)
         columns = starts[:, None] + np.arange(length - num_scored, length)
         self.nll[rows[:, None], columns] = nll.cpu().numpy()
 
@@ -258,7 +262,7 @@ class Runner:
         parts, state = [], None
         for start in range(0, windows.shape[1] - 1, segment):
             part = windows[:, start : start + segment + 1]
-            nll, state = self._model.carry(part, state, head_positions=self._head_positions)
+            nll, state = self._model.carry(part, state, head_positions=self._head_positions, **self._measure)
             parts.append(nll)
         return torch.cat(parts, dim=1)
 

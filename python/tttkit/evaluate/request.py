@@ -99,7 +99,7 @@ def check_request(request: EvaluationRequest) -> None:
     check_tokenizer(path, config, data)
     open_split(data, request.split)
     if request.window is None:
-        _trained_window(path, config)
+        trained_window(path, config)
 
 
 def prepare(request: EvaluationRequest) -> EvaluationJob:
@@ -109,7 +109,7 @@ def prepare(request: EvaluationRequest) -> EvaluationJob:
     data = data_directory(request)
     unknown_tokenizer = check_tokenizer(path, config, data)
     split = open_split(data, request.split)
-    window = request.window or _trained_window(path, config)
+    window = request.window or trained_window(path, config)
     protocol = request.protocol or _protocol(request, window, split.num_tokens)
     prepare_cpu()
     model = load_scoring_model(path, request.dtype, request.trust_remote_code)
@@ -229,7 +229,7 @@ def data_directory(request: EvaluationRequest) -> Path:
     raise UsageError(f"{path} belongs to no run, so its data is unknown", hint="name the data: --data DATA")
 
 
-def _trained_window(path: Path, config: dict[str, Any]) -> int:
+def trained_window(path: Path, config: dict[str, Any]) -> int:
     """Return the window in config.json; 64 for a model in the official format. Raises UsageError for other models."""
     if "window" not in config and not is_ours(config):
         length = trained_positions(config)

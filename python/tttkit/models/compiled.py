@@ -41,9 +41,7 @@ class CompiledModel(nn.Module):
 
         Every new combination of length and position is compiled once.
         """
-        result: Tensor | tuple[Tensor, ModelState] = self.model(
-            input_ids, targets, state, self._function, scored
-        )
+        result: Tensor | tuple[Tensor, ModelState] = self.model(input_ids, targets, state, self._function, scored)
         return result
 
     def step(self, input_ids: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:

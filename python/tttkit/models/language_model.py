@@ -19,6 +19,7 @@ from tttkit.models.diagnostics import diagnose
 from tttkit.models.digest import weights_sha256
 from tttkit.models.head_loss import head_loss
 from tttkit.models.layers import SequenceLayer, upcast
+from tttkit.models.scoring import TokenMeasure, nll_of
 from tttkit.models.state import LayerState, ModelState, check_state
 
 if TYPE_CHECKING:
@@ -221,18 +222,30 @@ class LanguageModel(nn.Module):
         """
         return diagnose(self, [block.seq_modeling_block for block in self._blocks], input_ids, state)
 
-    def score(self, windows: Tensor, num_scored: int, *, head_positions: int | None = None) -> Tensor:
+    def score(
+        self,
+        windows: Tensor,
+        num_scored: int,
+        *,
+        head_positions: int | None = None,
+        measure: TokenMeasure = nll_of,
+    ) -> Tensor:
         """Return the NLL in nats, (N, num_scored) float32, of the last tokens of windows (N, L+1) int64.
 
-        Every window starts from the initial state. At most `head_positions` positions go through the head at once.
+        Another `measure` takes the place of the NLL. Every window starts from the initial state. At most `head_positions` positions go through the head at once.
         """
         last = None if num_scored == windows.shape[1] - 1 else num_scored
         with self._scoring_precision():
             hidden_states = self.hidden_states(windows[:, :-1], last=last)  # (N, num_scored, D)
-            return self._nll(hidden_states, windows[:, -num_scored:], head_positions)
+            return self._measured(hidden_states, windows[:, -num_scored:], head_positions, measure)
 
     def carry(
-        self, windows: Tensor, state: ModelState | None, *, head_positions: int | None = None
+        self,
+        windows: Tensor,
+        state: ModelState | None,
+        *,
+        head_positions: int | None = None,
+        measure: TokenMeasure = nll_of,
     ) -> tuple[Tensor, ModelState]:
         """Score a segment of a longer text: return the NLL (N, L) of windows (N, L+1), and the state after it.
 
@@ -241,7 +254,7 @@ class LanguageModel(nn.Module):
         before = self.initial_state(windows.shape[0]) if state is None else state
         with self._scoring_precision():
             hidden_states, after = self.advance(windows[:, :-1], before)
-            return self._nll(hidden_states, windows[:, 1:], head_positions), after
+            return self._measured(hidden_states, windows[:, 1:], head_positions, measure), after
 
     def detach_state(self, state: ModelState) -> ModelState:
         """Return a state of `carry` that is cut from the graph; the initial weights still get a gradient."""
@@ -252,13 +265,14 @@ class LanguageModel(nn.Module):
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.scoring_dtype)
 
-    def _nll(self, hidden_states: Tensor, targets: Tensor, head_positions: int | None) -> Tensor:
-        """Return the NLL (N, L) of targets (N, L), given hidden states (N, L, D)."""
+    def _measured(
+        self, hidden_states: Tensor, targets: Tensor, head_positions: int | None, measure: TokenMeasure
+    ) -> Tensor:
+        """Return the measure (N, L) of targets (N, L), given hidden states (N, L, D)."""
         flat, next_tokens = hidden_states.flatten(0, 1), targets.flatten()
         size = head_positions or len(flat)
         parts = zip(torch.split(flat, size), torch.split(next_tokens, size), strict=True)
-        nll = [F.cross_entropy(self.head(part).float(), target, reduction="none") for part, target in parts]
-        return torch.cat(nll).view(targets.shape)
+        return torch.cat([measure(self.head(part).float(), target) for part, target in parts]).view(targets.shape)
 
     def _empty_state(self) -> list[LayerState]:
         """Return the initial states of all layers with zero rows; layers of the same kind share one."""

@@ -5,12 +5,27 @@ Shapes: N windows, L tokens. A window is (L+1) token ids: the model reads the fi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from tttkit.models.generation import GenerativeModel
+
+TokenMeasure = Callable[[Tensor, Tensor], Tensor]
+"""Gives a float32 figure (P,) for each of P positions, from their logits (P, V) float32 and next tokens (P,) int64."""
+
+
+def nll_of(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the NLL in nats of the next tokens; see `TokenMeasure`."""
+    return F.cross_entropy(logits, targets, reduction="none")
+
+
+def is_predicted(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return 1 where the next token has the highest logit, the first of equal ones, else 0; see `TokenMeasure`."""
+    return (logits.argmax(dim=-1) == targets).float()
 
 
 class ScoringModel(Protocol):
@@ -60,14 +75,25 @@ class ScoringModel(Protocol):
     def bytes_per_token(self) -> int:
         """Return the peak memory of a forward pass without gradients and without head, in bytes per token."""
 
-    def score(self, windows: Tensor, num_scored: int, *, head_positions: int | None = None) -> Tensor:
+    def score(
+        self,
+        windows: Tensor,
+        num_scored: int,
+        *,
+        head_positions: int | None = None,
+        measure: TokenMeasure = nll_of,
+    ) -> Tensor:
         """Return the NLL in nats, (N, num_scored) float32, of the last tokens of windows (N, L+1) int64.
+
+        Another `measure` gives its figures in place of the NLL.
 
         Every window is a text of its own. `head_positions` bounds the positions whose logits exist at once; None means
         all. A model that holds fewer logits may ignore it.
         """
 
-    def carry(self, windows: Tensor, state: Any, *, head_positions: int | None = None) -> tuple[Tensor, Any]:
+    def carry(
+        self, windows: Tensor, state: Any, *, head_positions: int | None = None, measure: TokenMeasure = nll_of
+    ) -> tuple[Tensor, Any]:
         """Score a segment of a longer text: return the NLL (N, L) of windows (N, L+1), and the state after it.
 
         `state` is the state that the preceding call returned, or None at the start of the text. The last token of a

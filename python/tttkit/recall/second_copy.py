@@ -7,6 +7,7 @@ from the first copy to the second. All distances use the same passages, so that 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -15,14 +16,16 @@ from numpy.typing import NDArray
 from tttkit.analyze.intervals import bootstrap
 from tttkit.data.split import Split
 from tttkit.errors import DataError, UsageError
+from tttkit.evaluate.blocks import NllBlocks
 from tttkit.evaluate.memory import fitting_segment
 from tttkit.evaluate.nll import token_nll
 from tttkit.evaluate.request import EvaluationJob
 from tttkit.evaluate.sequences import check_vocabulary
 from tttkit.models.scoring import ScoringModel
-from tttkit.results.recall import Recall, RecallRow
+from tttkit.results.recall import SECOND_COPY, Recall, RecallRow
 
-TASK = "second-copy"
+Copies = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""The mean NLL of each first and of each second copy."""
 PASSAGE = 64
 """Tokens of the passage."""
 MULTIPLES = (0, 1, 2, 5, 10, 20)
@@ -35,37 +38,60 @@ def measure(
     distances: Sequence[int],
     num_examples: int,
     seed: int,
+    blocks: NllBlocks | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Recall:
-    """Measure the drop of the NLL at each distance in tokens.
+    """Measure the drop of the NLL at each distance in tokens; finished distances are kept in `blocks`.
 
     Raises UsageError, DataError before anything is scored.
     """
-    check_vocabulary(job.model, job.split)
-    longest = job.window + 2 * PASSAGE + max(distances)
-    _check_length(job.model, longest)
+    check(job, distances, num_examples)
     texts = sample(job.split, job.window + PASSAGE + max(distances), num_examples, seed)
     total, done = sum(job.window + 2 * PASSAGE + distance for distance in distances), 0
     first, second = np.empty((2, num_examples, len(distances)))
     for column, distance in enumerate(distances):
         tokens = with_second_copy(texts, job.window, distance)
-        first[:, column], second[:, column] = copy_nll(job.model, tokens, job.window, job.bos)
+        pair = _kept(
+            blocks, f"distance-{distance}", functools.partial(copy_nll, job.model, tokens, job.window, job.bos)
+        )
+        first[:, column], second[:, column] = pair
         done += tokens.shape[1]
         if progress is not None:
             progress(done / total)
     return _result(job, distances, first, second, seed)
 
 
+def check(job: EvaluationJob, distances: Sequence[int], num_examples: int) -> None:
+    """Raise UsageError or DataError if the model cannot read the examples or the split does not hold them."""
+    check_vocabulary(job.model, job.split)
+    _check_length(job.model, job.window + 2 * PASSAGE + max(distances))
+    _num_starts(job.split, job.window + PASSAGE + max(distances), num_examples)
+
+
+def _kept(blocks: NllBlocks | None, name: str, compute: Callable[[], Copies]) -> Copies:
+    """Return what `compute` returns, or what an earlier call kept of it."""
+    if blocks is None:
+        return compute()
+    arrays = blocks.arrays(name, lambda: dict(zip(("first", "second"), compute(), strict=True)))
+    return arrays["first"], arrays["second"]
+
+
 def sample(split: Split, length: int, num_examples: int, seed: int) -> NDArray[np.int64]:
     """Return (num_examples, length) tokens from random places, all different. Raises DataError for a short split."""
+    num_starts = _num_starts(split, length, num_examples)
+    starts = np.sort(np.random.default_rng(seed).choice(num_starts, num_examples, replace=False)).tolist()
+    return np.stack([split.tokens(start, start + length) for start in starts]).astype(np.int64)
+
+
+def _num_starts(split: Split, length: int, num_examples: int) -> int:
+    """Return the number of places where a text of `length` tokens can start. Raises DataError for too few."""
     num_starts = split.num_tokens - length + 1
     if num_starts < num_examples:
         raise DataError(
             f"expected at least {length + num_examples - 1:,} tokens in the split, got {split.num_tokens:,}",
             hint="use shorter --distance, fewer --num-examples or more text",
         )
-    starts = np.sort(np.random.default_rng(seed).choice(num_starts, num_examples, replace=False)).tolist()
-    return np.stack([split.tokens(start, start + length) for start in starts]).astype(np.int64)
+    return num_starts
 
 
 def with_second_copy(texts: NDArray[np.int64], lead: int, distance: int) -> NDArray[np.int64]:
@@ -73,9 +99,7 @@ def with_second_copy(texts: NDArray[np.int64], lead: int, distance: int) -> NDAr
     return np.concatenate([texts[:, : lead + PASSAGE + distance], texts[:, lead : lead + PASSAGE]], axis=1)
 
 
-def copy_nll(
-    model: ScoringModel, tokens: NDArray[np.int64], lead: int, bos: str = "never"
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def copy_nll(model: ScoringModel, tokens: NDArray[np.int64], lead: int, bos: str = "never") -> Copies:
     """Return the mean NLL in nats of each first and each second copy, (N,) each, without its first token."""
     length = tokens.shape[1] - 1
     first = np.arange(lead, lead + PASSAGE - 1)
@@ -108,7 +132,7 @@ def _result(
     )  # fmt: skip
     kept = ("model", "path", "split", "data_fingerprint", "weights_sha256", "dtype", "bos_id")
     facts = {
-        "task": TASK, **{name: job.facts.get(name) for name in kept}, "window": job.window, "passage": PASSAGE,
+        "task": SECOND_COPY, **{name: job.facts.get(name) for name in kept}, "window": job.window, "passage": PASSAGE,
         "num_examples": len(drops), "seed": seed,
     }  # fmt: skip
-    return Recall(facts=facts, rows=rows, drops=drops.tolist())
+    return Recall.of(facts, rows, drops.tolist())

@@ -5,12 +5,20 @@ from __future__ import annotations
 from tttkit.report.markdown_parts import bullets, table
 from tttkit.results.diagnose import diagnoses_of
 from tttkit.results.quality import COLUMNS, qualities_of
+from tttkit.results.recall import recalls_of
 from tttkit.run.directory import RunDirectory
 
 
 def model_sections(run: RunDirectory) -> str:
     """Return the tables about the run's models; empty if nothing was measured. Raises DataError."""
-    return "\n\n".join(filter(None, (_diagnoses(run), _qualities(run))))
+    return "\n\n".join(filter(None, (_recall(run), _diagnoses(run), _qualities(run))))
+
+
+def _recall(run: RunDirectory) -> str:
+    parts = []
+    for name, _, recall in recalls_of(run.path):
+        parts += [f"### {name}, {recall.task}, n = {recall.values.get('num_examples')}", table(recall.table_rows())]
+    return "\n\n".join(["## Recall: what the models remember", *parts]) if parts else ""
 
 
 def _diagnoses(run: RunDirectory) -> str:

@@ -1,16 +1,20 @@
-"""The schema of recall.json: what a model remembers of what it has read, by distance."""
+"""The schema of recall.json: what a model remembers of what it has read, by distance, length and number of items."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tttkit.storage.files import make_directory, write_json
+from tttkit.results.values import checked_object, number
+from tttkit.storage import files
 
 RECALL_NAME = "recall.json"
-SCHEMA_VERSION = 1
+FIGURE_NAME = "recall.png"
+SCHEMA_VERSION = 2
+"""Version 2 added tasks that are scored by accuracy; version 1 is still read."""
+SECOND_COPY = "second-copy"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,21 +32,118 @@ class RecallRow:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Recall:
-    """Results of one model in one task."""
+class DistanceRow:
+    """Token accuracy of the answers `first … last` tokens after the place where they were given."""
 
-    facts: Mapping[str, Any]
-    """Model, data, window and seed: what was measured, and how."""
-    rows: tuple[RecallRow, ...]
-    drops: list[list[float]]
-    """Drop of each example (outer list) at each distance (inner list)."""
+    first: int
+    last: int
+    num_examples: int
+    """Examples that have such an answer."""
+    accuracy: float
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AccuracyRow:
+    """Accuracy over the examples of one length and number of items in one context, with 95 % intervals."""
+
+    length: int
+    """Tokens of an example."""
+    size: int
+    """Items to remember, for mqar the pairs; 0 if the length says how many."""
+    context: str
+    num_examples: int
+    accuracy: float
+    """Share of the answers that are given, the mean over examples."""
+    low: float
+    high: float
+    exact: float
+    """Share of the examples of which all answers are given."""
+    exact_low: float
+    exact_high: float
+    by_distance: tuple[DistanceRow, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recall:
+    """The content of recall.json: results of one model in one task."""
+
+    values: Mapping[str, Any]
+
+    @staticmethod
+    def of(
+        facts: Mapping[str, Any], rows: Sequence[RecallRow | AccuracyRow], examples: Sequence[Sequence[float]]
+    ) -> Recall:
+        """Return the results with the facts about model, data and seed.
+
+        `examples` is the drop or the accuracy of each example (outer list) in each row (inner list).
+        """
+        name = "drops" if facts["task"] == SECOND_COPY else "accuracies"
+        return Recall({**facts, "rows": [dataclasses.asdict(row) for row in rows], name: examples})
+
+    @staticmethod
+    def read(path: Path) -> Recall:
+        """Read recall.json. Raises DataError if it is missing, damaged or of a newer schema."""
+        return Recall(checked_object(files.read_json(path), path, newest=SCHEMA_VERSION))
 
     def write(self, path: Path) -> None:
         """Write recall.json, and make its directory if it is missing."""
-        make_directory(path.parent)
-        write_json(path, self.to_dict())
+        files.make_directory(path.parent)
+        files.write_json(path, self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of recall.json."""
-        rows = [dataclasses.asdict(row) for row in self.rows]
-        return {"schema_version": SCHEMA_VERSION, **self.facts, "rows": rows, "drops": self.drops}
+        return {"schema_version": SCHEMA_VERSION, **self.values}
+
+    @property
+    def task(self) -> str:
+        """The name of the task."""
+        return str(self.values["task"])
+
+    @property
+    def is_second_copy(self) -> bool:
+        """Whether the score is the drop of the NLL; it is an accuracy otherwise."""
+        return self.task == SECOND_COPY
+
+    @property
+    def rows(self) -> list[Mapping[str, Any]]:
+        """The rows, with the fields of RecallRow or AccuracyRow as keys."""
+        return list(self.values["rows"])
+
+    def table_rows(self) -> list[dict[str, str]]:
+        """Return the figures of each row as texts, by the heads of the table."""
+        return [_drop_cells(row) if self.is_second_copy else _accuracy_cells(row) for row in self.rows]
+
+
+def _drop_cells(row: Mapping[str, Any]) -> dict[str, str]:
+    figures = {"first copy": "first", "second copy": "second", "drop": "drop"}
+    cells = {head: _digits(row[key]) for head, key in figures.items()}
+    return {"distance": f"{row['distance']:,}", **cells, "95 % interval": _interval(row, "low", "high")}
+
+
+def _accuracy_cells(row: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "length": f"{row['length']:,}", "items": f"{row['size']:,}" if row["size"] else "-", "context": row["context"],
+        "accuracy": _digits(row["accuracy"]), "95 % interval": _interval(row, "low", "high"),
+        "exact": _digits(row["exact"]), "95 % interval of exact": _interval(row, "exact_low", "exact_high"),
+    }  # fmt: skip
+
+
+def _interval(row: Mapping[str, Any], low: str, high: str) -> str:
+    return f"{_digits(row[low])} … {_digits(row[high])}"
+
+
+def _digits(value: Any) -> str:
+    known = number(value)
+    return "-" if known is None else f"{known:.3f}"
+
+
+def recalls_of(run: Path) -> list[tuple[str, Path, Recall]]:
+    """Return model, directory and content of the recall of a run's models, by name. Raises DataError."""
+    found = sorted(run.glob(f"recall_*/{RECALL_NAME}"))
+    results = [(path.parent, Recall.read(path)) for path in found]
+    return [
+        (directory.name.removeprefix("recall_").removeprefix(f"{recall.task}_"), directory, recall)
+        for directory, recall in results
+    ]

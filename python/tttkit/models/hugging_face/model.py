@@ -11,7 +11,6 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, Self
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from tttkit.errors import DataError, TttkitError
@@ -21,6 +20,7 @@ from tttkit.models.hugging_face.directory import sees_whole_past
 from tttkit.models.hugging_face.forward import Forward
 from tttkit.models.hugging_face.package import one_line
 from tttkit.models.hugging_face.tokens import Bos
+from tttkit.models.scoring import TokenMeasure, nll_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,16 +126,29 @@ class HuggingFaceModel:
         force_one_kernel(self.module)
         return self
 
-    def score(self, windows: Tensor, num_scored: int, *, head_positions: int | None = None) -> Tensor:
-        """Return the NLL in nats, (N, num_scored) float32, of the last tokens of windows (N, L+1) int64."""
+    def score(
+        self,
+        windows: Tensor,
+        num_scored: int,
+        *,
+        head_positions: int | None = None,
+        measure: TokenMeasure = nll_of,
+    ) -> Tensor:
+        """Return the NLL in nats, (N, num_scored) float32, of the last tokens of windows (N, L+1) int64.
+
+        Another `measure` takes the place of the NLL.
+        """
         ids, targets = windows[:, :-1], windows[:, -num_scored:]
         with self._one_line(*ids.shape):
             if self.traits.has_split_head:
                 hidden_states, _ = self._forward.hidden_states(ids)
-                return self._nll(hidden_states[:, -num_scored:], targets, head_positions)
-            return torch.cat([self._nll_of_row(*pair, num_scored) for pair in zip(ids, targets, strict=True)])
+                return self._measured(hidden_states[:, -num_scored:], targets, head_positions, measure)
+            rows = zip(ids, targets, strict=True)
+            return torch.cat([self._measured_row(*row, num_scored, measure) for row in rows])
 
-    def carry(self, windows: Tensor, state: Any, *, head_positions: int | None = None) -> tuple[Tensor, Any]:
+    def carry(
+        self, windows: Tensor, state: Any, *, head_positions: int | None = None, measure: TokenMeasure = nll_of
+    ) -> tuple[Tensor, Any]:
         """Score a segment of a longer text: return the NLL (N, L) of windows (N, L+1), and the state after it.
 
         The model changes a state in place, so each can be continued once.
@@ -144,7 +157,7 @@ class HuggingFaceModel:
         ids = windows[:, :-1]
         with self._one_line(*ids.shape), keep_cached_values(state) if has_gradient else nullcontext():
             hidden_states, after = self._forward.hidden_states(ids, state, keep_cache=True)
-            return self._nll(hidden_states, windows[:, 1:], head_positions), after
+            return self._measured(hidden_states, windows[:, 1:], head_positions, measure), after
 
     def detach_state(self, state: Any) -> Any:
         """Return a state of `carry` that is cut from the graph; it is changed in place."""
@@ -180,17 +193,18 @@ class HuggingFaceModel:
                 hint="another length may work",
             ) from error
 
-    def _nll(self, hidden_states: Tensor, targets: Tensor, head_positions: int | None) -> Tensor:
-        """Return the NLL (N, P) of targets (N, P) given hidden states (N, P, D), a block of positions at a time."""
+    def _measured(
+        self, hidden_states: Tensor, targets: Tensor, head_positions: int | None, measure: TokenMeasure
+    ) -> Tensor:
+        """Return the measure (N, P) of targets (N, P) given hidden states (N, P, D), a block of positions at a time."""
         flat, next_tokens = hidden_states.flatten(0, 1), targets.flatten()
         parts = zip(*(torch.split(each, head_positions or len(flat)) for each in (flat, next_tokens)), strict=True)
-        nll = [F.cross_entropy(self._forward.logits(part), target, reduction="none") for part, target in parts]
-        return torch.cat(nll).view(targets.shape)
+        return torch.cat([measure(self._forward.logits(part), target) for part, target in parts]).view(targets.shape)
 
-    def _nll_of_row(self, ids: Tensor, targets: Tensor, num_scored: int) -> Tensor:
-        """Return the NLL (1, P) of one row, from all its logits; for a model whose head does not stand alone."""
+    def _measured_row(self, ids: Tensor, targets: Tensor, num_scored: int, measure: TokenMeasure) -> Tensor:
+        """Return the measure (1, P) of one row, from all its logits; for a model whose head does not stand alone."""
         logits = self._forward.whole_logits(ids[None])[0, -num_scored:]
-        return F.cross_entropy(logits, targets, reduction="none")[None]
+        return measure(logits, targets)[None]
 
 
 def force_one_kernel(module: nn.Module) -> None:

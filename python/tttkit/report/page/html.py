@@ -20,7 +20,7 @@ from tttkit.health.status import read_status
 from tttkit.report.criteria import criteria
 from tttkit.report.opening import opening
 from tttkit.report.page.document import document
-from tttkit.report.page.model_sections import diagnosis_sections, quality_sections
+from tttkit.report.page.model_sections import diagnosis_sections, quality_sections, recall_sections
 from tttkit.report.page.page_data import page_data
 from tttkit.report.page.tables import criteria_table, dynamic_table, escape, evaluations_table, settings_tables
 from tttkit.run.directory import RunDirectory
@@ -62,6 +62,7 @@ def render_page(
         _curves(data) if curves else "",
         evaluations_table(summaries, data["labels"], best),
         dynamic_table(dynamic_rows(record)),
+        recall_sections(run),
         diagnosis_sections(run),
         quality_sections(run),
         "<h2>Configuration and environment</h2>",

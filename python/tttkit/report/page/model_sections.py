@@ -10,6 +10,8 @@ from tttkit.report.page.tables import escape
 from tttkit.results.diagnose import COLUMNS, FIGURE_NAME, diagnoses_of
 from tttkit.results.quality import COLUMNS as QUALITY_COLUMNS
 from tttkit.results.quality import qualities_of
+from tttkit.results.recall import FIGURE_NAME as RECALL_FIGURE
+from tttkit.results.recall import recalls_of
 from tttkit.run.directory import RunDirectory
 
 
@@ -38,6 +40,17 @@ def quality_sections(run: RunDirectory) -> str:
         for name, quality in qualities_of(run.path)
     ]
     return "\n".join(["<h2>What the models write</h2>", *parts]) if parts else ""
+
+
+def recall_sections(run: RunDirectory) -> str:
+    """Return figure and table of every recall of the run's models; empty without one. Raises DataError."""
+    parts = []
+    for name, directory, recall in recalls_of(run.path):
+        rows = recall.table_rows()
+        title = f"{escape(name)}, {escape(recall.task)}, n = {recall.values.get('num_examples')}"
+        drawn = picture(directory / RECALL_FIGURE, f"recall of {name}")
+        parts.append(f"<h3>{title}</h3>{drawn}{words_table(list(rows[0]), [list(row.values()) for row in rows])}")
+    return "\n".join(["<h2>Recall: what the models remember</h2>", *parts]) if parts else ""
 
 
 def words_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

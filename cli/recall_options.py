@@ -1,0 +1,48 @@
+"""Options of `tttkit recall` that say what is measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def _option(text: str, *names: str, **details: Any) -> Any:
+    return typer.Option(*names, help=text, show_default=False, **details)
+
+
+Models = Annotated[
+    list[Path],
+    typer.Argument(help="Model directories, as for `eval checkpoint`; or hf:NAME\\[@REVISION].", metavar="MODEL…"),
+]
+TaskName = Annotated[
+    str, typer.Option(help="second-copy, or a task to train models on: mqar, copy, selective-copy, induction.")
+]
+Data = Annotated[Path | None, _option("DATA directory (default: the data of the run that MODEL belongs to).")]
+Texts = Annotated[
+    list[Path] | None,
+    _option("Text file in place of DATA, with each model's own tokenizer; may be repeated.", "--text"),
+]
+Window = Annotated[int | None, _option("Window W (default: the training window).", min=1)]
+Distances = Annotated[
+    list[int] | None,
+    _option(
+        "Tokens between the two copies; may be repeated (default: 0, 1, 2, 5, 10 and 20 x W).", "--distance", min=0
+    ),
+]
+Lengths = Annotated[
+    list[int] | None,
+    _option("Tokens of a synthetic example; may be repeated (default: 1, 2, 5, 10 and 20 x W).", "--length", min=4),
+]
+Items = Annotated[
+    list[int] | None,
+    _option("Pairs of mqar or values of selective-copy; may be repeated.", "--items", min=1, max=256),
+]
+Contexts = Annotated[
+    list[str] | None,
+    _option(
+        "Context in which synthetic examples are read: full (default), sw, sw_aligned or reset; may be repeated.",
+        "--context",
+    ),
+]

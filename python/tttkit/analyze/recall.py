@@ -1,0 +1,58 @@
+"""How much more one model remembers than another, paired by example."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tttkit.analyze.intervals import bootstrap
+from tttkit.results.recall import Recall
+
+_EQUAL = {
+    True: ("task", "split", "data_fingerprint", "window", "passage", "num_examples", "seed"),
+    False: ("task", "vocab_size", "num_examples", "seed"),
+}
+"""Facts that say, for second-copy and for other tasks, whether two models have read the same examples."""
+
+
+class RecallDifference(NamedTuple):
+    """The score of a model minus that of another at one distance or setting, with its 95 % interval."""
+
+    where: str
+    mean: float
+    low: float
+    high: float
+
+
+def recall_differences(first: Recall, other: Recall) -> list[RecallDifference]:
+    """Return `other` minus `first` for every row that both have; empty if their examples are not the same.
+
+    The score is the drop of the NLL in nats, or the token accuracy.
+    """
+    keys = _EQUAL[first.is_second_copy]
+    if any(first.values.get(key) != other.values.get(key) for key in keys):
+        return []
+    if first.is_second_copy and max(r["distance"] for r in first.rows) != max(r["distance"] for r in other.rows):
+        return []  # the longest distance decides which passages are chosen
+    name = "drops" if first.is_second_copy else "accuracies"
+    columns = [{_where(row): index for index, row in enumerate(recall.rows)} for recall in (first, other)]
+    shared = [where for where in columns[0] if where in columns[1]]
+    if not shared:
+        return []
+    scores = [
+        np.array(recall.values[name], dtype=np.float64)[:, [places[where] for where in shared]]
+        for recall, places in zip((first, other), columns, strict=True)
+    ]
+    intervals = bootstrap(scores[1] - scores[0])
+    figures = zip(shared, intervals.observed, intervals.low, intervals.high, strict=True)
+    return [RecallDifference(where, float(mean), float(low), float(high)) for where, mean, low, high in figures]
+
+
+def _where(row: Mapping[str, Any]) -> str:
+    """Return what a row was measured at, in words."""
+    if "distance" in row:
+        return f"distance {row['distance']:,}"
+    items = f", {row['size']:,} items" if row["size"] else ""
+    return f"length {row['length']:,}{items}, {row['context']}"

@@ -1,0 +1,154 @@
+"""Measure the recall of one model directory: reuse known results, keep finished parts, write recall.json."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tttkit.data.synthetic.vocabulary import VOCAB_SIZE
+from tttkit.device import find_device, prepare_cpu, prepare_device
+from tttkit.errors import DataError
+from tttkit.evaluate.blocks import NllBlocks, evaluation_key
+from tttkit.evaluate.bos import bos_in_front
+from tttkit.evaluate.request import EvaluationRequest, check_request, find_model_directory, prepare, trained_window
+from tttkit.models import load_scoring_model
+from tttkit.models.hugging_face.directory import read_config
+from tttkit.models.scoring import LoadedModel
+from tttkit.recall import second_copy
+from tttkit.recall.answers import MULTIPLES, AnswerTask, check_model, measure_answers
+from tttkit.results.recall import RECALL_NAME, SECOND_COPY, Recall
+from tttkit.run.directory import RunDirectory, exclusive
+from tttkit.storage import files
+from tttkit.storage.commits import sweep_temporaries
+
+SCHEMA = 1
+"""Increase it when equal weights and settings would give other figures."""
+Progress = Callable[[float], None]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RecallSettings:
+    """What is measured. Empty sequences mean the usual values."""
+
+    task: str = SECOND_COPY
+    distances: Sequence[int] = ()
+    """For second-copy: tokens between the two copies."""
+    lengths: Sequence[int] = ()
+    """For synthetic tasks: tokens of an example."""
+    sizes: Sequence[int] = ()
+    """For synthetic tasks: items to remember."""
+    contexts: Sequence[str] = ("full",)
+    """For synthetic tasks: the contexts in which examples are read."""
+    num_examples: int = 64
+    seed: int = 0
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the task has a vocabulary of its own and needs no text."""
+        return self.task != SECOND_COPY
+
+
+def check_recall(request: EvaluationRequest, settings: RecallSettings) -> None:
+    """Refuse a request whose model, data and settings do not fit together, before any model is loaded."""
+    if not settings.is_synthetic:
+        check_request(request)
+        return
+    config = read_config(find_model_directory(request.path))
+    _answer_task(request, settings, request.window or trained_window(request.path, config)).settings()
+
+
+def recall_model_directory(
+    request: EvaluationRequest, directory: Path, settings: RecallSettings, progress: Progress | None = None
+) -> tuple[Recall, tuple[Path, ...]]:
+    """Measure one model into `directory`; return the results and the files that were written.
+
+    Nothing is measured if `directory` holds the same results already, and a killed call goes on. Raises UsageError,
+    DataError, NumericalError, DiskFullError, and RunLockedError while another process writes there.
+    """
+    plan = (_Answers if settings.is_synthetic else _SecondCopy)(request, settings)
+    known = _known(directory, plan.key)
+    if known is not None:
+        return known, ()
+    device = find_device(request.device)
+    prepare_device(device)
+    plan.model.to(device)
+    plan.check()
+    files.make_directory(directory)
+    with exclusive(RunDirectory(directory)):
+        sweep_temporaries(directory)
+        blocks = NllBlocks.beside(directory, plan.key)
+        result = plan.run(blocks, progress)
+        result.write(directory / RECALL_NAME)
+        blocks.remove()
+    return result, (directory / RECALL_NAME,)
+
+
+class _SecondCopy:
+    """The task second-copy on one model."""
+
+    def __init__(self, request: EvaluationRequest, settings: RecallSettings) -> None:
+        self._job = prepare(dataclasses.replace(request, num_sequences=1))
+        usual = [multiple * self._job.window for multiple in second_copy.MULTIPLES]
+        self._distances = sorted(set(settings.distances or usual))
+        self._settings = settings
+        self.model = self._job.model
+        self.key = evaluation_key(
+            schema=SCHEMA, evaluation=self._job.key, distances=self._distances, seed=settings.seed,
+            num_examples=settings.num_examples,
+        )  # fmt: skip
+
+    def check(self) -> None:
+        second_copy.check(self._job, self._distances, self._settings.num_examples)
+
+    def run(self, blocks: NllBlocks, progress: Progress | None) -> Recall:
+        result = second_copy.measure(
+            self._job, distances=self._distances, num_examples=self._settings.num_examples, seed=self._settings.seed,
+            blocks=blocks, progress=progress,
+        )  # fmt: skip
+        return Recall({**result.values, "recall_key": self.key})
+
+
+class _Answers:
+    """A synthetic task on one model."""
+
+    def __init__(self, request: EvaluationRequest, settings: RecallSettings) -> None:
+        path = find_model_directory(request.path)
+        window = request.window or trained_window(path, read_config(path))
+        prepare_cpu()
+        self.model: LoadedModel = load_scoring_model(path, request.dtype, request.trust_remote_code)
+        self._task = _answer_task(request, settings, window)
+        measured = {
+            "weights_sha256": self.model.weights_sha256(), "dtype": request.dtype,
+            "bos_id": bos_in_front(self.model, request.bos), "task": self._task.name, "window": window,
+            "num_examples": settings.num_examples, "seed": settings.seed, "vocab_size": VOCAB_SIZE,
+        }  # fmt: skip
+        self.key = evaluation_key(schema=SCHEMA, settings=self._task.settings(), **measured)
+        self._facts: dict[str, Any] = {
+            "model": self.model.name, "path": str(request.path), **measured, "recall_key": self.key
+        }  # fmt: skip
+
+    def check(self) -> None:
+        check_model(self.model, self._task)
+
+    def run(self, blocks: NllBlocks, progress: Progress | None) -> Recall:
+        rows, accuracies = measure_answers(self.model, self._task, blocks=blocks, progress=progress)
+        return Recall.of(self._facts, rows, accuracies.tolist())
+
+
+def _answer_task(request: EvaluationRequest, settings: RecallSettings, window: int) -> AnswerTask:
+    return AnswerTask(
+        name=settings.task, window=window, lengths=settings.lengths or [multiple * window for multiple in MULTIPLES],
+        sizes=settings.sizes, contexts=settings.contexts, num_examples=settings.num_examples, seed=settings.seed,
+        bos=request.bos,
+    )  # fmt: skip
+
+
+def _known(directory: Path, key: str) -> Recall | None:
+    """Return the results in `directory` if they have this key."""
+    try:
+        recall = Recall.read(directory / RECALL_NAME)
+    except DataError:
+        return None
+    return recall if recall.values.get("recall_key") == key else None

@@ -1,0 +1,159 @@
+"""Synthetic tasks: an oracle scores 1, a random model scores chance, and attention with known weights recalls."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tttkit.data.synthetic.tasks import TASKS, make_examples, trained_sizes
+from tttkit.data.synthetic.vocabulary import ASK, FIRST_VALUE, NUM_VALUES, VOCAB_SIZE, is_answer
+from tttkit.errors import DataError, UsageError
+from tttkit.evaluate.blocks import NllBlocks
+from tttkit.models.scoring import is_predicted
+from tttkit.recall.answers import AnswerTask, measure_answers
+
+
+class KnownModel:
+    """Predicts as `logits` says: a function of the ids (N, L) that returns (N, L, V)."""
+
+    name, bos_id, adds_bos, mini_batch_size = "known", None, False, 1
+    device, can_carry, training = torch.device("cpu"), False, False
+
+    def __init__(self, logits, vocab_size: int = VOCAB_SIZE, max_positions: int | None = None) -> None:
+        self.logits, self.vocab_size, self.max_positions = logits, vocab_size, max_positions
+
+    def bytes_per_token(self) -> int:
+        return 8
+
+    def score(self, windows, num_scored, *, head_positions=None, measure):
+        logits = self.logits(windows[:, :-1], windows[:, 1:])
+        return measure(logits.flatten(0, 1), windows[:, 1:].flatten()).view(len(windows), -1)[:, -num_scored:]
+
+    def eval(self):
+        return self
+
+    def train(self, mode=True):
+        return self
+
+
+def oracle(ids, targets):
+    return torch.nn.functional.one_hot(targets, VOCAB_SIZE).float()
+
+
+def a_random_value(ids, targets):
+    drawn = torch.randint(FIRST_VALUE, FIRST_VALUE + NUM_VALUES, targets.shape, generator=torch.manual_seed(0))
+    return torch.nn.functional.one_hot(drawn, VOCAB_SIZE).float()
+
+
+def induction_head(ids, targets, reach: int = 100_000):
+    """Full attention by hand: attend to tokens whose predecessor equals the present token, and copy the first."""
+    before = torch.nn.functional.pad(ids, (1, 0), value=-1)[:, :-1]
+    distance = torch.arange(ids.shape[1])[:, None] - torch.arange(ids.shape[1])
+    matches = (ids[:, :, None] == before[:, None, :]) & (distance >= 0) & (distance < reach)
+    return torch.einsum("nqk,nkv->nqv", matches.float(), torch.nn.functional.one_hot(ids, VOCAB_SIZE).float())
+
+
+def task(name, **values):
+    return AnswerTask(name=name, window=32, **{"lengths": [64, 128], "num_examples": 8, **values})
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    name=st.sampled_from(sorted(TASKS)), extra=st.integers(0, 60), seed=st.integers(0, 1000), data=st.data(),
+)  # fmt: skip
+def test_the_ids_alone_tell_the_answers_and_every_answer_was_given_at_its_distance(name, extra, seed, data):
+    size = data.draw(st.sampled_from(TASKS[name].sizes))
+    length = TASKS[name].smallest(size) + extra
+    examples = make_examples(name, 3, length, size, seed)
+    tokens, distances = examples
+    assert tokens.shape == distances.shape == (3, length)
+    assert 0 <= tokens.min() <= tokens.max() < VOCAB_SIZE
+    with_next = torch.from_numpy(np.concatenate([tokens, np.full((3, 1), FIRST_VALUE)], axis=1))
+    answers = is_answer(with_next).numpy()[:, :-1]
+    np.testing.assert_array_equal(answers, distances[:, 1:] > 0)
+    assert answers.any(axis=1).all()
+    rows, places = np.nonzero(distances)
+    np.testing.assert_array_equal(tokens[rows, places], tokens[rows, places - distances[rows, places]])
+    np.testing.assert_array_equal((tokens == ASK).sum(axis=1), 1)
+    np.testing.assert_array_equal(tokens, make_examples(name, 3, length, size, seed).tokens)
+
+
+def test_the_keys_of_mqar_differ_and_each_is_asked_about_once():
+    tokens = make_examples("mqar", 5, 128, 16, seed=0).tokens
+    for row in tokens:
+        asked = row[33:-1]
+        assert len(set(row[0:32:2])) == 16
+        assert sorted(asked[np.isin(asked, row[0:32:2])]) == sorted(row[0:32:2])
+
+
+def test_most_questions_of_mqar_come_soon_as_the_power_law_says():
+    distances = make_examples("mqar", 400, 1280, 4, seed=0).distances
+    nearest = distances[distances > 0].reshape(400, 4)
+    assert np.median(nearest) < 200 < nearest.max()
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_an_oracle_scores_one(name):
+    rows, accuracies = measure_answers(KnownModel(oracle), task(name))
+    assert all((row.accuracy, row.exact, row.low) == (1.0, 1.0, 1.0) for row in rows)
+    assert accuracies.shape == (8, len(rows))
+
+
+def test_a_random_model_scores_chance():
+    rows, _ = measure_answers(KnownModel(a_random_value), task("copy", lengths=[256], num_examples=32))
+    assert rows[0].accuracy == pytest.approx(1 / NUM_VALUES, abs=0.003)
+    assert rows[0].exact == 0.0
+
+
+def test_full_attention_solves_mqar_at_any_gap_inside_its_window():
+    rows, _ = measure_answers(KnownModel(induction_head), task("mqar", lengths=[64, 256], sizes=[4, 8]))
+    assert all(row.exact == 1.0 for row in rows)
+    assert all(part.accuracy == 1.0 for row in rows for part in row.by_distance)
+
+
+def test_attention_with_a_short_reach_recalls_nothing_beyond_it():
+    def short(ids, targets):
+        return induction_head(ids, targets, reach=32)
+
+    rows, _ = measure_answers(KnownModel(short), task("mqar", lengths=[256], sizes=[8], num_examples=32))
+    by_first = {part.first: part.accuracy for part in rows[0].by_distance}
+    assert by_first[16] == 1.0
+    assert by_first[64] == by_first[128] == 0.0
+
+
+def test_windowed_contexts_lose_what_lies_before_the_window():
+    rows, _ = measure_answers(
+        KnownModel(induction_head), task("mqar", lengths=[128], sizes=[8], contexts=("full", "sw"))
+    )
+    full, window = rows
+    assert full.accuracy == 1.0
+    assert window.accuracy < 0.9
+
+
+def test_a_tie_goes_to_the_first_of_the_highest_logits():
+    logits = torch.tensor([[0.0, 2.0, 2.0]])
+    assert is_predicted(logits, torch.tensor([1])).tolist() == [1.0]
+    assert is_predicted(logits, torch.tensor([2])).tolist() == [0.0]
+
+
+def test_finished_settings_are_not_measured_again(tmp_path):
+    blocks = NllBlocks.beside(tmp_path, "key")
+    first, _ = measure_answers(KnownModel(oracle), task("induction"), blocks=blocks)
+    again, _ = measure_answers(KnownModel(a_random_value), task("induction"), blocks=blocks)
+    assert again == first
+
+
+def test_what_cannot_be_measured_is_refused():
+    with pytest.raises(DataError, match="mqar has 1,283 tokens, but known knows 50"):
+        measure_answers(KnownModel(oracle, vocab_size=50), task("mqar"))
+    with pytest.raises(UsageError, match="the longest example has 128 tokens, but known reads at most 100"):
+        measure_answers(KnownModel(oracle, max_positions=100), task("mqar"))
+    with pytest.raises(UsageError, match="mqar needs examples of at least 258 tokens, got 128"):
+        measure_answers(KnownModel(oracle), task("mqar", sizes=[64]))
+    with pytest.raises(UsageError, match="unknown synthetic task `mqr`"):
+        measure_answers(KnownModel(oracle), task("mqr"))
+    with pytest.raises(UsageError, match="task:mqar needs a window of at least 18 tokens, got 16"):
+        trained_sizes("mqar", 16)
