@@ -33,7 +33,12 @@ Distances = Annotated[
 ]
 Lengths = Annotated[
     list[int] | None,
-    _option("Tokens of a synthetic example; may be repeated (default: 1, 2, 5, 10 and 20 x W).", "--length", min=4),
+    _option(
+        "Tokens of a synthetic example; may be repeated (default: 1, 2, 5, 10 and 20 x W).",
+        "--length",
+        min=4,
+        max=1_000_000,
+    ),
 ]
 Items = Annotated[
     list[int] | None,

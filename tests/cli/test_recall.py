@@ -43,3 +43,64 @@ def test_a_bad_request_is_one_line(copy, arguments, code, said):
     assert said in result.error
     assert result.code == code
     assert not (copy / "recall_best_model").exists()
+
+
+@pytest.fixture(scope="module")
+def trained_on_mqar(tmp_path_factory):
+    run = tmp_path_factory.mktemp("mqar") / "run"
+    small = ("model.hidden_size=16", "model.num_hidden_layers=1", "model.num_attention_heads=1", "train.batch_size=2",
+             "model.intermediate_size=16", "train.num_threads=1")  # fmt: skip
+    settings = [part for each in small for part in ("--set", each)]
+    result = tttkit("train", "--preset", "mqar", "--max-steps", 2, "--device", "cpu", "--out", run, *settings)
+    assert result.code == 0, result.err
+    return run
+
+
+SHORT = ("--task", "mqar", "--length", 64, "--length", 128, "--items", 4, "--num-examples", 4, "--device", "cpu")
+
+
+def test_a_model_trained_on_a_task_is_measured_on_it_and_a_second_call_measures_nothing(trained_on_mqar):
+    model = trained_on_mqar / "final_model"
+    result = tttkit("recall", model, *SHORT, "--context", "full", "--context", "reset", "--json")
+    assert result.code == 0, result.err
+    (printed,) = json.loads(result.out)
+    directory = trained_on_mqar / "recall_mqar_final_model"
+    assert json.loads((directory / "recall.json").read_text()) == printed
+    places = [(row["length"], row["size"], row["context"]) for row in printed["rows"]]
+    assert places == [(64, 4, "full"), (64, 4, "reset"), (128, 4, "full"), (128, 4, "reset")]
+    assert all(0 <= row["exact"] <= row["accuracy"] <= 1 for row in printed["rows"])
+    again = tttkit("recall", model, *SHORT, "--context", "full", "--context", "reset")
+    assert "measured before, same weights, data and settings" in again.err
+    assert [entry.name for entry in directory.iterdir() if entry.name.startswith(".nll")] == []
+    report = tttkit("report", trained_on_mqar)
+    assert report.code == 0, report.err
+    assert "Recall: what the models remember" in (trained_on_mqar / "report.html").read_text()
+    assert "final_model, mqar, n = 4" in (trained_on_mqar / "CURRICULUM_RESULTS.md").read_text()
+
+
+def test_models_are_compared_with_the_first_paired_by_example(trained_on_mqar, tmp_path):
+    models = (trained_on_mqar / "final_model", trained_on_mqar / "best_model")
+    result = tttkit("recall", *models, *SHORT, "--out", tmp_path)
+    assert result.code == 0, result.err
+    assert "difference from final_model, paired by example" in result.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--task", "mqr"), "unknown synthetic task `mqr`"),
+        (("--task", "mqar", "--context", "dynamic"), "unknown context `dynamic`"),
+        (("--task", "mqar", "--length", 17), "mqar needs examples of at least 18 tokens, got 17"),
+        (("--text", "a.txt", "--data", "b"), "--text takes the place of --data"),
+    ],
+)
+def test_a_bad_task_is_one_line(trained_on_mqar, arguments, said):
+    result = tttkit("recall", trained_on_mqar / "final_model", *arguments)
+    assert said in result.error
+    assert result.code == 2
+
+
+def test_a_run_is_evaluated_with_recall(copy):
+    result = tttkit("eval", "run", copy, "--recall", "--device", "cpu")
+    assert result.code in (0, 65), result.err
+    assert (copy / "recall_best_model" / "recall.json").exists() or "tokens in the split" in result.err

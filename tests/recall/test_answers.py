@@ -143,7 +143,7 @@ def test_finished_settings_are_not_measured_again(tmp_path):
     blocks = NllBlocks.beside(tmp_path, "key")
     first, _ = measure_answers(KnownModel(oracle), task("induction"), blocks=blocks)
     again, _ = measure_answers(KnownModel(a_random_value), task("induction"), blocks=blocks)
-    assert again == first
+    assert [row.accuracy for row in again] == [row.accuracy for row in first] == [1.0, 1.0]
 
 
 def test_what_cannot_be_measured_is_refused():

@@ -52,9 +52,9 @@ def token_nll(
     last bit may differ from one pass. `bos` says whether the model's BOS stands in front of every context that starts
     (`auto`, `always` or `never`, see `bos_in_front`); it is never scored and not counted in W. The context
     `dynamic` needs its rule (`dynamic.py`). With `share`, several processes compute a part each, and each returns all;
-    `dynamic` is computed by every process. Another `measure` takes the place of the NLL (not in `dynamic`). The model is back in its mode (training or evaluation) and has its weights
-    afterwards. Raises TypeError, ValueError naming the argument, UsageError beyond
-    the positions of the model, and NumericalError if `dynamic` diverges.
+    `dynamic` is computed by every process. Another `measure` takes the place of the NLL (not in `dynamic`). The
+    model is back in its mode (training or evaluation) and has its weights afterwards. Raises TypeError, ValueError
+    naming the argument, UsageError beyond the positions of the model, and NumericalError if `dynamic` diverges.
     """
     if context not in SCORING:
         raise ValueError(f"context must be one of {', '.join(SCORING)}, got {context!r}")

@@ -63,8 +63,9 @@ class LanguageModel(nn.Module):
         """Return the logits (B, L, V), float32, of the token after each position; every row is a text of its own.
 
         With `targets` (B, L), the next tokens, return the mean cross-entropy in nats instead, a float32 scalar, over
-        the targets where `scored` (B, L) bool is True, or over all of them without it. With `state`, continue from it and return a pair: logits or loss, and the state after the segment. `function` is a
-        compiled `Block.compute` that runs every block (`compiled.py`).
+        the targets where `scored` (B, L) bool is True, or over all of them without it. With `state`, continue from it
+        and return a pair: logits or loss, and the state after the segment. `function` is a compiled `Block.compute`
+        that runs every block (`compiled.py`).
 
         `input_ids` is (B, L) int64 or int32. Raises TypeError for another dtype and ValueError for another number of
         dimensions, a length of zero, targets of another shape, a state that does not fit or, on a CPU, ids outside
@@ -232,7 +233,8 @@ class LanguageModel(nn.Module):
     ) -> Tensor:
         """Return the NLL in nats, (N, num_scored) float32, of the last tokens of windows (N, L+1) int64.
 
-        Another `measure` takes the place of the NLL. Every window starts from the initial state. At most `head_positions` positions go through the head at once.
+        Another `measure` takes the place of the NLL. Every window starts from the initial state. At most
+        `head_positions` positions go through the head at once.
         """
         last = None if num_scored == windows.shape[1] - 1 else num_scored
         with self._scoring_precision():

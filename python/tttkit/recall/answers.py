@@ -27,6 +27,8 @@ from tttkit.results.recall import AccuracyRow, DistanceRow
 
 MULTIPLES = (1, 2, 5, 10, 20)
 """The usual lengths of an example, as multiples of the window W."""
+CONTEXTS = ("full", "sw", "sw_aligned", "reset")
+"""The contexts in which examples can be read; `dynamic` learns from what it reads, which is another question."""
 Floats = NDArray[np.float64]
 Progress = Callable[[float], None]
 
@@ -55,17 +57,21 @@ class AnswerTask:
     bos: str = "auto"
 
     def settings(self) -> list[Setting]:
-        """Return all settings in order. Raises UsageError if none fits."""
+        """Return all settings in order. Raises UsageError for an unknown task or context, or if none fits."""
         entry = task_entry(self.name)
+        unknown = next((context for context in self.contexts if context not in CONTEXTS), None)
+        if unknown is not None:
+            raise UsageError(f"unknown context `{unknown}`", hint=f"known: {', '.join(CONTEXTS)}")
+        sizes = sorted(set(self.sizes)) if self.sizes and entry.has_sizes else entry.sizes
         settings = [
             Setting(length, size, context)
-            for length in self.lengths
-            for size in (self.sizes or entry.sizes)
+            for length in sorted(set(self.lengths))
+            for size in sizes
             if entry.smallest(size) <= length
-            for context in self.contexts
+            for context in dict.fromkeys(self.contexts)
         ]
         if not settings:
-            shortest = entry.smallest(min(self.sizes or entry.sizes))
+            shortest = entry.smallest(min(sizes))
             raise UsageError(
                 f"{self.name} needs examples of at least {shortest} tokens, got {max(self.lengths)}",
                 hint="name a longer --length",
@@ -101,6 +107,11 @@ def check_model(model: ScoringModel, task: AnswerTask) -> None:
         raise DataError(
             f"{task.name} has {VOCAB_SIZE:,} tokens, but {model.name} knows {model.vocab_size:,}",
             hint=f"train a model on the task: tttkit train --preset {task.name}",
+        )
+    if "sw_aligned" in task.contexts and task.window < model.mini_batch_size:
+        raise UsageError(
+            f"sw_aligned needs a window of at least one inner mini-batch, got {task.window} and {model.mini_batch_size}",
+            hint="name a longer --window",
         )
     longest = longest_window(model, bos_in_front(model, task.bos))
     if longest is not None and max(task.lengths) > longest and "full" in task.contexts:

@@ -100,9 +100,11 @@ class _SecondCopy:
         )  # fmt: skip
 
     def check(self) -> None:
+        """Refuse what the model cannot read or the split does not hold."""
         second_copy.check(self._job, self._distances, self._settings.num_examples)
 
     def run(self, blocks: NllBlocks, progress: Progress | None) -> Recall:
+        """Measure what `blocks` does not hold yet."""
         result = second_copy.measure(
             self._job, distances=self._distances, num_examples=self._settings.num_examples, seed=self._settings.seed,
             blocks=blocks, progress=progress,
@@ -130,9 +132,11 @@ class _Answers:
         }  # fmt: skip
 
     def check(self) -> None:
+        """Refuse a model that does not know the task's tokens or cannot read its examples."""
         check_model(self.model, self._task)
 
     def run(self, blocks: NllBlocks, progress: Progress | None) -> Recall:
+        """Measure what `blocks` does not hold yet."""
         rows, accuracies = measure_answers(self.model, self._task, blocks=blocks, progress=progress)
         return Recall.of(self._facts, rows, accuracies.tolist())
 

@@ -1,4 +1,4 @@
-"""Copying (Jelassi et al., "Repeat After Me", arXiv 2402.01032): random values, the question mark, and all of them again.
+"""Copying (Jelassi et al., "Repeat After Me", arXiv 2402.01032): random values, a question mark, and all of them again.
 
 The text is filled with blanks at its start if the length is odd; the number of values follows from the length.
 """

@@ -22,12 +22,14 @@ class TaskEntry(NamedTuple):
     sizes: tuple[int, ...]
     smallest: Callable[[int], int]
     """Returns the fewest tokens of a text with that many items."""
+    has_sizes: bool = False
+    """Whether the number of items can be chosen."""
 
 
 TASKS = {
-    "mqar": TaskEntry(mqar, (4, 8, 16, 32, 64), smallest_mqar),
+    "mqar": TaskEntry(mqar, (4, 8, 16, 32, 64), smallest_mqar, has_sizes=True),
     "copy": TaskEntry(copying, (0,), lambda _: 4),
-    "selective-copy": TaskEntry(selective_copying, (16,), smallest_selective),
+    "selective-copy": TaskEntry(selective_copying, (16,), smallest_selective, has_sizes=True),
     "induction": TaskEntry(induction, (1,), lambda _: 6),
 }
 _MOST_TRAINED = 8
