@@ -245,3 +245,19 @@ def test_initial_values_have_the_official_distribution():
             assert (parameter == 1).all(), name
         else:
             assert (parameter == 0).all(), name
+
+
+def test_a_loss_over_scored_targets_is_the_mean_over_them_alone():
+    from tttkit.config.model import ModelConfig
+    from tttkit.models import build_model
+
+    torch.manual_seed(0)
+    config = ModelConfig(
+        architecture="transformer", vocab_size=30, hidden_size=16, num_hidden_layers=1, num_attention_heads=1,
+        intermediate_size=16,
+    )  # fmt: skip
+    model = build_model(config)
+    windows = torch.randint(0, 30, (2, 9))
+    scored = torch.rand(2, 8) > 0.5
+    loss = model(windows[:, :-1], targets=windows[:, 1:], scored=scored)
+    torch.testing.assert_close(loss, model.score(windows, 8)[scored].mean())

@@ -110,7 +110,8 @@ def check_model(model: ScoringModel, task: AnswerTask) -> None:
         )
     if "sw_aligned" in task.contexts and task.window < model.mini_batch_size:
         raise UsageError(
-            f"sw_aligned needs a window of at least one inner mini-batch, got {task.window} and {model.mini_batch_size}",
+            f"sw_aligned needs a window of at least {model.mini_batch_size} tokens, one inner mini-batch, "
+            f"got {task.window}",
             hint="name a longer --window",
         )
     longest = longest_window(model, bos_in_front(model, task.bos))
