@@ -28,7 +28,7 @@ SURFACE = {
         "to_official": "(model, *, grads)",
     },
     "tttkit.evaluate": {
-        "token_nll": "(model, tokens, context, *, window, positions, segment, bos, dynamic, progress, share)",
+        "token_nll": "(model, tokens, context, *, window, positions, segment, bos, dynamic, progress, share, measure)",
         "chunk_perplexity": "(nll, window, chunk_size, chunk_stride, aggregate, legacy, x_axis)",
         "paired_bootstrap": "(nll_full, nll_sw, chunk_size, chunk_stride, num_resamples, seed, statistic, groups)",
     },
