@@ -47,8 +47,8 @@ def test_examples_parse(path):
             assert "does not exist" in str(error), "the example fails for another reason than missing files"  # noqa: PT017
 
 
-NOT_HERE = {"train", "bench", "--workers", "--loop", "--open", "6400"}
-"""Words in examples that take minutes, never end, open a browser or need a longer text."""
+NOT_HERE = {"train", "bench", "--workers", "--loop", "--open", "6400", "mqar"}
+"""Words in examples that take minutes, never end, open a browser, or need a longer text or a model of another task."""
 RUNNABLE = [
     arguments
     for path, command in COMMANDS.items()
@@ -64,6 +64,8 @@ def folder_of_the_examples(tmp_path, monkeypatch, finished, tiny_data):
         shutil.copytree(finished, tmp_path / "runs" / name)
     shutil.copytree(tiny_data, tmp_path / "data" / "novels")
     (tmp_path / "rates.toml").write_text('[vary]\nmodel = ["ttt-linear", "sw"]\n')
+    (tmp_path / "studies" / "rates").mkdir(parents=True)
+    (tmp_path / "studies" / "rates" / "study.json").write_text('{"vary": {"model": ["ttt-linear", "sw"]}}')
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

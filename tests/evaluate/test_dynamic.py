@@ -68,7 +68,7 @@ class TestHonesty:
     def test_a_score_changes_with_the_steps_before_it_but_not_in_the_first_segment(self, tiny_model):
         tokens = random_ids(2, 81)
         full, adapted = token_nll(tiny_model, tokens), dynamic(tiny_model, tokens)
-        np.testing.assert_allclose(adapted[:, :SEGMENT], full[:, :SEGMENT], atol=1e-5)
+        np.testing.assert_allclose(adapted[:, :SEGMENT], full[:, :SEGMENT], atol=5e-5)
         assert (np.abs(adapted - full)[:, SEGMENT:].max(axis=1) > 1e-4).all()
 
     def test_rate_zero_equals_full(self, tiny_model):

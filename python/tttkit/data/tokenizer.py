@@ -128,8 +128,9 @@ def _encoder(text: str, name: str, options: TokenizerOptions, added: dict[str, i
     except DataError as error:
         reason = str(error).removeprefix("cannot load the tokenizer: ")
         where = f"the tokenizer in {name} cannot be used"
-        if not Path(name).is_dir():
-            where = f"{name} is not a tokenizer.json that can be used"
+        file = Path(name) / "tokenizer.json" if Path(name).is_dir() else Path(name)
+        if file.is_file():
+            where = f"{file} is not a tokenizer.json that can be used"
         raise DataError(f"{where}: {reason}") from error
     for token, id_ in added.items():
         if encoder.token_id(token) != id_:

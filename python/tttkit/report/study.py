@@ -76,6 +76,8 @@ def _opening(study: Study, rows: Sequence[Row]) -> list[str]:
     known = [row for row in rows if row.mean is not None]
     if not known:
         return ["No run has ended yet."]
+    # a mean over fewer seeds may be better by chance
+    known = [row for row in known if None not in row.objectives] or known
     best = known[0]
     sentences = [
         f"The best setting is {_setting(best)}: {study.objective} {best.mean:,.2f}{_bounds(best.interval, 2)}."
@@ -145,9 +147,7 @@ def _not_run(study: Study, rows: Sequence[Row]) -> str:
         if state not in ENDED
     ]
     if study.search != "grid":
-        missing.append(
-            f"Only {len(rows)} settings of the search space were chosen; `{study.search}` leaves out the rest."
-        )
+        missing.append(f"the search {study.search} chose {len(rows)} settings of its ranges, and left out the rest")
     if not missing:
         return "<p>Every setting was run with every seed.</p>"
     return f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in missing)}</ul>"
