@@ -67,6 +67,10 @@ def test_padding_between_tokens_is_refused(export):
 def test_beams_and_samples(export):
     model = load(export()[1])
     ids = text(2, 9)
+    if transformers.__version__.startswith("4."):
+        with pytest.raises(NotImplementedError, match="beam search needs transformers 5"):
+            model.generate(ids, max_new_tokens=6, do_sample=False, num_beams=4)
+        return
     one = model.generate(ids, max_new_tokens=6, do_sample=False, num_beams=4, num_return_sequences=4, eos_token_id=None)
     best = one.view(2, 4, -1)[:, 0]
 

@@ -95,6 +95,9 @@ class TttkitForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         are the input ids, with -100 where no loss is wanted. `logits_to_keep` gives the logits of the last positions
         only, or of the given ones.
         """
+        # version 4 of transformers does not call `_init_weights` when a file holds all weights
+        if any(buffer.is_meta for buffer in self.language_model.buffers()):
+            self._fill_buffers()
         keep = getattr(self.config, "use_cache", True) and not self.training if use_cache is None else use_cache
         starts = left_padding(attention_mask, input_ids) if state is None else []
         after = None
@@ -134,6 +137,11 @@ class TttkitForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         )
         updated["state"] = outputs.state
         return updated
+
+    def _beam_search(self, *arguments: Any, **options: Any) -> Any:
+        if _IS_VERSION_4:
+            raise NotImplementedError("beam search needs transformers 5: version 4 loses the states of the beams")
+        return super()._beam_search(*arguments, **options)
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
@@ -176,8 +184,13 @@ class TttkitForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
                 fresh = dict(build_model(language.config).named_parameters())
                 for name in missing:
                     language.get_parameter(name).copy_(fresh[name])
-            with _WithoutDraws():
-                empty = build_model(dataclasses.replace(language.config, vocab_size=1))
+        self._fill_buffers()
+
+    def _fill_buffers(self) -> None:
+        """Give values to the buffers of layers, which no file holds."""
+        language = self.language_model
+        with torch.device("cpu"), torch.random.fork_rng(devices=[]), _WithoutDraws():
+            empty = build_model(dataclasses.replace(language.config, vocab_size=1))
         for name, buffer in empty.named_buffers():
             parent, _, attribute = name.rpartition(".")
             setattr(language.get_submodule(parent), attribute, buffer.to(language.device))
