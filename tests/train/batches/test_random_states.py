@@ -90,3 +90,15 @@ def test_every_update_draws_its_own_noise_and_a_resumed_run_draws_the_same(kind)
     assert not any(torch.equal(a, b) for a, b in zip(second, by_head(drawn(states, 3)), strict=True))
     states.end_update(applied=False)
     assert all(not x.any() for x in by_head(drawn(states, 4))), "after a skipped update all rows start from zero"
+
+
+def test_the_spread_of_fitted_noise_is_measured_around_the_mean():
+    model, states = states_of("fitted", initial_state_noise=1.0)
+    generator = torch.Generator().manual_seed(0)
+    spread = model.initial_state(ROWS).map(lambda _, x: 3.0 + 0.1 * torch.randn(x.shape, generator=generator))
+    states.begin_update(1, torch.zeros(ROWS, dtype=torch.bool))
+    states.add(spread)
+    states.end_update(applied=True)
+    for before in by_head(drawn(states, 2)):
+        torch.testing.assert_close(before.mean(1), torch.full_like(before[:, 0], 3.0), rtol=0.01, atol=0)
+        torch.testing.assert_close(before.std(1), torch.full_like(before[:, 0], 0.1), rtol=0.05, atol=0)
