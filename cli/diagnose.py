@@ -11,6 +11,7 @@ from rich.markup import escape
 from tttkit.storage.files import json_safe
 from tttkit_cli.console import err, print_json, print_table
 from tttkit_cli.eval_targets import names_of, targets_of
+from tttkit_cli.model_options import Data, Device, Models, RemoteCode, Window
 from tttkit_cli.stopping import stoppable
 from tttkit_cli.views.diagnose import cost_of, diagnosis_table
 from tttkit_cli.views.eval_progress import EvaluationProgress
@@ -22,18 +23,10 @@ if TYPE_CHECKING:
 
 
 def diagnose(
-    paths: Annotated[
-        list[Path],
-        typer.Argument(help="Model directories, as for `eval checkpoint`; or hf:NAME\\[@REVISION].", metavar="MODEL…"),
-    ],
-    data: Annotated[
-        Path | None,
-        typer.Option(help="DATA directory (default: the data of the run that MODEL belongs to).", show_default=False),
-    ] = None,
+    paths: Models,
+    data: Data = None,
     split: Annotated[str, typer.Option(help="Split to take text from.")] = "validation",
-    window: Annotated[
-        int | None, typer.Option(help="Window W (default: the training window).", min=1, show_default=False)
-    ] = None,
+    window: Window = None,
     max_length: Annotated[
         int | None, typer.Option(help="Length T of a text (default: 20 x W).", min=2, show_default=False)
     ] = None,
@@ -50,13 +43,8 @@ def diagnose(
         Path | None,
         typer.Option("--out", help="Output directory (default: diagnose_MODEL beside it).", show_default=False),
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:N (default: the GPU, if any).", show_default=False)
-    ] = None,
-    trust_remote_code: Annotated[
-        bool,
-        typer.Option("--trust-remote-code", help="Let Python code in a model directory run, after you have read it."),
-    ] = False,
+    device: Device = None,
+    trust_remote_code: RemoteCode = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Measure by position why models hold up past their window or not: state, inner loss, memory, key tokens.

@@ -11,6 +11,7 @@ from rich.markup import escape
 from tttkit.storage.files import json_safe
 from tttkit_cli.console import err, print_json, print_table
 from tttkit_cli.eval_targets import names_of, targets_of
+from tttkit_cli.model_options import Data, Device, Models, RemoteCode, Window
 from tttkit_cli.stopping import stoppable
 from tttkit_cli.views.eval_progress import EvaluationProgress
 from tttkit_cli.views.quality import differences_table, quality_table
@@ -22,18 +23,10 @@ if TYPE_CHECKING:
 
 
 def quality(
-    paths: Annotated[
-        list[Path],
-        typer.Argument(help="Model directories, as for `eval checkpoint`; or hf:NAME\\[@REVISION].", metavar="MODEL…"),
-    ],
-    data: Annotated[
-        Path | None,
-        typer.Option(help="DATA directory (default: the data of the run that MODEL belongs to).", show_default=False),
-    ] = None,
+    paths: Models,
+    data: Data = None,
     split: Annotated[str, typer.Option(help="Split to take prompts from.")] = "validation",
-    window: Annotated[
-        int | None, typer.Option(help="Window W (default: the training window).", min=1, show_default=False)
-    ] = None,
+    window: Window = None,
     lengths: Annotated[
         list[int] | None,
         typer.Option(
@@ -54,13 +47,8 @@ def quality(
         Path | None,
         typer.Option("--out", help="Output directory (default: quality_MODEL beside it).", show_default=False),
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:N (default: the GPU, if any).", show_default=False)
-    ] = None,
-    trust_remote_code: Annotated[
-        bool,
-        typer.Option("--trust-remote-code", help="Let Python code in a model directory run, after you have read it."),
-    ] = False,
+    device: Device = None,
+    trust_remote_code: RemoteCode = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Let models continue real text, greedily and by nucleus sampling, and measure repetition, loops and diversity.

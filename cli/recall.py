@@ -12,19 +12,19 @@ from tttkit.results.recall import SECOND_COPY
 from tttkit.storage.files import json_safe
 from tttkit_cli import recall_options as options
 from tttkit_cli.console import print_json, print_table
-from tttkit_cli.model_options import Bos, Device, Dtype, RemoteCode
+from tttkit_cli.model_options import Bos, Data, Device, Dtype, Models, RemoteCode, Window
 from tttkit_cli.recall_models import measure_models
 from tttkit_cli.stopping import stoppable
 from tttkit_cli.views.recall import differences_table, recall_table
 
 
 def recall(
-    paths: options.Models,
+    paths: Models,
     task: options.TaskName = SECOND_COPY,
-    data: options.Data = None,
+    data: Data = None,
     texts: options.Texts = None,
     split: Annotated[str, typer.Option(help="Split to take text from.")] = "validation",
-    window: options.Window = None,
+    window: Window = None,
     distances: options.Distances = None,
     lengths: options.Lengths = None,
     sizes: options.Items = None,

@@ -12,19 +12,13 @@ def _option(text: str, *names: str, **details: Any) -> Any:
     return typer.Option(*names, help=text, show_default=False, **details)
 
 
-Models = Annotated[
-    list[Path],
-    typer.Argument(help="Model directories, as for `eval checkpoint`; or hf:NAME\\[@REVISION].", metavar="MODEL…"),
-]
 TaskName = Annotated[
     str, typer.Option(help="second-copy, or a task to train models on: mqar, copy, selective-copy, induction.")
 ]
-Data = Annotated[Path | None, _option("DATA directory (default: the data of the run that MODEL belongs to).")]
 Texts = Annotated[
     list[Path] | None,
     _option("Text file in place of DATA, with each model's own tokenizer; may be repeated.", "--text"),
 ]
-Window = Annotated[int | None, _option("Window W (default: the training window).", min=1)]
 Distances = Annotated[
     list[int] | None,
     _option(

@@ -12,7 +12,7 @@ from rich.table import Table
 from tttkit.storage.files import json_safe
 from tttkit_cli.console import err, out, print_json, print_table
 from tttkit_cli.dynamic_options import flags_of, with_tuned_options
-from tttkit_cli.model_options import Device, Dtype, RemoteCode
+from tttkit_cli.model_options import Data, Device, Dtype, RemoteCode
 from tttkit_cli.stopping import stoppable
 from tttkit_cli.views.eval_progress import EvaluationProgress
 
@@ -23,10 +23,7 @@ if TYPE_CHECKING:
 @with_tuned_options
 def tune_dynamic(
     path: Annotated[Path, typer.Argument(help="Model directory, as for `eval checkpoint`.", metavar="MODEL")],
-    data: Annotated[
-        Path | None,
-        typer.Option(help="DATA directory (default: the data of the run that MODEL belongs to).", show_default=False),
-    ] = None,
+    data: Data = None,
     num_sequences: Annotated[int, typer.Option(help="Number of sequences of the training split.", min=1)] = 16,
     max_length: Annotated[
         int | None, typer.Option(help="Length T of a sequence (default: 20 x W).", min=2, show_default=False)
