@@ -14,6 +14,10 @@ from tttkit.run.directory import quoted
 from tttkit_cli.console import err, out, print_json
 
 if TYPE_CHECKING:
+    from tttkit.sweep.driver import Driver
+    from tttkit.sweep.results import Row
+    from tttkit.sweep.search import Search
+    from tttkit.sweep.study import Study
     from tttkit.sweep.trials import Trial
 
 _COMMAND = (sys.executable, "-c", "from tttkit_cli.app import main; main()")
@@ -42,14 +46,10 @@ def sweep(
 
     Examples: `tttkit sweep rates.toml --dry-run` · `tttkit sweep rates.toml --workers 2`
     """
-    from tttkit.run.cores import available_cores
-    from tttkit.run.signals import StopRequestedError, StopSignals
-    from tttkit.sweep.driver import Driver, prepare_directory
-    from tttkit.sweep.results import effects, read_rows, trends
+    from tttkit.sweep.results import read_rows
     from tttkit.sweep.search import search_of
     from tttkit.sweep.study import read_study
     from tttkit.sweep.trials import trials_of
-    from tttkit_cli.views.sweep import print_effects, print_rows, print_trends
 
     chosen = read_study(study)
     directory = (output or Path("studies") / study.stem).resolve()
@@ -58,33 +58,52 @@ def sweep(
         trials_of(chosen, directory, setting)[0].config()
     failed: list[Trial] = []
     if not dry_run:
-        prepare_directory(directory, dataclasses.asdict(chosen))
-        driver = Driver(
-            chosen, directory, search, command=_COMMAND, workers=workers,
-            threads=threads or max(available_cores() // workers, 1), report=_say,
-        )  # fmt: skip
-        with StopSignals() as signals:
-            try:
-                driver.run(signals.poll)
-            except StopRequestedError as stop:
-                hint = f"run `tttkit sweep {quoted(study)}` again: every run goes on"
-                raise PreemptedError(f"stopped by {stop}; all runs have saved their state", hint=hint) from None
+        driver = _driver(chosen, directory, search, workers, threads)
+        _train(driver, study)
         failed = driver.failed
-    rows = read_rows(chosen, directory, search)
-    if json_output:
-        print_json(_to_dict(rows, effects(chosen, rows), trends(chosen, rows)))
-    else:
-        print_rows(chosen, rows)
-        print_effects(effects(chosen, rows))
-        print_trends(trends(chosen, rows))
+    _show(chosen, read_rows(chosen, directory, search), json_output=json_output)
     if failed:
         names = ", ".join(trial.name for trial in failed)
         raise TttkitError(f"runs that failed: {names}", hint=f"see {quoted(failed[0].log)}")
 
 
-def _to_dict(rows: list[Any], effects: list[Any], trends: list[Any]) -> dict[str, Any]:
-    parts = {"settings": rows, "effects": effects, "trends": trends}
-    return {name: [dataclasses.asdict(item) for item in items] for name, items in parts.items()}
+def _driver(study: Study, directory: Path, search: Search, workers: int, threads: int | None) -> Driver:
+    """Return the driver of a study, whose directory exists."""
+    from tttkit.run.cores import available_cores
+    from tttkit.sweep.driver import Driver, prepare_directory
+
+    prepare_directory(directory, dataclasses.asdict(study))
+    return Driver(
+        study, directory, search, command=_COMMAND, workers=workers,
+        threads=threads or max(available_cores() // workers, 1), report=_say,
+    )  # fmt: skip
+
+
+def _train(driver: Driver, file: Path) -> None:
+    """Train until all runs have ended. Raises PreemptedError when a signal asks to stop."""
+    from tttkit.run.signals import StopRequestedError, StopSignals
+
+    with StopSignals() as signals:
+        try:
+            driver.run(signals.poll)
+        except StopRequestedError as stop:
+            hint = f"run `tttkit sweep {quoted(file)}` again: every run goes on"
+            raise PreemptedError(f"stopped by {stop}; all runs have saved their state", hint=hint) from None
+
+
+def _show(study: Study, rows: list[Row], *, json_output: bool) -> None:
+    """Print the settings, the effects of values and the trends of ranges."""
+    from tttkit.sweep.results import effects, trends
+    from tttkit_cli.views.sweep import print_effects, print_rows, print_trends
+
+    found, ranges = effects(study, rows), trends(study, rows)
+    if json_output:
+        parts: dict[str, list[Any]] = {"settings": rows, "effects": found, "trends": ranges}
+        print_json({name: [dataclasses.asdict(item) for item in items] for name, items in parts.items()})
+        return
+    print_rows(study, rows)
+    print_effects(found)
+    print_trends(ranges)
 
 
 def _say(event: str, trial: Trial) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -49,8 +52,14 @@ def test_random_settings_cover_a_logarithmic_range_evenly():
     assert all(70 <= count <= 130 for count in decades), decades
 
 
-def test_tpe_goes_on_from_its_journal_and_finds_better_settings(tmp_path):
-    pytest.importorskip("optuna")
+def _seeded(sampler, seeds, **options):
+    return sampler(**options, seed=next(seeds))
+
+
+def test_tpe_goes_on_from_its_journal_and_finds_better_settings(tmp_path, monkeypatch):
+    samplers = pytest.importorskip("optuna").samplers
+    seeds = itertools.count()  # the same draws in each run of the test, and others for each driver
+    monkeypatch.setattr(samplers, "TPESampler", partial(_seeded, samplers.TPESampler, seeds))
 
     def objective(setting):
         return (setting.values["x"] - 0.5) ** 2 + setting.values["y"][0] + 0.1
@@ -66,6 +75,6 @@ def test_tpe_goes_on_from_its_journal_and_finds_better_settings(tmp_path):
     assert search.propose() is None
     assert len(search.settings()) == 30
     results = [objective(setting) for setting in search.settings()]
-    assert np.mean(results[20:]) < np.mean(results[:10]), "the first ten are random"
+    assert np.mean(results[10:]) < 0.85 * np.mean(results[:10]), "the first ten are random"
     # another fixed value is another problem
     assert search_of(Study(**{**study.__dict__, "fixed": {"train.max_steps": 3}}), tmp_path).settings() == []

@@ -42,7 +42,7 @@ class Plan:
     """Estimated cost."""
 
     seconds: dict[str, float]
-    """By part; 0 for a part that is left out."""
+    """Seconds of each part; 0 for a part that is left out."""
     num_bytes: int
     """Peak memory beyond the weights."""
 

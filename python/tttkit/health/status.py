@@ -72,8 +72,9 @@ class RunStatus:
     slowed_down: str | None
     """For a live run: the warning that other processes use its cores, and what to do about it."""
     ranks: dict[str, Any] | None
-    """Of a run of several ranks: world_size, each rank's sign of life (`ages`, seconds by rank), the slowest rank and
-    its own seconds per update, ranks that give no sign of life (`silent`), and what was lost."""
+    """The state of the ranks; None for a run of one process. It holds world_size, the seconds since each rank's last
+    sign of life (`ages`), the slowest rank and its own seconds per update, the ranks that give no sign of life
+    (`silent`), and which ranks were lost."""
     gpus: list[dict[str, int]]
     """For a live run on a GPU: index, utilization (percent), memory_used and memory_total (MiB), temperature (°C)."""
 

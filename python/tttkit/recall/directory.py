@@ -34,13 +34,13 @@ class RecallSettings:
 
     task: str = SECOND_COPY
     distances: Sequence[int] = ()
-    """For second-copy: tokens between the two copies."""
+    """Tokens between the two copies of second-copy."""
     lengths: Sequence[int] = ()
-    """For synthetic tasks: tokens of an example."""
+    """Tokens of an example of a synthetic task."""
     sizes: Sequence[int] = ()
-    """For synthetic tasks: items to remember."""
+    """Items that an example of a synthetic task asks to remember."""
     contexts: Sequence[str] = ("full",)
-    """For synthetic tasks: the contexts in which examples are read."""
+    """Contexts in which examples of a synthetic task are read."""
     num_examples: int = 64
     seed: int = 0
 
