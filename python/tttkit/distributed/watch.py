@@ -175,7 +175,7 @@ class Watch:
         os._exit(RankLostError.exit_code)
 
     def _announce(self, message: str) -> None:
-        with suppress(Exception):
+        with suppress(Exception):  # the process ends with its exit code, whether it could tell why or not
             if self.on_lost is not None:
                 self.on_lost(message)
 
