@@ -60,12 +60,13 @@ def evaluate_model(
     selection = stages.run(SELECTION, "full", windows, None)[:, window - protocol.chunk_size :]
     nll: dict[str, NDArray[np.float32]] = {}
     for context in evaluation_order(requested):
-        positions = labelled_positions(protocol, window) if positions_only(protocol, context) else None
+        at_labels = positions_only(protocol, context, model.mini_batch_size)
         if context == "sw" and model.mini_batch_size == 1:
-            # For attention the windows of sw and sw_aligned are the same.
-            nll[context] = _known_at(nll["sw_aligned"], positions)
+            # With an inner mini-batch of one token the windows of sw and sw_aligned are the same.
+            nll[context] = nll["sw_aligned"]
             stages.skip(context)
         else:
+            positions = labelled_positions(protocol, window) if at_labels else None
             nll[context] = stages.run(context, context, sequences, positions)
     documents = np.searchsorted(split.document_ends, starts, side="right").astype(np.int64)
     return Evaluation(
@@ -148,12 +149,3 @@ def _selection_windows(split: Split, protocol: EvaluationConfig, window: int) ->
         raise DataError(f"the split has {split.num_tokens} tokens, but one window of W={window} needs {window + 1}")
     starts = spread(num_windows, min(num_windows, protocol.selection_windows)) * window
     return np.stack([split.tokens(start, start + window + 1) for start in starts.tolist()]).astype(np.int64)
-
-
-def _known_at(nll: NDArray[np.float32], positions: Integers | None) -> NDArray[np.float32]:
-    """Return the NLL with NaN outside `positions`, or unchanged if `positions` is None."""
-    if positions is None:
-        return nll
-    known = np.full_like(nll, np.nan)
-    known[:, positions] = nll[:, positions]
-    return known

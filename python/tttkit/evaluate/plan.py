@@ -12,9 +12,13 @@ from tttkit.evaluate.blocks import SELECTION
 from tttkit.results.contexts import CONTEXTS, evaluation_order, labels_within
 
 
-def positions_only(protocol: EvaluationConfig, context: str) -> bool:
-    """Return whether a context is computed only at the labelled positions."""
-    return context == "sw" and protocol.sw_mode == "positions"
+def positions_only(protocol: EvaluationConfig, context: str, mini_batch_size: int) -> bool:
+    """Return whether a context is computed only at the labelled positions.
+
+    With an inner mini-batch of one token, `sw_aligned` has the windows of `sw` and costs as much.
+    """
+    is_sw = context == "sw" or (context == "sw_aligned" and mini_batch_size == 1)
+    return is_sw and protocol.sw_mode == "positions"
 
 
 def labelled_positions(protocol: EvaluationConfig, window: int) -> NDArray[np.int64]:
@@ -35,6 +39,6 @@ def costs(
     at_labels = int((labelled_positions(protocol, window) >= window).sum())
     stages: dict[str, float] = {SELECTION: protocol.selection_windows * window}
     for name in evaluation_order(requested):
-        beyond = at_labels if positions_only(protocol, name) else max(0, length - window)
+        beyond = at_labels if positions_only(protocol, name, mini_batch_size) else max(0, length - window)
         stages[name] = rows * CONTEXTS[name].cost(length, window, mini_batch_size, beyond)
     return stages

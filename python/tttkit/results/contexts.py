@@ -67,7 +67,7 @@ CONTEXTS: dict[str, Context] = {
         Context(
             name="sw_aligned", key="sw_aligned", is_windowed=True, description="windows on inner mini-batches",
             colour="#E69F00", line_style="-.", block_sequences=16,
-            cost=lambda length, window, size, _: window + max(0, length - window) * window / size,
+            cost=lambda _length, window, size, beyond: window * (1 + beyond / size),
         ),
         Context(
             name="reset", key="reset", is_windowed=True, description="fresh state every W tokens", colour="#009E73",
