@@ -14,7 +14,7 @@ from tttkit.run.cgroups import groups
 _FASTEST_TOKENS = {"cpu": 16_384, "cuda": 131_072}
 """Number of tokens above which a larger batch is no faster."""
 _MOST_LOGITS = 1 << 26
-"""Maximum number of logits at once: 256 MB in float32, and as much again for their softmax."""
+"""Maximum number of logits at once: 256 MB in float32; a GPU needs as much again for their softmax."""
 _SHARE = 0.25
 """Share of the free memory to use: other processes may need some, and the sizes are estimates."""
 _FLOAT = 4
