@@ -31,7 +31,7 @@ def nll_of(logits: Tensor, targets: Tensor) -> Tensor:
     rows = max(1, _LOGITS_IN_CACHE // logits.shape[1])
     if logits.device.type != "cpu" or len(logits) <= rows:
         return F.cross_entropy(logits, targets, reduction="none")
-    pairs = zip(logits.split(rows), targets.split(rows), strict=True)
+    pairs = zip(torch.split(logits, rows), torch.split(targets, rows), strict=True)
     return torch.cat([F.cross_entropy(some, tokens, reduction="none") for some, tokens in pairs])
 
 
