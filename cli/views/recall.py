@@ -34,10 +34,14 @@ def differences_table(results: Sequence[tuple[str, Recall]]) -> Table:
     first = results[0][0]
     table = _table(f"difference from {first}, paired by example")
     rows = [(name, row) for name, result in results[1:] for row in recall_differences(results[0][1], result)]
-    for head in ("at", "difference", "95 % interval"):
+    has_documents = any(row.document_low is not None for _, row in rows)
+    for head in ("at", "difference", "95 % interval", *(("over documents",) if has_documents else ())):
         table.add_column(head, justify="left" if head == "at" else "right")
     for name, row in rows:
-        table.add_row(escape(name), row.where, f"{row.mean:+.3f}", f"{row.low:+.3f} … {row.high:+.3f}")
+        cells = [f"{row.mean:+.3f}", f"{row.low:+.3f} … {row.high:+.3f}"]
+        if row.document_low is not None:
+            cells.append(f"{row.document_low:+.3f} … {row.document_high:+.3f}")
+        table.add_row(escape(name), row.where, *cells)
     return table
 
 

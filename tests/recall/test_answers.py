@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tttkit.config.sections import SHORTEST_WINDOWS
 from tttkit.data.synthetic.tasks import TASKS, make_examples, trained_sizes
 from tttkit.data.synthetic.vocabulary import ASK, FIRST_VALUE, NUM_VALUES, VOCAB_SIZE, is_answer
 from tttkit.errors import DataError, UsageError
@@ -93,6 +94,15 @@ def test_most_questions_of_mqar_come_soon_as_the_power_law_says():
     distances = make_examples("mqar", 400, 1280, 4, seed=0).distances
     nearest = distances[distances > 0].reshape(400, 4)
     assert np.median(nearest) < 200 < nearest.max()
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_the_configuration_knows_the_shortest_window_of_every_task(name):
+    entry = TASKS[name]
+    assert SHORTEST_WINDOWS[name] == entry.smallest(entry.sizes[0])
+    make_examples(name, 1, SHORTEST_WINDOWS[name], entry.sizes[0], seed=0)
+    with pytest.raises(ValueError, match="at least"):
+        make_examples(name, 1, SHORTEST_WINDOWS[name] - 1, entry.sizes[0], seed=0)
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from tttkit.analyze.intervals import over_groups
 from tttkit.errors import DataError, UsageError
 from tttkit.recall.second_copy import PASSAGE, copy_nll, measure, sample, with_second_copy
 
@@ -51,6 +52,7 @@ class Text:
 
     def __init__(self, num_tokens: int = 2000) -> None:
         self.num_tokens = num_tokens
+        self.document_ends = np.arange(100, num_tokens + 100, 100, dtype=np.uint64)
         self._tokens = np.random.default_rng(3).integers(0, VOCABULARY, num_tokens).astype(np.uint16)
 
     def tokens(self, start, stop):
@@ -97,8 +99,8 @@ def test_only_the_two_copies_are_compared():
 
 def test_a_seed_chooses_the_same_passages_and_another_seed_others():
     text = Text()
-    np.testing.assert_array_equal(sample(text, 100, 8, 1), sample(text, 100, 8, 1))
-    assert (sample(text, 100, 8, 1) != sample(text, 100, 8, 2)).any()
+    np.testing.assert_array_equal(sample(text, 100, 8, 1)[0], sample(text, 100, 8, 1)[0])
+    assert (sample(text, 100, 8, 1)[0] != sample(text, 100, 8, 2)[0]).any()
 
 
 def test_a_short_split_is_refused():
@@ -116,3 +118,25 @@ def test_a_vocabulary_too_small_is_refused():
     job.split.vocab_size = VOCABULARY + 1
     with pytest.raises(DataError, match="has 51 tokens, but the model knows 50"):
         measure(job, distances=[0], num_examples=4, seed=0)
+
+
+def test_a_second_interval_is_over_the_documents_in_which_the_passages_start():
+    job = Job(KnownModel(reach=PASSAGE + 40))
+    job.split.document_ends = np.arange(5, 2005, 5, dtype=np.uint64)
+    result = measure(job, distances=[40], num_examples=30, seed=0)
+    texts, starts = sample(job.split, job.window + PASSAGE + 40, 30, 0)
+    np.testing.assert_array_equal(texts[3], job.split.tokens(starts[3], starts[3] + texts.shape[1]))
+    documents = ((starts + job.window) // 5).tolist()
+    assert result.values["documents"] == documents
+    assert result.values["num_documents"] == len(set(documents)) < 30
+    intervals = over_groups(np.array(result.values["drops"]), documents)
+    (row,) = result.rows
+    assert (row["document_low"], row["document_high"]) == (intervals.low[0], intervals.high[0])
+    assert row["document_low"] != row["low"]
+
+
+def test_passages_of_one_document_have_no_interval_over_documents():
+    job = Job(KnownModel())
+    job.split.document_ends = np.array([2000], dtype=np.uint64)
+    (row,) = measure(job, distances=[0], num_examples=4, seed=0).rows
+    assert (row["document_low"], row["document_high"]) == (None, None)

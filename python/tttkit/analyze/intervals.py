@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,3 +40,9 @@ def bootstrap(values: Floats, groups: NDArray[np.uint32] | None = None) -> Inter
     columns = _rust.bootstrap_means(rows, groups, num_resamples=NUM_RESAMPLES, seed=SEED)
     names = ("observed", "low", "high", "band_low", "band_high")
     return Intervals(**dict(zip(names, columns, strict=True)))
+
+
+def over_groups(values: Floats, names: Sequence[int]) -> Intervals | None:
+    """Bootstrap the means of (rows, columns) by groups of rows of equal name; None if there is a single group."""
+    known, groups = np.unique(names, return_inverse=True)
+    return None if known.size < 2 else bootstrap(values, groups.astype(np.uint32))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tttkit.analyze.intervals import bootstrap
+from tttkit.analyze.intervals import bootstrap, over_groups
 from tttkit.results.recall import Recall
 
 _EQUAL = {
@@ -18,12 +18,17 @@ _EQUAL = {
 
 
 class RecallDifference(NamedTuple):
-    """The score of a model minus that of another at one distance or setting, with its 95 % interval."""
+    """The score of a model minus that of another at one distance or setting, with its 95 % intervals.
+
+    They are over examples, and over documents where those are known and more than one, else None.
+    """
 
     where: str
     mean: float
     low: float
     high: float
+    document_low: float | None = None
+    document_high: float | None = None
 
 
 def recall_differences(first: Recall, other: Recall) -> list[RecallDifference]:
@@ -46,8 +51,10 @@ def recall_differences(first: Recall, other: Recall) -> list[RecallDifference]:
         for recall, places in zip((first, other), columns, strict=True)
     ]
     intervals = bootstrap(scores[1] - scores[0])
-    figures = zip(shared, intervals.observed, intervals.low, intervals.high, strict=True)
-    return [RecallDifference(where, float(mean), float(low), float(high)) for where, mean, low, high in figures]
+    documents = over_groups(scores[1] - scores[0], first.values.get("documents", []))
+    bounds = () if documents is None else (documents.low, documents.high)
+    figures = zip(intervals.observed, intervals.low, intervals.high, *bounds, strict=True)
+    return [RecallDifference(where, *map(float, each)) for where, each in zip(shared, figures, strict=True)]
 
 
 def _where(row: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from tttkit.config.model import ModelConfig as ModelConfig
 from tttkit.config.old_names import present_key, with_present_names
-from tttkit.config.sections import STRICT
+from tttkit.config.sections import SHORTEST_WINDOWS, STRICT
 from tttkit.config.sections import DataConfig as DataConfig
 from tttkit.config.sections import EarlyStoppingConfig as EarlyStoppingConfig
 from tttkit.config.sections import EvaluationConfig as EvaluationConfig
@@ -54,6 +54,7 @@ class Config:
                     f"{self.model.mini_batch_size}: the inner model learns once per mini-batch, so a window must "
                     f"consist of whole mini-batches"
                 )
+        _check_task(self.data.task, self.train)
         _check_initial_state(self.train, self.model)
         _check_schedule(self.optimizer)
         _check_stages(self.train)
@@ -68,6 +69,21 @@ class Config:
         values = dataclasses.asdict(self)
         values["model"]["vocab_size"] = self.model.vocab_size or None
         return values
+
+
+def _check_task(task: str | None, train: TrainConfig) -> None:
+    """Refuse an unknown task, and windows that are not one example of it."""
+    if task is None:
+        return
+    if task not in SHORTEST_WINDOWS:
+        near = difflib.get_close_matches(task, SHORTEST_WINDOWS, n=1)
+        guess = f"; did you mean task:{near[0]}?" if near else ""
+        raise ValueError(f"data.source: unknown task `{task}`, known: {', '.join(SHORTEST_WINDOWS)}{guess}")
+    if train.window < SHORTEST_WINDOWS[task]:
+        raise ValueError(f"task:{task} needs train.window of at least {SHORTEST_WINDOWS[task]}, got {train.window}")
+    for name, length in _stage_windows(train):
+        if length != train.window:
+            raise ValueError(f"{name} must be {train.window}, the tokens of an example of task:{task}, got {length}")
 
 
 def _check_schedule(optimizer: OptimizerConfig) -> None:

@@ -22,6 +22,8 @@ from tttkit.config.limits import (
 
 TASK_PREFIX = "task:"
 """Begins a `data.source` that names a synthetic task."""
+SHORTEST_WINDOWS = {"mqar": 18, "copy": 4, "selective-copy": 34, "induction": 6}
+"""The tasks that `data.source` can name, and the shortest window that holds an example of each."""
 STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 

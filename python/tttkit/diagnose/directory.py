@@ -12,13 +12,11 @@ from tttkit.device import find_device, prepare_device
 from tttkit.diagnose.measure import Diagnoser
 from tttkit.diagnose.plan import Plan
 from tttkit.errors import DataError
-from tttkit.evaluate.blocks import NllBlocks
+from tttkit.evaluate.blocks import measuring
 from tttkit.evaluate.request import TRAINING_SPLIT, EvaluationJob, EvaluationRequest, data_directory, prepare
 from tttkit.evaluate.threads import choose_for_evaluation
 from tttkit.results.diagnose import DIAGNOSE_NAME, FIGURE_NAME, Diagnosis
-from tttkit.run.directory import RunDirectory, exclusive
-from tttkit.storage import files
-from tttkit.storage.commits import sweep_temporaries
+from tttkit.results.values import read_known
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,13 +52,10 @@ def diagnose_model_directory(
         job, training=training_split(request), evaluator=judge, max_length=request.max_length,
         num_sequences=request.num_sequences,
     )  # fmt: skip
-    known = _known(directory, diagnoser.key)
+    known = read_known(Diagnosis.read, directory / DIAGNOSE_NAME, "diagnose_key", diagnoser.key)
     if known is not None:
         return DiagnosedModel(diagnosis=known)
-    files.make_directory(directory)
-    with exclusive(RunDirectory(directory)):
-        sweep_temporaries(directory)
-        blocks = NllBlocks.beside(directory, diagnoser.key)
+    with measuring(directory, diagnoser.key) as blocks:
         choose_for_evaluation(job.model, window=job.window, blocks=blocks.path)
         planned = diagnoser.plan()
         announce(planned)
@@ -68,7 +63,6 @@ def diagnose_model_directory(
         path = directory / DIAGNOSE_NAME
         drawn = () if draw is None else (draw(diagnosis, directory / FIGURE_NAME),)
         diagnosis.write(path)
-        blocks.remove()
     return DiagnosedModel(diagnosis=diagnosis, written=(path, *drawn))
 
 
@@ -90,12 +84,3 @@ def _without_length(request: EvaluationRequest) -> EvaluationJob:
 def evaluator_request(request: EvaluationRequest, evaluator: Path, window: int) -> EvaluationRequest:
     """Return the request that reads the model that chooses the key tokens, on the same data."""
     return dataclasses.replace(request, path=evaluator, data=data_directory(request), window=window)
-
-
-def _known(directory: Path, key: str) -> Diagnosis | None:
-    """Return the diagnosis in `directory` if it has this key."""
-    try:
-        diagnosis = Diagnosis.read(directory / DIAGNOSE_NAME)
-    except DataError:
-        return None
-    return diagnosis if diagnosis.values.get("diagnose_key") == key else None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from tttkit.results.contexts import CONTEXTS
-from tttkit.run.directory import BLOCKS_PREFIX, KEY_LENGTH
+from tttkit.run.directory import BLOCKS_PREFIX, KEY_LENGTH, RunDirectory, exclusive
 from tttkit.storage import commits, files
 
 SELECTION = "selection"
@@ -97,6 +98,22 @@ class NllBlocks:
     def remove(self) -> None:
         """Remove the blocks, once their evaluation is written."""
         commits.remove_directory(self.path)
+
+
+@contextmanager
+def measuring(directory: Path, key: str) -> Iterator[NllBlocks]:
+    """Hold `directory` for this process alone, and give the finished parts of the measurement `key` in it.
+
+    Temporary files of killed processes are removed first. The parts are removed at the end, when the results are
+    written; an exception keeps them, so that the next call goes on. Raises RunLockedError while another process holds
+    the directory.
+    """
+    files.make_directory(directory)
+    with exclusive(RunDirectory(directory)):
+        commits.sweep_temporaries(directory)
+        blocks = NllBlocks.beside(directory, key)
+        yield blocks
+        blocks.remove()
 
 
 def evaluation_key(**parts: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tttkit.device import find_device, prepare_device
 from tttkit.errors import DataError
-from tttkit.evaluate.blocks import NllBlocks, share_of
+from tttkit.evaluate.blocks import NllBlocks, measuring, share_of
 from tttkit.evaluate.dynamic import DynamicRule, dynamic_rule
 from tttkit.evaluate.evaluation import write_evaluation
 from tttkit.evaluate.measure import evaluate_model
@@ -22,10 +22,8 @@ from tttkit.results.contexts import evaluation_order
 from tttkit.results.curves import CURVES_NAME, Curves
 from tttkit.results.summary import SUMMARY_NAME, Summary
 from tttkit.results.values import SEQUENCES_NAME
-from tttkit.run.directory import RunDirectory, exclusive
 from tttkit.run.threads import describe_threads
 from tttkit.storage import files
-from tttkit.storage.commits import sweep_temporaries
 
 _RESULTS = (SUMMARY_NAME, CURVES_NAME, SEQUENCES_NAME)
 
@@ -64,25 +62,21 @@ def evaluate_model_directory(
     device = find_device(request.device)
     prepare_device(device)
     job.model.to(device)
-    files.make_directory(directory)
-    with exclusive(RunDirectory(directory)):
-        sweep_temporaries(directory)
-        result = EvaluatedModel(summary=known, directory=directory) if known is not None else None
-        if result is None:
-            neighbours = sorted(directory.parent.glob("eval_*"))
-            twin = next((each for each in neighbours if _known_summary(each, job) is not None), None)
-            if twin is None:
-                return _measure(job, directory, progress, draw)
-            result = _copy_results(twin, directory, job.facts, draw)
-        # A process that was killed after it wrote the results left its blocks.
-        NllBlocks.beside(directory, job.key).remove()
-        return result
+    with measuring(directory, job.key) as blocks:
+        if known is not None:  # a process that was killed after it wrote the results left its blocks
+            return EvaluatedModel(summary=known, directory=directory)
+        neighbours = sorted(directory.parent.glob("eval_*"))
+        twin = next((each for each in neighbours if _known_summary(each, job) is not None), None)
+        if twin is not None:
+            return _copy_results(twin, directory, job.facts, draw)
+        return _measure(job, directory, blocks, progress, draw)
 
 
-def _measure(job: EvaluationJob, directory: Path, progress: Progress | None, draw: Draw | None) -> EvaluatedModel:
+def _measure(
+    job: EvaluationJob, directory: Path, blocks: NllBlocks, progress: Progress | None, draw: Draw | None
+) -> EvaluatedModel:
     """Evaluate in every context, then score the whole split; write the results."""
     started = time.perf_counter()
-    blocks = NllBlocks.beside(directory, job.key)
     threads = choose_for_evaluation(job.model, window=job.window, blocks=blocks.path)
     size = job.model.mini_batch_size
     requested = () if job.dynamic is None else ("dynamic",)
@@ -122,7 +116,6 @@ def _measure(job: EvaluationJob, directory: Path, progress: Progress | None, dra
 
     threads_message = (describe_threads(threads.to_dict()),) if threads and threads.tokens_per_second else ()
     summary = write_evaluation(directory, evaluation, facts, before_summary=plot)
-    blocks.remove()
     return EvaluatedModel(
         summary=summary, directory=directory, written=(*_result_files(directory), *plots),
         messages=(*job.messages, *threads_message),

@@ -9,15 +9,12 @@ from pathlib import Path
 import torch
 
 from tttkit.device import find_device, prepare_device
-from tttkit.errors import DataError
-from tttkit.evaluate.blocks import NllBlocks
+from tttkit.evaluate.blocks import measuring
 from tttkit.evaluate.request import EvaluationRequest, data_directory, prepare
 from tttkit.evaluate.threads import choose_for_evaluation
 from tttkit.quality.measure import Settings, Writer
 from tttkit.results.quality import QUALITY_NAME, Quality
-from tttkit.run.directory import RunDirectory, exclusive
-from tttkit.storage import files
-from tttkit.storage.commits import sweep_temporaries
+from tttkit.results.values import read_known
 
 MULTIPLES = (1, 5, 20)
 """The usual lengths of prompts, as multiples of the window W."""
@@ -60,30 +57,17 @@ def measure_model_directory(
     wanted = sorted(set(lengths or [multiple * job.window for multiple in MULTIPLES]))
     settings = Settings(lengths=tuple(wanted), num_prompts=num_prompts, max_tokens=max_tokens, seed=seed)
     writer = Writer(job, settings, judging)
-    known = _known(directory, writer.key)
+    known = read_known(Quality.read, directory / QUALITY_NAME, "quality_key", writer.key)
     if known is not None:
         return MeasuredModel(quality=known)
-    files.make_directory(directory)
-    with exclusive(RunDirectory(directory)):
-        sweep_temporaries(directory)
-        blocks = NllBlocks.beside(directory, writer.key)
+    with measuring(directory, writer.key) as blocks:
         choose_for_evaluation(job.model, window=job.window, blocks=blocks.path)
         announce(*writer.plan())
         quality = writer.run(blocks, progress)
         quality.write(directory / QUALITY_NAME)
-        blocks.remove()
     return MeasuredModel(quality=quality, written=(directory / QUALITY_NAME,))
 
 
 def judge_request(request: EvaluationRequest, judge: Path, window: int) -> EvaluationRequest:
     """Return the request that reads the model that scores the continuations, on the same data."""
     return dataclasses.replace(request, path=judge, data=data_directory(request), window=window, num_sequences=1)
-
-
-def _known(directory: Path, key: str) -> Quality | None:
-    """Return the results in `directory` if they have this key."""
-    try:
-        quality = Quality.read(directory / QUALITY_NAME)
-    except DataError:
-        return None
-    return quality if quality.values.get("quality_key") == key else None

@@ -9,8 +9,7 @@ from typing import Any
 
 from tttkit.data.synthetic.vocabulary import VOCAB_SIZE
 from tttkit.device import find_device, prepare_cpu, prepare_device
-from tttkit.errors import DataError
-from tttkit.evaluate.blocks import NllBlocks, evaluation_key
+from tttkit.evaluate.blocks import NllBlocks, evaluation_key, measuring
 from tttkit.evaluate.bos import bos_in_front
 from tttkit.evaluate.request import EvaluationRequest, check_request, find_model_directory, prepare, trained_window
 from tttkit.models import load_scoring_model
@@ -19,11 +18,9 @@ from tttkit.models.scoring import LoadedModel
 from tttkit.recall import second_copy
 from tttkit.recall.answers import MULTIPLES, AnswerTask, check_model, measure_answers
 from tttkit.results.recall import RECALL_NAME, SECOND_COPY, Recall
-from tttkit.run.directory import RunDirectory, exclusive
-from tttkit.storage import files
-from tttkit.storage.commits import sweep_temporaries
+from tttkit.results.values import read_known
 
-SCHEMA = 1
+SCHEMA = 2
 """Increase it when equal weights and settings would give other figures."""
 Progress = Callable[[float], None]
 
@@ -68,20 +65,16 @@ def recall_model_directory(
     DataError, NumericalError, DiskFullError, and RunLockedError while another process writes there.
     """
     plan = (_Answers if settings.is_synthetic else _SecondCopy)(request, settings)
-    known = _known(directory, plan.key)
+    known = read_known(Recall.read, directory / RECALL_NAME, "recall_key", plan.key)
     if known is not None:
         return known, ()
     device = find_device(request.device)
     prepare_device(device)
     plan.model.to(device)
     plan.check()
-    files.make_directory(directory)
-    with exclusive(RunDirectory(directory)):
-        sweep_temporaries(directory)
-        blocks = NllBlocks.beside(directory, plan.key)
+    with measuring(directory, plan.key) as blocks:
         result = plan.run(blocks, progress)
         result.write(directory / RECALL_NAME)
-        blocks.remove()
     return result, (directory / RECALL_NAME,)
 
 
@@ -147,12 +140,3 @@ def _answer_task(request: EvaluationRequest, settings: RecallSettings, window: i
         sizes=settings.sizes, contexts=settings.contexts, num_examples=settings.num_examples, seed=settings.seed,
         bos=request.bos,
     )  # fmt: skip
-
-
-def _known(directory: Path, key: str) -> Recall | None:
-    """Return the results in `directory` if they have this key."""
-    try:
-        recall = Recall.read(directory / RECALL_NAME)
-    except DataError:
-        return None
-    return recall if recall.values.get("recall_key") == key else None

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tttkit.analyze.intervals import bootstrap
+from tttkit.analyze.intervals import bootstrap, over_groups
 from tttkit.data.split import Split
 from tttkit.errors import DataError, UsageError
 from tttkit.evaluate.blocks import NllBlocks
@@ -46,7 +46,8 @@ def measure(
     Raises UsageError, DataError before anything is scored.
     """
     check(job, distances, num_examples)
-    texts = sample(job.split, job.window + PASSAGE + max(distances), num_examples, seed)
+    texts, starts = sample(job.split, job.window + PASSAGE + max(distances), num_examples, seed)
+    documents = np.searchsorted(job.split.document_ends, starts + job.window, side="right")
     total, done = sum(job.window + 2 * PASSAGE + distance for distance in distances), 0
     first, second = np.empty((2, num_examples, len(distances)))
     for column, distance in enumerate(distances):
@@ -58,7 +59,7 @@ def measure(
         done += tokens.shape[1]
         if progress is not None:
             progress(done / total)
-    return _result(job, distances, first, second, seed)
+    return _result(job, distances, first, second, documents, seed)
 
 
 def check(job: EvaluationJob, distances: Sequence[int], num_examples: int) -> None:
@@ -76,11 +77,15 @@ def _kept(blocks: NllBlocks | None, name: str, compute: Callable[[], Copies]) ->
     return arrays["first"], arrays["second"]
 
 
-def sample(split: Split, length: int, num_examples: int, seed: int) -> NDArray[np.int64]:
-    """Return (num_examples, length) tokens from random places, all different. Raises DataError for a short split."""
+def sample(split: Split, length: int, num_examples: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return (num_examples, length) tokens from random places, all different, and where they start, ascending.
+
+    Raises DataError for a short split.
+    """
     num_starts = _num_starts(split, length, num_examples)
-    starts = np.sort(np.random.default_rng(seed).choice(num_starts, num_examples, replace=False)).tolist()
-    return np.stack([split.tokens(start, start + length) for start in starts]).astype(np.int64)
+    starts = np.sort(np.random.default_rng(seed).choice(num_starts, num_examples, replace=False))
+    texts = np.stack([split.tokens(start, start + length) for start in starts.tolist()]).astype(np.int64)
+    return texts, starts
 
 
 def _num_starts(split: Split, length: int, num_examples: int) -> int:
@@ -119,20 +124,29 @@ def _check_length(model: ScoringModel, longest: int) -> None:
 
 
 def _result(
-    job: EvaluationJob, distances: Sequence[int], first: NDArray[np.float64], second: NDArray[np.float64], seed: int
+    job: EvaluationJob,
+    distances: Sequence[int],
+    first: NDArray[np.float64],
+    second: NDArray[np.float64],
+    documents: NDArray[np.int64],
+    seed: int,
 ) -> Recall:
     drops = first - second
     intervals = bootstrap(drops)
+    over_documents = over_groups(drops, documents.tolist())
     rows = tuple(
         RecallRow(
             distance=distance, first=float(first[:, i].mean()), second=float(second[:, i].mean()),
             drop=float(intervals.observed[i]), low=float(intervals.low[i]), high=float(intervals.high[i]),
+            document_low=None if over_documents is None else float(over_documents.low[i]),
+            document_high=None if over_documents is None else float(over_documents.high[i]),
         )
         for i, distance in enumerate(distances)
     )  # fmt: skip
     kept = ("model", "path", "split", "data_fingerprint", "weights_sha256", "dtype", "bos_id")
     facts = {
         "task": SECOND_COPY, **{name: job.facts.get(name) for name in kept}, "window": job.window, "passage": PASSAGE,
-        "num_examples": len(drops), "seed": seed,
+        "num_examples": len(drops), "num_documents": len(set(documents.tolist())), "documents": documents.tolist(),
+        "seed": seed,
     }  # fmt: skip
     return Recall.of(facts, rows, drops.tolist())

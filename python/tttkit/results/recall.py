@@ -12,14 +12,17 @@ from tttkit.storage import files
 
 RECALL_NAME = "recall.json"
 FIGURE_NAME = "recall.png"
-SCHEMA_VERSION = 2
-"""Version 2 added tasks that are scored by accuracy; version 1 is still read."""
+SCHEMA_VERSION = 3
+"""Version 2 added tasks that are scored by accuracy, version 3 passkey, ruler and documents; all are still read."""
 SECOND_COPY = "second-copy"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RecallRow:
-    """Means over all examples at one distance, in nats per token, with the 95 % interval of the paired drop."""
+    """Means over all examples at one distance, in nats per token, with the 95 % intervals of the paired drop.
+
+    The intervals are over examples, and over whole documents; the second one is None if all lie in one document.
+    """
 
     distance: int
     """Tokens between the two copies."""
@@ -29,6 +32,8 @@ class RecallRow:
     """NLL of the first copy minus NLL of the second copy."""
     low: float
     high: float
+    document_low: float | None
+    document_high: float | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,7 +124,10 @@ class Recall:
 def _drop_cells(row: Mapping[str, Any]) -> dict[str, str]:
     figures = {"first copy": "first", "second copy": "second", "drop": "drop"}
     cells = {head: _digits(row[key]) for head, key in figures.items()}
-    return {"distance": f"{row['distance']:,}", **cells, "95 % interval": _interval(row, "low", "high")}
+    return {
+        "distance": f"{row['distance']:,}", **cells, "95 % interval": _interval(row, "low", "high"),
+        "over documents": _interval(row, "document_low", "document_high"),
+    }  # fmt: skip
 
 
 def _accuracy_cells(row: Mapping[str, Any]) -> dict[str, str]:
@@ -131,7 +139,8 @@ def _accuracy_cells(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _interval(row: Mapping[str, Any], low: str, high: str) -> str:
-    return f"{_digits(row[low])} … {_digits(row[high])}"
+    low_text, high_text = _digits(row.get(low)), _digits(row.get(high))
+    return "-" if "-" in (low_text, high_text) else f"{low_text} … {high_text}"
 
 
 def _digits(value: Any) -> str:
