@@ -255,6 +255,18 @@ def test_without_transformers_one_line_says_what_to_install(save_small, monkeypa
     assert caught.value.hint == "pip install 'tttkit[hf]'"
 
 
+def test_a_kernel_without_float32_names_the_option(save_small, monkeypatch):
+    directory = save_small()
+
+    def refuses(self, *args, **kwargs):
+        raise AssertionError("ChunkedKernel does not support float32. Please use bfloat16.")
+
+    monkeypatch.setattr(transformers.LlamaModel, "forward", refuses)
+    with pytest.raises(DataError, match="does not support float32") as caught:
+        load_scoring_model(directory)
+    assert "--dtype bf16" in caught.value.hint
+
+
 def test_a_directory_that_does_not_exist(tmp_path):
     with pytest.raises(DataError, match="no such model directory"):
         load_scoring_model(tmp_path / "none")

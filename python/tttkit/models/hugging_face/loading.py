@@ -147,4 +147,6 @@ def _in_one_line(directory: Path) -> Iterator[None]:
         ) from error
     # code that is not ours may raise anything
     except Exception as error:
-        raise DataError(f"transformers cannot load {directory}: {one_line(error)}") from error
+        # kernels of flash-linear-attention refuse float32 in these words
+        hint = "choose a type that its kernels have: --dtype bf16" if "not support float32" in str(error) else None
+        raise DataError(f"transformers cannot load {directory}: {one_line(error)}", hint=hint) from error
