@@ -82,13 +82,15 @@ def train_longer(values, out):
     train(values, out, allow_change=frozenset({"train.max_steps", "train.save_every"}))
 
 
-def test_a_run_resumes_on_another_number_of_ranks(values, tmp_path):
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_a_run_resumes_on_another_number_of_ranks(values, tmp_path, parallel):
     """The windows, the moments and the contiguous rows are those of one process from the first step to the last."""
     whole = run(1, values("contiguous"), tmp_path / "whole")
     step = NUM_STEPS // 3
     for size, end in ((2, step), (1, 2 * step), (4, NUM_STEPS)):
-        ranks = start_ranks(
-            size, train_longer, values("contiguous", max_steps=end), str(tmp_path / "run"), log=tmp_path / "log"
-        )
+        settings = values("contiguous", max_steps=end, parallel=parallel)
+        ranks = start_ranks(size, train_longer, settings, str(tmp_path / "run"), log=tmp_path / "log")
         assert codes_of(ranks) == [0] * size, (tmp_path / "log").read_text()
+        (_, newest), *_ = training_checkpoints(RunDirectory(tmp_path / "run"))
+        assert len(list(newest.glob("shard-*"))) == (size if parallel == "fsdp" and size > 1 else 0)
     assert losses(tmp_path / "run") == pytest.approx(whole, rel=1e-4)

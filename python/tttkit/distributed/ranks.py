@@ -76,6 +76,17 @@ class Ranks:
                 if lost is not None:
                     raise RankLostError(lost) from None
 
+    def gather(self, value: Any) -> list[Any]:
+        """Return the values of all ranks in their order: plain values for JSON. All ranks must call it."""
+        if not self.world.is_distributed:
+            return [value]
+        text = json.dumps(value).encode()
+        padded = torch.zeros(self._vote(len(text))[0], dtype=torch.uint8)
+        padded[: len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+        parts = [torch.empty_like(padded) for _ in range(self.world.size)]
+        dist.all_gather(parts, padded)
+        return [json.loads(part.numpy().tobytes().rstrip(b"\0")) for part in parts]
+
     def poll(self, signals: StopSignals) -> None:
         """Raise StopRequestedError on every rank if one of them was asked to stop. All ranks must call it."""
         if not self.world.is_distributed:

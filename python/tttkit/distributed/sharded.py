@@ -2,7 +2,7 @@
 
 Each block gathers its weights before its forward and backward pass and frees them afterwards. Weights are gathered and
 gradients are reduced in float32, so that fast weights keep their precision; products follow `train.precision`. What
-needs the whole model (evaluations, exports, diagnostics, training checkpoints) uses a copy with all weights.
+needs the whole model (evaluations, exports, diagnostics) uses a copy with all weights.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,17 @@ MANIFEST_NAME = "MANIFEST.json"
 _NO_EXCHANGE = (errno.EINVAL, errno.ENOSYS)
 
 
+Entry = dict[str, Any]
+"""Size and SHA-256 of a file in a manifest."""
+
+
 @contextmanager
-def commit_directory(path: Path) -> Iterator[Path]:
+def commit_directory(path: Path, entries: Mapping[str, Entry] | None = None) -> Iterator[Path]:
     """Yield a temporary directory to write into; when the block ends without an error, it becomes `path`.
 
     It is then complete, synced, and has a manifest. An existing `path` is replaced in one step and stays as it is until
-    the new one is complete. Raises DiskFullError, OSError.
+    the new one is complete. If other processes write into the directory too, `entries` has the results of `entry_of`
+    for their files when the block ends. Raises DiskFullError, OSError.
     """
     temporary = files.temporary_name(path)
     with files.disk_full_named(path):
@@ -33,7 +38,7 @@ def commit_directory(path: Path) -> Iterator[Path]:
             files.make_directory(path.parent)
             filesystem.current.mkdir(temporary)
             yield temporary
-            _seal(temporary)
+            _seal(temporary, entries or {})
         except BaseException:
             with suppress(OSError):
                 files.remove_tree(temporary)
@@ -103,16 +108,23 @@ def name_aside(path: Path, why: str) -> Path:
     return target
 
 
-def _seal(directory: Path) -> None:
-    """Sync every file, then read the files back and write the manifest."""
+def entry_of(file: Path) -> Entry:
+    """Sync a file, then read it back, and return its entry in the manifest. Raises DiskFullError, OSError."""
+    descriptor = filesystem.current.open_existing(file)
+    try:
+        filesystem.current.sync(descriptor)
+    finally:
+        filesystem.current.close(descriptor)
+    return {"size": file.stat().st_size, "sha256": files.sha256_of(file)}
+
+
+def _seal(directory: Path, known: Mapping[str, Entry]) -> None:
+    """Write the manifest, after every file is synced: those with known entries by the processes that wrote them."""
     entries = {}
-    for file in sorted(directory.iterdir()):
-        descriptor = filesystem.current.open_existing(file)
-        try:
-            filesystem.current.sync(descriptor)
-        finally:
-            filesystem.current.close(descriptor)
-        entries[file.name] = {"size": file.stat().st_size, "sha256": files.sha256_of(file)}
+    for name in sorted({file.name for file in directory.iterdir()} | known.keys()):
+        entries[name] = known[name] if name in known else entry_of(directory / name)
+        if (directory / name).stat().st_size != entries[name]["size"]:
+            raise OSError(errno.EIO, "a file of another process does not have its size here", str(directory / name))
     files.write_text(directory / MANIFEST_NAME, _manifest_text(entries))
 
 
@@ -123,7 +135,7 @@ def _manifest_text(entries: dict[str, Any]) -> str:
 def _read_manifest(path: Path) -> dict[str, Any]:
     """Return the entries of a manifest. Its bytes must equal what we would write, which detects damage to it."""
     file = path / MANIFEST_NAME
-    manifest = files.read_json(file, max_bytes=1 << 20)
+    manifest = files.read_json(file, max_bytes=16 << 20)
     entries = manifest.get("files") if isinstance(manifest, dict) else None
     if not isinstance(entries, dict) or not entries:
         raise DataError(f"{file} lists no files")

@@ -22,15 +22,19 @@ _DTYPES = {
 _LARGEST_FIRST = {dtype: -dtype.itemsize for dtype in _DTYPES}
 
 
-def write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Write a new file into a directory that is being committed. Raises DiskFullError, OSError."""
+def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a new file into a directory that is being committed. Raises DiskFullError, OSError.
+
+    `metadata` are texts for the header of the file.
+    """
     # Sorting by the size of the dtype keeps the data aligned.
     names = sorted(tensors, key=lambda name: (_LARGEST_FIRST[tensors[name].dtype], name))
-    files.write_new(path, _pieces([(name, tensors[name]) for name in names]))
+    files.write_new(path, _pieces([(name, tensors[name]) for name in names], metadata))
 
 
-def _pieces(tensors: list[tuple[str, torch.Tensor]]) -> Iterator[bytes | memoryview]:
-    header, offset = {}, 0
+def _pieces(tensors: list[tuple[str, torch.Tensor]], metadata: dict[str, str] | None) -> Iterator[bytes | memoryview]:
+    header: dict[str, object] = {} if metadata is None else {"__metadata__": metadata}
+    offset = 0
     for name, tensor in tensors:
         end = offset + tensor.numel() * tensor.dtype.itemsize
         header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}

@@ -15,6 +15,7 @@ from tttkit.run.saved import training_checkpoints
 from tttkit.train.early_stopping import EarlyStopping
 from tttkit.train.resume import checkpoint
 from tttkit.train.resume.progress import TrainingProgress
+from tttkit.train.resume.sharded_checkpoint import save_sharded_checkpoint
 from tttkit.train.update import Updater
 
 
@@ -36,7 +37,6 @@ class TrainingState:
         self._stable_end = stable_end
         self._ranks = ranks or Ranks()
         self._rows: dict[str, torch.Tensor] = {}
-        self._weights: dict[str, torch.Tensor] | None = None
         self.progress = TrainingProgress()
         self._run = run
         self._run_id = run_id
@@ -54,7 +54,7 @@ class TrainingState:
     @is_saved.setter
     def is_saved(self, is_saved: bool) -> None:
         self._saved = self._position if is_saved else None
-        self._rows, self._weights = {}, None
+        self._rows = {}
 
     @property
     def is_first(self) -> bool:
@@ -69,16 +69,21 @@ class TrainingState:
         tensors = (*self._model.parameters(), *moments, *rows)
         return self._ranks.all_true(all(bool(torch.isfinite(own_shard(tensor)).all()) for tensor in tensors))
 
+    @property
+    def is_in_shards(self) -> bool:
+        """Whether every rank has only a shard of the weights, so that all ranks must call `write`."""
+        return checkpoint.is_in_shards(self._model)
+
     def collect(self) -> None:
-        """Collect shards and recurrent states of all ranks for the next `write`. All ranks must call it."""
+        """Collect the recurrent states of all ranks for the next `write`. All ranks must call it."""
         if self._ranks.world.is_distributed:
-            self._weights = checkpoint.whole_tensors(self._model, self._optimizer)
             self._rows = self._updater.feed.tensors_of_all()
 
     def write(self) -> None:
         """Commit a training checkpoint of the current step. Raises DiskFullError, OSError.
 
-        Of several ranks, only the first may call it, after all have called `collect`.
+        If weights are in shards, all ranks must call it, and rank 0 knows whether it succeeded. Otherwise only rank 0
+        may call it. All ranks have called `collect` before.
         """
         rows = self._rows if self._ranks.world.is_distributed else self._updater.feed.tensors()
         values = {
@@ -86,11 +91,12 @@ class TrainingState:
             "progress": dataclasses.asdict(self.progress),
             "early_stopping": self._early_stopping.to_dict(),
         }
-        checkpoint.save_checkpoint(
-            self._run, self.progress.step, self._model, self._optimizer, values, rows, stable_end=self._stable_end,
-            weights=self._weights,
-        )  # fmt: skip
-        self.is_saved = True
+        what = (self._run, self.progress.step, self._model, self._optimizer, values, rows)
+        if self.is_in_shards:
+            save_sharded_checkpoint(*what, ranks=self._ranks, stable_end=self._stable_end)
+        else:
+            checkpoint.save_checkpoint(*what, stable_end=self._stable_end)
+            self.is_saved = True
 
     def load_newest(self, at_most: int | None = None) -> checkpoint.LoadedCheckpoint | None:
         """Read the newest valid training checkpoint, up to step `at_most`, without restoring it; None if there is none.
@@ -100,11 +106,15 @@ class TrainingState:
         """
         loaded = None
         if self._ranks.world.is_first:
-            loaded = checkpoint.load_newest_checkpoint(self._run, run_id=self._run_id, at_most=at_most)
+            loaded = checkpoint.load_newest_checkpoint(
+                self._run, run_id=self._run_id, at_most=at_most, in_shards=self.is_in_shards
+            )
         chosen = self._ranks.tell(loaded and [loaded.step, str(loaded.path)])
         if chosen is None or loaded is not None:
             return loaded
-        return checkpoint.read_checkpoint(Path(chosen[1]), chosen[0], run_id=self._run_id)
+        return checkpoint.read_checkpoint(
+            Path(chosen[1]), chosen[0], run_id=self._run_id, in_shards=self.is_in_shards, is_verified=self.is_in_shards
+        )
 
     def restore(self, loaded: checkpoint.LoadedCheckpoint, *, tokens_per_step: int = 0) -> None:
         """Restore everything from a loaded training checkpoint. Raises CheckpointError if it does not fit.
