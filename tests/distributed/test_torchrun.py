@@ -116,6 +116,8 @@ def test_two_network_namespaces_train_as_two_machines(configured, torchrun, node
         torchrun(
             "--nnodes", 2, "--nproc-per-node", 1, "--rdzv-backend", "c10d", "--rdzv-id", "test",
             "--rdzv-endpoint", "10.77.0.1:29400", "--local-addr", address,
+            # a host name means nothing in a namespace, so the node that holds the store is named
+            "--rdzv-conf", f"is_host={int(address == '10.77.0.1')}",
             run=path, config=config, before=("ip", "netns", "exec", name),
         )
         for name, address in nodes.items()

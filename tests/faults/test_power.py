@@ -108,11 +108,11 @@ def _no_directory_sync(monkeypatch):
 
 def _rename_before_manifest(monkeypatch):
     seal, swap = commits._seal, commits._swap
-    monkeypatch.setattr(commits, "_seal", lambda directory: None)
+    monkeypatch.setattr(commits, "_seal", lambda directory, entries: None)
 
     def swap_first(temporary, path):
         swap(temporary, path)
-        seal(path)
+        seal(path, {})
 
     monkeypatch.setattr(commits, "_swap", swap_first)
 

@@ -1,19 +1,22 @@
 """FSDP2: weights, gradients and moments are sharded over the ranks, a block at a time.
 
-Each block gathers its weights before its forward and backward pass and frees them afterwards. Weights are gathered and
-gradients are reduced in float32, so that fast weights keep their precision; products follow `train.precision`. What
+Each block gathers its weights before its forward and backward pass and frees them afterwards. With `train.precision =
+bf16` the weights of linear projections are gathered in bf16, in which autocast multiplies anyway, so results do not
+change. Fast weights, gates and norms are gathered in float32; shards are float32 and gradients are reduced in it. What
 needs the whole model (evaluations, exports, diagnostics) uses a copy with all weights.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from tttkit.models import LanguageModel
+from tttkit.models.layers import SequenceLayer
 from tttkit.run.world import World
 
 
@@ -33,8 +36,11 @@ class WholeModel:
         return self.model
 
 
-def shard(model: LanguageModel, world: World) -> Callable[[], LanguageModel]:
-    """Shard a model in place, and return the function that gives a copy with all weights on every rank."""
+def shard(model: LanguageModel, world: World, precision: str | None = None) -> Callable[[], LanguageModel]:
+    """Shard a model in place, and return the function that gives a copy with all weights on every rank.
+
+    `precision` is `train.precision`; with bf16 the caller runs the model under autocast.
+    """
     # imported late: a run of one process needs none of it
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
@@ -42,10 +48,28 @@ def shard(model: LanguageModel, world: World) -> Callable[[], LanguageModel]:
     copied = WholeModel(model)
     mesh = init_device_mesh(model.device.type, (world.size,))
     policy = MixedPrecisionPolicy(reduce_dtype=torch.float32)
+    in_bf16 = policy
+    if precision == "bf16" and hasattr(policy, "param_dtype_override_fn"):  # older versions of torch gather float32
+        rounded = {id(weight) for block in model.model.layers for weight in _multiplied_in_bf16(block)}
+        in_bf16 = MixedPrecisionPolicy(
+            torch.bfloat16,
+            torch.float32,
+            cast_forward_inputs=False,
+            param_dtype_override_fn=lambda weight: None if id(weight) in rounded else weight.dtype,
+        )
     for block in model.model.layers:
-        fully_shard(block, mesh=mesh, mp_policy=policy)
+        fully_shard(block, mesh=mesh, mp_policy=in_bf16)
     fully_shard(model, mesh=mesh, mp_policy=policy)
     return copied.refreshed
+
+
+def _multiplied_in_bf16(block: nn.Module) -> Iterator[nn.Parameter]:
+    """Yield the weights of a block that autocast rounds to bf16 in every product."""
+    layer = block.get_submodule("seq_modeling_block")
+    assert isinstance(layer, SequenceLayer)
+    for name, module in block.named_modules():
+        if isinstance(module, nn.Linear) and name.rpartition(".")[2] not in layer.float32_projections:
+            yield cast("nn.Parameter", module.weight)
 
 
 def whole(tensor: Tensor) -> Tensor:

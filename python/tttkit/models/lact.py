@@ -46,6 +46,7 @@ class LaCT(SequenceLayer):
 
     has_state = True
     has_diagnostics = True
+    float32_projections = ("lr_proj", "momentum_proj", "scale_proj")
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)

@@ -64,6 +64,8 @@ class SequenceLayer(nn.Module):
         super().__init__()
         self.config = config
 
+    float32_projections: ClassVar[tuple[str, ...]] = ()
+    """Names of the linear projections that the layer computes in float32 under autocast too."""
     layer_index: int = 0
     """Number of blocks below this layer, set when the model is built."""
 

@@ -77,7 +77,7 @@ class Trainer:
         self.whole_model: Callable[[], LanguageModel] = lambda: self.model
         """Returns the model with all its weights; under FSDP a copy, and all ranks must call it."""
         if config.train.parallel == "fsdp" and self.ranks.world.is_distributed:
-            self.whole_model = shard(self.model, self.ranks.world)
+            self.whole_model = shard(self.model, self.ranks.world, config.train.precision)
         self.optimizer = build_optimizer(self.model, config.optimizer)
         self.splits = splits
         self.metadata = metadata
