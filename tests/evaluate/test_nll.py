@@ -89,11 +89,12 @@ def test_only_the_requested_positions_are_computed(context):
     assert np.isnan(np.delete(some, positions, axis=1)).all()
 
 
-def test_only_windows_of_requested_positions_are_run():
+@pytest.mark.parametrize("context", ["sw", "sw_aligned", "reset"])
+def test_only_windows_of_requested_positions_are_run(context):
     model, tokens = small_model(), random_ids(2, 65)
     num_tokens = []
     hook = model.model.embed_tokens.register_forward_pre_hook(lambda _, ids: num_tokens.append(ids[0].numel()))
-    token_nll(model, tokens, "sw", window=W, positions=np.array([20, 40]))
+    token_nll(model, tokens, context, window=W, positions=np.array([20, 40]))
     hook.remove()
     assert sum(num_tokens) == 2 * (W + 2 * W)
 

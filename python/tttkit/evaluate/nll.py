@@ -125,13 +125,18 @@ SCORING: dict[str, ScoringFunction] = {
 
 
 def score_strided(runner: Runner, window: int, wanted: NDArray[np.bool_], stride: int) -> None:
-    """Plan windows `stride` apart; the last `stride` positions of each are scored, and all of the first window."""
+    """Plan windows `stride` apart; the last `stride` positions of each are scored, and all of the first window.
+
+    Windows without a wanted position among those are left out.
+    """
     num_positions = wanted.size
     if num_positions <= window:
         return score_full(runner, window, wanted)
     runner.plan(np.zeros(1, dtype=np.int64), window, window)
     starts = np.arange(stride, num_positions, stride)
     starts = starts[starts + window - stride < num_positions]
+    scored = starts[:, None] + np.arange(window - stride, window)
+    starts = starts[wanted[np.minimum(scored, num_positions - 1)].any(axis=1)]
     whole = starts + window <= num_positions
     runner.plan(starts[whole], window, stride)
     for start in starts[~whole].tolist():
