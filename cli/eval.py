@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from tttkit.results.recall import Recall
     from tttkit.results.summary import Summary
 
+Engine = Annotated[
+    str,
+    typer.Option(
+        help="Where it is computed: `local`, or `ray` on the cluster that RAY_ADDRESS names, else on this machine."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the summaries as JSON.")]
 
 eval_app = typer.Typer(no_args_is_help=False, help="Measure perplexity by position, in every context.")
@@ -93,6 +99,7 @@ def checkpoint(
     bos: Bos = "auto",
     trust_remote_code: RemoteCode = False,
     dynamic: DynamicConfig | None = None,
+    engine: Engine = "local",
     json_output: Json = False,
 ) -> None:
     """Evaluate models in every context, with intervals; write JSON files and a plot.
@@ -121,6 +128,7 @@ def checkpoint(
             requests = [with_text(*pair, texts) for pair in zip(requests, targets, strict=True)]
         for request in requests:
             check_request(request)
+        _compute_blocks(engine, list(zip(requests, targets, strict=True)))
         results = [_evaluate(*pair) for pair in zip(requests, targets, strict=True)]
     named = dict(zip(names, results, strict=True))
     if len(results) > 1:
@@ -139,6 +147,7 @@ def run(
     with_recall: Annotated[
         bool, typer.Option("--recall", help="Measure too what best_model and final_model remember (second-copy).")
     ] = False,
+    engine: Engine = "local",
     json_output: Json = False,
 ) -> None:
     """Evaluate best_model and final_model in full, and evaluations along the run that have weights but no results.
@@ -157,6 +166,7 @@ def run(
                 f"{directory.path} has no weights to evaluate",
                 hint="the first evaluation writes best_model; --keep-weights keeps the weights of every evaluation",
             )
+        _compute_blocks(engine, requests)
         named = {
             (target if request.path.name == "model" else request.path).name: _evaluate(request, target)
             for request, target in requests
@@ -176,6 +186,18 @@ def _recall(run: RunDirectory, device: str | None) -> list[tuple[str, Recall]]:
 
     paths = [path for path in (run.best_model, run.final_model) if path.is_dir()]
     return measure_models([EvaluationRequest(path=path, device=device) for path in paths], RecallSettings())
+
+
+def _compute_blocks(engine: str, pairs: list[tuple[EvaluationRequest, Path]]) -> None:
+    """With the engine ray, compute all parts of the evaluations on the cluster; `_evaluate` then reads them."""
+    from tttkit.cluster.tasks import check_engine, connected
+
+    check_engine(engine)
+    if engine == "ray":
+        with connected() as cluster, EvaluationProgress(Path("all models")) as progress:
+            from tttkit.cluster.evaluations import compute_blocks
+
+            compute_blocks(cluster, pairs, progress=progress.update)
 
 
 def _evaluate(request: EvaluationRequest, target: Path) -> EvaluatedModel:

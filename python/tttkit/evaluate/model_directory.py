@@ -12,12 +12,12 @@ from tttkit.device import find_device, prepare_device
 from tttkit.errors import DataError
 from tttkit.evaluate.blocks import NllBlocks, measuring, share_of
 from tttkit.evaluate.dynamic import DynamicRule, dynamic_rule
-from tttkit.evaluate.evaluation import write_evaluation
+from tttkit.evaluate.evaluation import Evaluation, write_evaluation
 from tttkit.evaluate.measure import evaluate_model
 from tttkit.evaluate.plan import costs
 from tttkit.evaluate.request import EvaluationJob, EvaluationRequest, prepare
 from tttkit.evaluate.threads import choose_for_evaluation
-from tttkit.evaluate.whole_split import nll_by_slot, score_split
+from tttkit.evaluate.whole_split import WholeSplit, nll_by_slot, score_split
 from tttkit.results.contexts import evaluation_order
 from tttkit.results.curves import CURVES_NAME, Curves
 from tttkit.results.summary import SUMMARY_NAME, Summary
@@ -83,24 +83,7 @@ def _measure(
     tokens = sum(costs(job.protocol, job.window, size, requested).values())
     share = tokens / (tokens + job.split.num_tokens)
     share_of(progress, 0.0, share)(0.0)
-    evaluation = evaluate_model(
-        job.model,
-        job.split,
-        job.protocol,
-        window=job.window,
-        bos=job.bos,
-        dynamic=_dynamic_rule(job),
-        progress=share_of(progress, 0.0, share),
-        blocks=blocks,
-    )
-    whole = score_split(
-        job.model,
-        job.split,
-        stride=job.window,
-        bos=job.bos,
-        progress=share_of(progress, share, 1 - share),
-        blocks=blocks,
-    )
+    evaluation, whole = measure_blocks(job, blocks, progress, share)
     facts = {
         **job.facts,
         **({} if threads is None else {"threads": threads.to_dict()}),
@@ -120,6 +103,39 @@ def _measure(
         summary=summary, directory=directory, written=(*_result_files(directory), *plots),
         messages=(*job.messages, *threads_message),
     )  # fmt: skip
+
+
+def measure_blocks(
+    job: EvaluationJob, blocks: NllBlocks, progress: Progress | None = None, share: float = 0.5
+) -> tuple[Evaluation, WholeSplit]:
+    """Evaluate in every context, then score the whole split, with finished parts in `blocks`.
+
+    The contexts are the given share of the progress.
+    """
+    evaluation = evaluate_model(
+        job.model,
+        job.split,
+        job.protocol,
+        window=job.window,
+        bos=job.bos,
+        dynamic=_dynamic_rule(job),
+        progress=share_of(progress, 0.0, share),
+        blocks=blocks,
+    )
+    whole = score_split(
+        job.model,
+        job.split,
+        stride=job.window,
+        bos=job.bos,
+        progress=share_of(progress, share, 1 - share),
+        blocks=blocks,
+    )
+    return evaluation, whole
+
+
+def has_results(directory: Path, job: EvaluationJob) -> bool:
+    """Whether `directory` holds the complete results of a job."""
+    return _known_summary(directory, job) is not None
 
 
 def _dynamic_rule(job: EvaluationJob) -> DynamicRule | None:

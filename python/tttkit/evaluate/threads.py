@@ -38,6 +38,11 @@ def choose_for_evaluation(model: ScoringModel, *, window: int, blocks: Path) -> 
     return choice
 
 
+def record_threads(blocks: Path, choice: ThreadChoice) -> None:
+    """Record the choice with which blocks are computed, so that the evaluation names it."""
+    files.write_json(blocks / _FILE_NAME, choice.to_dict())
+
+
 def _measure(model: ScoringModel, window: int) -> ThreadChoice:
     """Time forward passes over about `_TOKENS` tokens in windows."""
     shape = (max(1, _TOKENS // window), window + 1)

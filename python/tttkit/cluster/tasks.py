@@ -1,0 +1,115 @@
+"""Run functions as tasks of a Ray cluster: a few at a time, and again if their worker was lost."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tttkit.errors import TttkitError, UsageError
+
+ENGINES = ("local", "ray")
+_RETRIES = 5
+"""How often a task is started again after its worker was lost."""
+_WAITING = 2
+"""Tasks that wait for each slot; more are handed over when tasks end, so the queue stays short."""
+
+
+class Cluster:
+    """A connection to Ray."""
+
+    def __init__(self, ray: Any, *, threads: int) -> None:
+        """Run each task with `threads` threads."""
+        self._ray, self._threads = ray, threads
+        resources = ray.cluster_resources()
+        self._gpus = int(resources.get("GPU", 0))
+        self._cpus = int(resources.get("CPU", 1))
+
+    def num_slots(self, *, on_gpu: bool) -> int:
+        """Return the number of tasks that run at the same time."""
+        return max(self._gpus, 1) if on_gpu else max(self._cpus // self._threads, 1)
+
+    @property
+    def has_gpus(self) -> bool:
+        """Whether any machine of the cluster has a GPU."""
+        return self._gpus > 0
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        arguments: Iterable[tuple[Any, ...]],
+        *,
+        on_gpu: bool = False,
+        poll: Callable[[], None] = lambda: None,
+    ) -> Iterator[Any]:
+        """Yield what `function` returns for each of `arguments`, in the order in which the tasks end.
+
+        A task whose worker or machine is lost is started again. `poll` is called several times a second; if it raises,
+        all tasks are cancelled. Raises what a task raises, and TttkitError if a task was lost too often.
+        """
+        ray, slots = self._ray, self.num_slots(on_gpu=on_gpu)
+        remote = ray.remote(function).options(
+            num_cpus=1 if on_gpu else self._threads, num_gpus=1 if on_gpu else 0, max_retries=_RETRIES,
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(self._threads)}},
+        )  # fmt: skip
+        waiting = iter(arguments)
+        running: list[Any] = []
+        try:
+            while True:
+                while len(running) < _WAITING * slots and (item := next(waiting, None)) is not None:
+                    running.append(remote.remote(*item))
+                if not running:
+                    return
+                ended, running = ray.wait(running, timeout=0.2)
+                poll()
+                for task in ended:
+                    yield self._result(task)
+        finally:
+            for task in running:
+                ray.cancel(task, force=True)
+
+    def _result(self, task: Any) -> Any:
+        try:
+            return self._ray.get(task)
+        except self._ray.exceptions.RayTaskError as error:
+            cause = error.cause
+            raise cause if isinstance(cause, TttkitError) else TttkitError(f"a task of Ray failed: {cause}") from error
+        except self._ray.exceptions.RayError as error:
+            hint = "run the command again: it goes on after what is finished"
+            raise TttkitError(f"a task of Ray was lost {_RETRIES + 1} times", hint=hint) from error
+
+
+def check_engine(engine: str) -> None:
+    """Raise UsageError for an unknown engine."""
+    if engine not in ENGINES:
+        raise UsageError(f"--engine must be one of {', '.join(ENGINES)}; got `{engine}`")
+
+
+@contextmanager
+def connected(threads: int | None = None) -> Iterator[Cluster]:
+    """Connect to the cluster that RAY_ADDRESS names, or start one on this machine for as long as the block runs.
+
+    Tasks have `threads` threads each; by default OMP_NUM_THREADS, else one. Raises UsageError if ray is not installed.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError("--engine ray needs the package ray", hint="pip install 'tttkit[ray]'") from error
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    threads = threads or (int(given) if given.isdigit() and int(given) > 0 else 1)
+    starts = not ray.is_initialized()
+    if starts:
+        try:
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:
+            ray.shutdown()
+            hint = "see `ray status`; RAY_ADDRESS names a cluster, without it one is started on this machine"
+            raise TttkitError(f"Ray did not start: {str(error).splitlines()[0]}", hint=hint) from error
+    try:
+        yield Cluster(ray, threads=threads)
+    finally:
+        if starts:
+            ray.shutdown()
