@@ -114,7 +114,9 @@ class LaCT(SequenceLayer):
         queries, keys, values = self.qkv_proj(y).chunk(3, dim=-1)
         queries, keys = self.q_norm(queries), self.k_norm(keys)
         heads = [self._heads(x) for x in (queries.to(values.dtype), keys.to(values.dtype), values)]
-        read, after = attend_to_window(*heads, config=self.config, state=state, logit=self.sink_logit)
+        read, after = attend_to_window(
+            *heads, config=self.config, state=state, logit=self.sink_logit, rotation=rotate_halves
+        )
         read = read.transpose(1, 2).flatten(2)
         with torch.autocast(y.device.type, enabled=False):
             fast, learned = self._learn(upcast(y), queries, keys, upcast(values), state, position)

@@ -7,6 +7,7 @@ float32 (float64 if the model is float64), regardless of autocast.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
@@ -162,6 +163,10 @@ def rotary_tables(
     exponents = torch.arange(0, head_dim, 2, dtype=dtype, device=positions.device) / head_dim
     angles = positions[..., None].to(dtype) * theta**-exponents
     return angles.cos(), angles.sin()
+
+
+Rotation = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""How rotary positions turn the last dimension d of a tensor, given cosine and sine: `rotate` or `rotate_halves`."""
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from tttkit.models.layers import rotary_tables, rotate_halves, upcast
+from tttkit.models.layers import Rotation, rotary_tables, upcast
 
 
 class Sinks(NamedTuple):
@@ -67,7 +67,15 @@ def first_tokens(kept: Tensor, segment: Tensor, read: Tensor) -> Tensor:
 
 
 def token_sinks(
-    queries: Tensor, keys: Tensor, values: Tensor, read: Tensor | None, *, window: int, num_sinks: int, theta: float
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    read: Tensor | None,
+    *,
+    window: int,
+    num_sinks: int,
+    theta: float,
+    rotation: Rotation,
 ) -> Sinks:
     """Return the sinks of queries (B, H, L, d), given keys and values (B, H, m, d) of the first tokens, not rotated.
 
@@ -79,9 +87,9 @@ def token_sinks(
     visible = at[..., None] - index >= window
     rotated, head_dim = upcast(queries), queries.shape[-1]
     cos, sin = rotary_tables(at.clamp(max=window - 1 + num_sinks)[:, None], head_dim, theta, rotated.dtype)
-    rotated = rotate_halves(rotated, cos, sin).to(values.dtype)
+    rotated = rotation(rotated, cos, sin).to(values.dtype)
     cos, sin = rotary_tables(index, head_dim, theta, cos.dtype)
-    scores = rotated @ rotate_halves(upcast(keys), cos, sin).to(values.dtype).mT
+    scores = rotated @ rotation(upcast(keys), cos, sin).to(values.dtype).mT
     scores = upcast(scores) / math.sqrt(head_dim)
     return Sinks(scores.masked_fill(~visible[:, None], -math.inf), values)
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from tttkit.models.layers import rotary_tables, rotate_halves, upcast
+from tttkit.models.layers import Rotation, rotary_tables, rotate, upcast
 from tttkit.models.sinks import Sinks, attend, first_tokens, logit_sink, token_sinks
 from tttkit.models.transformer import CausalAttention
 
@@ -85,6 +85,7 @@ def attend_to_window(
     config: ModelConfig,
     state: LayerState | None,
     logit: Tensor | None = None,
+    rotation: Rotation = rotate,
 ) -> tuple[Tensor, LayerState]:
     """Attend from each token to itself, the W - 1 before it and sinks; (B, H, L, d) each, before the rotation.
 
@@ -92,9 +93,10 @@ def attend_to_window(
     `SlidingWindowAttention`, this one may be the initial state of a following window (`train.initial_state`): it holds
     keys before their rotation, and `num_read` (B), the number of tokens that each row has read, says which of them
     exist. Reads depend on distances between tokens only. `logit` holds the learned logits (H) of `model.sink = logit`.
+    With the `rotation` of the sliding-window model, texts of up to W tokens have its reads.
     """
     window = config.sliding_window
-    sinks, after = _sinks(queries, keys, values, config, state, logit)
+    sinks, after = _sinks(queries, keys, values, config, state, logit, rotation)
     length, cached = queries.shape[2], 0
     exists = None
     if state is not None:
@@ -110,8 +112,8 @@ def attend_to_window(
         exists = F.pad(state["num_read"][:, None] >= age, (0, length), value=True)  # (B, n + L)
     rotated, positions = upcast(queries), torch.arange(cached + length, device=queries.device)
     cos, sin = rotary_tables(positions, queries.shape[-1], config.rope_theta, rotated.dtype)
-    queries = rotate_halves(rotated, cos[cached:], sin[cached:]).to(values.dtype)
-    keys = rotate_halves(upcast(keys), cos, sin).to(values.dtype)
+    queries = rotation(rotated, cos[cached:], sin[cached:]).to(values.dtype)
+    keys = rotation(upcast(keys), cos, sin).to(values.dtype)
     # only the first W - 1 tokens can see the cache; the others attend within the segment
     seeing = min(cached, length)
     if seeing + length <= _MIN_WINDOWS * window:
@@ -129,7 +131,13 @@ def attend_to_window(
 
 
 def _sinks(
-    queries: Tensor, keys: Tensor, values: Tensor, config: ModelConfig, state: LayerState | None, logit: Tensor | None
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    config: ModelConfig,
+    state: LayerState | None,
+    logit: Tensor | None,
+    rotation: Rotation,
 ) -> tuple[Sinks | None, LayerState]:
     """Return the sinks of a segment and what the state keeps of them; inputs as of `attend_to_window`."""
     if logit is not None:
@@ -146,8 +154,10 @@ def _sinks(
             first_tokens(state[name], x, read) for name, x in (("sink_keys", keys), ("sink_values", values))
         )
         after = {"sink_keys": keys, "sink_values": values}
-    theta = config.rope_theta
-    return token_sinks(queries, keys, values, read, window=window, num_sinks=num_sinks, theta=theta), after
+    sinks = token_sinks(
+        queries, keys, values, read, window=window, num_sinks=num_sinks, theta=config.rope_theta, rotation=rotation
+    )
+    return sinks, after
 
 
 def _attend_with_mask(
