@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -44,6 +45,11 @@ def test_ranks_that_share_an_evaluation_give_the_bits_of_one_process(tiny_values
     values = tiny_values(evaluation={"sw_mode": "exact", "num_sequences": 4})
     ranks = start_ranks(2, evaluate, values, str(tmp_path), log=tmp_path / "log")
     assert codes_of(ranks) == [0, 0], (tmp_path / "log").read_text()
+
+
+def test_a_number_that_no_rank_has_computed_is_not_a_number():
+    nll = np.array([1.5, np.nan, -0.0], dtype=np.float32)
+    assert Ranks().join(nll).tobytes() == nll.tobytes()
 
 
 @given(size=st.sampled_from([1, 2, 4]), step=st.integers(1, 40), seen=st.integers(0, 300), state=st.booleans())

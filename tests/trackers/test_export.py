@@ -14,8 +14,8 @@ from tests.cli.conftest import start, train_options, tttkit, wait_until
 from tests.trackers import readers
 from tests.trackers.made_up import RUN_ID, add_steps, finish, make_run
 from tttkit.run.directory import RunDirectory, exclusive
-from tttkit.trackers.export import TRACKERS
-from tttkit.trackers.rows import read_rows
+from tttkit.trackers.export import TRACKERS, open_tracker
+from tttkit.trackers.rows import read_facts, read_rows
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
 
@@ -119,6 +119,30 @@ def test_steps_that_were_computed_again_with_other_values_replace_the_file_of_te
     finish(run)
     assert tttkit(*command(run, "tensorboard")).code == 0
     assert read_back(run, "tensorboard") == expected(run, "tensorboard")
+
+
+def test_a_follower_replaces_the_file_of_tensorboard_when_steps_were_computed_again(tmp_path):
+    pytest.importorskip("tensorboard")
+    run = make_run(tmp_path / "run", steps=range(1, 10))
+    target = open_tracker("tensorboard", run, read_facts(run), output=place_of(run), project="tttkit", offline=True)
+    target.write(read_rows(run))
+    add_steps(run, range(5, 12), loss=9.0)
+    finish(run)
+    target.write(read_rows(run))
+    assert read_back(run, "tensorboard") == expected(run, "tensorboard")
+
+
+def test_an_export_to_wandb_removes_what_an_earlier_one_wrote_a_while_ago(tmp_path):
+    pytest.importorskip("wandb")
+    run = make_run(tmp_path / "run", steps=range(1, 10))
+    finish(run)
+    earlier = place_of(run) / f"offline-run-20200101_000000-{RUN_ID}"
+    earlier.mkdir(parents=True)
+    (earlier / f"run-{RUN_ID}.wandb").touch()
+    tttkit_apart(*command(run, "wandb"))
+    (session,) = place_of(run).glob("offline-run-*")
+    assert session != earlier
+    assert read_back(run, "wandb") == expected(run, "wandb")
 
 
 def test_figures_are_exported(tmp_path):

@@ -22,6 +22,19 @@ def test_a_row_has_the_values_of_a_step_and_of_its_evaluation(tmp_path):
     assert rows[0].time == rows[1].time == 1001.0
 
 
+def test_a_step_that_was_only_evaluated_has_the_time_of_the_next_logged_step(tmp_path):
+    run = make_run(tmp_path / "run", steps=(1, 2, 5), evaluated=(3, 7))
+    assert [(row.step, row.time) for row in read_rows(run).rows] == [
+        (1, 1001.0), (2, 1002.0), (3, 1005.0), (5, 1005.0), (7, 1005.0),
+    ]  # fmt: skip
+
+
+def test_true_and_false_are_no_numbers(tmp_path):
+    run = make_run(tmp_path / "run", steps=range(1, 3))
+    add_steps(run, [3], loss=True)
+    assert "train/loss" not in read_rows(run).rows[-1].values
+
+
 def test_numbers_that_are_not_finite_are_kept(tmp_path):
     run = make_run(tmp_path / "run", steps=range(1, 3))
     add_steps(run, [3], loss=float("nan"), lr=float("inf"))
