@@ -14,6 +14,7 @@ from tttkit.storage.files import json_safe, make_directory, write_json
 from tttkit_cli.console import err, print_json, print_table
 from tttkit_cli.eval_targets import names_of
 from tttkit_cli.model_options import Device, Dtype, RemoteCode
+from tttkit_cli.views.units import size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,7 +80,10 @@ def inference(
 
     Example: `tttkit bench inference runs/quick/best_model llama/ --context 64 --context 4096 --batch-size 8`
     """
+    import torch
+
     from tttkit.device import find_device, prepare_cpu, prepare_device
+    from tttkit.evaluate.memory import available_bytes
     from tttkit.infer.benchmark import choose_threads_for_decoding, measure_inference
 
     if output is not None:
@@ -93,14 +97,18 @@ def inference(
         models |= _peers(next(iter(models.values())), set(models), lengths[-1] + num_tokens)
     for model in models.values():
         model.to(device_name)
+    sizes, free_bytes = sorted(set(batch_sizes or [1])), available_bytes(torch.device(device_name))
     _say_what_is_left_out(models, lengths, num_tokens)
+    _say_what_does_not_fit(models, lengths, sizes, num_tokens, free_bytes)
     choice = choose_threads_for_decoding(next(iter(models.values()))) if threads is None else None
     if choice is not None:
         err.print(describe_threads(choice.to_dict()), soft_wrap=True)
     measuring = measure_inference(
-        models, lengths, batch_sizes=sorted(set(batch_sizes or [1])), num_tokens=num_tokens, rounds=rounds
+        models, lengths, batch_sizes=sizes, num_tokens=num_tokens, rounds=rounds, free_bytes=free_bytes
     )
     rows = list(measuring)
+    if not rows:
+        raise UsageError("no model fits in the free memory", hint="choose a shorter --context, or fewer --batch-size")
     if output is not None:
         _write(rows, output)
     if json_output:
@@ -152,6 +160,22 @@ def _say_what_is_left_out(models: Mapping[str, LoadedModel], lengths: list[int],
         if beyond:
             text = f"{name} reads at most {model.max_positions:,} tokens, so it is left out at {', '.join(beyond)}"
             err.print(text, markup=False, soft_wrap=True)
+
+
+def _say_what_does_not_fit(
+    models: Mapping[str, LoadedModel], lengths: list[int], batch_sizes: list[int], num_tokens: int, free_bytes: int
+) -> None:
+    from tttkit.infer.benchmark import beyond_memory, can_read
+
+    for batch_size in batch_sizes:
+        for length in lengths:
+            able = {name: model for name, model in models.items() if can_read(model, length + num_tokens)}
+            for name, needed in beyond_memory(able, batch_size, length + num_tokens, free_bytes).items():
+                text = (
+                    f"{name} is left out at {batch_size} x {length:,} tokens: its states need about {size(needed)}, "
+                    f"and {size(free_bytes)} are free for all models together"
+                )
+                err.print(text, markup=False, soft_wrap=True)
 
 
 def _write(rows: list[InferenceSpeed], directory: Path) -> None:

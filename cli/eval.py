@@ -145,7 +145,11 @@ def run(
     device: Device = None,
     dynamic: DynamicConfig | None = None,
     with_recall: Annotated[
-        bool, typer.Option("--recall", help="Measure too what best_model and final_model remember (second-copy).")
+        bool,
+        typer.Option(
+            "--recall",
+            help="Measure too what best_model and final_model remember: the task of the run, or second-copy.",
+        ),
     ] = False,
     engine: Engine = "local",
     json_output: Json = False,
@@ -172,20 +176,21 @@ def run(
             for request, target in requests
         }
         complete_summaries(directory)
-        recalled = _recall(directory, device) if with_recall else []
+        recalled = _recall(directory, device, config.data.task) if with_recall else []
     _show(named, json_output=json_output)
     if recalled and not json_output:
         print_table(recall_table(recalled), num_keys=2)
 
 
-def _recall(run: RunDirectory, device: str | None) -> list[tuple[str, Recall]]:
-    """Measure second-copy on the models of a run."""
+def _recall(run: RunDirectory, device: str | None, task: str | None) -> list[tuple[str, Recall]]:
+    """Measure the task that a run trains on, or second-copy, on its models."""
     from tttkit.evaluate.request import EvaluationRequest
     from tttkit.recall.directory import RecallSettings
     from tttkit_cli.recall_models import measure_models
 
+    settings = RecallSettings() if task is None else RecallSettings(task=task)
     paths = [path for path in (run.best_model, run.final_model) if path.is_dir()]
-    return measure_models([EvaluationRequest(path=path, device=device) for path in paths], RecallSettings())
+    return measure_models([EvaluationRequest(path=path, device=device) for path in paths], settings)
 
 
 def _compute_blocks(engine: str, pairs: list[tuple[EvaluationRequest, Path]]) -> None:

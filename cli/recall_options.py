@@ -13,7 +13,11 @@ def _option(text: str, *names: str, **details: Any) -> Any:
 
 
 TaskName = Annotated[
-    str, typer.Option(help="second-copy, or a task to train models on: mqar, copy, selective-copy, induction.")
+    str,
+    typer.Option(
+        help="second-copy, passkey or ruler on real text; or a task to train models on: mqar, copy, selective-copy, "
+        "induction."
+    ),
 ]
 Texts = Annotated[
     list[Path] | None,
@@ -28,7 +32,8 @@ Distances = Annotated[
 Lengths = Annotated[
     list[int] | None,
     _option(
-        "Tokens of a synthetic example; may be repeated (default: 1, 2, 5, 10 and 20 x W).",
+        "Tokens of an example, except for second-copy; may be repeated (default: 1, 2, 5, 10 and 20 x W, for passkey "
+        "also 50 and 100 x W).",
         "--length",
         min=4,
         max=1_000_000,

@@ -34,7 +34,7 @@ PACKAGES = {
     "analyze": {"_rust"},
     "health": {"analyze"},
     "report": {"analyze", "health", "sweep"},
-    "recall": {"analyze", "data", "evaluate", "models"},
+    "recall": {"analyze", "data", "evaluate", "infer", "models"},
     "quality": {"analyze", "data", "evaluate", "infer", "models"},
     "diagnose": {"analyze", "data", "evaluate", "models"},
     "sweep": {"analyze", "health"},

@@ -11,20 +11,27 @@ from rich.table import Table
 if TYPE_CHECKING:
     from tttkit.results.recall import Recall
 
-_TITLES = {True: "second-copy: NLL of a passage in nats, and its drop the second time", False: "share of answers given"}
-_LEFT = ("context",)
+_LEFT = ("context", "question")
 
 
 def recall_table(results: Sequence[tuple[str, Recall]]) -> Table:
     """Return a row per model and distance, or per model, length, number of items and context."""
     first = results[0][1]
-    table = _table(_TITLES[True] if first.is_second_copy else f"{first.task}: {_TITLES[False]}")
+    table = _table(f"{first.task}: {_what(first)}")
     rows = [(name, row) for name, result in results for row in result.table_rows()]
     for head in rows[0][1]:
         table.add_column(head, justify="left" if head in _LEFT else "right")
     for name, row in rows:
         table.add_row(escape(name), *row.values())
     return table
+
+
+def _what(recall: Recall) -> str:
+    if recall.is_second_copy:
+        return "NLL of a passage in nats, and its drop the second time"
+    if recall.is_about_text:
+        return "NLL of a right answer in nats, and share of right answers found by greedy decoding"
+    return "share of answers given"
 
 
 def differences_table(results: Sequence[tuple[str, Recall]]) -> Table:

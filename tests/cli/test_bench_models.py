@@ -56,6 +56,19 @@ def test_inference_of_several_models_and_batches(finished, tmp_path):
     assert (beyond.code, "no model reads" in beyond.error) == (2, True)
 
 
+def test_a_context_beyond_the_free_memory_is_left_out_with_a_reason(finished, monkeypatch):
+    from tttkit.evaluate import memory
+
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 100_000)
+    options = ("--context", 8, "--context", 4096, "--tokens", 1, "--rounds", 1, "--threads", 1)
+    result = tttkit("bench", "inference", finished / "best_model", *options)
+    assert result.code == 0, result.err
+    assert "transformer is left out at 1 x 4,096 tokens: its states need about" in result.err
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 10)
+    nothing = tttkit("bench", "inference", finished / "best_model", *options, "--no-peers")
+    assert (nothing.code, "no model fits in the free memory" in nothing.err) == (2, True)
+
+
 def test_wrong_options():
     assert "unknown precision `fp8`" in tttkit(*QUICK, "--precision", "fp8").error
     assert "unknown preset `none`" in tttkit("bench", "train", "--preset", "none").error

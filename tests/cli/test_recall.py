@@ -89,6 +89,10 @@ def test_models_are_compared_with_the_first_paired_by_example(trained_on_mqar, t
     ("arguments", "said"),
     [
         (("--task", "mqr"), "unknown synthetic task `mqr`"),
+        (("--task", "passkey", "--items", 4), "passkey has no --items"),
+        (("--task", "ruler", "--context", "sw"), "ruler has no --context"),
+        (("--task", "ruler", "--distance", 4), "ruler has no --distance"),
+        (("--length", 400), "second-copy has no --length"),
         (("--task", "mqar", "--context", "dynamic"), "unknown context `dynamic`"),
         (("--task", "mqar", "--length", 17), "mqar needs examples of at least 18 tokens, got 17"),
         (("--text", "a.txt", "--data", "b"), "--text takes the place of --data"),
@@ -100,8 +104,43 @@ def test_a_bad_task_is_one_line(trained_on_mqar, arguments, said):
     assert result.code == 2
 
 
+def test_data_that_cannot_write_digits_is_refused(trained_on_mqar):
+    result = tttkit("recall", trained_on_mqar / "final_model", "--task", "passkey", "--num-examples", 2)
+    assert "the tokenizer of the data cannot write" in result.error
+    assert result.code == 65
+
+
 def test_a_run_is_evaluated_with_recall(copy):
     result = tttkit("eval", "run", copy, "--recall", "--device", "cpu")
     assert result.code == 0, result.err
     assert (copy / "recall_best_model" / "recall.json").exists()
     assert (copy / "recall_final_model" / "recall.json").exists()
+
+
+@pytest.mark.parametrize(("task", "measured"), [("mqar", "mqar"), (None, "second-copy")])
+def test_a_run_is_evaluated_on_the_task_that_it_trains_on(trained_on_mqar, monkeypatch, task, measured):
+    from tttkit.run.directory import RunDirectory
+    from tttkit_cli import eval as evaluation
+    from tttkit_cli import recall_models
+
+    monkeypatch.setattr(recall_models, "measure_models", lambda requests, settings: (requests, settings))
+    requests, settings = evaluation._recall(RunDirectory(trained_on_mqar), "cpu", task)
+    assert settings.task == measured
+    assert [request.path.name for request in requests] == ["best_model", "final_model"]
+
+
+@pytest.mark.parametrize(("task", "length"), [("passkey", 80), ("ruler", 160)])
+def test_questions_about_a_text_are_measured_compared_drawn_and_reported(copy, task, length):
+    arguments = ("--task", task, "--length", length, "--length", 2 * length, "--num-examples", 2, "--device", "cpu")
+    result = tttkit("recall", copy / "best_model", copy / "final_model", *arguments)
+    assert result.code == 0, result.err
+    assert "difference from best_model, paired by example" in result.out
+    directory = copy / f"recall_{task}_best_model"
+    assert (directory / "recall.png").stat().st_size > 0
+    written = json.loads((directory / "recall.json").read_text())
+    assert (written["task"], written["longest"], written["schema_version"]) == (task, 2 * length, 3)
+    again = tttkit("recall", copy / "best_model", *arguments)
+    assert "measured before, same weights, data and settings" in again.err
+    assert tttkit("report", copy).code == 0
+    assert f"best_model, {task}, n = 2" in (copy / "CURRICULUM_RESULTS.md").read_text()
+    assert f"best_model, {task}, n = 2" in (copy / "report.html").read_text()

@@ -43,7 +43,11 @@ def test_the_reference_run_has_the_designed_values():
         ({"evaluation": {"chunk_size": 65}}, "evaluation.chunk_size must be at most train.window, got 65 and 64", None),
         ({"evaluation": {"chunk_size": 24}}, "must be a multiple of evaluation.chunk_stride, got 24 and 16", None),
         ({"evaluation": {"chunk_size": 48, "chunk_stride": 24}}, "train.window must be a multiple of", None),
-        ({"data": {"source": "task:mqr"}}, "unknown task `mqr`, known: mqar, copy, selective-copy, induction", None),
+        (
+            {"data": {"source": "task:mqr"}},
+            "unknown task `mqr`, known: mqar, copy, selective-copy, induction, passkey",
+            None,
+        ),
         ({"data": {"source": "task:mqr"}}, "did you mean task:mqar?", None),
         (
             {"data": {"source": "task:mqar"}, "train": {"window": 16}, "evaluation": {"num_checkpoints": 0}},

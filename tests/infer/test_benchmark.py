@@ -8,7 +8,7 @@ import torch
 from tests.models.small import small_model
 from tttkit import device
 from tttkit.config.model import ModelConfig
-from tttkit.infer.benchmark import choose_threads_for_decoding, measure_inference
+from tttkit.infer.benchmark import beyond_memory, choose_threads_for_decoding, decoding_bytes, measure_inference
 
 
 def test_every_model_batch_size_and_context_has_a_row():
@@ -47,6 +47,29 @@ def test_a_model_is_left_out_beyond_its_positions():
     rows = measure_inference(models, [40, 60], num_tokens=5, rounds=1)
     names = [(row.context, row.name.split()[0]) for row in rows]
     assert names == [(40, "ttt"), (40, "GPT-2"), (40, "Mamba-2"), (60, "ttt"), (60, "Mamba-2")]
+
+
+def test_a_model_is_left_out_where_its_states_do_not_fit_beside_those_before_it():
+    models = {"ttt": small_model(), "transformer": small_model(architecture="transformer")}
+    needed = [decoding_bytes(model, 3, 43) for model in models.values()]
+    rows = list(measure_inference(models, [40], batch_sizes=[3], num_tokens=3, rounds=1, free_bytes=sum(needed)))
+    assert [row.name for row in rows] == ["ttt", "transformer"]
+    free = sum(needed) - 1
+    rows = measure_inference(models, [8, 40], batch_sizes=[3], num_tokens=3, rounds=1, free_bytes=free)
+    assert [(row.context, row.name) for row in rows] == [(8, "ttt"), (8, "transformer"), (40, "ttt")]
+    assert beyond_memory(models, 3, 43, free) == {"transformer": needed[1]}
+    assert beyond_memory(models, 3, 43, None) == {}
+
+
+@pytest.mark.parametrize("kind", ["ttt", "transformer", "GPT-2", "Mamba-2"])
+def test_the_memory_that_is_planned_is_that_of_the_state_and_its_copy(kind):
+    if kind in ("GPT-2", "Mamba-2"):
+        pytest.importorskip("transformers")
+        model = next(model for name, model in same_size().items() if name.startswith(kind))
+    else:
+        model = small_model(architecture=kind)
+    (row,) = measure_inference({kind: model}, [40], batch_sizes=[3], num_tokens=2, rounds=1)
+    assert decoding_bytes(model, 3, 40) == 2 * row.state_bytes
 
 
 def same_size():

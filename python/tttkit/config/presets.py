@@ -83,6 +83,18 @@ def _task(name: str) -> dict[str, Any]:
     }
 
 
+def _passkey() -> dict[str, Any]:
+    """The quick model on real text with pass keys; its evaluation is on real text alone."""
+    values = _quick()
+    return {
+        **values,
+        "data": {**values["data"], "source": "task:passkey"},
+        "train": {**values["train"], "max_steps": 2000},
+        "evaluation": {**values["evaluation"], "num_checkpoints": 4},
+        "early_stopping": {"enabled": False},
+    }
+
+
 def _curriculum_100k() -> dict[str, Any]:
     """The reference run: 152.6M parameters, 204.8M tokens, 50 evaluations."""
     return {
@@ -159,6 +171,10 @@ _PRESETS = {
         )
         for name in ("mqar", "copy", "selective-copy", "induction")
     },
+    "passkey": Preset(
+        "The quick model on real text with pass keys to remember; measure it with `tttkit recall`.",
+        _passkey,
+    ),
     "curriculum-100k": Preset(
         "The reference run: 152.6M parameters, 204.8M tokens of WikiText-103, 50 evaluations.", _curriculum_100k
     ),

@@ -22,8 +22,11 @@ from tttkit.config.limits import (
 
 TASK_PREFIX = "task:"
 """Begins a `data.source` that names a synthetic task."""
-SHORTEST_WINDOWS = {"mqar": 18, "copy": 4, "selective-copy": 34, "induction": 6}
-"""The tasks that `data.source` can name, and the shortest window that holds an example of each."""
+SHORTEST_WINDOWS = {"mqar": 18, "copy": 4, "selective-copy": 34, "induction": 6, "passkey": 48}
+"""The tasks that `data.source` can name, and the shortest window that holds an example of each. How much room passkey
+needs depends on the tokenizer; this is enough for most."""
+TEXT_TASK = "passkey"
+"""The task that is made of real text, with any tokenizer, and of which all tokens are trained on."""
 STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
@@ -35,7 +38,8 @@ class DataConfig:
     """DATA directory of `tttkit data prepare`. Without it, `data.source` is prepared into the run's own `data/`."""
     source: str = "stdlib"
     """Text to prepare if `data.path` is not set: a SOURCE of `tttkit data prepare`, or task:NAME for the examples of a
-    synthetic task (mqar, copy, selective-copy, induction), of which only the answers are trained on."""
+    synthetic task (mqar, copy, selective-copy, induction), of which only the answers are trained on; task:passkey for
+    the source of Python's own library with pass keys in half of the windows."""
     tokenizer: str = "bpe:2048"
     """Tokenizer to prepare with if `data.path` is not set: as `--tokenizer` of `tttkit data prepare`."""
     validation: str | None = None
@@ -49,9 +53,14 @@ class DataConfig:
 
     @property
     def task(self) -> str | None:
-        """The synthetic task that the run trains on; None for text."""
+        """The task that the run trains on; None for text."""
         is_task = self.path is None and self.source.startswith(TASK_PREFIX)
         return self.source.removeprefix(TASK_PREFIX) if is_task else None
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether only the answers of a synthetic task have a loss."""
+        return self.task not in (None, TEXT_TASK)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

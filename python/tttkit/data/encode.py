@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tttkit._rust import Encoder
 from tttkit.data.tokenizer import load_tokenizer
 
 MAX_U16_VOCAB = 1 << 16
@@ -40,3 +41,9 @@ def encode_documents(
     loaded = load_tokenizer(str(tokenizer))
     ids, offsets = loaded.encoder.encode(list(texts), threads or 0)
     return narrow(ids, loaded.vocab_size), offsets
+
+
+def encode_all(encoder: Encoder, texts: Sequence[str]) -> list[list[int]]:
+    """Return the ids of each text, without end-of-text tokens."""
+    ids, borders = encoder.encode(texts, 1)
+    return [part.tolist() for part in np.split(ids, borders[1:-1].astype(np.int64))]

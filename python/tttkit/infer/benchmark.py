@@ -12,8 +12,13 @@ from torch import Tensor
 
 from tttkit.device import choose_num_threads, threads_of_environment
 from tttkit.infer.decoder import SEGMENT_TOKENS
+from tttkit.models import LanguageModel
 from tttkit.models.generation import DecodingState, GenerativeModel
 from tttkit.run.threads import ThreadChoice
+
+_COPIES = 2
+"""A state, and the copy of it that a round continues."""
+_PROBE_TOKENS = (4, 8)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,16 +77,52 @@ def measure_inference(
     batch_sizes: Sequence[int] = (1,),
     num_tokens: int,
     rounds: int,
+    free_bytes: int | None = None,
 ) -> Iterator[InferenceSpeed]:
     """Yield the speed of each model by name, batch size and context.
 
     For each batch size and context all models read their context; then each round decodes `num_tokens` tokens with
-    every model in turn. A model whose positions end before that is left out.
+    every model in turn. A model whose positions end before that is left out, and so is one whose states do not fit in
+    `free_bytes` with those of the models before it; None means no limit.
     """
     for batch_size in batch_sizes:
         for context in contexts:
             able = {name: model for name, model in models.items() if can_read(model, context + num_tokens)}
+            for name in beyond_memory(able, batch_size, context + num_tokens, free_bytes):
+                del able[name]
             yield from _measure(able, batch_size, context, num_tokens=num_tokens, rounds=rounds)
+
+
+def beyond_memory(
+    models: Mapping[str, GenerativeModel], batch_size: int, num_tokens: int, free_bytes: int | None
+) -> dict[str, int]:
+    """Return by name the bytes of the states that would not fit after those of the models before them."""
+    if free_bytes is None:
+        return {}
+    left, beyond = free_bytes, {}
+    for name, model in models.items():
+        needed = decoding_bytes(model, batch_size, num_tokens)
+        if needed > left:
+            beyond[name] = needed
+        else:
+            left -= needed
+    return beyond
+
+
+@torch.inference_mode()
+def decoding_bytes(model: GenerativeModel, batch_size: int, num_tokens: int) -> int:
+    """Return about how many bytes the state after `num_tokens` tokens of each row needs, with a copy of it.
+
+    Our models know it. For others a state is measured after two short texts and grows in proportion.
+    """
+    if isinstance(model, LanguageModel):
+        return _COPIES * model.state_bytes(batch_size, num_tokens)
+    short, long = (
+        _decode(model, _random_ids(model, 1, length), model.initial_state(1), size=length).num_bytes
+        for length in _PROBE_TOKENS
+    )
+    growth = (long - short) / (_PROBE_TOKENS[1] - _PROBE_TOKENS[0])
+    return int(_COPIES * batch_size * (short + growth * max(0, num_tokens - _PROBE_TOKENS[0])))
 
 
 def can_read(model: GenerativeModel, num_tokens: int) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from tokenizers import Tokenizer
 
+from tttkit.data.encode import encode_all
 from tttkit.data.tokenizer import load_tokenizer
 from tttkit.data.tokenizer_folder import has_tokenizer
 from tttkit.errors import DataError, UsageError
@@ -61,6 +62,10 @@ class TextTokenizer:
         except UnicodeEncodeError as error:
             raise UsageError(f"the text to continue is not UTF-8, from character {error.start + 1} on") from error
         return self._encoder.encode([text], 1)[0].tolist() or [self.eos_id]
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of several texts."""
+        return encode_all(self._encoder, texts)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, special tokens included. Ids that the tokenizer does not know have no text."""

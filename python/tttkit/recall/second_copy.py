@@ -94,7 +94,7 @@ def _num_starts(split: Split, length: int, num_examples: int) -> int:
     if num_starts < num_examples:
         raise DataError(
             f"expected at least {length + num_examples - 1:,} tokens in the split, got {split.num_tokens:,}",
-            hint="use shorter --distance, fewer --num-examples or more text",
+            hint="use shorter --distance or --length, fewer --num-examples or more text",
         )
     return num_starts
 
@@ -149,4 +149,4 @@ def _result(
         "num_examples": len(drops), "num_documents": len(set(documents.tolist())), "documents": documents.tolist(),
         "seed": seed,
     }  # fmt: skip
-    return Recall.of(facts, rows, drops.tolist())
+    return Recall.of(facts, rows, drops=drops.tolist())

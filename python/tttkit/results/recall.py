@@ -70,6 +70,27 @@ class AccuracyRow:
     by_distance: tuple[DistanceRow, ...]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FoundRow:
+    """Answers to questions about a text, over the examples of one kind and length, with 95 % intervals."""
+
+    part: str
+    """The kind of question."""
+    length: int
+    """Tokens of prompt and answer."""
+    depth: float | None
+    """Share of the text that stands before the statement; None for random places."""
+    num_examples: int
+    nll: float
+    """NLL in nats of a right answer given the prompt, the sum over its tokens."""
+    low: float
+    high: float
+    found: float
+    """Share of right answers in the greedy continuation, the mean over examples."""
+    found_low: float
+    found_high: float
+
+
 @dataclasses.dataclass(frozen=True)
 class Recall:
     """The content of recall.json: results of one model in one task."""
@@ -78,14 +99,14 @@ class Recall:
 
     @staticmethod
     def of(
-        facts: Mapping[str, Any], rows: Sequence[RecallRow | AccuracyRow], examples: Sequence[Sequence[float]]
+        facts: Mapping[str, Any], rows: Sequence[RecallRow | AccuracyRow | FoundRow], **examples: Sequence[Any]
     ) -> Recall:
         """Return the results with the facts about model, data and seed.
 
-        `examples` is the drop or the accuracy of each example (outer list) in each row (inner list).
+        `examples` are the scores of each example (outer list) in each row (inner list) by their names: drops,
+        accuracies, or nlls and found.
         """
-        name = "drops" if facts["task"] == SECOND_COPY else "accuracies"
-        return Recall({**facts, "rows": [dataclasses.asdict(row) for row in rows], name: examples})
+        return Recall({**facts, "rows": [dataclasses.asdict(row) for row in rows], **examples})
 
     @staticmethod
     def read(path: Path) -> Recall:
@@ -108,17 +129,23 @@ class Recall:
 
     @property
     def is_second_copy(self) -> bool:
-        """Whether the score is the drop of the NLL; it is an accuracy otherwise."""
+        """Whether the score is the drop of the NLL."""
         return self.task == SECOND_COPY
 
     @property
+    def is_about_text(self) -> bool:
+        """Whether questions about a text were answered (passkey, ruler); the scores are NLL and share found."""
+        return "nlls" in self.values
+
+    @property
     def rows(self) -> list[Mapping[str, Any]]:
-        """The rows, with the fields of RecallRow or AccuracyRow as keys."""
+        """The rows, with the fields of RecallRow, AccuracyRow or FoundRow as keys."""
         return list(self.values["rows"])
 
     def table_rows(self) -> list[dict[str, str]]:
         """Return the figures of each row as texts, by the heads of the table."""
-        return [_drop_cells(row) if self.is_second_copy else _accuracy_cells(row) for row in self.rows]
+        cells = _drop_cells if self.is_second_copy else _found_cells if self.is_about_text else _accuracy_cells
+        return [cells(row) for row in self.rows]
 
 
 def _drop_cells(row: Mapping[str, Any]) -> dict[str, str]:
@@ -135,6 +162,15 @@ def _accuracy_cells(row: Mapping[str, Any]) -> dict[str, str]:
         "length": f"{row['length']:,}", "items": f"{row['size']:,}" if row["size"] else "-", "context": row["context"],
         "accuracy": _digits(row["accuracy"]), "95 % interval": _interval(row, "low", "high"),
         "exact": _digits(row["exact"]), "95 % interval of exact": _interval(row, "exact_low", "exact_high"),
+    }  # fmt: skip
+
+
+def _found_cells(row: Mapping[str, Any]) -> dict[str, str]:
+    asked = {"question": row["part"]} if row["depth"] is None else {"depth": f"{row['depth']:.2f}"}
+    return {
+        **asked, "length": f"{row['length']:,}", "NLL": _digits(row["nll"]),
+        "95 % interval": _interval(row, "low", "high"), "found": _digits(row["found"]),
+        "95 % interval of found": _interval(row, "found_low", "found_high"),
     }  # fmt: skip
 
 

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from tttkit.config.run import Config, DataConfig, TrainConfig
+from tttkit.config.sections import TEXT_TASK
 from tttkit.data import prepare_dataset
 from tttkit.data.account import shown
 from tttkit.data.job import PrepareProgress
 from tttkit.data.manifest import Manifest, load_manifest
 from tttkit.data.synthetic.prepare import prepare_task
+from tttkit.data.text_tasks.prepare import prepare_passkey
 from tttkit.run.data_location import OWN_DATA, find_data, fingerprint_of
 from tttkit.run.directory import RunDirectory
 
@@ -69,6 +71,11 @@ def _is_prepared_from(data: DataConfig, manifest: Manifest, old: Mapping[str, An
 
 def _prepare(config: Config, path: Path, progress: PrepareProgress) -> Manifest:
     data = config.data
+    if data.task == TEXT_TASK:
+        return prepare_passkey(
+            path, window=config.train.window, num_examples=_num_examples(config.train), tokenizer=data.tokenizer,
+            progress=progress,
+        )  # fmt: skip
     if data.task is not None:
         return prepare_task(
             data.task, path, window=config.train.window, num_examples=_num_examples(config.train), progress=progress

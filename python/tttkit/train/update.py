@@ -88,7 +88,7 @@ class Updater:
         self._auto_microbatch = auto_microbatch
         self.feed = Feed(model, split, config.train, self._ranks, whole_model)
         self._num_batches = config.train.num_batches(self._ranks.world.size)
-        self._has_answers = config.data.task is not None
+        self._has_answers = config.data.has_answers
         # answers differ in number from update to update, so their update cannot be one graph
         self._reads_at_once = device.type == "cpu" or self._has_answers
         self._unread: list[tuple[int, float, torch.Tensor]] = []

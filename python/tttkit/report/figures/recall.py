@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tttkit.report.figures.recall_text import plot_text_tasks
 from tttkit.report.figures.style import CYCLE, GREY, draw_interval, grid, save, sheet, thousands
 from tttkit.results.recall import Recall
 
@@ -17,8 +18,10 @@ def plot_recall(results: Sequence[tuple[str, Recall]], path: Path) -> Path:
     """Draw the score with 95 % intervals, and return `path`.
 
     For second-copy it is the drop of the NLL by distance, a line per model; for other tasks the accuracy by length, a
-    line per model, number of items and context.
+    line per model, number of items and context, and for questions about a text see `plot_text_tasks`.
     """
+    if results[0][1].is_about_text:
+        return plot_text_tasks(results, path)
     is_second_copy = results[0][1].is_second_copy
     lines = [line for name, result in results for line in _lines(name, result)][:_MOST_LINES]
     with sheet(3.6) as figure:
