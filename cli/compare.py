@@ -63,9 +63,21 @@ def compare(
 
 
 def _evaluated_runs(path: Path) -> list[RunDirectory]:
-    """Return the run at `path`, or the runs of the study there that have an evaluation."""
+    """Return the run at `path`, or the runs of the study there that have an evaluation and were not pruned."""
+    from tttkit.health.lifecycle import read_lifecycle
+    from tttkit.run.saved import PRUNED
+
     found = runs_at(path)
-    return found if found[0].path == path else [run for run in found if run.summaries.exists()]
+    if found[0].path == path:
+        return found
+    kept = []
+    for run in found:
+        lifecycle = read_lifecycle(run, run.read_metadata()) if run.pruned.exists() else None
+        if lifecycle and lifecycle.state == PRUNED:
+            err.print(f"[warning]{escape(f'left out: {run.path.name}, {lifecycle.reason}')}[/]", soft_wrap=True)
+        elif run.summaries.exists():
+            kept.append(run)
+    return kept
 
 
 def _print(title: str, rows: Iterable[dict[str, Any]]) -> None:

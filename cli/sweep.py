@@ -108,9 +108,13 @@ def _show(study: Study, rows: list[Row], *, json_output: bool) -> None:
 
 def _say(event: str, trial: Trial) -> None:
     """Tell what happened to a trial, as one line on stderr."""
+    from tttkit.run.pruned_file import read_pruned
+
     values = ", ".join(f"{key} = {value}" for key, value in trial.setting.values.items())
     text = f"{event} {trial.name}: {values}" if values else f"{event} {trial.name}"
     if event == "ended" and (objective := trial.objective) is not None:
         text += f": {trial.study.objective} {objective:,.2f}"
+    if event == "pruned" and (pruned := read_pruned(trial.run)) is not None:
+        text += f": {pruned.reason}"
     err.print(text, markup=False, soft_wrap=True)
     out.file.flush()

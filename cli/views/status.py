@@ -17,7 +17,7 @@ from tttkit_cli.views.units import duration, finish_time, perplexity, size, spar
 
 _COLOURS = {
     "running": "ok", "evaluating": "ok", "saving": "ok", "starting": "ok", "finished": "ok", "early-stopped": "ok",
-    "preempted": "warning", "stalled": "warning", "disk-full": "warning", "unknown": "warning",
+    "preempted": "warning", "pruned": "warning", "stalled": "warning", "disk-full": "warning", "unknown": "warning",
 }  # fmt: skip
 _BAR_WIDTH = 20
 

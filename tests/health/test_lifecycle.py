@@ -8,6 +8,7 @@ import pytest
 
 from tttkit.health.status import read_status
 from tttkit.run.directory import RunDirectory, exclusive
+from tttkit.run.pruned_file import Pruned, write_pruned
 from tttkit.run.saved import describe_saved, newest_saved_step
 from tttkit.storage import files
 from tttkit.train.logs.metrics import RunLog
@@ -35,6 +36,19 @@ def make_run(tmp_path):
         return run
 
     return make
+
+
+@pytest.mark.parametrize("reason", ["preempted", None, "finished"])
+def test_a_run_that_a_study_pruned_is_told_from_one_that_was_stopped(make_run, reason):
+    run = make_run(reason, 444, 400)
+    write_pruned(run, Pruned(step=400, key="selection_ppl", objective=8.0, best=7.5, median=5.0, others=4))
+    status = read_status(run)
+    assert status.state == ("finished" if reason == "finished" else "pruned")
+    if reason != "finished":
+        assert status.reason.startswith("pruned at step 400 with selection_ppl 8.00: its best, 7.50, is worse than")
+        assert status.next_command == f"tttkit resume {run.path}  (resumes from step 400)"
+    run.pruned.write_text("{")
+    assert read_status(run).state == (reason or "crashed"), "a damaged file says nothing"
 
 
 def test_status_tells_how_many_steps_of_a_stopped_run_are_not_saved(make_run):

@@ -9,6 +9,7 @@ import pytest
 from tttkit.config.run import build_config
 from tttkit.errors import UsageError
 from tttkit.report.study import is_study, write_study_report
+from tttkit.run.pruned_file import Pruned, write_pruned
 from tttkit.storage import files
 from tttkit.sweep.driver import prepare_directory
 from tttkit.sweep.search import search_of
@@ -71,6 +72,25 @@ def test_the_page_says_what_was_varied_what_is_best_and_what_was_not_run(tmp_pat
     by_value = {(item["factor"], item["value"]): item for item in figures["effects"]}
     assert by_value["model", "sw"]["pairs"] == 3
     assert by_value["optimizer.learning_rate", 0.003]["ratio"] == pytest.approx((1.1 * 1.1 * 1.2) ** (1 / 3))
+
+
+def test_a_pruned_run_is_shown_with_its_figures_and_its_setting_has_no_mean(tmp_path):
+    directory = make_study(tmp_path / "rates", VALUES, {**OBJECTIVES, ("sw", 0.001): (5.0, None)})
+    (setting,) = [
+        setting
+        for setting in search_of(study_of(VALUES, ""), directory).settings()
+        if list(setting.values.values()) == ["sw", 0.001]
+    ]
+    run = trials_of(study_of(VALUES, ""), directory, setting)[1].run
+    write_pruned(run, Pruned(step=4, key="selection_ppl", objective=41.0, best=40.0, median=11.0, others=4))
+    text = words(write_study_report(directory, tmp_path / "out")[0])
+    reason = (
+        "pruned at step 4 with selection_ppl 41.00: its best, 40.00, is worse than the median 11.00 of 4 other runs"
+    )
+    assert f"model = sw, optimizer.learning_rate = 0.001, seed 2: {reason}" in text
+    assert "The best setting is model = ttt-linear, optimizer.learning_rate = 0.001: selection_ppl 14.14" in text
+    assert "settings with a pruned run count in no mean, effect or trend" in text
+    assert "1 finished, 1 pruned at step 4 with 41.00" in text
 
 
 def test_settings_that_seeds_tell_apart(tmp_path):

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
+import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import SMALL, run_process, start, tttkit, wait_until
-from tttkit.run.directory import RunDirectory, is_locked
+from tttkit.run.directory import TRIALS, RunDirectory, is_locked
+from tttkit.run.pruned_file import Pruned, read_pruned, write_pruned
+from tttkit.storage import files
+from tttkit.sweep.driver import Driver
+from tttkit.sweep.search import search_of
+from tttkit.sweep.study import read_study
+from tttkit.sweep.trials import trials_of
+
+RATES = (0.001, 0.002, 0.003, 0.004, 0.005)
+CALL = "from tttkit_cli.app import main; main()"
 
 
 @pytest.fixture
@@ -17,7 +31,7 @@ def study(tiny_data, tmp_path, monkeypatch):
     """Write a study of two models with the values given; return a function that writes it."""
     monkeypatch.chdir(tmp_path)
 
-    def write(max_steps: int = 6, **top: object) -> str:
+    def write(max_steps: int = 6, vary: str = 'model = ["ttt-linear", "sw"]', **top: object) -> str:
         options = {option.removeprefix("--set=").partition("=")[0]: option for option in SMALL if "--set" in option}
         fixed = {key: json.loads(option.rpartition("=")[2]) for key, option in options.items()}
         fixed |= {
@@ -26,7 +40,7 @@ def study(tiny_data, tmp_path, monkeypatch):
         }  # fmt: skip
         lines = [f"{key} = {json.dumps(value)}" for key, value in {"data": str(tiny_data), "seeds": [1], **top}.items()]
         lines += ["[fixed]", *(f'"{key}" = {json.dumps(value)}' for key, value in fixed.items())]
-        lines += ["[vary]", 'model = ["ttt-linear", "sw"]']
+        lines += ["[vary]", vary]
         (tmp_path / "models.toml").write_text("\n".join(lines))
         return "models.toml"
 
@@ -78,6 +92,80 @@ def test_the_same_command_goes_on_after_any_interruption(study):
     assert states() == ["finished", "finished"]
 
 
+def test_two_drivers_share_one_study_and_train_every_run_once(study):
+    command = ("sweep", study(), "--threads", 1)
+    with start(*command) as first, start(*command) as second:
+        errors = [driver.communicate(timeout=120)[1] for driver in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), errors
+    assert states() == ["finished"] * 2
+    assert [len(run.read_metadata()["segments"]) for run in runs_at_study()] == [1] * 2
+    # a driver may lose the race for a run to the other, which trains it; it may also see that the run has ended
+    assert sum(error.count("ended ") for error in errors) >= 2
+    assert "failed" not in "".join(errors)
+
+
+def test_a_run_that_is_killed_is_named_and_goes_on_with_the_bits_of_one_that_was_not(study, tmp_path):
+    name = study(max_steps=60, vary='model = ["sw"]')
+    command = ("sweep", name, "--threads", 1)
+    assert tttkit(*command, "--out", tmp_path / "undisturbed").code == 0
+    with start(*command) as driver:
+        wait_until(lambda: logged() and min(logged()) > 3, driver)
+        (killed,) = runs_at_study()
+        os.kill(int(re.search(r"pid (\d+)", killed.lock.read_text())[1]), signal.SIGKILL)
+        _, err = driver.communicate(timeout=120)
+    assert driver.returncode == 1
+    assert f"runs that failed: {killed.path.name}" in err
+    assert states() == ["crashed"]
+    assert tttkit(*command).code == 0
+    assert [segment["reason"] for segment in killed.read_metadata()["segments"]] == ["crashed", "finished"]
+    undisturbed = tmp_path / "undisturbed" / TRIALS / killed.path.name
+    for weights in ("final_model/model.safetensors", "best_model/model.safetensors"):
+        assert (killed.path / weights).read_bytes() == (undisturbed / weights).read_bytes()
+    results = [
+        [each.value("selection_ppl") for each in run.read_summaries()] for run in (killed, RunDirectory(undisturbed))
+    ]
+    assert results[0] == results[1]
+
+
+def test_a_run_worse_than_the_median_is_pruned_although_its_driver_is_killed_before_the_record(study):
+    name = study(400, f'"optimizer.learning_rate" = {[*RATES]}', prune="median")
+    pretend_that_all_but_the_first_have_ended(name)
+    dies = "import os, tttkit.sweep.driver as d; d.write_pruned = lambda *_: os.kill(os.getpid(), 9); "
+    command = ["sweep", name, "--threads", "1"]
+    run = first_trial(name).run
+    killed = subprocess.run([sys.executable, "-c", dies + CALL, *command], capture_output=True, check=False, timeout=60)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not run.pruned.exists()
+    os.kill(int(re.search(r"pid (\d+)", run.lock.read_text())[1]), signal.SIGTERM)
+    result = run_process(*command)
+    assert result.code == 0, result.err
+    assert f"pruned {run.path.name}: optimizer.learning_rate = 0.001: pruned at step " in result.err
+    assert "1 pruned at step" in result.out
+    pruned = read_pruned(run)
+    assert (pruned.median, pruned.others) == (1.0, 4)
+    assert pruned.objective == {each.step: each.selection_ppl for each in run.read_summaries()}[pruned.step]
+    assert sorted(states()) == ["finished"] * 4 + ["pruned"]
+    assert f"left out: {run.path.name}, pruned at step" in tttkit("compare", "studies/models").err
+    again = tttkit(*command)
+    assert (again.code, again.err) == (0, "")
+
+
+def test_a_pruned_setting_starts_no_further_seed_until_the_study_stops_pruning(study):
+    name = study(6, f'"optimizer.learning_rate" = {[*RATES]}', prune="median")
+    pretend_that_all_but_the_first_have_ended(name)
+    trial = first_trial(name)
+    write_run(trial, "preempted")
+    write_pruned(trial.run, Pruned(step=3, key="selection_ppl", objective=9.0, best=9.0, median=1.0, others=4))
+    name = study(6, f'"optimizer.learning_rate" = {[*RATES]}', prune="median", seeds=[1, 2])
+    shown = json.loads(tttkit("sweep", name, "--dry-run", "--json").out)["settings"]
+    (row,) = [row for row in shown if row["setting"]["optimizer.learning_rate"] == RATES[0]]
+    assert (row["states"], row["mean"]) == (["pruned", "not started"], None)
+    chosen = read_study(Path(name))
+    for prune in ("median", "none"):
+        driver = driver_of(dataclasses.replace(chosen, prune=prune, seeds=[1]))
+        assert (driver._next() is None) == (prune == "median")
+
+
 def test_a_run_that_fails_is_named_and_the_others_go_on(study, tmp_path):
     name = study(objective="nope")
     result = run_process("sweep", name)
@@ -91,6 +179,33 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(study, tmp_path):
     assert f"error: runs that failed: {run.name}" in result.err
     assert "metadata.json" in (tmp_path / f"studies/models/logs/{run.name}.log").read_text()
     assert result.out.count("1 finished") == 1
+
+
+def first_trial(name):
+    chosen, directory = read_study(Path(name)), Path("studies/models").resolve()
+    return trials_of(chosen, directory, search_of(chosen, directory).settings()[0])[0]
+
+
+def driver_of(chosen):
+    directory = Path("studies/models").resolve()
+    search = search_of(chosen, directory)
+    return Driver(chosen, directory, search, command=(), workers=1, threads=1, report=lambda *_: None)
+
+
+def pretend_that_all_but_the_first_have_ended(name):
+    """Write finished runs with an objective of 1 at every step, which no real run reaches."""
+    chosen, directory = read_study(Path(name)), Path("studies/models").resolve()
+    for setting in search_of(chosen, directory).settings()[1:]:
+        write_run(trials_of(chosen, directory, setting)[0], "finished")
+
+
+def write_run(trial, reason):
+    config = trial.config().to_dict()
+    segments = [{"started": "2026-01-01T00:00:00+00:00", "start_step": 0, "end_step": 400, "reason": reason}]
+    values = {"schema_version": 2, "config": config, "segments": segments, "result": {"reason": reason, "step": 400}}
+    trial.run.path.mkdir(parents=True)
+    files.write_json(trial.run.metadata, values)
+    files.write_json(trial.run.summaries, [{"step": step, "selection_ppl": 1.0} for step in range(401)])
 
 
 def runs_at_study() -> list[RunDirectory]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -46,6 +47,15 @@ def test_an_effect_compares_runs_that_differ_in_nothing_else():
     assert by_factor["train.window"].ratio == pytest.approx(3.0)
     low, high = by_factor["train.window"].interval
     assert math.isclose(low, high)  # every pair has the same ratio
+
+
+def test_a_setting_with_a_pruned_run_counts_in_no_effect():
+    study = Study(vary={"train.window": [16, 32]})
+    for pruned in (0, 1):
+        rows = [row(16, "sw", 10.0, 20.0), row(32, "sw", 30.0, 60.0)]
+        assert effects(study, rows)[0].pairs == 2
+        rows[pruned] = dataclasses.replace(rows[pruned], states=["pruned", "finished"], objectives=[None, 20.0])
+        assert effects(study, rows) == []
 
 
 def test_the_rank_correlation_is_that_of_scipy():

@@ -78,3 +78,12 @@ def test_tpe_goes_on_from_its_journal_and_finds_better_settings(tmp_path, monkey
     assert np.mean(results[10:]) < 0.85 * np.mean(results[:10]), "the first ten are random"
     # another fixed value is another problem
     assert search_of(Study(**{**study.__dict__, "fixed": {"train.max_steps": 3}}), tmp_path).settings() == []
+
+
+def test_tpe_takes_a_pruned_setting_for_a_bad_one_and_does_not_choose_it_again(tmp_path):
+    state = pytest.importorskip("optuna").trial.TrialState
+    study = Study(search="tpe", trials=1, vary={"x": [1, 2]})
+    search = search_of(study, tmp_path)
+    search.tell(search.propose(), None, is_pruned=True)
+    assert [trial.state for trial in search._trials.get_trials()] == [state.PRUNED]
+    assert search_of(study, tmp_path).propose() is None

@@ -38,6 +38,8 @@ def test_a_study_is_read_with_absolute_paths(tmp_path):
         ({"vary": {"train.window": [16]}, "search": "best"}, "search: "),
         ({"vary": {"train.window": [16]}, "trials": 0}, "trials must be 1 to 10,000"),
         ({"vary": {"train.window": [16]}, "trial": 3}, "trial"),
+        ({"vary": {"train.window": [16]}, "prune_after": 1.0}, "prune_after must be from 0 to below 1, got 1"),
+        ({"vary": {"train.window": [16]}, "prune": "worst"}, "prune: "),
         ({"vary": {"train.window": "16"}}, "vary.train.window"),
         ({"vary": {"train.window": list(range(101)), "train.batch_size": list(range(100))}}, "10,100 settings"),
     ],

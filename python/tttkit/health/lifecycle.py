@@ -15,8 +15,9 @@ from typing import Any
 
 from tttkit.run import memory_events, processes
 from tttkit.run.directory import RunDirectory, is_locked, quoted
+from tttkit.run.pruned_file import read_pruned
 from tttkit.run.ranks_file import RanksFile
-from tttkit.run.saved import describe_saved, newest_saved_step
+from tttkit.run.saved import ENDED, PRUNED, describe_saved, newest_saved_step
 
 STALLED_SECONDS = 120.0
 """A live trainer whose heartbeat is older than this has stalled."""
@@ -31,8 +32,8 @@ class Lifecycle:
     """The activity or the end of a run, its reason, and the command that comes next."""
 
     state: str
-    """starting, running, evaluating, saving, stalled, disk-full, preempted, finished, early-stopped, nan-stopped,
-    crashed, or unknown."""
+    """starting, running, evaluating, saving, stalled, disk-full, preempted, pruned, finished, early-stopped,
+    nan-stopped, crashed, or unknown."""
     reason: str
     next_command: str
 
@@ -82,6 +83,8 @@ def _ended(run: RunDirectory, heartbeat: dict[str, Any], metadata: dict[str, Any
     if "config" not in metadata:
         return "unknown", "written by the earlier system, which did not record how a run ended"
     result = metadata.get("result", {})
+    if result.get("reason") not in ENDED and (pruned := read_pruned(run)):
+        return PRUNED, f"{pruned.reason}; {describe_saved(newest_saved_step(run), result.get('step'))}"
     if result.get("reason") in _ENDS:
         return str(result["reason"]), _reason_of_end(run, result, metadata)
     if processes.is_elsewhere(heartbeat):
@@ -145,7 +148,7 @@ def _next_command(
         return f"kill {heartbeat.get('pid', 'PID')}; tttkit resume {run.argument}  (unless it recovers by itself)"
     if state == "disk-full" and is_alive:
         return f"tttkit doctor {run.argument}  (shows how much space the run needs)"
-    if state in ("preempted", "crashed", "disk-full"):
+    if state in ("preempted", PRUNED, "crashed", "disk-full"):
         saved = newest_saved_step(run)
         how = "starts again at step 0" if saved is None else f"resumes from step {saved}"
         # not the command that started the run: the run may have been moved since, or the user may be elsewhere

@@ -141,11 +141,16 @@ def _figure(study: Study, found: Sequence[Effect]) -> str:
 def _not_run(study: Study, rows: Sequence[Row]) -> str:
     """Return the list of the runs that have no result, and what the search left out."""
     missing = [
-        f"{_setting(row)}, seed {seed}: {state}"
+        f"{_setting(row)}, seed {seed}: {pruned.reason if pruned else state}"
         for row in rows
-        for seed, state in zip(study.seeds, row.states, strict=True)
+        for seed, state, pruned in zip(study.seeds, row.states, row.pruned, strict=True)
         if state not in ENDED
     ]
+    if any(row.is_pruned for row in rows):
+        missing.append(
+            "settings with a pruned run count in no mean, effect or trend, so a value whose settings were mostly "
+            "pruned looks better there than it is"
+        )
     if study.search != "grid":
         missing.append(f"the search {study.search} chose {len(rows)} settings of its ranges, and left out the rest")
     if not missing:

@@ -61,6 +61,8 @@ class RunDirectory:
     """The current activity of the trainer, with a sequence number that increases while the trainer is alive."""
     ranks = property(lambda self: self._file("ranks.json"))
     """The state of every rank of a distributed run."""
+    pruned = property(lambda self: self._file("pruned.json"))
+    """Why a study trains the run no further, written by the driver of the study."""
     lock = property(lambda self: self._file("run.lock"))
     """Locked by the trainer as long as it is alive."""
     states = property(lambda self: self.path / "state")

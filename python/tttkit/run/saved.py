@@ -13,6 +13,8 @@ from tttkit.run.directory import RunDirectory
 
 ENDED = ("finished", "early-stopped")
 """Reasons of a run that ended by itself, which are also its states in `tttkit status`."""
+PRUNED = "pruned"
+"""State of a run that a study trains no further, because others do better (`tttkit.run.pruned_file`)."""
 _NAME = re.compile(r"^step_(\d+)$")
 
 

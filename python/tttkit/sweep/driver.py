@@ -15,9 +15,11 @@ from pathlib import Path
 
 from tttkit.errors import PreemptedError, RunLockedError
 from tttkit.run.directory import STUDY_FILE, TRIALS, is_locked
+from tttkit.run.pruned_file import write_pruned
 from tttkit.run.saved import ENDED
 from tttkit.run.signals import GRACE_SECONDS
 from tttkit.storage import files, filesystem
+from tttkit.sweep.pruning import Pruning, is_pruned
 from tttkit.sweep.results import mean_objective
 from tttkit.sweep.search import Search
 from tttkit.sweep.study import Study
@@ -48,6 +50,7 @@ class Driver:
         self._given_up: set[str] = set()
         self._told: set[str] = set()
         self._waits = False
+        self._pruning = Pruning(study)
         self.failed: list[Trial] = []
         """Trials whose process failed, in the order in which they did."""
 
@@ -74,9 +77,22 @@ class Driver:
         deadline = time.monotonic() + _LOOK_SECONDS
         while not self._reap():
             poll()
+            self._prune()
             if len(self._running) < self._workers and time.monotonic() > deadline:
                 return
             time.sleep(_POLL_SECONDS)
+
+    def _prune(self) -> None:
+        """Stop own runs that are worse than others. The record comes first, so that no driver starts them again."""
+        for trial, process in self._running.values():
+            others = (
+                Trial(self._study, self._directory, setting, trial.seed)
+                for setting in self._search.settings()
+                if setting != trial.setting
+            )
+            if (pruned := self._pruning.judge(trial, others)) and process.poll() is None:
+                write_pruned(trial.run, pruned)
+                process.terminate()
 
     def _others_run(self) -> bool:
         """Whether another process runs a trial of this study: another driver's, or one that outlived its driver."""
@@ -92,7 +108,10 @@ class Driver:
     def _next(self) -> Trial | None:
         """Return a trial that can be started now: of a setting that was chosen before, else of a new one."""
         for setting in self._search.settings():
-            for trial in trials_of(self._study, self._directory, setting):
+            trials = trials_of(self._study, self._directory, setting)
+            if is_pruned(self._study, trials):
+                continue
+            for trial in trials:
                 if self._can_start(trial):
                     return trial
         proposed = self._search.propose()
@@ -108,6 +127,8 @@ class Driver:
     def _start(self, trial: Trial) -> None:
         trial.log.parent.mkdir(parents=True, exist_ok=True)
         trial.run.path.parent.mkdir(parents=True, exist_ok=True)
+        if trial.run.pruned.exists():
+            filesystem.current.unlink(trial.run.pruned)  # the study has stopped pruning
         environment = {name: value for name, value in os.environ.items() if not name.startswith(_VARIABLE_PREFIX)}
         log = filesystem.current.open_append(trial.log)
         try:
@@ -134,7 +155,9 @@ class Driver:
                 continue
             # not started again by this driver: the next call of the command does
             self._given_up.add(name)
-            if code in (PreemptedError.exit_code, -signal.SIGTERM):
+            if is_pruned(self._study, [trial]):
+                self._report("pruned", trial)
+            elif code in (PreemptedError.exit_code, -signal.SIGTERM):
                 self._report("preempted", trial)
             elif code != RunLockedError.exit_code:
                 self.failed.append(trial)
@@ -146,10 +169,13 @@ class Driver:
         for setting in self._search.settings():
             trials = trials_of(self._study, self._directory, setting)
             key = setting.digest(self._study)
-            if key in self._told or not all(trial.state in ENDED or trial in self.failed for trial in trials):
+            if key in self._told:
                 continue
-            self._told.add(key)
-            self._search.tell(setting, mean_objective([trial.objective for trial in trials]))
+            pruned = is_pruned(self._study, trials)
+            if pruned or all(trial.state in ENDED or trial in self.failed for trial in trials):
+                self._told.add(key)
+                objectives = [] if pruned else [trial.objective for trial in trials]
+                self._search.tell(setting, mean_objective(objectives), is_pruned=pruned)
 
     def _stop(self) -> None:
         """Ask all runs to save and stop, and wait for them."""

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tttkit.analyze.trend import geometric_mean
-from tttkit.run.saved import ENDED
+from tttkit.run.pruned_file import Pruned, read_pruned
+from tttkit.run.saved import ENDED, PRUNED
 from tttkit.sweep.search import Search
 from tttkit.sweep.study import Range, Setting, Study
-from tttkit.sweep.trials import trials_of
+from tttkit.sweep.trials import WAITING, Trial, trials_of
 
 _FEWEST_FOR_TREND = 6
 """Fewer settings say nothing about a trend."""
@@ -33,18 +34,29 @@ class Row:
     runs: list[str]
     """Run directories, one for each seed."""
     states: list[str]
-    """States of the runs, as in `tttkit status`."""
+    """States of the runs, as in `tttkit status`; `waiting` before a run has started, `not started` if none will be."""
     objectives: list[float | None]
     """The objective of each run that has ended, else None."""
     mean: float | None
-    """Geometric mean over the runs that have ended."""
+    """Geometric mean over the runs that have ended; None if a run was pruned."""
     interval: tuple[float, float] | None
     """95 % interval of the mean by Student's t over seeds; None for fewer than two seeds."""
+    pruned: list[Pruned | None] = dataclasses.field(default_factory=list)
+    """Why each run was pruned; None for the others."""
+
+    @property
+    def is_pruned(self) -> bool:
+        """Whether the setting is trained no further. Its other runs then count in no mean and in no effect."""
+        return PRUNED in self.states
 
     @property
     def summary(self) -> str:
         """The states of the runs in words."""
         counts = Counter(self.states)
+        for pruned in filter(None, self.pruned):
+            counts[PRUNED] -= 1
+            counts[f"pruned at step {pruned.step} with {pruned.objective:,.2f}"] += 1
+        counts = +counts
         return ", ".join(f"{count} {state}" for state, count in counts.items())
 
 
@@ -81,21 +93,25 @@ class Trend:
 
 def read_rows(study: Study, directory: Path, search: Search) -> list[Row]:
     """Return the rows of all settings that were chosen so far, the best mean first; settings without a mean last."""
-    rows = []
-    for setting in search.settings():
-        trials = trials_of(study, directory, setting)
-        states = [trial.state for trial in trials]
-        pairs = zip(trials, states, strict=True)
-        objectives = [trial.objective if state in ENDED else None for trial, state in pairs]
-        mean, interval = geometric_mean(objectives)
-        rows.append(
-            Row(
-                setting=setting.values, runs=[str(trial.run.path) for trial in trials], states=states,
-                objectives=objectives, mean=mean, interval=interval,
-            )
-        )  # fmt: skip
+    rows = [_row(setting, trials_of(study, directory, setting)) for setting in search.settings()]
     sign = 1 if study.goal == "minimize" else -1
     return sorted(rows, key=lambda row: (row.mean is None, sign * (row.mean or 0.0)))
+
+
+def _row(setting: Setting, trials: list[Trial]) -> Row:
+    states = [trial.state for trial in trials]
+    pairs = list(zip(trials, states, strict=True))
+    pruned = [read_pruned(trial.run) if state == PRUNED else None for trial, state in pairs]
+    objectives = [trial.objective if state in ENDED else None for trial, state in pairs]
+    mean, interval = geometric_mean(objectives)
+    if PRUNED in states:
+        # the seeds that were not pruned are the better ones, so their mean would flatter the setting
+        mean = interval = None
+        states = ["not started" if state == WAITING else state for state in states]
+    return Row(
+        setting=setting.values, runs=[str(trial.run.path) for trial in trials], states=states, objectives=objectives,
+        mean=mean, interval=interval, pruned=pruned,
+    )  # fmt: skip
 
 
 def shown(value: Any) -> str:
@@ -121,7 +137,7 @@ def effects(study: Study, rows: list[Row]) -> list[Effect]:
             ratios = [
                 theirs / ours
                 for row in rows
-                if row.setting[factor] == value
+                if row.setting[factor] == value and not row.is_pruned
                 for theirs, ours in zip(row.objectives, _counterpart(rows, row, factor, reference), strict=True)
                 if theirs and ours
             ]
@@ -167,6 +183,6 @@ def _counterpart(rows: list[Row], row: Row, factor: str, reference: Any) -> list
     """Return the objectives of the setting that differs from `row` in `factor` only."""
     wanted = Setting({**row.setting, factor: reference})
     for other in rows:
-        if other.setting == wanted.values:
+        if other.setting == wanted.values and not other.is_pruned:
             return other.objectives
     return [None] * len(row.objectives)

@@ -30,7 +30,7 @@ class Search(Protocol):
         """Choose one more setting; None if the study has all that it asked for."""
         ...
 
-    def tell(self, setting: Setting, objective: float | None) -> None:
+    def tell(self, setting: Setting, objective: float | None, *, is_pruned: bool = False) -> None:
         """Report the mean objective of a setting whose seeds are all done; None if a run failed."""
         ...
 
@@ -59,7 +59,7 @@ class FixedSearch:
         """Return None: there is no further setting."""
         return None
 
-    def tell(self, setting: Setting, objective: float | None) -> None:
+    def tell(self, setting: Setting, objective: float | None, *, is_pruned: bool = False) -> None:
         """Ignore results: they change nothing."""
 
 
@@ -117,12 +117,14 @@ class TpeSearch:
         trial = self._trials.ask()
         return Setting({key: self._suggest(trial, key, choices) for key, choices in self._study.vary.items()})
 
-    def tell(self, setting: Setting, objective: float | None) -> None:
+    def tell(self, setting: Setting, objective: float | None, *, is_pruned: bool = False) -> None:
         """Complete the trial of a setting."""
         for number, each in self._numbered():
             if each == setting:
-                state = None if objective is not None else self._optuna.trial.TrialState.FAIL
-                self._trials.tell(number, objective, state=state, skip_if_finished=True)
+                states = self._optuna.trial.TrialState
+                # TPE takes a pruned trial for a bad one, and knows nothing of a failed one
+                state = states.PRUNED if is_pruned else None if objective is not None else states.FAIL
+                self._trials.tell(number, None if is_pruned else objective, state=state, skip_if_finished=True)
 
     def _numbered(self) -> list[tuple[int, Setting]]:
         keys = self._study.vary

@@ -57,6 +57,10 @@ class Study:
     """A key of summary.json; its value at the last evaluation of a run counts."""
     goal: Literal["minimize", "maximize"] = "minimize"
     """Which values of the objective are better."""
+    prune: Literal["none", "median"] = "none"
+    """Stop runs whose best objective so far is worse than the median of other runs at the same evaluation."""
+    prune_after: float = 0.3
+    """Share of a run's steps before which it is not pruned."""
     fixed: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Values of every trial, by `section.key`."""
     vary: dict[str, list[Any] | Range] = dataclasses.field(default_factory=dict)
@@ -120,6 +124,8 @@ def _check_values(study: Study, where: str) -> None:
         raise UsageError(f"{where}: trials must be 1 to {MOST_TRIALS:,}, got {study.trials}")
     if not study.seeds or len(set(study.seeds)) != len(study.seeds):
         raise UsageError(f"{where}: seeds must be different numbers, at least one")
+    if not 0.0 <= study.prune_after < 1.0:
+        raise UsageError(f"{where}: prune_after must be from 0 to below 1, got {study.prune_after:g}")
     for key, choices in study.vary.items():
         if isinstance(choices, Range):
             if study.search == "grid":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 from tttkit.config.layers import Choices, collect_layers, merge_layers, toml_value
@@ -67,6 +68,19 @@ class Trial:
                 f"the evaluations of {self.run.path} have no `{key}`", hint="objective must be a key of summary.json"
             )
         return summaries[-1].value(key)
+
+    def evaluations(self) -> dict[int, float]:
+        """Return the objective by step at every evaluation so far that has one; empty if they cannot be read."""
+        try:
+            summaries = [summary.to_dict() for summary in self.run.read_summaries()]
+        except DataError:
+            return {}
+        values = {each.get("step"): each.get(self.study.objective) for each in summaries}
+        return {
+            step: float(value)
+            for step, value in values.items()
+            if isinstance(step, int) and isinstance(value, int | float) and math.isfinite(value)
+        }
 
     def options(self, threads: int) -> list[str]:
         """Return the options of `tttkit train` for this run."""
