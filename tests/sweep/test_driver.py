@@ -22,6 +22,7 @@ from tttkit.sweep.search import search_of
 from tttkit.sweep.study import read_study
 from tttkit.sweep.trials import trials_of
 
+MODELS = 'model = ["ttt-linear", "sw"]'
 RATES = (0.001, 0.002, 0.003, 0.004, 0.005)
 CALL = "from tttkit_cli.app import main; main()"
 
@@ -31,12 +32,12 @@ def study(tiny_data, tmp_path, monkeypatch):
     """Write a study of two models with the values given; return a function that writes it."""
     monkeypatch.chdir(tmp_path)
 
-    def write(max_steps: int = 6, vary: str = 'model = ["ttt-linear", "sw"]', **top: object) -> str:
+    def write(max_steps: int = 6, vary: str = MODELS, evaluations: int = 2, **top: object) -> str:
         options = {option.removeprefix("--set=").partition("=")[0]: option for option in SMALL if "--set" in option}
         fixed = {key: json.loads(option.rpartition("=")[2]) for key, option in options.items()}
         fixed |= {
             "train.window": 16, "train.batch_size": 4, "train.save_every": 3, "train.max_steps": max_steps,
-            "evaluation.num_checkpoints": 2 if max_steps < 400 else 21, "evaluation.max_length": 64, "evaluation.num_sequences": 2,
+            "evaluation.num_checkpoints": evaluations, "evaluation.max_length": 64, "evaluation.num_sequences": 2,
         }  # fmt: skip
         lines = [f"{key} = {json.dumps(value)}" for key, value in {"data": str(tiny_data), "seeds": [1], **top}.items()]
         lines += ["[fixed]", *(f'"{key}" = {json.dumps(value)}' for key, value in fixed.items())]
@@ -105,7 +106,7 @@ def test_two_drivers_share_one_study_and_train_every_run_once(study):
 
 
 def test_a_run_worse_than_the_median_is_pruned_although_its_driver_is_killed_before_the_record(study):
-    name = study(400, f'"optimizer.learning_rate" = {[*RATES]}', prune="median")
+    name = study(400, f'"optimizer.learning_rate" = {[*RATES]}', evaluations=21, prune="median")
     pretend_that_all_but_the_first_have_ended(name)
     dies = "import os, tttkit.sweep.driver as d; d.write_pruned = lambda *_: os.kill(os.getpid(), 9); "
     command = ["sweep", name, "--threads", "1"]
