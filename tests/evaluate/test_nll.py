@@ -130,8 +130,8 @@ def lengths_seen(model, part, call):
 def test_batches_do_not_change_the_result(monkeypatch):
     model, tokens = small_model(), random_ids(5, 30)
     whole = {context: token_nll(model, tokens, context, window=W) for context in CONTEXTS}
-    monkeypatch.setattr("tttkit.evaluate.nll.batch_tokens", lambda *_: 3 * W)
-    monkeypatch.setattr("tttkit.evaluate.nll.head_positions", lambda *_: 2)
+    monkeypatch.setattr("tttkit.evaluate.runner.batch_tokens", lambda *_: 3 * W)
+    monkeypatch.setattr("tttkit.evaluate.runner.head_positions", lambda *_: 2)
     for context, expected in whole.items():
         np.testing.assert_allclose(token_nll(model, tokens, context, window=W), expected, atol=1e-5)
 
@@ -155,7 +155,7 @@ def test_the_mode_of_the_model_is_restored_even_after_a_stop(training):
 
 @pytest.mark.parametrize("context", CONTEXTS)
 def test_progress_grows_to_one(context, monkeypatch):
-    monkeypatch.setattr("tttkit.evaluate.nll.batch_tokens", lambda *_: 4 * W)
+    monkeypatch.setattr("tttkit.evaluate.runner.batch_tokens", lambda *_: 4 * W)
     shares = []
     token_nll(small_model(), random_ids(3, 36), context, window=W, progress=shares.append)
     assert shares == sorted(set(shares))
@@ -240,7 +240,7 @@ def test_a_long_text_can_be_read_in_segments(segment):
 
 
 def test_segments_bound_the_batch_instead_of_the_length(monkeypatch):
-    monkeypatch.setattr("tttkit.evaluate.nll.batch_tokens", lambda *_: 12)
+    monkeypatch.setattr("tttkit.evaluate.runner.batch_tokens", lambda *_: 12)
     model = Bigram()
     token_nll(model, random_ids(3, 28), "full", window=W, segment=4)
     assert {rows for rows, _ in model.calls} == {3}

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from tttkit.analyze.intervals import bootstrap
 from tttkit.evaluate.bos import bos_in_front
 from tttkit.evaluate.memory import fitting_segment
-from tttkit.evaluate.nll import Runner, score_strided, token_nll
+from tttkit.evaluate.nll import score_strided, token_nll
+from tttkit.evaluate.runner import Runner
 from tttkit.models.scoring import ScoringModel
 
 LEAST_GAIN = 2.0

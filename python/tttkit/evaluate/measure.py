@@ -17,8 +17,9 @@ from tttkit.evaluate.bos import bos_in_front, longest_window
 from tttkit.evaluate.dynamic import DynamicRule
 from tttkit.evaluate.evaluation import Evaluation, perplexity
 from tttkit.evaluate.memory import fitting_segment
-from tttkit.evaluate.nll import Share, token_nll
+from tttkit.evaluate.nll import token_nll
 from tttkit.evaluate.plan import costs, labelled_positions, positions_only
+from tttkit.evaluate.runner import Share
 from tttkit.evaluate.sequences import check_positions, check_sizes, check_vocabulary, cut_sequences, spread
 from tttkit.models.scoring import ScoringModel
 from tttkit.results.contexts import evaluation_order

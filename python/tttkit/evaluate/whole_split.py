@@ -15,7 +15,8 @@ from tttkit.data.split import Split
 from tttkit.errors import DataError
 from tttkit.evaluate.arrays import check_size
 from tttkit.evaluate.blocks import NllBlocks, share_of
-from tttkit.evaluate.nll import Progress, token_nll
+from tttkit.evaluate.nll import token_nll
+from tttkit.evaluate.runner import Progress
 from tttkit.evaluate.sequences import check_vocabulary
 from tttkit.models.scoring import ScoringModel
 

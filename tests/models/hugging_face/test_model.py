@@ -50,7 +50,7 @@ def test_each_context_equals_a_loop_of_the_model_itself(save_small, family, cont
 def test_segments_and_blocks_of_the_head_do_not_change_the_result(save_small, monkeypatch, bos):
     model, tokens = load_scoring_model(save_small("gemma2")), random_ids(2, 60)
     whole = token_nll(model, tokens, "full", bos=bos)
-    monkeypatch.setattr("tttkit.evaluate.nll.head_positions", lambda *_: 7)
+    monkeypatch.setattr("tttkit.evaluate.runner.head_positions", lambda *_: 7)
     np.testing.assert_allclose(token_nll(model, tokens, "full", bos=bos), whole, atol=1e-4)
     np.testing.assert_allclose(token_nll(model, tokens, "full", bos=bos, segment=13), whole, atol=1e-4)
 
@@ -61,7 +61,7 @@ def test_only_scored_positions_go_through_the_head(save_small, monkeypatch):
     model.module.get_output_embeddings().register_forward_hook(
         lambda _, __, logits: seen.append(logits[..., 0].numel())
     )
-    monkeypatch.setattr("tttkit.evaluate.nll.head_positions", lambda *_: 5)
+    monkeypatch.setattr("tttkit.evaluate.runner.head_positions", lambda *_: 5)
     token_nll(model, tokens, "sw", window=W)
     assert sum(seen) == 2 * 39
     assert max(seen) <= 5
