@@ -21,6 +21,8 @@ mod spec;
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use compact_str::CompactString;
+
 use crate::error::Result;
 use added::{Added, Part};
 pub use cache::Id;
@@ -225,7 +227,7 @@ impl Bpe {
         if !self.ignore_merges {
             return None;
         }
-        let word: String = bytes
+        let word: CompactString = bytes
             .iter()
             .map(|&byte| self.byte_characters[usize::from(byte)])
             .collect();

@@ -1,4 +1,4 @@
-//! Bit masks of 64 bytes of text, one bit per byte and one mask per set of groups of characters.
+//! Bit masks of blocks of 64 bytes of text, one bit per byte and one mask per set of groups of characters.
 //!
 //! Three implementations give the same masks: AVX-512 and AVX2, chosen at run time if the processor has them, and a loop
 //! over the bytes for all others. They know ASCII only, and return a mask of all other bytes.
@@ -12,8 +12,10 @@ const TOGETHER: usize = 8;
 /// Largest number of groups, with the one for places outside the text.
 pub const MAX_GROUPS: usize = 20;
 
-/// The masks of all sets.
-pub type SetMasks = [u64; MAX_SETS];
+/// Blocks of 64 bytes whose masks are computed with, so that vector instructions take one mask of each at once.
+pub const BLOCKS: usize = 8;
+/// The masks of one set: those of the block before, of `BLOCKS` blocks, and of the block after them.
+pub type Row = [u64; BLOCKS + 2];
 
 /// The group of every ASCII character, and the sets of groups.
 #[derive(Default)]
@@ -45,6 +47,11 @@ impl Table {
         })
     }
 
+    /// The number of rows that the masks of this table need: that of the sets, rounded up to those looked up together.
+    pub fn num_rows(&self) -> usize {
+        self.bits.len() * TOGETHER
+    }
+
     /// The group of an ASCII character.
     #[inline]
     pub fn group(&self, byte: u8) -> u8 {
@@ -56,7 +63,7 @@ impl Table {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
 #[inline]
-pub fn avx512(bytes: &[u8; LANES], table: &Table, masks: &mut SetMasks) -> u64 {
+pub fn avx512(bytes: &[u8; LANES], table: &Table, rows: &mut [Row], block: usize) -> u64 {
     use std::arch::x86_64::{
         _mm512_loadu_si512, _mm512_maskz_permutex2var_epi8, _mm512_movepi8_mask, _mm512_set1_epi8,
         _mm512_test_epi8_mask,
@@ -64,8 +71,8 @@ pub fn avx512(bytes: &[u8; LANES], table: &Table, masks: &mut SetMasks) -> u64 {
     // SAFETY: the array has exactly the 64 bytes that are read, and the load needs no alignment.
     let all = unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) };
     let wide = _mm512_movepi8_mask(all);
-    let (parts, _) = masks.as_chunks_mut::<TOGETHER>();
-    for (masks, bits) in parts.iter_mut().zip(&table.bits) {
+    let (parts, _) = rows.as_chunks_mut::<TOGETHER>();
+    for (rows, bits) in parts.iter_mut().zip(&table.bits) {
         // SAFETY: the table has 128 bytes.
         let (low, high) = unsafe {
             (
@@ -74,8 +81,8 @@ pub fn avx512(bytes: &[u8; LANES], table: &Table, masks: &mut SetMasks) -> u64 {
             )
         };
         let found = _mm512_maskz_permutex2var_epi8(!wide, low, all, high);
-        for (bit, mask) in masks.iter_mut().enumerate() {
-            *mask = _mm512_test_epi8_mask(found, _mm512_set1_epi8((1_u8 << bit).cast_signed()));
+        for (bit, row) in rows.iter_mut().enumerate() {
+            row[block] = _mm512_test_epi8_mask(found, _mm512_set1_epi8((1_u8 << bit).cast_signed()));
         }
     }
     wide
@@ -85,7 +92,7 @@ pub fn avx512(bytes: &[u8; LANES], table: &Table, masks: &mut SetMasks) -> u64 {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 #[inline]
-pub fn avx2(bytes: &[u8; LANES], table: &Table, masks: &mut SetMasks) -> u64 {
+pub fn avx2(bytes: &[u8; LANES], table: &Table, rows: &mut [Row], block: usize) -> u64 {
     use std::arch::x86_64::{
         __m256i, _mm_loadu_si128, _mm256_add_epi8, _mm256_adds_epu8, _mm256_broadcastsi128_si256, _mm256_loadu_si256,
         _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8, _mm256_setzero_si256, _mm256_shuffle_epi8,
@@ -100,8 +107,8 @@ pub fn avx2(bytes: &[u8; LANES], table: &Table, masks: &mut SetMasks) -> u64 {
             _mm256_loadu_si256(bytes.as_ptr().add(32).cast()),
         ]
     };
-    let (parts, _) = masks.as_chunks_mut::<TOGETHER>();
-    for (masks, bits) in parts.iter_mut().zip(&table.bits) {
+    let (parts, _) = rows.as_chunks_mut::<TOGETHER>();
+    for (rows, bits) in parts.iter_mut().zip(&table.bits) {
         let mut found = [_mm256_setzero_si256(); 2];
         for row in 0..8 {
             // SAFETY: each row of the table has the 16 bytes that are read.
@@ -114,8 +121,8 @@ pub fn avx2(bytes: &[u8; LANES], table: &Table, masks: &mut SetMasks) -> u64 {
                 *found = _mm256_or_si256(*found, _mm256_shuffle_epi8(row_bits, index));
             }
         }
-        for mask in masks.iter_mut().rev() {
-            *mask = join(found);
+        for row in rows.iter_mut().rev() {
+            row[block] = join(found);
             for half in &mut found {
                 *half = _mm256_add_epi8(*half, *half);
             }
@@ -126,7 +133,7 @@ pub fn avx2(bytes: &[u8; LANES], table: &Table, masks: &mut SetMasks) -> u64 {
 
 /// The masks, on any processor.
 #[inline]
-pub fn scalar(bytes: &[u8; LANES], table: &Table, masks: &mut SetMasks) -> u64 {
+pub fn scalar(bytes: &[u8; LANES], table: &Table, rows: &mut [Row], block: usize) -> u64 {
     let (mut wide, mut by_group) = (0, [0_u64; MAX_GROUPS]);
     for (at, &byte) in bytes.iter().enumerate() {
         if byte < 0x80 {
@@ -135,13 +142,19 @@ pub fn scalar(bytes: &[u8; LANES], table: &Table, masks: &mut SetMasks) -> u64 {
             wide |= 1 << at;
         }
     }
-    for (mask, &set) in masks.iter_mut().zip(&table.sets) {
-        *mask = 0;
+    for (row, &set) in rows.iter_mut().zip(&table.sets) {
+        row[block] = 0;
         for (group, own) in by_group.iter().enumerate().take(table.outside) {
-            *mask |= own & 0_u64.wrapping_sub(u64::from(set >> group & 1));
+            row[block] |= own & all_if(set >> group & 1 == 1);
         }
     }
     wide
+}
+
+/// All bits if the condition holds, else none.
+#[inline]
+pub fn all_if(condition: bool) -> u64 {
+    0_u64.wrapping_sub(u64::from(condition))
 }
 
 #[cfg(test)]
@@ -153,28 +166,29 @@ mod tests {
 
     proptest! {
         #[test]
-        fn all_instructions_give_the_same_masks(bytes: [u8; 32], more: [u8; 32], groups: [u8; 32], sets: [u32; 19]) {
+        fn all_instructions_give_the_same_masks(bytes: [u8; 32], more: [u8; 32], groups: [u8; 32], sets: [u32; 19],
+            block in 0..BLOCKS + 2) {
             let groups = std::array::from_fn(|code| groups[code % 32] % 18);
             let table = Table::new(&groups, 18, sets.to_vec()).expect("small");
             let mut all = [0; LANES];
             all[..32].copy_from_slice(&bytes);
             all[32..].copy_from_slice(&more);
             for simd in Simd::available() {
-                let mut masks = [0; MAX_SETS];
+                let mut rows = vec![Row::default(); table.num_rows()];
                 let wide = match simd.kind() {
                     // SAFETY: a `Simd` of this kind only exists if the processor has the instructions.
                     #[cfg(target_arch = "x86_64")]
-                    Kind::Avx512 => unsafe { avx512(&all, &table, &mut masks) },
+                    Kind::Avx512 => unsafe { avx512(&all, &table, &mut rows, block) },
                     // SAFETY: as above.
                     #[cfg(target_arch = "x86_64")]
-                    Kind::Avx2 => unsafe { avx2(&all, &table, &mut masks) },
-                    Kind::Scalar => scalar(&all, &table, &mut masks),
+                    Kind::Avx2 => unsafe { avx2(&all, &table, &mut rows, block) },
+                    Kind::Scalar => scalar(&all, &table, &mut rows, block),
                 };
                 for (at, &byte) in all.iter().enumerate() {
                     prop_assert_eq!(wide >> at & 1 == 1, byte >= 128);
-                    for (mask, set) in masks.iter().zip(&sets) {
+                    for (row, set) in rows.iter().zip(&sets) {
                         let inside = byte < 128 && set >> groups[usize::from(byte) % 128] & 1 == 1;
-                        prop_assert_eq!(mask >> at & 1 == 1, inside, "{} at {}", simd.name(), at);
+                        prop_assert_eq!(row[block] >> at & 1 == 1, inside, "{} at {}", simd.name(), at);
                     }
                 }
             }

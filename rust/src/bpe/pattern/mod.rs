@@ -3,10 +3,11 @@
 //! `expression` parses, `atoms` finds the classes of characters, `automaton` makes the table of an expression, `steps`
 //! reads the whole pre-tokenizer, and `reader` finds words with these tables, character by character. That defines the
 //! words. `graph` and `windows` derive what the neighbors of a character tell about it, `terms` and `program` turn that into
-//! operations on masks, and `scan` computes these for 64 bytes at a time.
+//! operations on masks, and `scan` computes these for several blocks of 64 bytes at a time.
 
 mod atoms;
 mod automaton;
+mod bits;
 mod expression;
 mod graph;
 mod lanes;

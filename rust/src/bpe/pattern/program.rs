@@ -1,11 +1,12 @@
-//! Compute for 64 bytes at a time where words start, from masks of the sets of groups of their characters.
+//! Compute for several blocks of 64 bytes at a time where words start, from masks of the sets of groups of their
+//! characters.
 
-use super::lanes::{MAX_SETS, SetMasks, Table};
+use super::lanes::{BLOCKS, Row, Table, all_if};
 use super::terms::{self, Term};
 use super::windows::{Start, Windows};
 use crate::bpe::masks::LANES;
 
-/// Largest number of sets at all places of the window, a power of two.
+/// Largest number of sets at all places of the window.
 const MAX_VALUES: usize = 256;
 
 /// The products of `terms` as a program: first each set is shifted to its place in the window, then the products are
@@ -20,19 +21,23 @@ pub struct Program {
     unknown: Vec<[u8; 4]>,
 }
 
-/// The mutable data of a scan.
+/// The mutable data of a scan. The masks of `BLOCKS` blocks are computed together: of each set, and of each factor.
 pub struct State {
-    /// The masks of the block, and of the block before it, in turns.
-    masks: [SetMasks; 2],
-    turn: usize,
-    values: [u64; MAX_VALUES],
+    /// The masks of each set.
+    pub rows: Vec<Row>,
+    /// The bytes of characters that only a reader can judge.
+    pub strange: Row,
+    /// The masks of each factor of the products. The first is all ones.
+    values: Vec<[u64; BLOCKS]>,
 }
 
 impl State {
-    /// The masks of the next block.
-    #[inline]
-    pub fn masks(&mut self) -> &mut SetMasks {
-        &mut self.masks[self.turn]
+    /// Go on to the next blocks: the last block becomes the one before them.
+    pub fn advance(&mut self) {
+        for row in self.rows.iter_mut().chain([&mut self.strange]) {
+            row[0] = row[BLOCKS];
+        }
+        self.strange[1..].fill(0);
     }
 }
 
@@ -87,57 +92,99 @@ impl Program {
 
     /// The state at the beginning of a text.
     pub fn state(&self) -> State {
-        let mut before = [0; MAX_SETS];
-        for (mask, set) in before.iter_mut().zip(&self.table.sets) {
-            *mask = 0_u64.wrapping_sub(u64::from(set >> self.table.outside & 1));
+        let mut rows = vec![Row::default(); self.table.num_rows()];
+        for (row, &set) in rows.iter_mut().zip(&self.table.sets) {
+            row[BLOCKS] = all_if(self.has_outside(set));
         }
+        let num_values = 1 + self.places.iter().map(Vec::len).sum::<usize>();
         State {
-            masks: [[0; MAX_SETS], before],
-            turn: 0,
-            values: [u64::MAX; MAX_VALUES],
+            rows,
+            strange: Row::default(),
+            values: vec![[u64::MAX; BLOCKS]; num_values],
         }
     }
 
-    /// Put some bytes, whose character is of a group, into the masks.
-    pub fn add(&self, masks: &mut SetMasks, group: u8, bits: u64) {
-        for (mask, set) in masks.iter_mut().zip(&self.table.sets) {
-            *mask |= bits & 0_u64.wrapping_sub(u64::from(set >> group & 1));
+    fn has_outside(&self, set: u32) -> bool {
+        set >> self.table.outside & 1 == 1
+    }
+
+    /// Put some bytes of a block, whose character is of a group, into the masks.
+    pub fn add(&self, rows: &mut [Row], block: usize, group: u8, bits: u64) {
+        for (row, set) in rows.iter_mut().zip(&self.table.sets) {
+            row[block] |= bits & all_if(set >> group & 1 == 1);
         }
     }
 
-    /// The bytes where a word starts, and those where that is unknown. `after` is the group of the first character after
-    /// the block, as a set.
+    /// End the text after `len` bytes of the blocks.
+    pub fn end(&self, rows: &mut [Row], len: usize) {
+        for (row, &set) in rows.iter_mut().zip(&self.table.sets) {
+            let outside = all_if(self.has_outside(set));
+            for (block, mask) in row[1..=BLOCKS].iter_mut().enumerate().skip(len / LANES) {
+                let inside = first_bits(len - (block * LANES).min(len));
+                *mask = *mask & inside | outside & !inside;
+            }
+        }
+    }
+
+    /// For each block, the bytes where a word starts, and those where that is unknown. `after` is the group of the first
+    /// character after the blocks, as a set, which is empty if only a reader can judge it.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "compiled once for each set of instructions")]
-    pub fn evaluate(&self, state: &mut State, after: u32) -> (u64, u64) {
-        let State { masks, turn, values } = state;
-        let (masks, before) = (&masks[*turn % 2], &masks[1 - *turn % 2]);
-        let [first, second, third, fourth] = &self.places;
-        let number = |set: u8| usize::from(set) % MAX_SETS;
+    pub fn evaluate(&self, state: &mut State, after: u32) -> [[u64; BLOCKS]; 2] {
+        let State { rows, strange, values } = state;
+        for (row, set) in rows.iter_mut().zip(&self.table.sets) {
+            row[BLOCKS + 1] = u64::from(set & after != 0);
+        }
+        strange[BLOCKS + 1] = u64::from(after == 0);
         let mut values_left = values.iter_mut().skip(1);
-        for (&set, value) in first.iter().zip(&mut values_left) {
-            *value = masks[number(set)] << 2 | before[number(set)] >> (LANES - 2);
+        for (place, sets) in self.places.iter().enumerate() {
+            for (&set, value) in sets.iter().zip(&mut values_left) {
+                *value = neighbors(&rows[usize::from(set)], place);
+            }
         }
-        let mut values_left = values.iter_mut().skip(1 + first.len());
-        for (&set, value) in second.iter().zip(&mut values_left) {
-            *value = masks[number(set)] << 1 | before[number(set)] >> (LANES - 1);
+        let [starts, mut unknown] = [&self.starts, &self.unknown].map(|terms| sum_of_products(terms, values));
+        for place in 0..self.places.len() {
+            let masks = neighbors(strange, place);
+            for (unknown, mask) in unknown.iter_mut().zip(masks) {
+                *unknown |= mask;
+            }
         }
-        let mut values_left = values.iter_mut().skip(1 + first.len() + second.len());
-        for (&set, value) in third.iter().zip(&mut values_left) {
-            *value = masks[number(set)];
-        }
-        let mut values_left = values.iter_mut().skip(1 + first.len() + second.len() + third.len());
-        for (&set, value) in fourth.iter().zip(&mut values_left) {
-            let follows = u64::from(self.table.sets[usize::from(set)] & after != 0);
-            *value = masks[number(set)] >> 1 | follows << (LANES - 1);
-        }
-        let product = |factors: &[u8; 4]| {
-            let [a, b, c, d] = factors.map(|set| values[usize::from(set) % MAX_VALUES]);
-            a & b & c & d
-        };
-        let sum = |terms: &[[u8; 4]]| terms.iter().fold(0, |sum, factors| sum | product(factors));
-        let found = (sum(&self.starts), sum(&self.unknown));
-        *turn = 1 - *turn % 2;
-        found
+        [starts, unknown]
     }
+}
+
+/// For each byte of the blocks, the bit of its neighbor at a place of the window: 0 and 1 are the bytes before it, 2 is
+/// the byte itself, 3 is the byte after it.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "compiled once for each set of instructions")]
+fn neighbors(row: &Row, place: usize) -> [u64; BLOCKS] {
+    let mut masks = [0; BLOCKS];
+    for (block, mask) in masks.iter_mut().enumerate() {
+        let (before, own, after) = (row[block], row[block + 1], row[block + 2]);
+        *mask = match place {
+            0 => own << 2 | before >> (LANES - 2),
+            1 => own << 1 | before >> (LANES - 1),
+            2 => own,
+            _ => own >> 1 | after << (LANES - 1),
+        };
+    }
+    masks
+}
+
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "compiled once for each set of instructions")]
+fn sum_of_products(terms: &[[u8; 4]], values: &[[u64; BLOCKS]]) -> [u64; BLOCKS] {
+    let mut sum = [0; BLOCKS];
+    for factors in terms {
+        let [a, b, c, d] = factors.map(|factor| &values[usize::from(factor)]);
+        for (block, sum) in sum.iter_mut().enumerate() {
+            *sum |= a[block] & b[block] & c[block] & d[block];
+        }
+    }
+    sum
+}
+
+/// A mask of the first `count` bits, of all if there are no more.
+pub fn first_bits(count: usize) -> u64 {
+    if count < LANES { (1 << count) - 1 } else { u64::MAX }
 }

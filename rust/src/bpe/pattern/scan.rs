@@ -1,12 +1,13 @@
-//! Find where words start: one bit per byte of the text, 64 bytes at a time.
+//! Find where words start: one bit per byte of the text, several blocks of 64 bytes at a time.
 //!
 //! Masks of 64 bits say which bytes are of which group. Whether a word starts at a byte follows from the groups of its
 //! neighbors, by a `program` of operations on masks. Where they do not tell, the plain reader takes over until the next
 //! place where the text may be cut.
 
+use super::bits::{clear, last_start, ones};
 use super::graph::Graph;
-use super::lanes::{self, SetMasks, Table};
-use super::program::Program;
+use super::lanes::{self, BLOCKS, Row, Table};
+use super::program::{Program, first_bits};
 use super::reader::decode;
 use super::steps::Steps;
 use super::windows::Windows;
@@ -107,50 +108,54 @@ impl Splitter {
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,bmi1,bmi2,lzcnt,popcnt")]
     fn with_avx512(&self, text: &str, starts: &mut Vec<u64>) {
-        self.find(text, starts, |bytes, table, masks| lanes::avx512(bytes, table, masks));
+        self.find(text, starts, |bytes, table, rows, block| {
+            lanes::avx512(bytes, table, rows, block)
+        });
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
     fn with_avx2(&self, text: &str, starts: &mut Vec<u64>) {
-        self.find(text, starts, |bytes, table, masks| lanes::avx2(bytes, table, masks));
+        self.find(text, starts, |bytes, table, rows, block| {
+            lanes::avx2(bytes, table, rows, block)
+        });
     }
 
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "compiled once for each set of instructions")]
-    fn find(&self, text: &str, starts: &mut Vec<u64>, set_masks: impl Fn(&[u8; LANES], &Table, &mut SetMasks) -> u64) {
+    fn find(&self, text: &str, starts: &mut Vec<u64>, lanes: impl Fn(&[u8; LANES], &Table, &mut [Row], usize) -> u64) {
         let (chunks, rest) = text.as_bytes().as_chunks::<LANES>();
         let mut padded = [0; LANES];
         padded[..rest.len()].copy_from_slice(rest);
         let (mut unknown, mut spill, mut state) = (Vec::new(), Spill::default(), self.program.state());
-        let mut strange_before = 0;
-        starts.reserve(chunks.len() + 1);
-        for (index, chunk) in chunks.iter().chain((!rest.is_empty()).then_some(&padded)).enumerate() {
-            let (base, mut valid) = (index * LANES, u64::MAX);
-            let wide = set_masks(chunk, &self.program.table, state.masks());
-            if index == chunks.len() {
-                valid = (1 << rest.len()) - 1;
-                for mask in state.masks() {
-                    *mask &= valid;
+        let num_blocks = text.len().div_ceil(LANES);
+        starts.reserve(num_blocks);
+        for first in (0..num_blocks).step_by(BLOCKS) {
+            state.advance();
+            let count = BLOCKS.min(num_blocks - first);
+            for index in first..first + count {
+                let block = index - first + 1;
+                let bytes = chunks.get(index).unwrap_or(&padded);
+                let wide = lanes(bytes, &self.program.table, &mut state.rows, block);
+                if wide != 0 {
+                    let rows = &mut state.rows;
+                    state.strange[block] = self.classify_wide(text, index, wide, (rows, block), &mut spill);
                 }
-                self.program
-                    .add(state.masks(), self.program.table.outside as u8, !valid);
             }
-            let strange = if wide == 0 {
-                0
-            } else {
-                self.classify_wide(text, base, wide, state.masks(), &mut spill)
-            };
-            let after = self.group_set(text, base + LANES);
-            let (found, mut open) = self.program.evaluate(&mut state, after);
-            open |= strange | strange << 1 | strange << 2 | strange >> 1 | u64::from(after == 0) << (LANES - 1);
-            open |= strange_before >> (LANES - 1) | strange_before >> (LANES - 2);
-            open &= valid;
-            starts.push(found & !open & valid);
-            if open != 0 {
-                unknown.push((index, open));
+            let len = text.len() - first * LANES;
+            if len < BLOCKS * LANES {
+                self.program.end(&mut state.rows, len);
             }
-            strange_before = strange;
+            let after = self.group_set(text, (first + BLOCKS) * LANES);
+            let [found, open] = self.program.evaluate(&mut state, after);
+            for block in 0..count {
+                let inside = first_bits(len - block * LANES);
+                let open = open[block] & inside;
+                starts.push(found[block] & !open & inside);
+                if open != 0 {
+                    unknown.push((first + block, open));
+                }
+            }
         }
         starts[0] |= 1;
         self.read_unknown(text, &unknown, starts);
@@ -175,12 +180,19 @@ impl Splitter {
         (self.wide_groups[usize::from(self.steps.atoms.of_char(character))], len)
     }
 
-    /// Put the characters of several bytes into the masks. Returns the bytes of those that only a reader can judge.
-    fn classify_wide(&self, text: &str, base: usize, wide: u64, masks: &mut SetMasks, spill: &mut Spill) -> u64 {
+    /// Put the characters of several bytes of the block `index` of the text into its masks. Returns the bytes of those that only a reader can judge.
+    fn classify_wide(
+        &self,
+        text: &str,
+        index: usize,
+        wide: u64,
+        (rows, block): (&mut [Row], usize),
+        spill: &mut Spill,
+    ) -> u64 {
         let (mut rest, mut strange) = (wide, 0);
         let mut add = |group: u8, bits: u64| match group {
             NO_GROUP => strange |= bits,
-            group => self.program.add(masks, group, bits),
+            group => self.program.add(rows, block, group, bits),
         };
         if spill.bits != 0 {
             add(spill.group, spill.bits);
@@ -189,7 +201,7 @@ impl Splitter {
         }
         while rest != 0 {
             let at = rest.trailing_zeros();
-            let (group, len) = self.wide_group(&text.as_bytes()[base + at as usize..]);
+            let (group, len) = self.wide_group(&text.as_bytes()[index * LANES + at as usize..]);
             let bits = ((1_u128 << len) - 1) << at;
             add(group, bits as u64);
             *spill = Spill {
@@ -245,43 +257,4 @@ impl Splitter {
             start = from + end;
         });
     }
-}
-
-/// The last start at or before `place`.
-fn last_start(starts: &[u64], place: usize) -> usize {
-    let mut index = place / LANES;
-    let mut mask = starts[index] & (u64::MAX >> (LANES - 1 - place % LANES));
-    while mask == 0 && index > 0 {
-        index -= 1;
-        mask = starts[index];
-    }
-    if mask == 0 {
-        0
-    } else {
-        index * LANES + mask.ilog2() as usize
-    }
-}
-
-/// Clear the bits from `from` to `to`.
-fn clear(starts: &mut [u64], from: usize, to: usize) {
-    let below = |place: usize| (1_u64 << (place % LANES)) - 1;
-    for (index, mask) in starts.iter_mut().enumerate().take(to / LANES + 1).skip(from / LANES) {
-        let mut kept = 0;
-        if index == from / LANES {
-            kept |= below(from);
-        }
-        if index == to / LANES {
-            kept |= !below(to);
-        }
-        *mask &= kept;
-    }
-}
-
-/// Positions of the set bits of a mask, lowest first.
-fn ones(mut mask: u64) -> impl Iterator<Item = u32> {
-    std::iter::from_fn(move || {
-        let at = mask.trailing_zeros();
-        mask &= mask.wrapping_sub(1);
-        (at < u64::BITS).then_some(at)
-    })
 }
