@@ -148,12 +148,12 @@ impl Splitter {
             }
             let after = self.group_set(text, (first + BLOCKS) * LANES);
             let [found, open] = self.program.evaluate(&mut state, after);
-            for block in 0..count {
-                let inside = first_bits(len - block * LANES);
-                let open = open[block] & inside;
-                starts.push(found[block] & !open & inside);
+            for ((index, found), open) in (first..first + count).zip(found).zip(open) {
+                let inside = first_bits(text.len() - index * LANES);
+                let open = open & inside;
+                starts.push(found & !open & inside);
                 if open != 0 {
-                    unknown.push((first + block, open));
+                    unknown.push((index, open));
                 }
             }
         }
