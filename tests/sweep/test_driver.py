@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import SMALL, run_process, start, tttkit, wait_until
-from tttkit.run.directory import RunDirectory, is_locked
+from tttkit.run.directory import TRIALS, RunDirectory, is_locked
 from tttkit.run.pruned_file import Pruned, read_pruned, write_pruned
 from tttkit.storage import files
 from tttkit.sweep.driver import Driver
@@ -91,6 +91,27 @@ def test_the_same_command_goes_on_after_any_interruption(study):
     assert result.code == 0, result.err
     assert "waiting for another process that trains" in result.err
     assert states() == ["finished", "finished"]
+
+
+def test_a_run_that_is_killed_is_named_and_goes_on_with_the_bits_of_one_that_was_not(study, tmp_path):
+    name = study(max_steps=100, vary='model = ["sw"]')
+    command = ("sweep", name, "--threads", 1)
+    assert tttkit(*command, "--out", tmp_path / "undisturbed").code == 0
+    with start(*command) as driver:
+        wait_until(lambda: logged() and min(logged()) > 3, driver)
+        (killed,) = runs_at_study()
+        os.kill(int(re.search(r"pid (\d+)", killed.lock.read_text())[1]), signal.SIGKILL)
+        _, err = driver.communicate(timeout=120)
+    assert driver.returncode == 1
+    assert f"runs that failed: {killed.path.name}" in err
+    assert json.loads(tttkit("status", killed.path, "--json").out)["state"] == "crashed"
+    assert tttkit(*command).code == 0
+    assert [segment["reason"] for segment in killed.read_metadata()["segments"]] == ["crashed", "finished"]
+    undisturbed = tmp_path / "undisturbed" / TRIALS / killed.path.name
+    for weights in ("final_model/model.safetensors", "best_model/model.safetensors"):
+        assert (killed.path / weights).read_bytes() == (undisturbed / weights).read_bytes()
+    mine, other = ([each.selection_ppl for each in run.read_summaries()] for run in (killed, RunDirectory(undisturbed)))
+    assert mine == other
 
 
 def test_two_drivers_share_one_study_and_train_every_run_once(study):
