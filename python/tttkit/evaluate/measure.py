@@ -61,12 +61,12 @@ def evaluate_model(
     selection = stages.run(SELECTION, "full", windows, None)[:, window - protocol.chunk_size :]
     nll: dict[str, NDArray[np.float32]] = {}
     for context in evaluation_order(requested):
-        at_labels = positions_only(protocol, context, model.mini_batch_size)
         if context == "sw" and model.mini_batch_size == 1:
             # With an inner mini-batch of one token the windows of sw and sw_aligned are the same.
             nll[context] = nll["sw_aligned"]
             stages.skip(context)
         else:
+            at_labels = positions_only(protocol, context, model.mini_batch_size)
             positions = labelled_positions(protocol, window) if at_labels else None
             nll[context] = stages.run(context, context, sequences, positions)
     documents = np.searchsorted(split.document_ends, starts, side="right").astype(np.int64)

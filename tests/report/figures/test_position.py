@@ -96,6 +96,14 @@ def test_positions_mode_is_explained(make_run, tmp_path):
     assert {"each token's own window", "windows aligned to the inner mini-batch"} <= set(words)
 
 
+def test_without_inner_mini_batches_there_is_no_line_of_aligned_windows(make_run, tmp_path):
+    curves = load_curves(make_run(2))
+    same = [changed(item, sw_aligned_mean_nll=item.mean_nll("sw")) for item in curves]
+    words = texts(plot_evolution(same, tmp_path / "evolution.svg"))
+    assert "each token's own window" in words
+    assert "windows aligned to the inner mini-batch" not in words
+
+
 def test_one_evaluation_needs_no_colour_bar_but_names_its_step(make_run, tmp_path):
     words = texts(plot_evolution(load_curves(make_run(1, model="transformer")), tmp_path / "evolution.svg"))
     assert "training step" not in words

@@ -47,7 +47,7 @@ def plot_evolution(evaluations: Sequence[Curves], path: Path, scales: Scales = U
             _draw_window(bottom, curves, line_style)
         _name_panels(top, bottom, last, single=len(evaluations) == 1)
         if any(np.isnan(perplexity(curves, "sw")).any() for curves in evaluations):
-            _explain_points(figure)
+            _explain_points(figure, has_line=any(_has_aligned_line(curves) for curves in evaluations))
         for axes in (top, bottom):
             _perplexity_axes(axes, last, scales)
         _name_multiples(top, last, scales)
@@ -126,14 +126,21 @@ def _legend_text(context: str) -> str:
 
 
 def _draw_window(axes: Axes, curves: Curves, line_style: dict[str, Any]) -> None:
-    """Draw `sw` as a line, or if only some positions were computed, as points with a line of `sw_aligned`."""
+    """Draw `sw` as a line, or if only some positions were computed, as points with the line of `sw_aligned`, if any."""
     ends, exact = floats(curves.ends), perplexity(curves, "sw")
     known = ~np.isnan(exact)
     if known.all():
         axes.plot(ends, exact, **line_style)
         return
-    axes.plot(ends, perplexity(curves, "sw_aligned"), **{**line_style, "linewidth": 0.6 * line_style["linewidth"]})
+    if _has_aligned_line(curves):
+        axes.plot(ends, perplexity(curves, "sw_aligned"), **{**line_style, "linewidth": 0.6 * line_style["linewidth"]})
     axes.plot(ends[known], exact[known], "o", markeredgecolor="white", markeredgewidth=0.3, **line_style)
+
+
+def _has_aligned_line(curves: Curves) -> bool:
+    """Whether `sw_aligned` is known beyond the positions of `sw`; without inner mini-batches both are the same."""
+    aligned, exact = (perplexity(curves, name) for name in ("sw_aligned", "sw"))
+    return bool((np.isnan(exact) & ~np.isnan(aligned)).any())
 
 
 def _name_panels(top: Axes, bottom: Axes, curves: Curves, *, single: bool) -> None:
@@ -153,10 +160,10 @@ def _position_text(curves: Curves) -> str:
     return f"position in the sequence (tokens; W = {curves.window}{sequences})"
 
 
-def _explain_points(figure: Figure) -> None:
+def _explain_points(figure: Figure, *, has_line: bool) -> None:
     points = Line2D([], [], color=GREY, marker="o", linestyle="none", markersize=3.5, label="each token's own window")
     lines = Line2D([], [], color=GREY, linewidth=0.7, label="windows aligned to the inner mini-batch")
-    figure.legend(handles=[points, lines], loc="outside lower center", ncols=2)
+    figure.legend(handles=[points, lines] if has_line else [points], loc="outside lower center", ncols=2)
 
 
 def _draw_ratio(axes: Axes, curves: Curves, context: str) -> None:
