@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
+from tttkit.config.presets import PRESET_NAMES, preset_values
+from tttkit.config.run import build_config
 from tttkit.models import ModelConfig, build_model
 from tttkit.models.registry import SEQUENCE_LAYERS
 
@@ -53,3 +57,12 @@ def test_official_presets(name, linear, mlp):
 @pytest.mark.parametrize("name", [f"{architecture}-125m" for architecture in SEQUENCE_LAYERS if architecture != "ttt"])
 def test_baselines_are_within_one_percent_of_the_reference(name):
     assert abs(count(ModelConfig.preset(name)) / REFERENCE - 1) < 0.01
+
+
+@pytest.mark.parametrize("name", [name for name in PRESET_NAMES if name.startswith("quick-")])
+def test_models_of_the_quick_presets_have_its_size(name):
+    """With the 2,048 tokens of their tokenizer, so that recipes can be compared at equal size."""
+    sizes = [
+        count(dataclasses.replace(build_config(preset_values(each)).model, vocab_size=2048)) for each in (name, "quick")
+    ]
+    assert abs(sizes[0] / sizes[1] - 1) < 0.02

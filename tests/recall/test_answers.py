@@ -165,5 +165,11 @@ def test_what_cannot_be_measured_is_refused():
         measure_answers(KnownModel(oracle), task("mqar", sizes=[64]))
     with pytest.raises(UsageError, match="unknown synthetic task `mqr`"):
         measure_answers(KnownModel(oracle), task("mqr"))
-    with pytest.raises(UsageError, match="task:mqar needs a window of at least 18 tokens, got 16"):
-        trained_sizes("mqar", 16)
+    with pytest.raises(UsageError, match="task:mqar needs a window of at least 6 tokens, got 5"):
+        trained_sizes("mqar", 5)
+
+
+def test_mqar_is_trained_in_few_pairs_and_measured_in_more():
+    assert trained_sizes("mqar", 64) == [1, 2, 4, 8]
+    assert trained_sizes("mqar", 16) == [1, 2]
+    assert max(TASKS["mqar"].sizes) == 64

@@ -28,6 +28,7 @@ def test_a_study_is_read_with_absolute_paths(tmp_path):
         ({"vary": {"train.max_stepz": [1]}}, "unknown key `train.max_stepz`"),
         ({"vary": {"train.seed": [1, 2]}}, "train.seed is set by `seeds`"),
         ({"vary": {"train.window": []}}, "train.window has no values"),
+        ({"vary": {"train.window": [16]}, "fixed": {"preset": "quick"}}, "the preset of every trial is `base`"),
         ({"vary": {"train.window": [16, 16]}}, "train.window names a value twice"),
         ({"vary": {"train.window": [16]}, "fixed": {"train.window": 16}}, "both in `fixed` and in `vary`"),
         ({"vary": {"train.window": {"low": 1, "high": 2}}}, "a grid needs lists"),

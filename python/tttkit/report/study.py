@@ -18,7 +18,7 @@ from tttkit.run.saved import ENDED
 from tttkit.storage import files
 from tttkit.sweep.results import Effect, Row, Trend, effects, read_rows, shown, trends
 from tttkit.sweep.search import search_of
-from tttkit.sweep.study import Range, Study, study_of
+from tttkit.sweep.study import PRESET_KEY, Range, Study, study_of
 
 _CAUTION = (
     "A setting that was chosen because it is the best of many looks better than it is. "
@@ -178,7 +178,8 @@ def _choices(choices: list[Any] | Range) -> str:
 
 
 def _fixed(study: Study) -> str:
-    values = {"preset": study.base, "config": study.config, "data": study.data, **study.fixed}
+    base = {} if PRESET_KEY in study.vary else {"preset": study.base}
+    values = {**base, "config": study.config, "data": study.data, **study.fixed}
     return ", ".join(f"{key} = {shown(value)}" for key, value in values.items() if value is not None)
 
 

@@ -18,6 +18,8 @@ from tttkit.errors import UsageError
 
 MODEL_KEY = "model"
 """Varies the model by its name, as `tttkit train --model` does."""
+PRESET_KEY = "preset"
+"""Varies the preset; then `base` is not used."""
 SEED_KEY = "train.seed"
 MOST_TRIALS = 10_000
 _STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
@@ -42,7 +44,7 @@ class Study:
     """A base configuration, the values that are varied, the search, the seeds and the objective."""
 
     base: str = "quick"
-    """Preset of every trial."""
+    """Preset of every trial, unless `preset` is varied."""
     config: str | None = None
     """TOML file with a configuration of every trial, from the folder of the study's file."""
     data: str | None = None
@@ -64,7 +66,7 @@ class Study:
     fixed: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Values of every trial, by `section.key`."""
     vary: dict[str, list[Any] | Range] = dataclasses.field(default_factory=dict)
-    """Values that are varied, by `section.key` or `model`: a list, or a range `{low, high, log, whole}`."""
+    """Values that are varied, by `section.key`, `model` or `preset`: a list, or a range `{low, high, log, whole}`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,10 +112,12 @@ def _first_mistake(error: ValidationError | TypeError) -> str:
 def _check_keys(study: Study, where: str) -> None:
     if not study.vary and len(study.seeds) < 2:
         raise UsageError(f"{where}: a study needs `vary`, or at least two seeds")
+    if PRESET_KEY in study.fixed:
+        raise UsageError(f"{where}: the preset of every trial is `base`, not in `fixed`")
     for key in (*study.fixed, *study.vary):
         if key == SEED_KEY:
             raise UsageError(f"{where}: {SEED_KEY} is set by `seeds`")
-        if key != MODEL_KEY:
+        if key not in (MODEL_KEY, PRESET_KEY):
             known_key(key)
     if both := study.fixed.keys() & study.vary.keys():
         raise UsageError(f"{where}: {min(both)} is both in `fixed` and in `vary`")

@@ -11,7 +11,7 @@ from tttkit.config.run import Config, build_config
 from tttkit.errors import DataError, TttkitError, UsageError
 from tttkit.health.lifecycle import read_lifecycle
 from tttkit.run.directory import TRIALS, RunDirectory
-from tttkit.sweep.study import MODEL_KEY, SEED_KEY, Setting, Study
+from tttkit.sweep.study import MODEL_KEY, PRESET_KEY, SEED_KEY, Setting, Study
 
 LOGS = "logs"
 WAITING, DAMAGED = "waiting", "damaged"
@@ -89,7 +89,7 @@ class Trial:
         return [
             "train",
             *([str(choices.file)] if choices.file else []),
-            *("--preset", self.study.base),
+            *("--preset", str(choices.preset)),
             *(["--data", str(choices.data)] if choices.data else []),
             *model,
             *("--out", str(self.run.path), "--threads", str(threads), "--quiet"),
@@ -107,9 +107,10 @@ class Trial:
     def _choices(self) -> Choices:
         values = {**self.study.fixed, **self.setting.values, SEED_KEY: self.seed}
         model = values.pop(MODEL_KEY, None)
+        preset = values.pop(PRESET_KEY, self.study.base)
         return Choices(
             file=Path(self.study.config) if self.study.config else None,
-            preset=self.study.base,
+            preset=preset,
             data=Path(self.study.data) if self.study.data else None,
             model=model,
             assignments=tuple(f"{key}={toml_value(value)}" for key, value in values.items()),
