@@ -16,7 +16,7 @@ from rich.table import Table
 from tttkit.errors import UsageError
 from tttkit.health.lifecycle import LIVE_STATES
 from tttkit.health.status import RunStatus, read_status
-from tttkit.run.directory import RunDirectory, find_run, runs_at
+from tttkit.run.directory import STUDY_FILE, RunDirectory, find_run, runs_at
 from tttkit.storage.files import json_safe
 from tttkit_cli.console import err, out, parts_of, print_json, print_table, room, stdout_is_gone
 from tttkit_cli.views.status import details, overview, screen, troubles
@@ -52,25 +52,26 @@ def status(
         raise UsageError(f"--interval must be above 0 and at most {_LONGEST_INTERVAL:,} seconds, got {interval:g}")
     paths = [*(runs or []), *([curriculum_dir] if curriculum_dir else [])]
     directories = [run for path in paths for run in runs_at(path)] or [find_run(None)]
+    many = len(paths) > 1 or any((path / STUDY_FILE).is_file() for path in paths)
     if loop:
         with suppress(KeyboardInterrupt):
             if out.is_terminal and not json_output:
                 _watch(directories, interval)
             else:
-                _repeat(directories, interval, json_output=json_output)
+                _repeat(directories, interval, json_output=json_output, many=many)
         return
     items = [read_status(directory) for directory in directories]
-    _print(items, json_output=json_output)
+    _print(items, json_output=json_output, many=many)
     if check:
         raise typer.Exit(max(_CHECK_CODES.get(item.state, 0) for item in items))
 
 
-def _repeat(directories: list[RunDirectory], interval: float, *, json_output: bool) -> None:
+def _repeat(directories: list[RunDirectory], interval: float, *, json_output: bool, many: bool) -> None:
     """Print a block after each interval, until Ctrl-C or until stdout has no reader."""
     while not stdout_is_gone():
         if not json_output:
             out.print(f"== {datetime.now().astimezone().isoformat(timespec='seconds')}")
-        _print([read_status(directory) for directory in directories], json_output=json_output)
+        _print([read_status(directory) for directory in directories], json_output=json_output, many=many)
         time.sleep(interval)
 
 
@@ -87,11 +88,11 @@ def _watch(directories: list[RunDirectory], interval: float) -> None:
                 time.sleep(min(_REDRAW_SECONDS, interval))
 
 
-def _print(items: list[RunStatus], *, json_output: bool) -> None:
-    """Print run statuses: as JSON on one line, or for people."""
+def _print(items: list[RunStatus], *, json_output: bool, many: bool) -> None:
+    """Print run statuses: as JSON on one line (a list if `many` runs were asked for), or for people."""
     if json_output:
         values = [json_safe(item.to_dict()) for item in items]
-        print_json(values[0] if len(values) == 1 else values, indent=None)
+        print_json(values if many else values[0], indent=None)
         return
     for part in _parts(items):
         if isinstance(part, Table) and part.box is not None:

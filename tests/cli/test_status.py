@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import start, train_options, tttkit, wait_until
-from tttkit.run.directory import RunDirectory, exclusive
+from tttkit.run.directory import STUDY_FILE, TRIALS, RunDirectory, exclusive
 from tttkit.train.logs.metrics import RunLog
 
 
@@ -72,6 +72,13 @@ def test_finished(finished):
 def test_several_runs(finished, run):
     values = json.loads(tttkit("status", finished, run, "--json").out)
     assert [item["run"] for item in values] == [str(finished), str(run)]
+
+
+def test_a_study_is_a_list_even_with_one_run(finished, tmp_path):
+    (tmp_path / TRIALS).mkdir()
+    (tmp_path / TRIALS / "one").symlink_to(finished)
+    (tmp_path / STUDY_FILE).write_text("{}")
+    assert [item["state"] for item in json.loads(tttkit("status", tmp_path, "--json").out)] == ["finished"]
 
 
 @pytest.mark.parametrize("name", ["--curriculum-dir", "--curriculum_dir"])

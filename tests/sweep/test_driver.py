@@ -163,6 +163,9 @@ def test_a_pruned_setting_starts_no_further_seed_until_the_study_stops_pruning(s
     for prune in ("median", "none"):
         driver = driver_of(dataclasses.replace(chosen, prune=prune, seeds=[1]))
         assert (driver._next() is None) == (prune == "median")
+    driver._start(trial)
+    driver._running[trial.name][1].wait()
+    assert not trial.run.pruned.exists(), "the run that goes on is not marked as pruned any more"
 
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(study, tmp_path):
@@ -188,7 +191,7 @@ def first_trial(name):
 def driver_of(chosen):
     directory = Path("studies/models").resolve()
     search = search_of(chosen, directory)
-    return Driver(chosen, directory, search, command=(), workers=1, threads=1, report=lambda *_: None)
+    return Driver(chosen, directory, search, command=("true",), workers=1, threads=1, report=lambda *_: None)
 
 
 def pretend_that_all_but_the_first_have_ended(name):
