@@ -223,15 +223,45 @@ impl Model<'_> {
 
 /// The same JSON without white space between its parts.
 pub fn compact(json: &str) -> String {
-    let mut kept = Vec::with_capacity(json.len());
-    let (mut inside, mut escaped) = (false, false);
-    for byte in json.bytes() {
-        if inside || !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
-            kept.push(byte);
-        }
-        inside ^= byte == b'"' && !escaped;
-        escaped = inside && byte == b'\\' && !escaped;
+    let white_space = [' ', '\t', '\n', '\r'];
+    let (mut kept, mut rest) = (String::with_capacity(json.len()), json);
+    while let Some(start) = rest.find('"') {
+        kept.extend(rest[..start].split(white_space));
+        let end = start + end_of_string(&rest[start..]);
+        kept.push_str(&rest[start..end]);
+        rest = &rest[end..];
     }
-    // Only ASCII was removed, so the rest is still UTF-8.
-    String::from_utf8(kept).unwrap_or_else(|_| json.to_owned())
+    kept.extend(rest.split(white_space));
+    kept
+}
+
+/// The length of the JSON string, quotes included, with which `json` begins.
+fn end_of_string(json: &str) -> usize {
+    let mut end = 1;
+    while let Some(quote) = json[end..].find('"') {
+        let before = json[end..end + quote].bytes().rev();
+        end += quote + 1;
+        if before.take_while(|&byte| byte == b'\\').count() % 2 == 0 {
+            return end;
+        }
+    }
+    json.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json, to_string, to_string_pretty};
+
+    use super::compact;
+
+    proptest! {
+        #[test]
+        fn a_compact_file_is_what_the_library_writes_without_white_space(
+            texts in prop::collection::vec(r#"[a \\"\n\u{e9}]{0,6}"#, 0..8), number in any::<i64>(),
+        ) {
+            let values: Vec<Value> = texts.iter().map(|text| json!({text.as_str(): [text, number, null]})).collect();
+            prop_assert_eq!(compact(&to_string_pretty(&values).unwrap()), to_string(&values).unwrap());
+        }
+    }
 }
