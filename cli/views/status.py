@@ -127,6 +127,8 @@ def _ranks(ranks: dict[str, Any] | None) -> str:
 def _evaluations(item: RunStatus) -> str:
     ppls = item.selection_ppls
     curve = f" selection_ppl {perplexity(ppls[-1])} {sparkline(ppls)}" if ppls else ""
+    if item.num_evaluations == item.num_evaluations_planned == 0:
+        return "none planned"
     return f"{item.num_evaluations} of {item.num_evaluations_planned or '?'}{curve}"
 
 

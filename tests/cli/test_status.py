@@ -99,6 +99,14 @@ def test_starting_then_crashed(run):
     assert tttkit("status", run, "--check").code == 4
 
 
+def test_a_run_without_evaluations(run):
+    metadata = json.loads((run / "metadata.json").read_text())
+    (run / "metadata.json").write_text(json.dumps({**metadata, "num_evaluations_planned": 0}))
+    assert "none planned" not in tttkit("status", run).out, "it has evaluations"
+    (run / "all_summaries.json").unlink()
+    assert "none planned" in tttkit("status", run).out
+
+
 def test_running_then_preempted_then_killed(tiny_data, tmp_path):
     run = tmp_path / "run"
     # On a busy disk, a save may take longer than the default grace period of ten seconds and end in another error.

@@ -16,19 +16,7 @@ def parent_of(old: dict[str, Any] | None, run: RunDirectory, options: RunOptions
 
     A run that exists keeps its parent, so the options must name that one or none. Raises UsageError.
     """
-    asked: dict[str, Any] | None = None
-    if options.init_from is not None:
-        asked = {"how": "init-from", "path": _absolute(options.init_from)}
-    if options.branch_from is not None:
-        at = split_step(options.branch_from)
-        if at is None or asked is not None:
-            raise UsageError(
-                f"expected --branch-from RUN@STEP, got `{options.branch_from}`"
-                if asked is None
-                else "--init-from and --branch-from exclude each other",
-                hint="`tttkit status RUN` names the newest training checkpoint of a run",
-            )
-        asked = {"how": "branch-from", "path": _absolute(str(at[0])), "step": at[1]}
+    asked = _asked(options)
     if old is None or asked is None:
         return asked
     recorded = old.get("parent") or {}
@@ -39,6 +27,26 @@ def parent_of(old: dict[str, Any] | None, run: RunDirectory, options: RunOptions
         f"{run.path} holds a run that was started {began}, not from {options.init_from or options.branch_from}",
         hint=f"drop --{asked['how']} to resume it, or choose another --out",
     )
+
+
+def _asked(options: RunOptions) -> dict[str, Any] | None:
+    """Return the parent that the options name, None for none. Raises UsageError."""
+    if options.init_from is not None and options.branch_from is not None:
+        raise UsageError(
+            "--init-from and --branch-from exclude each other",
+            hint="--init-from takes the weights alone; --branch-from also takes the optimizer and the configuration",
+        )
+    if options.init_from is not None:
+        return {"how": "init-from", "path": _absolute(options.init_from)}
+    if options.branch_from is None:
+        return None
+    at = split_step(options.branch_from)
+    if at is None:
+        raise UsageError(
+            f"expected --branch-from RUN@STEP, got `{options.branch_from}`",
+            hint="`tttkit status RUN` names the newest training checkpoint of a run",
+        )
+    return {"how": "branch-from", "path": _absolute(str(at[0])), "step": at[1]}
 
 
 def _absolute(name: str) -> str:
