@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import SMALL, run_process, start, tttkit, wait_until
+from tests.sweep.made_runs import write_run
 from tttkit.run.directory import TRIALS, RunDirectory, is_locked
 from tttkit.run.pruned_file import Pruned, read_pruned, write_pruned
-from tttkit.storage import files
 from tttkit.sweep.driver import Driver
 from tttkit.sweep.search import search_of
 from tttkit.sweep.study import read_study
@@ -199,15 +199,6 @@ def pretend_that_all_but_the_first_have_ended(name):
     chosen, directory = read_study(Path(name)), Path("studies/models").resolve()
     for setting in search_of(chosen, directory).settings()[1:]:
         write_run(trials_of(chosen, directory, setting)[0], "finished")
-
-
-def write_run(trial, reason):
-    config = trial.config().to_dict()
-    segments = [{"started": "2026-01-01T00:00:00+00:00", "start_step": 0, "end_step": 400, "reason": reason}]
-    values = {"schema_version": 2, "config": config, "segments": segments, "result": {"reason": reason, "step": 400}}
-    trial.run.path.mkdir(parents=True)
-    files.write_json(trial.run.metadata, values)
-    files.write_json(trial.run.summaries, [{"step": step, "selection_ppl": 1.0} for step in range(401)])
 
 
 def runs_at_study() -> list[RunDirectory]:

@@ -57,8 +57,12 @@ def test_the_digest_tells_settings_and_studies_apart():
         Setting({"train.window": 32}).digest(study),
         setting.digest(dataclasses.replace(study, base="novels-100k")),
         setting.digest(dataclasses.replace(study, fixed={"train.max_steps": 3})),
+        setting.digest(dataclasses.replace(study, config="/rates/base.toml")),
+        setting.digest(dataclasses.replace(study, data="/novels")),
     ]
-    assert len({setting.digest(study), *others}) == 4
+    assert len({setting.digest(study), *others}) == 6
+    first, second = ("train.window", 16), ("model", "sw")
+    assert Setting(dict([first, second])).digest(study) == Setting(dict([second, first])).digest(study)
     # more seeds, trials or another objective keep the runs that there are
     more = dataclasses.replace(study, seeds=[1, 2, 3], trials=50, objective="ttt_ppl_at_20xW")
     assert setting.digest(more) == setting.digest(study)

@@ -14,8 +14,9 @@ def test_a_varied_preset_takes_the_place_of_the_base(tmp_path):
     trials = [Trial(study, tmp_path, Setting({"preset": name}), 1) for name in study.vary["preset"]]
     assert [trial.config().model.architecture for trial in trials] == ["mamba2", "sw"]
     assert [trial.config().train.max_steps for trial in trials] == [3, 3]
-    options = trials[0].options(1)
+    options = trials[0].options(3)
     assert options[options.index("--preset") + 1] == "quick-mamba2"
+    assert options[options.index("--threads") + 1] == "3"
 
 
 def test_an_unknown_varied_preset_is_named_with_its_setting(tmp_path):
