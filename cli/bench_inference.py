@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +15,8 @@ from tttkit.run.threads import describe_threads
 from tttkit.storage.files import json_safe, make_directory, write_json
 from tttkit_cli.console import err, print_json, print_table
 from tttkit_cli.eval_targets import names_of
-from tttkit_cli.model_options import Device, Dtype, RemoteCode
+from tttkit_cli.measured import say_written
+from tttkit_cli.model_options import Device, Dtype, Json, RemoteCode
 from tttkit_cli.views.units import size
 
 if TYPE_CHECKING:
@@ -23,98 +26,132 @@ if TYPE_CHECKING:
     from tttkit.models.scoring import LoadedModel
 
 _RESULTS, _FIGURE = "inference.json", "inference.png"
+_CONTEXTS = (256, 1024, 4096)
+
+
+Paths = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        help="Model directories: of tttkit, official, or any Hugging Face causal model; or hf:NAME\\[@REVISION] "
+        "(default: a new ttt-125m).",
+        metavar="MODEL…",
+        show_default=False,
+    ),
+]
+Contexts = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--context",
+        help="Number of tokens that the model reads first; may be repeated.",
+        min=1,
+        show_default="256, 1024, 4096",
+    ),
+]
+BatchSizes = Annotated[
+    list[int] | None,
+    typer.Option("--batch-size", help="Texts decoded together; may be repeated.", min=1, show_default="1"),
+]
+Peers = Annotated[
+    bool,
+    typer.Option(
+        help="Compare with a Transformer of the first model's size, and with GPT-2 and Mamba-2 if transformers is "
+        "installed."
+    ),
+]
+Tokens = Annotated[int, typer.Option("--tokens", help="Number of tokens to time.", min=1)]
+Rounds = Annotated[int, typer.Option(help="Number of measurements; their medians are shown.", min=1, max=10_000)]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        help="CPU threads (default: OMP_NUM_THREADS, else the fastest number measured).", min=1, show_default=False
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", help="Directory to write inference.json and the figure inference.png to.", show_default=False
+    ),
+]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Sizes:
+    """What is timed."""
+
+    contexts: list[int]
+    batch_sizes: list[int]
+    num_tokens: int
+    rounds: int
 
 
 def inference(
-    paths: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            help="Model directories: of tttkit, official, or any Hugging Face causal model; or hf:NAME\\[@REVISION] "
-            "(default: a new ttt-125m).",
-            metavar="MODEL…",
-            show_default=False,
-        ),
-    ] = None,
-    contexts: Annotated[
-        list[int] | None,
-        typer.Option(
-            "--context",
-            help="Number of tokens that the model reads first; may be repeated.",
-            min=1,
-            show_default="256, 1024, 4096",
-        ),
-    ] = None,
-    batch_sizes: Annotated[
-        list[int] | None,
-        typer.Option("--batch-size", help="Texts decoded together; may be repeated.", min=1, show_default="1"),
-    ] = None,
-    peers: Annotated[
-        bool,
-        typer.Option(
-            help="Compare with a Transformer of the first model's size, and with GPT-2 and Mamba-2 if transformers is "
-            "installed."
-        ),
-    ] = True,
-    num_tokens: Annotated[int, typer.Option("--tokens", help="Number of tokens to time.", min=1)] = 32,
-    rounds: Annotated[
-        int, typer.Option(help="Number of measurements; their medians are shown.", min=1, max=10_000)
-    ] = 5,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            help="CPU threads (default: OMP_NUM_THREADS, else the fastest number measured).", min=1, show_default=False
-        ),
-    ] = None,
+    paths: Paths = None,
+    contexts: Contexts = None,
+    batch_sizes: BatchSizes = None,
+    peers: Peers = True,
+    num_tokens: Tokens = 32,
+    rounds: Rounds = 5,
+    threads: Threads = None,
     device: Device = None,
     dtype: Dtype = "fp32",
     trust_remote_code: RemoteCode = False,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", help="Directory to write inference.json and the figure inference.png to.", show_default=False
-        ),
-    ] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    output: Output = None,
+    json_output: Json = False,
 ) -> None:
     """Time reading and decoding after several context lengths, compared with other models of the same size.
 
     Example: `tttkit bench inference runs/quick/best_model llama/ --context 64 --context 4096 --batch-size 8`
     """
-    import torch
-
     from tttkit.device import find_device, prepare_cpu, prepare_device
-    from tttkit.evaluate.memory import available_bytes
-    from tttkit.infer.benchmark import choose_threads_for_decoding, measure_inference
 
     if output is not None:
         make_directory(output)
     prepare_cpu(threads)
     device_name = find_device(device)
     prepare_device(device_name)
-    lengths = sorted(set(contexts or [256, 1024, 4096]))
+    sizes = _Sizes(
+        contexts=sorted(set(contexts or _CONTEXTS)), batch_sizes=sorted(set(batch_sizes or [1])),
+        num_tokens=num_tokens, rounds=rounds,
+    )  # fmt: skip
     models = _models(paths or [], dtype, trust_remote_code=trust_remote_code)
     if peers:
-        models |= _peers(next(iter(models.values())), set(models), lengths[-1] + num_tokens)
+        models |= _peers(next(iter(models.values())), set(models), sizes.contexts[-1] + num_tokens)
     for model in models.values():
         model.to(device_name)
-    sizes, free_bytes = sorted(set(batch_sizes or [1])), available_bytes(torch.device(device_name))
-    _say_what_is_left_out(models, lengths, num_tokens)
-    _say_what_does_not_fit(models, lengths, sizes, num_tokens, free_bytes)
-    choice = choose_threads_for_decoding(next(iter(models.values()))) if threads is None else None
-    if choice is not None:
-        err.print(describe_threads(choice.to_dict()), soft_wrap=True)
-    measuring = measure_inference(
-        models, lengths, batch_sizes=sizes, num_tokens=num_tokens, rounds=rounds, free_bytes=free_bytes
-    )
-    rows = list(measuring)
-    if not rows:
-        raise UsageError("no model fits in the free memory", hint="choose a shorter --context, or fewer --batch-size")
+    rows = _measure(models, sizes, device_name, choose_threads=threads is None)
     if output is not None:
         _write(rows, output)
     if json_output:
         print_json(json_safe([row.to_dict() for row in rows]))
     else:
         print_table(inference_table(rows))
+
+
+def _measure(
+    models: Mapping[str, LoadedModel], sizes: _Sizes, device: str, *, choose_threads: bool
+) -> list[InferenceSpeed]:
+    """Say what is left out, choose the threads unless they are given, and time the rest. Raises UsageError."""
+    import torch
+
+    from tttkit.evaluate.memory import available_bytes
+    from tttkit.infer.benchmark import choose_threads_for_decoding, measure_inference
+
+    free_bytes = available_bytes(torch.device(device))
+    _say_what_is_left_out(models, sizes)
+    _say_what_does_not_fit(models, sizes, free_bytes)
+    choice = choose_threads_for_decoding(next(iter(models.values()))) if choose_threads else None
+    if choice is not None:
+        err.print(describe_threads(choice.to_dict()), soft_wrap=True)
+    measuring = measure_inference(
+        models, sizes.contexts, batch_sizes=sizes.batch_sizes, num_tokens=sizes.num_tokens, rounds=sizes.rounds,
+        free_bytes=free_bytes,
+    )  # fmt: skip
+    rows = list(measuring)
+    if not rows:
+        raise UsageError(
+            "no model fits in the free memory", hint="choose a shorter --context, or a smaller --batch-size"
+        )
+    return rows
 
 
 def _models(paths: list[Path], dtype: str, *, trust_remote_code: bool) -> dict[str, LoadedModel]:
@@ -147,35 +184,34 @@ def _peers(model: LoadedModel, taken: set[str], num_positions: int) -> dict[str,
     return {name: peer for name, peer in peers.items() if name not in taken}
 
 
-def _say_what_is_left_out(models: Mapping[str, LoadedModel], lengths: list[int], num_tokens: int) -> None:
+def _say_what_is_left_out(models: Mapping[str, LoadedModel], sizes: _Sizes) -> None:
     from tttkit.infer.benchmark import can_read
 
-    if not any(can_read(model, lengths[0] + num_tokens) for model in models.values()):
+    shortest = sizes.contexts[0] + sizes.num_tokens
+    if not any(can_read(model, shortest) for model in models.values()):
         raise UsageError(
-            f"no model reads {lengths[0] + num_tokens:,} tokens: a context and the tokens after it",
+            f"no model reads {shortest:,} tokens: a context and the tokens after it",
             hint="choose a shorter --context",
         )
     for name, model in models.items():
-        beyond = [f"{length:,}" for length in lengths if not can_read(model, length + num_tokens)]
+        beyond = [f"{context:,}" for context in sizes.contexts if not can_read(model, context + sizes.num_tokens)]
         if beyond:
             text = f"{name} reads at most {model.max_positions:,} tokens, so it is left out at {', '.join(beyond)}"
             err.print(text, markup=False, soft_wrap=True)
 
 
-def _say_what_does_not_fit(
-    models: Mapping[str, LoadedModel], lengths: list[int], batch_sizes: list[int], num_tokens: int, free_bytes: int
-) -> None:
+def _say_what_does_not_fit(models: Mapping[str, LoadedModel], sizes: _Sizes, free_bytes: int) -> None:
     from tttkit.infer.benchmark import beyond_memory, can_read
 
-    for batch_size in batch_sizes:
-        for length in lengths:
-            able = {name: model for name, model in models.items() if can_read(model, length + num_tokens)}
-            for name, needed in beyond_memory(able, batch_size, length + num_tokens, free_bytes).items():
-                text = (
-                    f"{name} is left out at {batch_size} x {length:,} tokens: its states need about {size(needed)}, "
-                    f"and {size(free_bytes)} are free for all models together"
-                )
-                err.print(text, markup=False, soft_wrap=True)
+    for batch_size, context in itertools.product(sizes.batch_sizes, sizes.contexts):
+        length = context + sizes.num_tokens
+        able = {name: model for name, model in models.items() if can_read(model, length)}
+        for name, needed in beyond_memory(able, batch_size, length, free_bytes).items():
+            text = (
+                f"{name} is left out at {batch_size} x {context:,} tokens: its states need about {size(needed)}, "
+                f"and {size(free_bytes)} are free for all models together"
+            )
+            err.print(text, markup=False, soft_wrap=True)
 
 
 def _write(rows: list[InferenceSpeed], directory: Path) -> None:
@@ -185,7 +221,7 @@ def _write(rows: list[InferenceSpeed], directory: Path) -> None:
     write_json(directory / _RESULTS, json_safe({"schema_version": 1, "rows": values}))
     figure = plot_inference(values, directory / _FIGURE)
     for path in (directory / _RESULTS, figure):
-        err.print(f"wrote {path}", markup=False, soft_wrap=True)
+        say_written(path)
 
 
 def inference_table(rows: list[InferenceSpeed]) -> Table:

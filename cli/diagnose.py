@@ -11,7 +11,8 @@ from rich.markup import escape
 from tttkit.storage.files import json_safe
 from tttkit_cli.console import err, print_json, print_table
 from tttkit_cli.eval_targets import names_of, targets_of
-from tttkit_cli.model_options import Data, Device, Models, RemoteCode, Window
+from tttkit_cli.measured import say_measured
+from tttkit_cli.model_options import Data, Device, Json, Models, RemoteCode, Split, Window, output_option
 from tttkit_cli.stopping import stoppable
 from tttkit_cli.views.diagnose import cost_of, diagnosis_table
 from tttkit_cli.views.eval_progress import EvaluationProgress
@@ -21,31 +22,30 @@ if TYPE_CHECKING:
     from tttkit.evaluate.request import EvaluationRequest
     from tttkit.results.diagnose import Diagnosis
 
+MaxLength = Annotated[int | None, typer.Option(help="Length T of a text (default: 20 x W).", min=2, show_default=False)]
+Sequences = Annotated[
+    int | None, typer.Option(help="Number of texts (default: 16, if the split holds them).", min=1, show_default=False)
+]
+Evaluator = Annotated[
+    Path | None,
+    typer.Option(
+        help="Model that chooses the key tokens (default: the first MODEL with full attention).", show_default=False
+    ),
+]
+
 
 def diagnose(
     paths: Models,
     data: Data = None,
-    split: Annotated[str, typer.Option(help="Split to take text from.")] = "validation",
+    split: Split = "validation",
     window: Window = None,
-    max_length: Annotated[
-        int | None, typer.Option(help="Length T of a text (default: 20 x W).", min=2, show_default=False)
-    ] = None,
-    num_sequences: Annotated[
-        int | None, typer.Option(help="Number of texts (default: 16, if the split holds them).", min=1)
-    ] = None,
-    evaluator: Annotated[
-        Path | None,
-        typer.Option(
-            help="Model that chooses the key tokens (default: the first MODEL with full attention).", show_default=False
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--out", help="Output directory (default: diagnose_MODEL beside it).", show_default=False),
-    ] = None,
+    max_length: MaxLength = None,
+    num_sequences: Sequences = None,
+    evaluator: Evaluator = None,
+    output: Annotated[Path | None, output_option("diagnose_MODEL beside it")] = None,
     device: Device = None,
     trust_remote_code: RemoteCode = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+    json_output: Json = False,
 ) -> None:
     """Measure by position why models hold up past their window or not: state, inner loss, memory, key tokens.
 
@@ -53,8 +53,7 @@ def diagnose(
 
     Example: `tttkit diagnose runs/ttt/best_model --evaluator runs/transformer/best_model`
     """
-    from tttkit.diagnose.directory import evaluator_request
-    from tttkit.evaluate.request import EvaluationRequest, check_request
+    from tttkit.evaluate.request import EvaluationRequest
 
     names, targets = names_of(paths), targets_of(paths, output, "diagnose")
     requests = [
@@ -64,10 +63,7 @@ def diagnose(
         )
         for path in paths
     ]  # fmt: skip
-    for request in requests:
-        check_request(request)
-        if evaluator is not None:
-            check_request(evaluator_request(request, evaluator, window or 1))
+    _check(requests, evaluator)
     with stoppable():
         chosen = evaluator or _first_with_full_attention(requests)
         results = [_diagnose(request, target, chosen) for request, target in zip(requests, targets, strict=True)]
@@ -78,6 +74,17 @@ def diagnose(
         print_table(diagnosis_table(name, result.diagnosis))
         for part, reason in result.diagnosis.left_out.items():
             err.print(escape(f"{name}, {part.replace('_', ' ')}: {reason}"), soft_wrap=True)
+
+
+def _check(requests: list[EvaluationRequest], evaluator: Path | None) -> None:
+    """Refuse what does not fit together, before the first model is diagnosed."""
+    from tttkit.diagnose.directory import evaluator_request
+    from tttkit.evaluate.request import check_request
+
+    for request in requests:
+        check_request(request)
+        if evaluator is not None:
+            check_request(evaluator_request(request, evaluator, request.window or 1))
 
 
 def _first_with_full_attention(requests: list[EvaluationRequest]) -> Path | None:
@@ -98,10 +105,7 @@ def _diagnose(request: EvaluationRequest, target: Path, evaluator: Path | None) 
             request, target, evaluator=evaluator, progress=progress.update, draw=_draw,
             announce=lambda plan: err.print(escape(f"{request.path}: {cost_of(plan)}"), soft_wrap=True),
         )  # fmt: skip
-    if not result.written:
-        err.print(escape(f"{request.path}: diagnosed before, same weights, data and settings"), soft_wrap=True)
-    for file in result.written:
-        err.print(f"wrote [path]{escape(str(file))}[/]", soft_wrap=True)
+    say_measured(request.path, result, "diagnosed")
     return result
 
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+
+def output_option(usual: str) -> Any:
+    """Return the option --out of a command that writes to the directory `usual` without it."""
+    return typer.Option("--out", help=f"Output directory (default: {usual}).", show_default=False)
+
 
 Models = Annotated[
     list[Path],
@@ -15,6 +21,15 @@ Data = Annotated[
     Path | None,
     typer.Option(help="DATA directory (default: the data of the run that MODEL belongs to).", show_default=False),
 ]
+Texts = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--text",
+        help="Text file in place of DATA, with each model's own tokenizer; may be repeated.",
+        show_default=False,
+    ),
+]
+Split = Annotated[str, typer.Option(help="Split of the data to read.")]
 Window = Annotated[int | None, typer.Option(help="Window W (default: the training window).", min=1, show_default=False)]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N (default: the GPU, if any).", show_default=False)]
 Dtype = Annotated[str, typer.Option(help="Type in which the model computes: auto, fp32, bf16 or fp16.")]
@@ -27,3 +42,4 @@ Bos = Annotated[
 RemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Let Python code in a model directory run, after you have read it.")
 ]
+Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]

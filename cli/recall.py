@@ -5,41 +5,45 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from tttkit.errors import UsageError
 from tttkit.results.recall import SECOND_COPY
-from tttkit.storage.files import json_safe
 from tttkit_cli import recall_options as options
-from tttkit_cli.console import print_json, print_table
-from tttkit_cli.model_options import Bos, Data, Device, Dtype, Models, RemoteCode, Window
-from tttkit_cli.recall_models import measure_models
+from tttkit_cli.model_options import (
+    Bos,
+    Data,
+    Device,
+    Dtype,
+    Json,
+    Models,
+    RemoteCode,
+    Split,
+    Texts,
+    Window,
+    output_option,
+)
+from tttkit_cli.recall_models import measure_models, show_recall
 from tttkit_cli.stopping import stoppable
-from tttkit_cli.views.recall import differences_table, recall_table
 
 
 def recall(
     paths: Models,
     task: options.TaskName = SECOND_COPY,
     data: Data = None,
-    texts: options.Texts = None,
-    split: Annotated[str, typer.Option(help="Split to take text from.")] = "validation",
+    texts: Texts = None,
+    split: Split = "validation",
     window: Window = None,
     distances: options.Distances = None,
     lengths: options.Lengths = None,
     sizes: options.Items = None,
     contexts: options.Contexts = None,
-    num_examples: Annotated[int, typer.Option(help="Number of passages or examples.", min=2)] = 64,
-    seed: Annotated[int, typer.Option(help="Seed that chooses the passages or examples.", min=0)] = 0,
-    output: Annotated[
-        Path | None,
-        typer.Option("--out", help="Output directory (default: recall_MODEL beside it).", show_default=False),
-    ] = None,
+    num_examples: options.Examples = 64,
+    seed: options.Seed = 0,
+    output: Annotated[Path | None, output_option("recall_MODEL beside it")] = None,
     device: Device = None,
     dtype: Dtype = "fp32",
     bos: Bos = "auto",
     trust_remote_code: RemoteCode = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+    json_output: Json = False,
 ) -> None:
     """Measure whether models know what they have read before, by the tokens in between.
 
@@ -66,9 +70,4 @@ def recall(
     ]  # fmt: skip
     with stoppable():
         results = measure_models(requests, settings, output=output, texts=texts or [])
-    if json_output:
-        print_json(json_safe([result.to_dict() for _, result in results]))
-        return
-    print_table(recall_table(results), num_keys=2)
-    if len(results) > 1:
-        print_table(differences_table(results), num_keys=2)
+    show_recall(results, json_output=json_output)

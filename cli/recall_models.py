@@ -1,4 +1,4 @@
-"""Measure the recall of several models with progress bars, and draw one figure."""
+"""Measure the recall of several models with progress bars, draw one figure, and show the results."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from tttkit.results.recall import FIGURE_NAME, SECOND_COPY, Recall
-from tttkit_cli.console import err
+from tttkit.storage.files import json_safe
+from tttkit_cli.console import err, print_json, print_table
 from tttkit_cli.eval_targets import names_of, targets_of, with_text
+from tttkit_cli.measured import say_measured, say_written
 from tttkit_cli.views.eval_progress import EvaluationProgress
+from tttkit_cli.views.recall import differences_table, recall_table
 
 if TYPE_CHECKING:
     from tttkit.evaluate.request import EvaluationRequest
@@ -40,18 +43,28 @@ def measure_models(
     results = [_measure(*pair, settings) for pair in zip(requests, targets, strict=True)]
     named = list(zip(names, results, strict=True))
     figure = plot_recall(named, (output or targets[0]) / FIGURE_NAME)
-    err.print(f"wrote {figure}", markup=False, soft_wrap=True)
+    say_written(figure)
     return named
+
+
+def show_recall(results: Named, *, json_output: bool) -> None:
+    """Print the results as JSON, or as a table with the differences between models."""
+    if json_output:
+        print_json(json_safe([result.to_dict() for _, result in results]))
+        return
+    print_table(recall_table(results), num_keys=2)
+    table, without = differences_table(results)
+    if table.row_count:
+        print_table(table, num_keys=2)
+    for name in without:
+        text = f"{name} cannot be compared with {results[0][0]}: they have not read the same examples"
+        err.print(f"[warning]{escape(text)}[/]", soft_wrap=True)
 
 
 def _measure(request: EvaluationRequest, target: Path, settings: RecallSettings) -> Recall:
     from tttkit.recall.directory import recall_model_directory
 
     with EvaluationProgress(request.path) as progress:
-        result, written = recall_model_directory(request, target, settings, progress.update)
-    if not written:
-        text = f"[path]{escape(str(request.path))}[/]: measured before, same weights, data and settings"
-        err.print(text, soft_wrap=True)
-    for file in written:
-        err.print(f"wrote {file}", markup=False, soft_wrap=True)
-    return result
+        result = recall_model_directory(request, target, settings, progress.update)
+    say_measured(request.path, result)
+    return result.recall

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,10 +17,6 @@ TaskName = Annotated[
         help="second-copy, passkey or ruler on real text; or a task to train models on: mqar, copy, selective-copy, "
         "induction."
     ),
-]
-Texts = Annotated[
-    list[Path] | None,
-    _option("Text file in place of DATA, with each model's own tokenizer; may be repeated.", "--text"),
 ]
 Distances = Annotated[
     list[int] | None,
@@ -50,3 +45,5 @@ Contexts = Annotated[
         "--context",
     ),
 ]
+Examples = Annotated[int, typer.Option(help="Number of passages or examples.", min=2)]
+Seed = Annotated[int, typer.Option(help="Seed that chooses the passages or examples.", min=0)]

@@ -14,7 +14,7 @@ from tttkit.config.layers import merge
 from tttkit.run.directory import find_run
 from tttkit.train.options import RunOptions
 from tttkit_cli.flags import with_config_flags
-from tttkit_cli.training import (
+from tttkit_cli.train_options import (
     RUN_PANEL,
     AllowDataChange,
     AutoMicrobatch,
@@ -23,9 +23,8 @@ from tttkit_cli.training import (
     Plain,
     Quiet,
     Track,
-    recorded_values,
-    run_training,
 )
+from tttkit_cli.training import recorded_values, run_training
 
 
 @functools.partial(with_config_flags, names=RESUME_FLAGS)

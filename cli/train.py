@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from tttkit.config.layers import Choices, Layer, collect_layers, merge, merge_layers, to_toml
 from tttkit.config.resolve import Facts, resolve_config
@@ -15,90 +13,37 @@ from tttkit.config.run import Config, build_config, known_key
 from tttkit.run.data_location import data_of_run
 from tttkit.run.directory import RunDirectory, find_run
 from tttkit.train.options import RunOptions
+from tttkit_cli import train_options as options
 from tttkit_cli.console import out, print_json, warn
 from tttkit_cli.earlier import STATE_PASSING_EXPLAINED
-from tttkit_cli.flags import LOOP_PANEL, with_config_flags
-from tttkit_cli.training import (
-    RUN_PANEL,
-    AllowDataChange,
-    AutoMicrobatch,
-    Grace,
-    JsonEvents,
-    Plain,
-    Quiet,
-    Track,
-    recorded_values,
-    run_training,
-)
-
-
-def _option(panel: str, text: str, *names: str, hidden: bool = False, metavar: str | None = None) -> Any:
-    return typer.Option(*names, help=text, rich_help_panel=panel, show_default=False, hidden=hidden, metavar=metavar)
+from tttkit_cli.flags import with_config_flags
+from tttkit_cli.training import recorded_values, run_training
 
 
 @with_config_flags
 def train(
-    config: Annotated[
-        Path | None, typer.Argument(help="TOML file with sections model, data, optimizer, train, …")
-    ] = None,
-    preset: Annotated[str | None, _option(RUN_PANEL, "Named experiment to start from (default: quick).")] = None,
-    data: Annotated[Path | None, _option(RUN_PANEL, "DATA directory made by `tttkit data prepare`.")] = None,
-    output: Annotated[
-        Path | None, _option(RUN_PANEL, "RUN directory (default: runs/PRESET).", "--out", "--curriculum-dir")
-    ] = None,
-    assignments: Annotated[
-        list[str] | None, _option(RUN_PANEL, "Set any value: section.key=value. May be repeated.", "--set")
-    ] = None,
-    init_from: Annotated[
-        str | None,
-        _option(
-            RUN_PANEL,
-            "Start with the weights of a model directory, a run or a training checkpoint (RUN@STEP).",
-            metavar="MODEL_OR_RUN",
-        ),
-    ] = None,
-    branch_from: Annotated[
-        str | None,
-        _option(
-            RUN_PANEL,
-            "Continue from a training checkpoint of another run, with its settings except those that are given.",
-            metavar="RUN@STEP",
-        ),
-    ] = None,
-    resume: Annotated[bool, typer.Option(help="Resume an unfinished run.", rich_help_panel=RUN_PANEL)] = True,
-    track: Track = None,
-    auto_microbatch: AutoMicrobatch = False,
-    grace: Grace = 10.0,
-    allow_data_change: AllowDataChange = False,
-    allow_change: Annotated[
-        list[str] | None,
-        _option(RUN_PANEL, "Resume even if KEY (section.key or world_size) changed. May be repeated."),
-    ] = None,
-    dry_run: Annotated[bool, _option(RUN_PANEL, "Print the resolved configuration and exit.", "--dry-run")] = False,
-    model: Annotated[
-        str | None,
-        _option(
-            LOOP_PANEL,
-            "Model: ttt-linear, ttt-mlp, sw, transformer, gated-deltanet, deltanet, mamba2, lact, titans or rwkv7.",
-        ),
-    ] = None,
-    model_size: Annotated[
-        str | None, _option(LOOP_PANEL, "Size from the official table: 125m, 350m, 760m or 1b.")
-    ] = None,
-    state_passing: Annotated[
-        bool | None,
-        _option(
-            LOOP_PANEL,
-            "Accepted from the earlier system; has no effect.",
-            "--state-passing/--no-state-passing",
-            hidden=True,
-        ),
-    ] = None,
+    config: options.ConfigFile = None,
+    preset: options.Preset = None,
+    data: options.Data = None,
+    output: options.Output = None,
+    assignments: options.Assignments = None,
+    init_from: options.InitFrom = None,
+    branch_from: options.BranchFrom = None,
+    resume: options.Resume = True,
+    track: options.Track = None,
+    auto_microbatch: options.AutoMicrobatch = False,
+    grace: options.Grace = 10.0,
+    allow_data_change: options.AllowDataChange = False,
+    allow_change: options.AllowChange = None,
+    dry_run: options.DryRun = False,
+    model: options.Model = None,
+    model_size: options.ModelSize = None,
+    state_passing: options.StatePassing = None,
     *,
     flags: dict[str, Any],
-    plain: Plain = False,
-    quiet: Quiet = False,
-    json_events: JsonEvents = False,
+    plain: options.Plain = False,
+    quiet: options.Quiet = False,
+    json_events: options.JsonEvents = False,
 ) -> None:
     """Train a model; resume by itself if the run directory holds an unfinished run with the same options.
 
@@ -118,13 +63,13 @@ def train(
         return
     from tttkit_cli.views.train import TrainView
 
-    options = RunOptions(
+    run_options = RunOptions(
         resume=resume, auto_microbatch=auto_microbatch, grace_seconds=grace, allow_data_change=allow_data_change,
         allow_change=frozenset(map(known_key, allow_change or ())), init_from=init_from, branch_from=branch_from,
         command=("tttkit", *sys.argv[1:]),
     )  # fmt: skip
     view = TrainView(plain=plain, quiet=quiet, json_events=json_events)
-    run_training(chosen, output or Path("runs") / chosen.preset, view, options, track)
+    run_training(chosen, output or Path("runs") / chosen.preset, view, run_options, track)
 
 
 def _base(branch_from: str | None, output: Path | None) -> Layer | None:

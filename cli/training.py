@@ -1,11 +1,11 @@
-"""Common parts of `tttkit train` and `tttkit resume`: their options, and training with its progress shown."""
+"""What `tttkit train` and `tttkit resume` both do: training with its progress shown."""
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -25,43 +25,7 @@ if TYPE_CHECKING:
     from tttkit.train.options import RunOptions
     from tttkit_cli.views.train import TrainView
 
-RUN_PANEL = "Run"
-SCREEN_PANEL = "Screen"
 _DISK_SECONDS = 0.5
-
-AutoMicrobatch = Annotated[
-    bool,
-    typer.Option(
-        "--auto-microbatch",
-        help="Halve the micro-batch when memory runs out; the batch of an update stays the same.",
-        rich_help_panel=RUN_PANEL,
-    ),
-]
-Grace = Annotated[
-    float, typer.Option(help="Seconds after SIGTERM before the process exits.", min=0, rich_help_panel=RUN_PANEL)
-]
-AllowDataChange = Annotated[
-    bool,
-    typer.Option("--allow-data-change", help="Resume even if the data fingerprint changed.", rich_help_panel=RUN_PANEL),
-]
-Plain = Annotated[
-    bool, typer.Option("--plain", help="Print lines instead of a progress bar.", rich_help_panel=SCREEN_PANEL)
-]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors and the result only.", rich_help_panel=SCREEN_PANEL)]
-JsonEvents = Annotated[
-    bool, typer.Option("--json", help="Print events as JSON lines on stdout.", rich_help_panel=SCREEN_PANEL)
-]
-
-
-Track = Annotated[
-    str | None,
-    typer.Option(
-        help="Export the run while it trains: tensorboard, wandb, trackio or csv, as `tttkit export` does.",
-        rich_help_panel=RUN_PANEL,
-        show_default=False,
-        metavar="TRACKER",
-    ),
-]
 
 
 def recorded_values(directory: RunDirectory, data: Path | None = None) -> dict[str, Any]:

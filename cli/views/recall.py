@@ -34,13 +34,17 @@ def _what(recall: Recall) -> str:
     return "share of answers given"
 
 
-def differences_table(results: Sequence[tuple[str, Recall]]) -> Table:
-    """Return by row how much more the other models remember than the first, paired by example."""
+def differences_table(results: Sequence[tuple[str, Recall]]) -> tuple[Table, list[str]]:
+    """Return by row how much more the other models remember than the first, paired by example.
+
+    The second value names the models that have not read the same examples.
+    """
     from tttkit.analyze.recall import recall_differences
 
     first = results[0][0]
-    table = _table(f"difference from {first}, paired by example")
-    rows = [(name, row) for name, result in results[1:] for row in recall_differences(results[0][1], result)]
+    table = _table(f"difference from {escape(first)}, paired by example")
+    compared = {name: recall_differences(results[0][1], result) for name, result in results[1:]}
+    rows = [(name, row) for name, differences in compared.items() for row in differences]
     has_documents = any(row.document_low is not None for _, row in rows)
     for head in ("at", "difference", "95 % interval", *(("over documents",) if has_documents else ())):
         table.add_column(head, justify="left" if head == "at" else "right")
@@ -49,7 +53,7 @@ def differences_table(results: Sequence[tuple[str, Recall]]) -> Table:
         if row.document_low is not None:
             cells.append(f"{row.document_low:+.3f} … {row.document_high:+.3f}")
         table.add_row(escape(name), row.where, *cells)
-    return table
+    return table, [name for name, differences in compared.items() if not differences]
 
 
 def _table(title: str) -> Table:

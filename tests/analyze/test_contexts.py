@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tttkit.analyze import contexts, training
+from tttkit.analyze import contexts, crossover, training
 from tttkit.analyze.intervals import bootstrap
 from tttkit.analyze.winner import PairedRatio, name_winner
 
@@ -84,7 +84,7 @@ def test_few_documents_decide_nothing_and_many_must_agree(make_run):
 
 def test_crossover_position_is_found_and_bracketed(make_run):
     record = make_run([100], planted(lambda context, _, c: 0.4 if c < 8 else -0.4))
-    finding = contexts.crossover_position(record)
+    finding = crossover.crossover_position(record)
     assert finding.verdict == "found"
     assert finding.statement.count("between positions 512 and 576") == 3
 
@@ -132,7 +132,7 @@ def test_contexts_that_never_cross_have_no_crossover(make_run, effect):
             return planted(lambda *_: effect)(context, step, np.random.default_rng([seed, step, len(context)]))
 
         record = make_run(STEPS, nll, name=f"run{seed}")
-        verdicts.append((training.crossover_step(record).verdict, contexts.crossover_position(record).verdict))
+        verdicts.append((training.crossover_step(record).verdict, crossover.crossover_position(record).verdict))
     assert sum(step != "none" for step, _ in verdicts) <= 1
     assert sum(position != "none" for _, position in verdicts) <= 1
 

@@ -88,7 +88,7 @@ def test_models_are_compared_with_the_first_paired_by_example(trained_on_mqar, t
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--task", "mqr"), "unknown synthetic task `mqr`"),
+        (("--task", "mqr"), "unknown task `mqr`"),
         (("--task", "passkey", "--items", 4), "passkey has no --items"),
         (("--task", "ruler", "--context", "sw"), "ruler has no --context"),
         (("--task", "ruler", "--distance", 4), "ruler has no --distance"),
@@ -117,16 +117,54 @@ def test_a_run_is_evaluated_with_recall(copy):
     assert (copy / "recall_final_model" / "recall.json").exists()
 
 
-@pytest.mark.parametrize(("task", "measured"), [("mqar", "mqar"), (None, "second-copy")])
-def test_a_run_is_evaluated_on_the_task_that_it_trains_on(trained_on_mqar, monkeypatch, task, measured):
-    from tttkit.run.directory import RunDirectory
-    from tttkit_cli import eval as evaluation
-    from tttkit_cli import recall_models
+def test_a_run_that_trains_on_a_task_is_measured_by_the_answers_of_its_last_model_only(trained_on_mqar, tmp_path):
+    run = shutil.copytree(trained_on_mqar, tmp_path / "run")
+    before = {path.name for path in run.iterdir()}
+    result = tttkit("eval", "run", run, "--recall", "--device", "cpu")
+    assert result.code == 0, result.err
+    assert f"{run} trains on mqar: only its answers are measured" in result.err
+    assert {path.name for path in run.iterdir()} - before == {"recall_mqar_final_model"}
+    assert "mqar: share of answers given" in result.out
+    (printed,) = json.loads(tttkit("eval", "run", run, "--recall", "--device", "cpu", "--json").out)
+    assert printed == json.loads((run / "recall_mqar_final_model" / "recall.json").read_text())
+    shutil.rmtree(run / "final_model")
+    result = tttkit("eval", "run", run, "--recall")
+    assert result.code == 2
+    assert f"error: {run} has no final_model yet" in result.err
 
-    monkeypatch.setattr(recall_models, "measure_models", lambda requests, settings: (requests, settings))
-    requests, settings = evaluation._recall(RunDirectory(trained_on_mqar), "cpu", task)
+
+@pytest.mark.parametrize(("task", "measured"), [("passkey", "passkey"), (None, "second-copy")])
+def test_a_run_on_text_is_measured_on_its_task_or_second_copy(trained_on_mqar, monkeypatch, task, measured):
+    from tttkit.run.directory import RunDirectory
+    from tttkit_cli import eval_run
+
+    monkeypatch.setattr(eval_run, "measure_models", lambda requests, settings: (requests, settings))
+    requests, settings = eval_run._recall(RunDirectory(trained_on_mqar), "cpu", task)
     assert settings.task == measured
     assert [request.path.name for request in requests] == ["best_model", "final_model"]
+
+
+def test_models_that_read_other_examples_are_not_compared(capsys):
+    from tttkit.results.recall import Recall
+    from tttkit_cli.recall_models import show_recall
+
+    row = {"distance": 0, "first": 1.0, "second": 1.0, "drop": 0.0, "low": 0.0, "high": 0.0}
+    one = Recall({"task": "second-copy", "data_fingerprint": "x", "rows": [row], "drops": [[0.0], [0.0]]})
+    show_recall([("a", one), ("b", Recall({**one.values, "data_fingerprint": "y"}))], json_output=False)
+    printed = capsys.readouterr()
+    assert "b cannot be compared with a: they have not read the same examples" in printed.err
+    assert "difference from" not in printed.out
+    show_recall([("a", one), ("b", one)], json_output=False)
+    assert "difference from a, paired by example" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("task", ["mqar", "copy"])
+def test_a_model_of_text_is_told_that_it_was_not_trained_on_the_task(trained_on_mqar, copy, task):
+    from tttkit.recall.answers import about_tokens
+
+    text = f"{copy / 'best_model'} has a tokenizer for text, so it was not trained on {task}"
+    assert about_tokens(copy / "best_model", task).startswith(text)
+    assert about_tokens(trained_on_mqar / "final_model", task) is None
 
 
 @pytest.mark.parametrize(("task", "length"), [("passkey", 80), ("ruler", 160)])

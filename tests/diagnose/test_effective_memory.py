@@ -59,3 +59,11 @@ def test_a_mean_below_the_tolerance_between_two_above_it_does_not_count():
 
 def test_a_single_text_has_no_interval():
     assert memory_interval({1: np.array([0.5]), 2: np.array([0.0])}) is None
+
+
+def test_the_interval_of_the_memory_is_that_of_95_percent_of_the_resamples():
+    """Three of ten texts need 50 tokens. At most one of them is drawn in 15 % of the resamples, whose memory is 10."""
+    reach = np.array([50] * 3 + [10] * 7)
+    measured = {size: (size < reach).astype(float) for size in (1, 10, 50)}
+    assert effective_memory(measured) == 50
+    assert memory_interval(measured) == (10, 50)

@@ -63,3 +63,14 @@ def test_without_tokens_or_from_one_text_there_is_no_interval():
     one = masked_mean(nll, np.array([[True, True, True], [False] * 3]))
     assert one.value == pytest.approx(1.0)
     assert np.isnan(one.low)
+
+
+class Surprised(Rereader):
+    """As the model above, but a repeat still costs 3 nats where any other token costs 6."""
+
+    def score(self, windows, num_scored, *, head_positions=None):
+        return super().score(windows, num_scored, head_positions=head_positions) * 0.6667 + 2.6667
+
+
+def test_a_token_that_the_evaluator_does_not_know_with_the_long_context_is_no_key_token():
+    assert not choose_key_tokens(Surprised(), text((20, 90)), WINDOW, "never", lambda _: None).any()

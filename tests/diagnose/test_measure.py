@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from tests.diagnose.known_models import LastTokens
 from tests.models.small import small_model
+from tttkit.data import open_split
 from tttkit.diagnose import measure
 from tttkit.diagnose.directory import diagnose_model_directory
 from tttkit.errors import UsageError
@@ -44,6 +47,7 @@ def test_every_part_is_measured_for_a_model_with_a_state(request_for, tmp_path):
     assert np.array(diagnosis.state["distance"]).shape == (2, 20)
     assert [item["label"] for item in diagnosis.memory] == [1, 2, 5]
     assert [(band["first"], band["last"]) for band in diagnosis.perplexity] == [(1, 16), (17, 32), (33, 80)]
+    assert [band["tokens"] for band in diagnosis.perplexity] == [3 * 16, 3 * 16, 3 * 48]
     assert diagnosis.values["evaluator"]["path"] == str(attention)
     assert diagnosis.values["reference_split"] == "train"
     assert not list((tmp_path / "out").glob(".nll-*"))
@@ -119,9 +123,24 @@ def test_a_foreign_model_has_the_parts_that_need_predictions_only(request_for, t
     transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
     shutil.copy(tiny_data / "tokenizer.json", tmp_path / "gpt2")
     request = EvaluationRequest(path=tmp_path / "gpt2", data=tiny_data, bos="never", **SIZES)
-    diagnosis = diagnose_model_directory(request, tmp_path / "out", evaluator=tmp_path / "gpt2").diagnosis
+    plans = []
+    diagnosis = diagnose_model_directory(
+        request, tmp_path / "out", evaluator=tmp_path / "gpt2", announce=plans.append
+    ).diagnosis
+    assert plans[0].seconds["key_tokens"] == 0, "the cost of a part that is left out"
     assert "layout of its state" in diagnosis.left_out["state"]
     assert diagnosis.left_out["beyond"] == "the model has 40 positions, so everything ends there"
     assert "the evaluator has 40 positions" in diagnosis.left_out["key_tokens"]
     assert [item["label"] for item in diagnosis.memory] == [1, 2]
     assert diagnosis.perplexity[0]["ppl"] > 1
+
+
+def test_the_last_tokens_before_a_position_are_those_that_remain(tiny_data, tmp_path):
+    """A model that uses the last five tokens has an effective memory of five at every position."""
+    split = open_split(tiny_data, "validation")
+    model = LastTokens(5)
+    model.vocab_size = split.vocab_size
+    job = SimpleNamespace(model=model, split=split, window=16, bos="never", key="key", facts={})
+    diagnoser = measure.Diagnoser(job, training=None, evaluator=None, max_length=80, num_sequences=8)
+    memory = diagnoser._memory(measure.NllBlocks.beside(tmp_path, "key"), lambda _: None)
+    assert [item["effective"] for item in memory] == [5, 5, 5]

@@ -79,3 +79,21 @@ def test_a_reference_survives_its_block():
     again = Reference.from_arrays(reference.to_arrays(), torch.device("cpu"))
     for name in ("mean", "scale", "threshold"):
         assert all(torch.equal(a, b) for a, b in zip(getattr(again, name), getattr(reference, name), strict=True))
+
+
+def test_one_half_of_the_windows_gives_the_mean_and_the_other_half_the_limit():
+    model, windows = small_model().eval(), ids(24, 8)
+    others = windows.copy()
+    others[1::2] = ids(12, 8)
+    first, second = (reference_of(model, each, 4, 4, lambda _: None) for each in (windows, others))
+    assert all(torch.equal(a, b) for a, b in zip(first.mean, second.mean, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(first.threshold, second.threshold, strict=True))
+
+
+def test_a_feature_that_hardly_varies_has_a_share_of_the_mean_variance():
+    model = small_model().eval()
+    # training windows that all begin alike: many features hardly vary
+    windows = np.concatenate([np.zeros((24, 7), dtype=np.int64), ids(24, 1)], axis=1)
+    for scale in reference_of(model, windows, 4, 4, lambda _: None).scale:
+        variance = scale.square()
+        assert (variance >= 0.049 * variance.mean(dim=-1, keepdim=True)).all()

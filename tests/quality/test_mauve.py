@@ -22,4 +22,5 @@ def test_it_says_what_it_lacks():
     pytest.importorskip("mauve")
     assert mauve.obstacle(200, has_judge=True) is None
     assert "--judge" in mauve.obstacle(200, has_judge=False)
-    assert "--num-prompts" in mauve.obstacle(32, has_judge=True)
+    assert "--num-prompts" in mauve.obstacle(mauve.FEWEST - 1, has_judge=True)
+    assert mauve.obstacle(mauve.FEWEST, has_judge=True) is None

@@ -44,6 +44,17 @@ def test_the_mean_of_what_texts_add_to_distinct_n_is_distinct_n(rows, length, n,
     assert distinct_n(texts, n).mean() == pytest.approx(len(set(grams)) / len(grams))
 
 
+def test_a_text_that_is_nothing_but_a_phrase_three_times_is_a_loop():
+    assert ends_in_loop(ids([7, 8, 9] * 3))[0] == 1.0
+
+
+def test_what_a_text_adds_is_the_jackknife_of_the_ratio():
+    """Without the second text, whose bigrams are its own, 1 of 4 bigrams is unique; without another one, 3 of 4 are."""
+    texts = ids([1, 1, 1], [2, 3, 4], [1, 1, 1])
+    pseudo = 3 * 3 / 6 - 2 * np.array([3 / 4, 1 / 4, 3 / 4])
+    np.testing.assert_allclose(distinct_n(texts, 2), pseudo - pseudo.mean() + 3 / 6)
+
+
 def test_equal_texts_share_their_n_grams():
     """Ten times the same text of distinct tokens: a tenth of the n-grams of all texts is unique."""
     texts = np.tile(np.arange(12), (10, 1))

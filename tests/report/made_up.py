@@ -83,3 +83,11 @@ def line_colours(svg: Path) -> list[str]:
     """Return the colour of every data line in drawing order; axes, grid and marks are grey."""
     strokes = re.findall(r"fill: none; stroke: (#[0-9a-f]{6})", svg.read_text())
     return [stroke for stroke in strokes if len(set(re.findall("..", stroke[1:]))) > 1]
+
+
+def drawn_colours(svg: Path) -> list[str]:
+    """Return the colour of every data line, dashed or not, and of its mark in a legend."""
+    strokes = re.findall(
+        r"fill: none;(?: stroke-dasharray: [^;]*; stroke-dashoffset: [^;]*;)? stroke: (#[0-9a-f]{6})", svg.read_text()
+    )
+    return [stroke for stroke in strokes if len(set(re.findall("..", stroke[1:]))) > 1]

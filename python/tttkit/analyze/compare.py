@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tttkit.analyze.by_bytes import bits_per_byte, only_tokenizers_differ
-from tttkit.analyze.dynamic import dynamic_differences
+from tttkit.analyze.compared_settings import _settings, config_differences, protocol_differences
 from tttkit.analyze.full_evaluations import best_model_rows, dynamic_rows
 from tttkit.analyze.paired import Pairs, pair, ratio_rows, verdict_rows
 from tttkit.analyze.record import Record, RecordedEvaluation
@@ -18,27 +18,7 @@ from tttkit.analyze.trend import geometric_mean
 from tttkit.analyze.winner import best_context
 from tttkit.errors import UsageError
 from tttkit.results.contexts import windowed_contexts
-from tttkit.run.parent import describe_parent
 
-_PROTOCOL = {
-    "data_fingerprint": ("all perplexities", "the text or the tokenizer differs"),
-    "aggregate": ("perplexities at m x W", "one is a corpus perplexity, the other a median over sequences"),
-    "chunk_size": ("perplexities at m x W and selection_ppl", "they average over different positions"),
-    "chunk_stride": ("perplexities at m x W", "a different chunk stands for m x W"),
-    "eval_max_length": ("paired intervals", "the sequences are cut at different places"),
-    "selection_windows": ("selection_ppl", "it is computed from different windows"),
-    "num_sequences": ("paired intervals", "the sequences are not the same"),
-    "sequence_choice": ("paired intervals", "the sequences are not the same"),
-    "training_window": ("paired intervals and selection_ppl", "m x W is a different position"),
-}
-"""By key of summary.json: the numbers that cannot be compared if the key differs, and the reason."""
-_LEGACY_KEYS = {
-    "training_window": "train.window", "max_train_steps": "train.max_steps", "seed": "train.seed",
-    "per_device_train_batch_size": "train.batch_size", "gradient_accumulation_steps": "train.grad_accumulation",
-    "learning_rate": "optimizer.learning_rate", "weight_decay": "optimizer.weight_decay",
-    "warmup_ratio": "optimizer.warmup_ratio", "eval_max_length": "evaluation.max_length",
-    "num_eval_checkpoints": "evaluation.num_checkpoints", "state_passing": "state_passing",
-}  # fmt: skip
 _REFUSED = "refused"
 _PAST = "of them before the run"
 """Heading of the training tokens of the weights that a run started with."""
@@ -85,7 +65,7 @@ def compare(records: list[Record]) -> Comparison:
     if len(records) < 2:
         raise UsageError("at least two runs are needed for a comparison", hint="`tttkit compare RUN RUN…`")
     names = _names(records)
-    protocol = _protocol_differences(records, names)
+    protocol = protocol_differences(records, names)
     refused = {row["setting"] for row in protocol if row["refused"]}
     last = [record.evaluations[-1] for record in records]
     by_bytes = only_tokenizers_differ([evaluation.summary for evaluation in last])
@@ -99,7 +79,7 @@ def compare(records: list[Record]) -> Comparison:
     ]
     return Comparison(
         runs=names,
-        config_differences=_config_differences(records, names),
+        config_differences=config_differences(records, names),
         protocol_differences=protocol,
         equal_tokens=tables[0] if equal else (),
         end=tables[-1],
@@ -122,48 +102,6 @@ def _names(records: list[Record]) -> tuple[str, ...]:
     """Return the names of the runs, or their paths if two have the same name."""
     names = [record.name for record in records]
     return tuple(str(record.path) if names.count(record.name) > 1 else record.name for record in records)
-
-
-def _settings(record: Record) -> dict[str, Any]:
-    """Return the configuration with dotted keys."""
-    if not record.config:
-        return {ours: record.metadata[theirs] for theirs, ours in _LEGACY_KEYS.items() if theirs in record.metadata}
-    return {
-        f"{section}.{key}" if isinstance(values, dict) else section: value
-        for section, values in record.config.items()
-        for key, value in (values.items() if isinstance(values, dict) else [("", values)])
-    }
-
-
-def _config_differences(records: list[Record], names: tuple[str, ...]) -> tuple[dict[str, Any], ...]:
-    settings = [_settings(record) for record in records]
-    keys = dict.fromkeys(key for each in settings for key in each)
-    rows = []
-    for key in keys:
-        values = [each.get(key, "not recorded") for each in settings]
-        if len({json.dumps(value) for value in values}) > 1:
-            rows.append({"setting": key, **dict(zip(names, values, strict=True))})
-    parents = [describe_parent(record.metadata) for record in records]
-    if any(parents):
-        rows.append({"setting": "parent", **dict(zip(names, (each or "none" for each in parents), strict=True))})
-    return tuple(rows)
-
-
-def _protocol_differences(records: list[Record], names: tuple[str, ...]) -> tuple[dict[str, Any], ...]:
-    rows = []
-    by_bytes = only_tokenizers_differ([record.evaluations[-1].summary for record in records])
-    for key, (numbers, reason) in _PROTOCOL.items():
-        values = [record.evaluations[-1].summary.get(key) for record in records]
-        if len(set(values)) > 1:
-            shown = [_short(value) for value in values]
-            if by_bytes and key == "data_fingerprint":
-                reason = "the tokenizers differ: the tables show bits per byte of the same text"
-            rows.append({"setting": key, **dict(zip(names, shown, strict=True)), "refused": numbers, "because": reason})
-    return (*rows, *dynamic_differences([record.evaluations[-1].summary for record in records], names))
-
-
-def _short(value: Any) -> Any:
-    return "not recorded" if value is None else value[:12] if isinstance(value, str) else value
 
 
 def _at_equal_tokens(records: list[Record]) -> list[RecordedEvaluation]:

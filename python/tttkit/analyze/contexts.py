@@ -5,7 +5,6 @@ The rule is in docs/protocol.md.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -50,7 +49,7 @@ def paired_ratio(context: str, differences: Floats, documents: Any) -> PairedRat
 def paired_ratios(sequences: SequenceNll, column: int) -> list[PairedRatio]:
     """Compare every other computed context with `full` at one chunk."""
     ratios = [
-        paired_ratio(name, _difference(sequences, name)[:, column], sequences.documents)
+        paired_ratio(name, difference_to_full(sequences, name)[:, column], sequences.documents)
         for name in compared_contexts()
         if name in sequences.contexts
     ]
@@ -96,45 +95,6 @@ def winners(record: Record, evaluation: RecordedEvaluation | None = None) -> Fin
     return Finding(topic="winner", verdict=verdict, statement=statement, rule=RULE, evidence=evidence, rows=tuple(rows))
 
 
-def crossover_position(record: Record) -> Finding:
-    """Find where `full` turns better or worse than each windowed context, in the last evaluation."""
-    rule = (
-        "Simultaneous (max-t) 95 % bands of the ratio cover all chunks beyond W and all contexts. A crossover lies "
-        "between the last chunk where one side is significantly better and the next chunk where the other is."
-    )
-    evaluation = record.evaluations[-1]
-    sequences = evaluation.sequences()
-    if sequences is None or record.window is None:
-        return Finding(
-            topic="crossover_position", verdict="unknown", rule=rule, evidence="no NLL by sequence",
-            statement="NLL by sequence was not kept, so no simultaneous band can be drawn.",
-        )  # fmt: skip
-    beyond = sequences.ends > record.window
-    ends = sequences.ends[beyond]
-    names = _windowed_in(sequences)
-    bands = _bands(sequences, names, beyond)
-    rows, crossings = [], []
-    for index, name in enumerate(names):
-        signs = bands.sign(simultaneous=True).reshape(len(names), -1)[index]
-        for before, after, direction in sign_changes(signs):
-            crossings.append((name, int(ends[before]), int(ends[after]), direction))
-        rows.append({
-            "context": name, "full_significantly_better_at": _spans(ends[signs > 0]),
-            "full_significantly_worse_at": _spans(ends[signs < 0]),
-            "chunks_known": int(np.isfinite(bands.observed.reshape(len(names), -1)[index]).sum()),
-        })  # fmt: skip
-    texts = [
-        f"against {name} full turns {'worse' if direction < 0 else 'better'} between positions {low:,} and {high:,}"
-        for name, low, high, direction in crossings
-    ]
-    statement = "; ".join(texts) or "No change of sign along the positions is shown"
-    return Finding(
-        topic="crossover_position", verdict="found" if crossings else "none", rule=rule, rows=tuple(rows),
-        statement=f"{statement[0].upper()}{statement[1:]}.",
-        evidence=f"n = {sequences.documents.size} sequences, {int(beyond.sum())} chunks at {_where(evaluation)}",
-    )  # fmt: skip
-
-
 def policy(record: Record) -> Finding:
     """Say which context to use at each position: the winner, or the full context if there is no winner."""
     rule = (
@@ -164,12 +124,6 @@ def policy(record: Record) -> Finding:
     )  # fmt: skip
 
 
-def sign_changes(signs: Any) -> list[tuple[int, int, int]]:
-    """Return (last index of the old sign, first index of the new, new sign) for every change of significant signs."""
-    significant = [(index, int(sign)) for index, sign in enumerate(signs) if sign]
-    return [(left[0], right[0], right[1]) for left, right in pairwise(significant) if left[1] != right[1]]
-
-
 def _bounds(intervals: Intervals) -> tuple[float | None, float | None]:
     """Return the ends of the first column's interval as ratios; None if there is no interval."""
     known = bool(np.isfinite(intervals.low[0]))
@@ -181,23 +135,17 @@ def _exp(nats: np.float64) -> float:
         return float(np.exp(nats))
 
 
-def _windowed_in(sequences: SequenceNll) -> list[str]:
-    return [name for name in windowed_contexts() if name in sequences.contexts]
-
-
-def _difference(sequences: SequenceNll, context: str) -> Floats:
+def difference_to_full(sequences: SequenceNll, context: str) -> Floats:
+    """Return the NLL of a context minus that of `full` in nats, (sequences, chunks)."""
     return sequences.contexts[context] - sequences.contexts["full"]
-
-
-def _bands(sequences: SequenceNll, names: list[str], beyond: Any) -> Intervals:
-    return bootstrap(np.concatenate([_difference(sequences, name)[:, beyond] for name in names], axis=1))
 
 
 def _head(context: str) -> str:
     return f"{context}/full"
 
 
-def _where(evaluation: RecordedEvaluation) -> str:
+def where_of(evaluation: RecordedEvaluation) -> str:
+    """Return the step of an evaluation as text."""
     return "an unknown step" if evaluation.step is None else f"step {evaluation.step:,}"
 
 
@@ -253,14 +201,4 @@ def _evidence(evaluation: RecordedEvaluation, sequences: SequenceNll | None) -> 
     parts = [f"n = {count} sequences" + (f" of {documents} documents" if documents else "")]
     if isinstance(count, int) and size is not None:
         parts.append(f"{count * size:,} tokens per figure")
-    return f"{', '.join(parts)}, at {_where(evaluation)}"
-
-
-def _spans(ends: Any) -> str | None:
-    """Return positions as text: up to four one by one, more as their count and range."""
-    values = [int(end) for end in ends]
-    if not values:
-        return None
-    if len(values) <= 4:
-        return ", ".join(f"{value:,}" for value in values)
-    return f"{len(values)} chunks in {values[0]:,} … {values[-1]:,}"
+    return f"{', '.join(parts)}, at {where_of(evaluation)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tttkit.analyze import contexts, convergence, training
+from tttkit.analyze import contexts, convergence, crossover, training
 from tttkit.analyze.finding import Findings
 from tttkit.analyze.learning_rate import learning_rate
 from tttkit.analyze.record import Record, load
@@ -29,7 +29,7 @@ def find(run: RunDirectory | Record) -> Findings:
         convergence.early_stopping(record),
         contexts.winners(record),
         training.crossover_step(record),
-        contexts.crossover_position(record),
+        crossover.crossover_position(record),
         contexts.policy(record),
         training.generalisation_gap(record),
         transitions(record),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tttkit.analyze.contexts import sign_changes
+from tttkit.analyze.crossover import sign_changes
 from tttkit.analyze.finding import Finding
 from tttkit.analyze.intervals import bootstrap
 from tttkit.analyze.phrases import listed, places

@@ -26,6 +26,8 @@ class DiagnosedModel:
     diagnosis: Diagnosis
     written: tuple[Path, ...] = ()
     """Files that were written; empty if the results were known before."""
+    messages: tuple[str, ...] = ()
+    """Sentences for the user about model and data."""
 
 
 def diagnose_model_directory(
@@ -54,7 +56,7 @@ def diagnose_model_directory(
     )  # fmt: skip
     known = read_known(Diagnosis.read, directory / DIAGNOSE_NAME, "diagnose_key", diagnoser.key)
     if known is not None:
-        return DiagnosedModel(diagnosis=known)
+        return DiagnosedModel(diagnosis=known, messages=job.messages)
     with measuring(directory, diagnoser.key) as blocks:
         choose_for_evaluation(job.model, window=job.window, blocks=blocks.path)
         planned = diagnoser.plan()
@@ -63,7 +65,7 @@ def diagnose_model_directory(
         path = directory / DIAGNOSE_NAME
         drawn = () if draw is None else (draw(diagnosis, directory / FIGURE_NAME),)
         diagnosis.write(path)
-    return DiagnosedModel(diagnosis=diagnosis, written=(path, *drawn))
+    return DiagnosedModel(diagnosis=diagnosis, written=(path, *drawn), messages=job.messages)
 
 
 def training_split(request: EvaluationRequest) -> Split | None:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tttkit.analyze.intervals import bootstrap
 from tttkit.data.split import Split
 from tttkit.diagnose import effective_memory
-from tttkit.diagnose.key_tokens import choose_key_tokens, masked_mean
+from tttkit.diagnose.key_tokens import choose_key_tokens
 from tttkit.diagnose.plan import Plan, Sizes, plan, reference_rows
 from tttkit.diagnose.states import Reference, along, layers_with_memory, reference_of
+from tttkit.diagnose.summaries import means, memory_values, perplexity_bands
 from tttkit.errors import UsageError
 from tttkit.evaluate.blocks import NllBlocks, evaluation_key
 from tttkit.evaluate.bos import bos_in_front, longest_window
@@ -61,7 +61,7 @@ class Diagnoser:
             raise UsageError(f"--max-length must be at least W = {job.window}, got {length}")
         count = num_sequences or min(USUAL_SEQUENCES, max(1, job.split.num_tokens // (length + 1)))
         self.tokens, self.starts = cut_sequences(job.split, count, length)
-        self.left_out = self._reasons()
+        self.left_out = self._reasons(length)
         size = job.model.mini_batch_size
         read = min(length, self.longest or length)
         self.sizes = Sizes(
@@ -79,7 +79,8 @@ class Diagnoser:
 
     def plan(self) -> Plan:
         """Return what the diagnosis costs, from short measurements of speed."""
-        return plan(self.job.model, None if self.evaluator is None else self.evaluator.model, self.sizes)
+        evaluator = None if self.evaluator is None or "key_tokens" in self.left_out else self.evaluator.model
+        return plan(self.job.model, evaluator, self.sizes)
 
     def run(self, planned: Plan, blocks: NllBlocks, progress: Progress | None = None) -> Diagnosis:
         """Measure everything. Finished parts are read from `blocks`; `progress` gets the share done, may raise."""
@@ -96,12 +97,12 @@ class Diagnoser:
             **facts, "diagnose_key": self.key, **dataclasses.asdict(self.sizes), "starts": self.starts.tolist(),
             "evaluator": evaluator, "reference_split": self._reference_name(),
             "tolerance": effective_memory.TOLERANCE, "left_out": self.left_out, "state": state, "memory": memory,
-            "perplexity": self._bands(nll, keys),
+            "perplexity": perplexity_bands(nll, keys, self.sizes.window),
         }  # fmt: skip
         return Diagnosis(values)
 
-    def _reasons(self) -> dict[str, str]:
-        """Return why parts are left out."""
+    def _reasons(self, length: int) -> dict[str, str]:
+        """Return why parts are left out for texts of `length` tokens."""
         model, reasons = self.job.model, {}
         if not isinstance(model, LanguageModel):
             reasons["state"] = f"only the code of the {model.name} model knows the layout of its state"
@@ -115,8 +116,12 @@ class Diagnoser:
             reasons["distance"] = f"fewer than {_FEWEST_WINDOWS} windows of W tokens to compare with"
         if self.evaluator is None:
             reasons["key_tokens"] = "no evaluator with full attention was named (--evaluator MODEL)"
+        else:
+            reads = longest_window(self.evaluator.model, bos_in_front(self.evaluator.model, self.evaluator.bos))
+            if reads is not None and reads < length:
+                reasons["key_tokens"] = f"the evaluator has {reads:,} positions, but texts have {length:,} tokens"
         if self.longest is not None:
-            reasons["beyond"] = f"the model has {self.longest} positions, so everything ends there"
+            reasons["beyond"] = f"the model has {self.longest:,} positions, so everything ends there"
         return reasons
 
     def _num_windows(self) -> int:
@@ -166,7 +171,7 @@ class Diagnoser:
         values = {name: array.mean(axis=0).T.tolist() for name, array in measured.items()}
         return {
             "positions": positions.tolist(), "layers": layers_with_memory(model), **values,
-            "over_layers": {name: _means(array.mean(axis=2)) for name, array in measured.items()},
+            "over_layers": {name: means(array.mean(axis=2)) for name, array in measured.items()},
         }  # fmt: skip
 
     def _reference(self, model: LanguageModel, blocks: NllBlocks, progress: Progress) -> Reference | None:
@@ -206,19 +211,14 @@ class Diagnoser:
                 progress((done + share * cost) / total)
 
             variations = effective_memory.measure_position(position, size, vary, step)
-            results.append({"label": position // window, "position": position, **_memory_values(variations)})
+            results.append({"label": position // window, "position": position, **memory_values(variations)})
             done += cost
         return results
 
     def _key_tokens(self, blocks: NllBlocks, progress: Progress) -> NDArray[np.bool_] | None:
-        """Return which tokens (N, T) are key tokens; None without an evaluator."""
+        """Return which tokens (N, T) are key tokens; None without an evaluator that reads the texts."""
         evaluator = self.evaluator
-        if evaluator is None:
-            return None
-        longest = longest_window(evaluator.model, bos_in_front(evaluator.model, evaluator.bos))
-        if longest is not None and longest < self.sizes.max_length:
-            needed = self.sizes.max_length
-            self.left_out["key_tokens"] = f"the evaluator has {longest} positions, but texts have {needed} tokens"
+        if evaluator is None or "key_tokens" in self.left_out:
             return None
 
         def compute() -> dict[str, NDArray[Any]]:
@@ -226,49 +226,3 @@ class Diagnoser:
             return {"is_key": chosen.astype(np.uint8)}
 
         return blocks.arrays("key-tokens", compute)["is_key"].astype(bool)
-
-    def _bands(self, nll: NDArray[np.float32], keys: NDArray[np.bool_] | None) -> list[dict[str, Any]]:
-        """Return perplexity of all tokens and of key tokens, by bands of positions that end at the labels."""
-        bands, first, place = [], 0, np.arange(self.sizes.max_length)
-        for label in labels_within(self.sizes.window, self.sizes.max_length):
-            last = label * self.sizes.window
-            inside = np.broadcast_to((place >= first) & (place < last), nll.shape)
-            band = {"label": label, "first": first + 1, "last": last, **_perplexities("ppl", "tokens", nll, inside)}
-            if keys is not None:
-                band |= _perplexities("key_ppl", "key_tokens", nll, inside & keys)
-            bands.append(band)
-            first = last
-        return bands
-
-
-def _perplexities(
-    name: str, count: str, nll: NDArray[np.float32], mask: NDArray[np.bool_]
-) -> dict[str, float | int | None]:
-    mean = masked_mean(nll, mask)
-    with np.errstate(over="ignore"):
-        values = np.exp([mean.value, mean.low, mean.high])
-    known = [None if np.isnan(value) else float(value) for value in values]
-    return {**dict(zip((name, f"{name}_low", f"{name}_high"), known, strict=True)), count: mean.count}
-
-
-def _memory_values(variations: dict[int, NDArray[np.float64]]) -> dict[str, Any]:
-    """Return the effective memory and the curve of the total variation, with intervals over sequences."""
-    curve = bootstrap(np.stack(list(variations.values()), axis=1))
-    interval = effective_memory.memory_interval(variations)
-    low, high = (None, None) if interval is None else interval
-    return {
-        "effective": int(effective_memory.effective_memory(variations)), "effective_low": low, "effective_high": high,
-        "tokens": list(variations), **{
-            name: [None if np.isnan(each) else float(each) for each in getattr(curve, field)]
-            for name, field in (("variation", "observed"), ("low", "low"), ("high", "high"))
-        },
-    }  # fmt: skip
-
-
-def _means(values: NDArray[np.float64]) -> dict[str, list[float | None]]:
-    """Return the means over sequences of (N, P) with intervals."""
-    result = bootstrap(values)
-    return {
-        name: [None if np.isnan(each) else float(each) for each in getattr(result, field)]
-        for name, field in (("mean", "observed"), ("low", "low"), ("high", "high"))
-    }

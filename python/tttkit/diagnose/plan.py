@@ -71,21 +71,26 @@ def plan(model: ScoringModel, evaluator: ScoringModel | None, sizes: Sizes) -> P
     if evaluator is not None:
         cost = _seconds_per_token(evaluator, sizes.window) * sizes.num_sequences * sizes.max_length
         seconds["key_tokens"] = cost * (1 + SHORT_COST)
-    return Plan(seconds=seconds, num_bytes=_num_bytes(model, sizes))
+    readers = [model] if evaluator is None else [model, evaluator]
+    return Plan(seconds=seconds, num_bytes=max(_pass_bytes(each, sizes) for each in readers) + _num_bytes(model, sizes))
+
+
+def _pass_bytes(model: ScoringModel, sizes: Sizes) -> int:
+    """Return the bytes of a batch of tokens with its logits."""
+    batch = min(batch_tokens(model.bytes_per_token(), model.device), sizes.num_sequences * sizes.max_length)
+    logits = 2 * _FLOAT * model.vocab_size * min(batch, head_positions(model.vocab_size, model.device))
+    return batch * model.bytes_per_token() + logits
 
 
 def _num_bytes(model: ScoringModel, sizes: Sizes) -> int:
-    """Return the peak: a batch of tokens with its logits, the states of the reference, and predictions."""
-    batch = min(batch_tokens(model.bytes_per_token(), model.device), sizes.num_sequences * sizes.max_length)
-    passes = batch * model.bytes_per_token()
-    logits = 2 * _FLOAT * model.vocab_size * min(batch, head_positions(model.vocab_size, model.device))
+    """Return the bytes of the states of the reference, and of predictions."""
     predictions = 4 * _FLOAT * sizes.num_sequences * model.vocab_size
     states = 0
     if isinstance(model, LanguageModel):
         one = model.state_bytes(1)
         # sums and squares in float64, mean and deviation in float32, and the states of a batch with their copies
         states = 6 * one + 3 * one * reference_rows(model, sizes)
-    return passes + logits + predictions + states
+    return predictions + states
 
 
 def reference_rows(model: LanguageModel, sizes: Sizes) -> int:

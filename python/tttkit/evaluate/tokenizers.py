@@ -32,7 +32,7 @@ def check_tokenizer(directory: Path, config: Mapping[str, Any], data: Path) -> s
             f"{directory} was trained with tokenizer {str(expected)[:12]}, but the data were prepared with {used[:12]}",
             hint=f"prepare the data with --tokenizer {path}",
         )
-    own = _model_tokenizer(directory)
+    own = tokenizer_of(directory)
     if own is None:
         return f"{directory} holds no tokenizer, so it is not known whether the data fits the model"
     if vocabulary_and_merges(own) != vocabulary_and_merges(_read(data / TOKENIZER_NAME)):
@@ -64,7 +64,7 @@ def vocabulary_and_merges(tokenizer: Any) -> tuple[dict[str, Any], list[tuple[st
     return known, scores or merges
 
 
-def _model_tokenizer(directory: Path) -> Any:
+def tokenizer_of(directory: Path) -> Any:
     """Return the tokenizer.json of a model directory as values; None if the directory holds no tokenizer."""
     path = directory / TOKENIZER_NAME
     if path.is_file():

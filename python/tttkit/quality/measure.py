@@ -7,7 +7,6 @@ continuation has the same number of tokens, because repetition grows with length
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,46 +16,29 @@ from numpy.typing import NDArray
 from tttkit.errors import DataError, UsageError
 from tttkit.evaluate.blocks import NllBlocks, evaluation_key
 from tttkit.evaluate.bos import bos_in_front, longest_window
-from tttkit.evaluate.nll import token_nll
 from tttkit.evaluate.request import EvaluationJob
 from tttkit.evaluate.sequences import check_vocabulary
 from tttkit.infer.decoder import Decoder
 from tttkit.infer.sampling import Sampling
 from tttkit.infer.text import TextTokenizer
-from tttkit.models.scoring import LoadedModel
 from tttkit.quality import mauve
 from tttkit.quality.differences import figure_of
+from tttkit.quality.judge import features, judged_nll
+from tttkit.quality.plan import estimate
+from tttkit.quality.settings import Settings
 from tttkit.quality.text_metrics import distinct_n, ends_in_loop, rep_n
 from tttkit.results.quality import METHODS, TEXT, Quality
 
 SCHEMA = 1
 """Increase it when equal weights, data and settings would give different files."""
 TOP_P = 0.95
-_ROWS = 8
+ROWS = 8
 """Prompts that are continued at once, one block."""
-_PROBE_TOKENS = 6
 _NUM_SAMPLES = 20
 _PROMPT_SHOWN = 64
 _JUDGE_SHARE = 0.05
 Ids = NDArray[np.int64]
 Progress = Callable[[float], None]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What is written. Raises UsageError for values outside their range."""
-
-    lengths: tuple[int, ...]
-    """Tokens of the prompts."""
-    num_prompts: int
-    max_tokens: int
-    """Tokens of every continuation."""
-    seed: int
-
-    def __post_init__(self) -> None:
-        """Refuse values outside their range."""
-        if self.max_tokens < 12:
-            raise UsageError(f"--max-tokens must be at least 12, got {self.max_tokens}", hint="loops need some length")
 
 
 class Writer:
@@ -95,24 +77,11 @@ class Writer:
 
     def plan(self) -> tuple[float, int]:
         """Return the estimated seconds, and the bytes of the state of the texts that are continued at once."""
-        model, rows = self.job.model, min(_ROWS, self.settings.num_prompts)
-        prompts = [row[-self.job.window :].tolist() for row in self.texts[:rows]]
-        decoder = Decoder(model, prompts, Sampling(temperature=0), max_tokens=_PROBE_TOKENS)
-        started = time.perf_counter()
-        decoder.next_tokens()
-        read = time.perf_counter()
-        while decoder.next_tokens():
-            pass
-        step = (time.perf_counter() - read) / (_PROBE_TOKENS - 1)
-        prefill = (read - started) / self.job.window
-        blocks = len(METHODS) * -(-self.settings.num_prompts // _ROWS)
-        seconds = sum(blocks * (prefill * length + step * self.settings.max_tokens) for length in self.lengths)
-        state = model.initial_state(rows)
-        ids = _tensor(np.array(prompts), model)
-        _, state = model.next_logits(ids, state)
-        grows = (max(self.lengths) + self.settings.max_tokens) / self.job.window if model.sees_whole_past else 1.0
-        logits = 3 * 8 * rows * model.vocab_size
-        return seconds, int(state.num_bytes * grows) + 2048 * model.bytes_per_token() + logits
+        rows = min(ROWS, self.settings.num_prompts)
+        return estimate(
+            self.job.model, self.texts[:rows], self.settings, self.lengths, self.job.window,
+            num_blocks=len(METHODS) * -(-self.settings.num_prompts // ROWS),
+        )  # fmt: skip
 
     def run(self, blocks: NllBlocks, progress: Progress | None = None) -> Quality:
         """Write and measure everything; `progress` gets the share done and may raise."""
@@ -165,8 +134,8 @@ class Writer:
     def _continue(self, length: int, method: str, blocks: NllBlocks, progress: Progress) -> Ids:
         """Return the continuations (N, M), block by block."""
         prompts, parts = self._prompts(length), []
-        for first in range(0, len(prompts), _ROWS):
-            rows = prompts[first : first + _ROWS]
+        for first in range(0, len(prompts), ROWS):
+            rows = prompts[first : first + ROWS]
 
             def step(part: float, first: int = first, rows: Ids = rows) -> None:
                 progress((first + part * len(rows)) / len(prompts))
@@ -200,13 +169,17 @@ class Writer:
         per_prompt = {f"rep_{n}": rep_n(ids, n) for n in (2, 3, 4)}
         per_prompt |= {f"distinct_{n}": distinct_n(ids, n) for n in (1, 2, 3)}
         per_prompt["loops"] = ends_in_loop(ids)
-        score = None
-        if self.judge is not None:
-            name = f"judge-{method}-{length}"
-            nll = blocks.arrays(name, lambda: {"nll": self._judged(ids)})["nll"]
-            per_prompt["judge_nll"] = nll.astype(np.float64)
+        score, judge = None, self.judge
+        if judge is not None:
+            texts = self._judged_texts(ids)
+            judged = blocks.arrays(
+                f"judge-{method}-{length}", lambda: {"nll": judged_nll(judge.model, texts, ids.shape[1], judge.bos)}
+            )
+            per_prompt["judge_nll"] = judged["nll"].astype(np.float64)
             if "MAUVE" not in self.left_out and method != TEXT:
-                score = mauve.score(self._features(ids), self._features(real), self.settings.seed)
+                score = mauve.score(
+                    features(judge.model, ids, ROWS), features(judge.model, real, ROWS), self.settings.seed
+                )
         return {
             "length": length, "method": method,
             "figures": {name: _bounded(name, figure_of(values.tolist())) for name, values in per_prompt.items()},
@@ -217,27 +190,6 @@ class Writer:
         """Return the last W tokens before the places with continuations (N, W + M): the same past for all lengths."""
         past = self._prompts(min(self.job.window, max(self.settings.lengths)))
         return np.concatenate([past, ids], axis=1)
-
-    def _judged(self, ids: Ids) -> NDArray[np.float32]:
-        """Return the judge's mean NLL per token of continuations (N, M), float32 (N)."""
-        if self.judge is None:
-            raise ValueError("a judge is needed")
-        texts = self._judged_texts(ids)
-        positions = np.arange(texts.shape[1] - 1 - ids.shape[1], texts.shape[1] - 1)
-        nll = token_nll(self.judge.model, texts, positions=positions, bos=self.judge.bos)
-        mean: NDArray[np.float32] = nll[:, positions].mean(axis=1)
-        return mean
-
-    def _features(self, ids: Ids) -> NDArray[np.float32]:
-        """Return the judge's logits (N, V) after continuations (N, M), which MAUVE compares."""
-        if self.judge is None:
-            raise ValueError("a judge is needed")
-        model, parts = self.judge.model, []
-        for first in range(0, len(ids), _ROWS):
-            rows = _tensor(ids[first : first + _ROWS], model)
-            logits, _ = model.next_logits(rows, model.initial_state(len(rows)))
-            parts.append(logits.float().cpu().numpy())
-        return np.concatenate(parts)
 
     def _samples(self, written: dict[tuple[int, str], Ids], real: Ids) -> list[dict[str, Any]]:
         """Return the first prompts with the real text and every continuation, as text."""
@@ -264,9 +216,3 @@ def _bounded(name: str, figure: dict[str, float | None]) -> dict[str, float | No
     if name == "judge_nll":
         return figure
     return {key: None if value is None else min(1.0, max(0.0, value)) for key, value in figure.items()}
-
-
-def _tensor(ids: Ids, model: LoadedModel) -> Any:
-    import torch
-
-    return torch.from_numpy(ids).to(model.device)

@@ -7,7 +7,9 @@ an example is exact if all its answers are given. The unit of all intervals is t
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,12 +18,13 @@ from numpy.typing import NDArray
 from tttkit.analyze.intervals import bootstrap
 from tttkit.data.synthetic.examples import Examples
 from tttkit.data.synthetic.tasks import make_examples, task_entry
-from tttkit.data.synthetic.vocabulary import VOCAB_SIZE
+from tttkit.data.synthetic.vocabulary import VOCAB_SIZE, tokenizer_json
 from tttkit.errors import DataError, UsageError
 from tttkit.evaluate.blocks import Arrays, NllBlocks, share_of
 from tttkit.evaluate.bos import bos_in_front, longest_window
 from tttkit.evaluate.memory import fitting_segment
 from tttkit.evaluate.nll import token_nll
+from tttkit.evaluate.tokenizers import tokenizer_of, vocabulary_and_merges
 from tttkit.models.scoring import ScoringModel, is_predicted
 from tttkit.results.recall import AccuracyRow, DistanceRow
 
@@ -120,6 +123,14 @@ def check_model(model: ScoringModel, task: AnswerTask) -> None:
             f"the longest example has {max(task.lengths):,} tokens, but {model.name} reads at most {longest:,}",
             hint="name shorter examples: --length N",
         )
+
+
+def about_tokens(directory: Path, task: str) -> str | None:
+    """Return a sentence for the user if the tokens of a model directory are not those of the task, else None."""
+    own = tokenizer_of(directory)
+    if own is None or vocabulary_and_merges(own) == vocabulary_and_merges(json.loads(tokenizer_json())):
+        return None
+    return f"{directory} has a tokenizer for text, so it was not trained on {task}: its tokens mean nothing to it"
 
 
 def answered(

@@ -20,7 +20,7 @@ from tttkit.models import load_scoring_model
 from tttkit.models.hugging_face.directory import read_config
 from tttkit.models.scoring import LoadedModel
 from tttkit.recall import second_copy
-from tttkit.recall.answers import MULTIPLES, AnswerTask, check_model, measure_answers
+from tttkit.recall.answers import MULTIPLES, AnswerTask, about_tokens, check_model, measure_answers
 from tttkit.recall.questions import PASSKEY_MULTIPLES, RULER_MULTIPLES, Asker, QuestionTask
 from tttkit.results.recall import RECALL_NAME, SECOND_COPY, Recall
 from tttkit.results.values import read_known
@@ -28,6 +28,17 @@ from tttkit.results.values import read_known
 SCHEMA = 2
 """Increase it when equal weights and settings would give other figures."""
 Progress = Callable[[float], None]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeasuredRecall:
+    """The results of one model directory."""
+
+    recall: Recall
+    written: tuple[Path, ...] = ()
+    """Files that were written; empty if the results were known before."""
+    messages: tuple[str, ...] = ()
+    """Sentences for the user about model and data."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +66,7 @@ class RecallSettings:
         """Refuse an unknown task, and settings that the task does not have. Raises UsageError."""
         known = (SECOND_COPY, *TASK_PARTS, *TASKS)
         if self.task not in known:
-            raise UsageError(f"unknown synthetic task `{self.task}`", hint=f"known: {', '.join(known)}")
+            raise UsageError(f"unknown task `{self.task}`", hint=f"known: {', '.join(known)}")
         unused = {
             "--distance": self.distances and self.task != SECOND_COPY,
             "--length": self.lengths and self.task == SECOND_COPY,
@@ -79,8 +90,8 @@ def check_recall(request: EvaluationRequest, settings: RecallSettings) -> None:
 
 def recall_model_directory(
     request: EvaluationRequest, directory: Path, settings: RecallSettings, progress: Progress | None = None
-) -> tuple[Recall, tuple[Path, ...]]:
-    """Measure one model into `directory`; return the results and the files that were written.
+) -> MeasuredRecall:
+    """Measure one model into `directory`.
 
     Nothing is measured if `directory` holds the same results already, and a killed call goes on. Raises UsageError,
     DataError, NumericalError, DiskFullError, and RunLockedError while another process writes there.
@@ -90,7 +101,7 @@ def recall_model_directory(
     plan = kind(request, settings)
     known = read_known(Recall.read, directory / RECALL_NAME, "recall_key", plan.key)
     if known is not None:
-        return known, ()
+        return MeasuredRecall(recall=known, messages=plan.messages)
     device = find_device(request.device)
     prepare_device(device)
     plan.model.to(device)
@@ -99,7 +110,7 @@ def recall_model_directory(
         choose_for_evaluation(plan.model, window=plan.window, blocks=blocks.path)
         result = plan.run(blocks, progress)
         result.write(directory / RECALL_NAME)
-    return result, (directory / RECALL_NAME,)
+    return MeasuredRecall(recall=result, written=(directory / RECALL_NAME,), messages=plan.messages)
 
 
 class _SecondCopy:
@@ -110,7 +121,7 @@ class _SecondCopy:
         usual = [multiple * self._job.window for multiple in second_copy.MULTIPLES]
         self._distances = sorted(set(settings.distances or usual))
         self._settings = settings
-        self.model, self.window = self._job.model, self._job.window
+        self.model, self.window, self.messages = self._job.model, self._job.window, self._job.messages
         self.key = evaluation_key(
             schema=SCHEMA, evaluation=self._job.key, distances=self._distances, seed=settings.seed,
             num_examples=settings.num_examples,
@@ -139,7 +150,7 @@ class _Questions:
         self._task = QuestionTask(
             name=settings.task, lengths=lengths, num_examples=settings.num_examples, seed=settings.seed
         )
-        self.model, self.window = self._job.model, self._job.window
+        self.model, self.window, self.messages = self._job.model, self._job.window, self._job.messages
         self.key = evaluation_key(schema=SCHEMA, evaluation=self._job.key, task=dataclasses.asdict(self._task))
 
     def check(self) -> None:
@@ -160,6 +171,8 @@ class _Answers:
         prepare_cpu()
         self.model: LoadedModel = load_scoring_model(path, request.dtype, request.trust_remote_code)
         self.window = window
+        unknown = about_tokens(path, settings.task)
+        self.messages = (*((unknown,) if unknown else ()), *self.model.notes)
         self._task = _answer_task(request, settings, window)
         measured = {
             "weights_sha256": self.model.weights_sha256(), "dtype": request.dtype,

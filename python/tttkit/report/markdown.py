@@ -6,8 +6,6 @@ Equal runs give equal bytes: the report holds no date and no path, only the run'
 from __future__ import annotations
 
 import math
-import shlex
-from pathlib import Path
 from typing import Any
 
 from tttkit.analyze import earlier_15k
@@ -18,11 +16,11 @@ from tttkit.analyze.paired import RULE
 from tttkit.analyze.phrases import places
 from tttkit.analyze.record import Record
 from tttkit.report.criteria import criteria
+from tttkit.report.markdown_about import commands_section, environment_section, protocol_section
 from tttkit.report.markdown_parts import bullets, capitalized, sparkline, table, titled
 from tttkit.report.opening import opening
 from tttkit.results.summary import Summary, perplexity_key
 from tttkit.results.values import number
-from tttkit.run.directory import quoted
 from tttkit.run.parent import describe_parent
 
 REPORT_NAME = "CURRICULUM_RESULTS.md"
@@ -33,18 +31,9 @@ QUESTIONS = (
     ("Training dynamics", ("phase_transitions", "learning_rate")),
 )
 """The research questions and the findings that answer each of them."""
-_PROTOCOL = (
-    "training_window", "eval_max_length", "chunk_size", "chunk_stride", "num_sequences", "sequence_choice",
-    "num_documents", "tokens_per_chunk", "selection_windows", "aggregate", "sw_mode", "data_fingerprint",
-)  # fmt: skip
-"""Keys of summary.json that say how the run was evaluated."""
 _MOST_ROWS = 25
 _EVOLUTION = "curriculum_length_gen_evolution.png"
 """Figure that is shown if it has been drawn."""
-_REPEATED = ("path", "fingerprint")
-"""Entries of the data that differ between equal runs or are in the summary too."""
-_HIDDEN = ("host", "boot_id")
-"""Entries of the environment that have no influence on the result."""
 
 
 def render(
@@ -74,13 +63,13 @@ def render(
         "## Plots",
         _plots(record),
         "## Environment",
-        _environment(record),
+        environment_section(record),
         "## Data and protocol",
-        _protocol(record),
+        protocol_section(record),
         "## What could not be known",
         bullets(_missing(record, findings)),
         "## Commands",
-        _commands(record, comparison),
+        commands_section(record, comparison),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -223,47 +212,6 @@ def _plots(record: Record) -> str:
     return text + (f"\n\n![Evolution of length generalization]({_EVOLUTION})" if drawn else "")
 
 
-def _environment(record: Record) -> str:
-    environment = record.metadata.get("environment")
-    if not isinstance(environment, dict):
-        return "Not recorded."
-    return table({"item": key, "value": value} for key, value in environment.items() if key not in _HIDDEN)
-
-
-def _protocol(record: Record) -> str:
-    summary = record.evaluations[-1].summary
-    rows = [{"setting": name, "value": summary.get(name)} for name in _PROTOCOL]
-    data = record.metadata.get("data")
-    if isinstance(data, dict):
-        rows += [{"setting": f"data {key}", "value": value} for key, value in data.items() if key not in _REPEATED]
-    unigram = record.metadata.get("result", {}).get("unigram_ppl")
-    if unigram is not None:
-        rows.append({"setting": "unigram perplexity of the split", "value": unigram})
-    settings = record.config or {
-        "settings": {key: value for key, value in record.metadata.items() if not isinstance(value, list | dict)}
-    }
-    sections = [
-        {"section": section, "values": ", ".join(f"{key} = {value}" for key, value in values.items())}
-        for section, values in settings.items()
-        if isinstance(values, dict)
-    ]
-    return table(rows) + "\n\n" + table(sections)
-
-
 def _missing(record: Record, findings: Findings) -> list[str]:
     unknown = [item for item in findings.items if item.verdict == "unknown"]
     return [*record.unknown, *(f"{item.topic.replace('_', ' ')}: {item.statement}" for item in unknown)]
-
-
-def _commands(record: Record, comparison: Comparison | None) -> str:
-    command = record.metadata.get("command")
-    lines = []
-    if isinstance(command, list) and command:
-        lines.append(shlex.join(str(part) for part in command))
-    name = quoted(Path(record.name))
-    others = "" if comparison is None else "".join(f" --against {shlex.quote(other)}" for other in comparison.runs[1:])
-    lines += [f"tttkit eval run {name}", f"tttkit plot {name}", f"tttkit report {name}{others}"]
-    if record.is_legacy:
-        # The earlier system kept no weights that could be evaluated again.
-        lines = lines[-2:]
-    return "```\n" + "\n".join(lines) + "\n```"

@@ -8,9 +8,7 @@ over the rounds, so that a slow moment of the machine affects all models alike. 
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import resource
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,18 +16,16 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from tttkit.config.model import ModelConfig
 from tttkit.config.run import OptimizerConfig
 from tttkit.device import choose_num_threads
-from tttkit.errors import UsageError
-from tttkit.models import LanguageModel, build_model, compiled, to_official
-from tttkit.models.convert import official_config, official_obstacle
+from tttkit.models import build_model
 from tttkit.train.graph import WARM_UP_CALLS, StepGraph
 from tttkit.train.logs.utilization import peak_flop_per_second, synchronize
 from tttkit.train.optim import build_optimizer
+from tttkit.train.runners import Runner, make_runners, our_runner
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,15 +67,6 @@ class TrainSpeed:
         return self.flop_per_step / self.step_seconds / self.peak_flop_per_second
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Runner:
-    name: str
-    module: nn.Module
-    loss: Callable[[Tensor], Tensor]
-    """Mean cross-entropy of windows (B, W + 1)."""
-    how: str
-
-
 def measure_training(
     config: ModelConfig,
     *,
@@ -100,9 +87,9 @@ def measure_training(
     model = build_model(config, seed=0).to(device)
     threads = None
     if choose_threads and device.type == "cpu":
-        eager = _ours(model, compile_blocks=False)
+        eager = our_runner(model, compile_blocks=False)
         threads = choose_num_threads(lambda: _pass(eager, ids, precision), tokens_per_step=batch_size * window)
-    runners = _runners(model, compile_blocks=compile_blocks, official=official)
+    runners = make_runners(model, compile_blocks=compile_blocks, official=official)
     contestants = _contestants(runners, ids.to(device), precision, rounds, device)
     # frees the memory of the peers
     del runners[1:]
@@ -121,19 +108,8 @@ def measure_training(
     )
 
 
-def _runners(model: LanguageModel, *, compile_blocks: bool, official: Path | None) -> list[_Runner]:
-    """Return the model and its peers, ready to run."""
-    runners = [_ours(model, compile_blocks=compile_blocks)]
-    peer = model.config.as_transformer()
-    if peer.name != model.config.name:
-        runners.append(_ours(build_model(peer, seed=0).to(model.device), compile_blocks=compile_blocks))
-    if official is not None:
-        runners.append(_official(official, model))
-    return runners
-
-
 def _contestants(
-    runners: list[_Runner], ids: Tensor, precision: str, rounds: int, device: torch.device
+    runners: list[Runner], ids: Tensor, precision: str, rounds: int, device: torch.device
 ) -> list[Contestant]:
     """Measure forward and backward of every runner once per round, after a first pass that compiles."""
     losses = [float(_pass(runner, ids, precision)) for runner in runners]
@@ -154,50 +130,12 @@ def _contestants(
     ]
 
 
-def _ours(model: LanguageModel, *, compile_blocks: bool) -> _Runner:
-    run = compiled(model, enabled=compile_blocks)
-    return _Runner(
-        name=model.config.name, module=model, loss=lambda ids: run(ids[:, :-1], targets=ids[:, 1:]), how=run.reason
-    )
-
-
-def _official(path: Path, model: LanguageModel) -> _Runner:
-    """Load the official code at `path` (its directory or its ttt.py), with the weights of `model`."""
-    config = model.config
-    obstacle = official_obstacle(config)
-    if obstacle is not None:
-        raise UsageError(obstacle, hint="leave --official out")
-    file = path / "ttt.py" if path.is_dir() else path
-    spec = importlib.util.spec_from_file_location("official_ttt", file)
-    if not file.is_file() or spec is None or spec.loader is None:
-        raise UsageError(f"no ttt.py at {path}", hint="--official takes a checkout of the official PyTorch code")
-    module = importlib.util.module_from_spec(spec)
-    # dataclasses and transformers look the module up by name
-    sys.modules["official_ttt"] = module
-    try:
-        spec.loader.exec_module(module)
-    except ImportError as error:
-        raise UsageError(f"the official code cannot be loaded: {error}", hint="pip install 'transformers<5'") from error
-    built: Any = module.TTTForCausalLM(module.TTTConfig(**official_config(config), use_cache=False))
-    weights = dict(to_official(model))
-    if config.tie_word_embeddings:
-        weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
-    built.load_state_dict(weights)
-    built.to(model.device).train()
-
-    def loss(ids: Tensor) -> Tensor:
-        logits = built(input_ids=ids[:, :-1], use_cache=False).logits
-        return functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
-
-    return _Runner(name="official", module=built, loss=loss, how="eager")
-
-
-def _loss(runner: _Runner, ids: Tensor, precision: str) -> Tensor:
+def _loss(runner: Runner, ids: Tensor, precision: str) -> Tensor:
     with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
         return runner.loss(ids)
 
 
-def _pass(runner: _Runner, ids: Tensor, precision: str) -> Tensor:
+def _pass(runner: Runner, ids: Tensor, precision: str) -> Tensor:
     loss = _loss(runner, ids, precision)
     loss.backward()  # type: ignore[no-untyped-call]
     runner.module.zero_grad(set_to_none=True)
@@ -205,7 +143,7 @@ def _pass(runner: _Runner, ids: Tensor, precision: str) -> Tensor:
 
 
 def _step_seconds(
-    runner: _Runner,
+    runner: Runner,
     optimizer: torch.optim.Optimizer,
     windows: Tensor,
     precision: str,
@@ -238,7 +176,7 @@ def _step_seconds(
 
 
 def _parts(
-    runner: _Runner,
+    runner: Runner,
     optimizer: torch.optim.Optimizer,
     ids: Tensor,
     precision: str,

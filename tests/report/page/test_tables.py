@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from tttkit.report.page.model_sections import words_table
 from tttkit.report.page.tables import evaluations_table, settings_tables
 from tttkit.results.summary import Summary
 
@@ -36,3 +37,8 @@ def test_an_earlier_run_has_its_settings_at_the_top():
     assert "<summary>settings</summary>" in text
     assert "<tr><td>training_window</td><td>64</td></tr>" in text
     assert "eval_steps" not in text
+
+
+def test_a_table_with_many_columns_has_its_intervals_below_the_values():
+    assert "<td>0.1<br>[0.0, 0.2]</td>" in words_table(list("abcdefghi"), [["0.1 [0.0, 0.2]"] * 9])
+    assert "<td>0.1 [0.0, 0.2]</td>" in words_table(list("abcdefgh"), [["0.1 [0.0, 0.2]"] * 8])

@@ -12,20 +12,8 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
-from tttkit.report.figures.style import (
-    CYCLE,
-    GREY,
-    USUAL,
-    Floats,
-    draw_interval,
-    grid,
-    log_x,
-    mark,
-    save,
-    sheet,
-    thousands,
-    value_axis,
-)
+from tttkit.report.figures.axes import grid, log_x, mark, thousands, value_axis
+from tttkit.report.figures.style import CYCLE, GREY, USUAL, Floats, draw_interval, save, sheet
 from tttkit.results.diagnose import Diagnosis
 
 _BLUE, _ORANGE = CYCLE[0][0], CYCLE[1][0]
@@ -56,7 +44,8 @@ def _state(axes: Axes, diagnosis: Diagnosis) -> None:
     for colour, layer, norm in zip(colours, layers, state["norm"], strict=True):
         values = _floats(norm)
         relative = values / values[at_window] if values[at_window] > 0 else values
-        label = f"layer {layer}" if len(layers) <= 4 else None
+        # more names than these would fill the panel; the colours in between go from dark to bright
+        label = f"layer {layer}" if len(layers) <= 4 or layer in (layers[0], layers[-1]) else None
         axes.plot(positions, relative, color=colour, linewidth=1.2, label=label)
     for colour, distance in zip(colours, state.get("distance", []), strict=False):
         axes.plot(positions, _floats(distance), color=colour, linewidth=1.2, linestyle="--")
@@ -92,7 +81,8 @@ def _memory(axes: Axes, diagnosis: Diagnosis) -> None:
     for index, item in enumerate(diagnosis.memory):
         colour, line = CYCLE[index % len(CYCLE)]
         _band(axes, _floats(item["tokens"]), item, "variation", (colour, line))
-        label = f"after {item['label']} x W: {item['effective']:,} tokens decide"
+        decide = "1 token decides" if item["effective"] == 1 else f"{item['effective']:,} tokens decide"
+        label = f"after {item['label']} x W: {decide}"
         axes.plot([], [], color=colour, linestyle=line, label=label)
     axes.axhline(diagnosis.values.get("tolerance", 0.0), color=GREY, linewidth=0.8, zorder=1)
     log_x(axes)
@@ -105,18 +95,19 @@ def _memory(axes: Axes, diagnosis: Diagnosis) -> None:
 
 
 def _perplexity(axes: Axes, diagnosis: Diagnosis) -> None:
-    axes.set_title("Perplexity of all tokens and of key tokens")
-    centres = _floats([(band["first"] + band["last"]) / 2 for band in diagnosis.perplexity])
-    _band(axes, centres, _columns(diagnosis.perplexity, "ppl"), "ppl", (_BLUE, "-"))
-    axes.plot([], [], color=_BLUE, marker=".", label="all tokens")
-    has_keys = any(band.get("key_ppl") is not None for band in diagnosis.perplexity)
-    if has_keys:
-        keys = _columns(diagnosis.perplexity, "key_ppl")
-        _band(axes, centres, keys, "ppl", (_ORANGE, "--"))
-    label = "key tokens" if has_keys else f"no key tokens: {diagnosis.left_out.get('key_tokens', 'none was found')}"
-    axes.plot([], [], color=_ORANGE, linestyle="--", marker=".", label=_folded(label))
+    bands = diagnosis.perplexity
+    centres = _floats([(band["first"] + band["last"]) / 2 for band in bands])
+    kinds = [("ppl", "all tokens", (_BLUE, "-")), ("key_ppl", "key tokens", (_ORANGE, "--"))]
+    shown = [kind for kind in kinds if any(band.get(kind[0]) is not None for band in bands)]
+    axes.set_title(f"Perplexity of {' and of '.join(label for _, label, _ in shown)}")
+    for name, label, style in shown:
+        _band(axes, centres, _columns(bands, name), "ppl", style)
+        axes.plot([], [], color=style[0], linestyle=style[1], label=label)
+    if kinds[1] not in shown:
+        reason = _folded(f"no key tokens: {diagnosis.left_out.get('key_tokens', 'none was found')}")
+        axes.text(0.03, 0.03, reason, transform=axes.transAxes, color=GREY, fontsize=8.5)
     value_axis(axes, USUAL)
-    values = _floats([band.get(name) for band in diagnosis.perplexity for name in ("ppl", "key_ppl")])
+    values = _floats([band.get(name) for band in bands for name in ("ppl", "key_ppl")])
     if np.isfinite(values).any():
         # intervals of few key tokens may be wider than the axes
         axes.set_ylim(np.nanmin(values) / 2.5, np.nanmax(values) * 2.5)

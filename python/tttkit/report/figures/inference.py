@@ -9,7 +9,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
-from tttkit.report.figures.style import CYCLE, digits, grid, save, sheet
+from tttkit.report.figures.axes import digits, grid
+from tttkit.report.figures.style import CYCLE, legend_below, save, sheet
 
 _PANELS = (
     ("decoding, tokens/s", "tokens_per_second", 1.0),
@@ -36,8 +37,7 @@ def plot_inference(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
                 _scale(axes, sorted({row["context"] for row in rows}))
         for axes in all_axes[-1]:
             axes.set_xlabel("tokens of context")
-        handles, labels = all_axes[0][0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(names), 4))
+        legend_below(figure, all_axes[0])
         return save(figure, path)
 
 

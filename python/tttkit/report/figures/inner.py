@@ -11,20 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from tttkit.analyze.curves import floats
-from tttkit.report.figures.style import (
-    GREY,
-    USUAL,
-    Floats,
-    Scales,
-    grid,
-    many_lines,
-    mark,
-    position_axis,
-    save,
-    sheet,
-    step_bar,
-    value_axis,
-)
+from tttkit.report.figures.axes import grid, mark, position_axis, value_axis
+from tttkit.report.figures.steps import many_lines, step_bar
+from tttkit.report.figures.style import GREY, USUAL, Floats, Scales, save, sheet
 
 _BEFORE, _AFTER = "inner_loss_before", "inner_loss_after"
 

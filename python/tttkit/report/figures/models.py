@@ -11,20 +11,8 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from numpy.typing import NDArray
 
 from tttkit.analyze.curves import floats, perplexity
-from tttkit.report.figures.style import (
-    CYCLE,
-    GREY,
-    USUAL,
-    LineStyle,
-    grid,
-    label_ends,
-    mark,
-    save,
-    sheet,
-    short_name,
-    thousands,
-    value_axis,
-)
+from tttkit.report.figures.axes import grid, mark, thousands, value_axis
+from tttkit.report.figures.style import CYCLE, GREY, USUAL, LineStyle, label_ends, save, sheet, short_name
 from tttkit.results.contexts import CONTEXTS, labels_within
 from tttkit.results.curves import Curves
 

@@ -12,22 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from tttkit.analyze.curves import floats, perplexity
-from tttkit.report.figures.style import (
-    GREY,
-    USUAL,
-    Scales,
-    draw_interval,
-    grid,
-    many_lines,
-    mark,
-    multiples,
-    position_axis,
-    save,
-    sheet,
-    step_bar,
-    step_x,
-    value_axis,
-)
+from tttkit.report.figures.axes import grid, mark, position_axis, step_x, value_axis
+from tttkit.report.figures.steps import many_lines, step_bar
+from tttkit.report.figures.style import GREY, USUAL, Scales, draw_interval, multiples, save, sheet
 from tttkit.results.contexts import CONTEXTS, compared_contexts
 from tttkit.results.curves import Curves
 from tttkit.results.summary import Summary

@@ -13,21 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from tttkit.analyze.curves import floats
-from tttkit.report.figures.style import (
-    CYCLE,
-    USUAL,
-    Floats,
-    Scales,
-    draw_interval,
-    label_ends,
-    multiples,
-    ratio_axis,
-    ratio_ticks,
-    save,
-    sheet,
-    step_axis,
-    step_x,
-)
+from tttkit.report.figures.axes import ratio_axis, ratio_ticks, step_axis, step_x
+from tttkit.report.figures.style import CYCLE, USUAL, Floats, Scales, draw_interval, label_ends, multiples, save, sheet
 from tttkit.results.contexts import CONTEXTS, LABELS, compared_contexts
 from tttkit.results.curves import Curves
 from tttkit.results.summary import Summary

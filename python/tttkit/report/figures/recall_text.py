@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from tttkit.analyze.intervals import bootstrap
-from tttkit.report.figures.style import CYCLE, draw_interval, grid, save, sheet, thousands
+from tttkit.report.figures.axes import grid, thousands
+from tttkit.report.figures.style import CYCLE, draw_interval, legend_below, save, sheet
 from tttkit.results.recall import Recall
 
 _SCORES = {"nlls": "NLL of a right answer (nats)", "found": "share found"}
@@ -27,34 +28,44 @@ def plot_text_tasks(results: Sequence[tuple[str, Recall]], path: Path) -> Path:
     kinds = list(dict.fromkeys(row["part"] for row in results[0][1].rows))
     has_depths = results[0][1].rows[0]["depth"] is not None
     columns = [(kind, "length") for kind in kinds] + ([(kinds[0], "depth")] if has_depths else [])
-    with sheet(_HEIGHT, max(6.0, _WIDTH * len(columns))) as figure:
-        panels = figure.subplots(2, len(columns), sharey="row", squeeze=False)
+    with sheet(_HEIGHT, column_width(len(columns))) as figure:
+        panels = figure.subplots(2, len(columns), sharey="row", sharex="col" if has_depths else True, squeeze=False)
         for (kind, along), column in zip(columns, panels.T, strict=True):
             column[0].set_title(kind if len(kinds) > 1 else f"by {along}")
             for axes, score in zip(column, _SCORES, strict=True):
                 for index, (name, result) in enumerate(results):
                     _draw(axes, name, _points(result, kind, along, score), CYCLE[index % len(CYCLE)])
                 grid(axes)
-            column[1].set_ylim(-0.03, 1.03)
-            _label(column, along)
-        for axes, text in zip(panels[:, 0], _SCORES.values(), strict=True):
-            axes.set_ylabel(text)
-        panels[0, 0].legend()
+                if along == "length":
+                    length_axis(axes)
+            column[1].set_xlabel("tokens of the example" if along == "length" else "depth of the pass key")
+        panels[0, 0].set_ylabel(_SCORES["nlls"])
+        share_axis(panels[1, 0], _SCORES["found"])
+        legend_below(figure, panels[0])
         return save(figure, path)
+
+
+def column_width(num_columns: int) -> float:
+    """Return the width in inches of a figure with a number of columns."""
+    return max(6.0, _WIDTH * num_columns)
+
+
+def length_axis(axes: Axes) -> None:
+    """Show lengths in tokens along x, by powers of two."""
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(thousands)
+
+
+def share_axis(axes: Axes, text: str) -> None:
+    """Show a share along y, always from 0 to 1."""
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_ylabel(text)
 
 
 def _draw(axes: Axes, name: str, points: NDArray[np.float64], style: Any) -> None:
     x, y, low, high = points
     draw_interval(axes, x, y, (low, high), style)
     axes.plot([], [], color=style[0], linestyle=style[1], label=name)
-
-
-def _label(column: Sequence[Axes], along: str) -> None:
-    for axes in column:
-        if along == "length":
-            axes.set_xscale("log", base=2)
-            axes.xaxis.set_major_formatter(thousands)
-    column[1].set_xlabel("tokens" if along == "length" else "depth")
 
 
 def _points(result: Recall, kind: str, along: str, score: str) -> NDArray[np.float64]:

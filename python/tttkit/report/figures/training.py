@@ -11,21 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from tttkit.analyze.curves import floats
-from tttkit.report.figures.style import (
-    CYCLE,
-    GREY,
-    USUAL,
-    Floats,
-    Scales,
-    grid,
-    label_ends,
-    log_x,
-    save,
-    sheet,
-    short_name,
-    step_x,
-    value_axis,
-)
+from tttkit.report.figures.axes import grid, log_x, step_x, value_axis
+from tttkit.report.figures.style import CYCLE, GREY, USUAL, Floats, Scales, label_ends, save, sheet, short_name
 from tttkit.results.summary import Summary
 
 Named = Sequence[tuple[str, Sequence[Summary]]]

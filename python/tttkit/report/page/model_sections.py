@@ -14,6 +14,8 @@ from tttkit.results.recall import FIGURE_NAME as RECALL_FIGURE
 from tttkit.results.recall import recalls_of
 from tttkit.run.directory import RunDirectory
 
+_MOST_ON_ONE_LINE = 8
+
 
 def diagnosis_sections(run: RunDirectory) -> str:
     """Return figure and table of every diagnosis of the run's models; empty without one. Raises DataError."""
@@ -54,9 +56,11 @@ def recall_sections(run: RunDirectory) -> str:
 
 
 def words_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table of texts."""
+    """Return a table of texts. With many columns, an interval stands below its value, so that they fit on a screen."""
+    below = "<br>[" if len(columns) > _MOST_ON_ONE_LINE else " ["
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    cells = [[escape(cell).replace(" [", below) for cell in row] for row in rows]
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in cells)
     return f'<div class="scroll"><table class="data"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 

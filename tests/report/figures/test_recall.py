@@ -1,0 +1,57 @@
+"""Figures of recall: shares from 0 to 1, every line of every model, a legend of what is drawn."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.report.made_up import drawn_colours, texts
+from tttkit.report.figures.recall import plot_recall
+from tttkit.results.recall import Recall
+
+
+def answers(sizes=(4, 8), lengths=(64, 128), contexts=("full",), accuracy=0.0):
+    rows = [
+        {"length": length, "size": size, "context": context, "accuracy": accuracy, "low": 0.0, "high": accuracy}
+        for length in lengths for size in sizes for context in contexts
+    ]  # fmt: skip
+    return Recall({"task": "mqar", "rows": rows})
+
+
+def questions(lengths, depth=None, parts=("needle", "multi-key")):
+    rows = [
+        {"part": part, "length": length, "depth": depth} for part in parts for length in lengths[part]
+    ]  # fmt: skip
+    scores = [[1.0] * len(rows), [2.0] * len(rows)]
+    return Recall({"task": "ruler", "rows": rows, "nlls": scores, "found": [[0.0] * len(rows)] * 2})
+
+
+def test_shares_are_drawn_from_0_to_1_even_if_all_are_tiny(tmp_path):
+    words = texts(plot_recall([("a", answers(accuracy=0.0002))], tmp_path / "f.svg"))
+    assert {"0.0", "1.0", "share of answers given", "tokens of the example"} <= set(words)
+
+
+def test_each_number_of_items_has_a_panel_and_each_model_and_context_a_line(tmp_path):
+    results = [(name, answers(sizes=(4, 8, 16, 32, 64), contexts=("full", "sw"))) for name in ("one", "other")]
+    path = plot_recall(results, tmp_path / "f.svg")
+    words = texts(path)
+    assert [word for word in words if word.endswith("items")] == [f"{size} items" for size in (4, 8, 16, 32, 64)]
+    legend = ["one", "one sw", "other", "other sw"]
+    assert [word for word in words if word in legend] == legend
+    assert len(drawn_colours(path)) == len(legend) * (5 + 1), "a line per panel, and its mark in the legend"
+
+
+def test_a_model_that_lacks_a_number_of_items_has_no_line_there(tmp_path):
+    results = [("one", answers(sizes=(4, 8))), ("other", answers(sizes=(4,)))]
+    assert len(drawn_colours(plot_recall(results, tmp_path / "f.svg"))) == 2 + 1 + 2
+
+
+def test_panels_of_questions_share_their_lengths(tmp_path):
+    lengths = {"needle": (64, 128, 256), "multi-key": (256,)}
+    words = texts(plot_recall([("a", questions(lengths))], tmp_path / "f.svg"))
+    assert words.count("64") == words.count("128") == words.count("256") == 2, "below both columns"
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_a_task_without_items_and_one_item_are_named_right(tmp_path, size):
+    words = texts(plot_recall([("a", answers(sizes=(size,)))], tmp_path / "f.svg"))
+    assert [word for word in words if "item" in word] == (["1 item"] if size else [])
