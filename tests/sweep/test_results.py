@@ -87,6 +87,9 @@ def test_the_best_setting_comes_first_and_one_without_a_mean_last(tmp_path, goal
     assert (last.mean, last.states, last.summary) == (
         None, ["pruned", "not started"], "1 not started, 1 pruned at step 3 with 9.00",
     )  # fmt: skip
+    write_run(pruned[1], "finished", 0.5)
+    (last,) = [row for row in read_rows(study, tmp_path, search) if row.is_pruned]
+    assert (last.mean, last.objectives) == (None, [None, 0.5]), "the seeds that were not pruned are the better ones"
     assert rows[0].mean == pytest.approx(2.0 if goal == "minimize" else 3.0)
     assert rows[0].interval is not None
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tttkit.sweep.search import random_setting, search_of
+from tttkit.sweep.search import _within, random_setting, search_of
 from tttkit.sweep.study import Range, Study
 
 
@@ -50,6 +50,18 @@ def test_random_settings_cover_a_logarithmic_range_evenly():
     values = [random_setting(study, number).values["x"] for number in range(400)]
     decades = [sum(10.0**-k <= value < 10.0 ** (1 - k) for value in values) for k in (1, 2, 3, 4)]
     assert all(70 <= count <= 130 for count in decades), decades
+
+
+def test_the_ends_of_a_range_hold_when_a_value_is_rounded():
+    assert _within(Range(low=1.23449, high=9.0), 0.0) == 1.23449
+    assert _within(Range(low=1.0, high=3.7, whole=True), 0.999) == 3
+    assert _within(Range(low=1.3, high=3.7, whole=True), 0.0) == 2
+
+
+def test_random_settings_choose_every_value_and_each_key_for_itself():
+    study = Study(search="random", vary={"x": ["a", "b", "c"], "y": ["a", "b", "c"]})
+    pairs = {tuple(random_setting(study, number).values.values()) for number in range(200)}
+    assert len(pairs) == 9
 
 
 def _seeded(sampler, seeds, **options):
