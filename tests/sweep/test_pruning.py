@@ -36,7 +36,11 @@ def test_a_run_is_judged_after_the_warm_up_and_before_its_end(tmp_path, step, is
     for trial in trials:
         trial.run.path.mkdir(parents=True)
         value = 9.0 if trial is trials[0] else 1.0
-        summaries = [{"step": step, "selection_ppl": value}, {"step": step + 1, "selection_ppl": None}]
+        summaries = [
+            {"step": 0, "selection_ppl": 10.0},
+            {"step": step, "selection_ppl": value},
+            {"step": step + 1, "selection_ppl": None},
+        ]
         files.write_json(trial.run.summaries, summaries)
     pruning = Pruning(study)
     assert (pruning.judge(trials[0], trials[1:]) is not None) == is_pruned

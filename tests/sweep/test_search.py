@@ -99,3 +99,11 @@ def test_tpe_takes_a_pruned_setting_for_a_bad_one_and_does_not_choose_it_again(t
     search.tell(search.propose(), None, is_pruned=True)
     assert [trial.state for trial in search._trials.get_trials()] == [state.PRUNED]
     assert search_of(study, tmp_path).propose() is None
+
+
+def test_a_result_completes_the_trial_of_its_setting_alone(tmp_path):
+    pytest.importorskip("optuna")
+    search = search_of(Study(search="tpe", trials=3, vary={"x": Range(low=-1.0, high=1.0)}), tmp_path)
+    _, second = search.propose(), search.propose()
+    search.tell(second, 0.5)
+    assert [trial.state.name for trial in search._trials.trials] == ["RUNNING", "COMPLETE"]
