@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,15 +14,14 @@ import typer
 from tttkit.errors import PreemptedError, TttkitError
 from tttkit.run.directory import quoted
 from tttkit_cli.console import err, out, print_json
+from tttkit_cli.engine import Engine
 
 if TYPE_CHECKING:
     from tttkit.sweep.driver import Driver
+    from tttkit.sweep.processes import Start
     from tttkit.sweep.results import Row
-    from tttkit.sweep.search import Search
     from tttkit.sweep.study import Study
     from tttkit.sweep.trials import Trial
-
-_COMMAND = (sys.executable, "-c", "from tttkit_cli.app import main; main()")
 
 
 def sweep(
@@ -29,11 +30,24 @@ def sweep(
         Path | None,
         typer.Option("--out", help="Directory of the study (default: studies/STUDY).", show_default=False),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, max=1024, help="Runs at the same time.")] = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1024,
+            help="Runs at the same time (default: 1; with --engine ray as many as the cluster has room for).",
+            show_default=False,
+        ),
+    ] = None,
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="CPU threads of each run (default: the cores, shared out).", show_default=False),
+        typer.Option(
+            min=1,
+            help="CPU threads of each run (default: the cores, shared out; with --engine ray OMP_NUM_THREADS, else 1).",
+            show_default=False,
+        ),
     ] = None,
+    engine: Engine = "local",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check every setting, show the table and train nothing.")
     ] = False,
@@ -44,13 +58,17 @@ def sweep(
     Each trial is an ordinary `tttkit train` in its own run directory. The same command goes on after any
     interruption, and several of them may work on one study.
 
-    Examples: `tttkit sweep rates.toml --dry-run` · `tttkit sweep rates.toml --workers 2`
+    Examples: `tttkit sweep rates.toml --dry-run` · `tttkit sweep rates.toml --workers 2` ·
+    `tttkit sweep rates.toml --engine ray`
     """
+    from tttkit.cluster.tasks import check_engine
+    from tttkit.sweep.driver import Driver, prepare_directory
     from tttkit.sweep.results import read_rows
     from tttkit.sweep.search import search_of
     from tttkit.sweep.study import read_study
     from tttkit.sweep.trials import trials_of
 
+    check_engine(engine)
     chosen = read_study(study)
     directory = (output or Path("studies") / study.stem).resolve()
     search = search_of(chosen, directory)
@@ -58,8 +76,10 @@ def sweep(
         trials_of(chosen, directory, setting)[0].config()
     failed: list[Trial] = []
     if not dry_run:
-        driver = _driver(chosen, directory, search, workers, threads)
-        _train(driver, study)
+        prepare_directory(directory, dataclasses.asdict(chosen))
+        with _places(engine, workers, threads) as (start, num_workers):
+            driver = Driver(chosen, directory, search, start=start, workers=num_workers, report=_say)
+            _train(driver, study)
         failed = driver.failed
     _show(chosen, read_rows(chosen, directory, search), json_output=json_output)
     if failed:
@@ -67,16 +87,21 @@ def sweep(
         raise TttkitError(f"runs that failed: {names}", hint=f"see {quoted(failed[0].log)}")
 
 
-def _driver(study: Study, directory: Path, search: Search, workers: int, threads: int | None) -> Driver:
-    """Return the driver of a study, whose directory exists."""
-    from tttkit.run.cores import available_cores
-    from tttkit.sweep.driver import Driver, prepare_directory
+@contextmanager
+def _places(engine: str, workers: int | None, threads: int | None) -> Iterator[tuple[Start, int]]:
+    """Give the function that starts a run, on this machine or on a cluster, and the number of runs at a time."""
+    if engine == "ray":
+        from tttkit.cluster.tasks import connected
+        from tttkit.cluster.trials import TrialOnCluster
 
-    prepare_directory(directory, dataclasses.asdict(study))
-    return Driver(
-        study, directory, search, command=_COMMAND, workers=workers,
-        threads=threads or max(available_cores() // workers, 1), report=_say,
-    )  # fmt: skip
+        with connected(threads) as cluster:
+            yield functools.partial(TrialOnCluster, cluster), workers or cluster.num_slots(on_gpu=cluster.has_gpus)
+        return
+    from tttkit.run.cores import available_cores
+    from tttkit.sweep.processes import start_here
+
+    workers = workers or 1
+    yield functools.partial(start_here, threads=threads or max(available_cores() // workers, 1)), workers
 
 
 def _train(driver: Driver, file: Path) -> None:

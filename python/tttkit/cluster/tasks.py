@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,14 +24,14 @@ class Cluster:
 
     def __init__(self, ray: Any, *, threads: int) -> None:
         """Run each task with `threads` threads."""
-        self._ray, self._threads = ray, threads
+        self._ray, self.threads = ray, threads
         resources = ray.cluster_resources()
         self._gpus = int(resources.get("GPU", 0))
         self._cpus = int(resources.get("CPU", 1))
 
     def num_slots(self, *, on_gpu: bool) -> int:
         """Return the number of tasks that run at the same time."""
-        return max(self._gpus, 1) if on_gpu else max(self._cpus // self._threads, 1)
+        return max(self._gpus, 1) if on_gpu else max(self._cpus // self.threads, 1)
 
     @property
     def has_gpus(self) -> bool:
@@ -49,11 +51,7 @@ class Cluster:
         A task whose worker or machine is lost is started again. `poll` is called several times a second; if it raises,
         all tasks are cancelled. Raises what a task raises, and TttkitError if a task was lost too often.
         """
-        ray, slots = self._ray, self.num_slots(on_gpu=on_gpu)
-        remote = ray.remote(function).options(
-            num_cpus=1 if on_gpu else self._threads, num_gpus=1 if on_gpu else 0, max_retries=_RETRIES,
-            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(self._threads)}},
-        )  # fmt: skip
+        ray, slots, remote = self._ray, self.num_slots(on_gpu=on_gpu), self._remote(function, on_gpu=on_gpu)
         waiting = iter(arguments)
         running: list[Any] = []
         try:
@@ -65,12 +63,23 @@ class Cluster:
                 ended, running = ray.wait(running, timeout=0.2)
                 poll()
                 for task in ended:
-                    yield self._result(task)
+                    yield self.result_of(task)
         finally:
             for task in running:
                 ray.cancel(task, force=True)
 
-    def _result(self, task: Any) -> Any:
+    def start(self, function: Callable[..., Any], *arguments: Any, on_gpu: bool = False) -> Task:
+        """Hand over one task, which begins as soon as there is room; it is started again if its worker is lost."""
+        return Task(self, self._ray, self._remote(function, on_gpu=on_gpu).remote(*arguments))
+
+    def _remote(self, function: Callable[..., Any], *, on_gpu: bool) -> Any:
+        return self._ray.remote(function).options(
+            num_cpus=1 if on_gpu else self.threads, num_gpus=1 if on_gpu else 0, max_retries=_RETRIES,
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(self.threads)}},
+        )  # fmt: skip
+
+    def result_of(self, task: Any) -> Any:
+        """Return what a task of Ray returned, once it has ended; raises as `run` does."""
         try:
             return self._ray.get(task)
         except self._ray.exceptions.RayTaskError as error:
@@ -79,6 +88,26 @@ class Cluster:
         except self._ray.exceptions.RayError as error:
             hint = "run the command again: it goes on after what is finished"
             raise TttkitError(f"a task of Ray was lost {_RETRIES + 1} times", hint=hint) from error
+
+
+class Task:
+    """One task that was handed to Ray."""
+
+    def __init__(self, cluster: Cluster, ray: Any, reference: Any) -> None:
+        self._cluster, self._ray, self._reference = cluster, ray, reference
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the task has returned, failed or was cancelled."""
+        return bool(self._ray.wait([self._reference], timeout=0)[0])
+
+    def result(self) -> Any:
+        """Return what the task returned. Raises what `Cluster.run` raises."""
+        return self._cluster.result_of(self._reference)
+
+    def cancel(self, *, force: bool = False) -> None:
+        """Take the task back if it has not begun, else interrupt it with KeyboardInterrupt, or with `force` end it."""
+        self._ray.cancel(self._reference, force=force)
 
 
 def check_engine(engine: str) -> None:
@@ -102,12 +131,17 @@ def connected(threads: int | None = None) -> Iterator[Cluster]:
     threads = threads or (int(given) if given.isdigit() and int(given) > 0 else 1)
     starts = not ray.is_initialized()
     if starts:
+        handler = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:
             ray.shutdown()
             hint = "see `ray status`; RAY_ADDRESS names a cluster, without it one is started on this machine"
             raise TttkitError(f"Ray did not start: {str(error).splitlines()[0]}", hint=hint) from error
+        finally:
+            # Ray takes SIGTERM for itself, and would end with code 1
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, handler)
     try:
         yield Cluster(ray, threads=threads)
     finally:

@@ -47,7 +47,7 @@ def shard(model: LanguageModel, world: World, precision: str | None = None) -> C
 
     copied = WholeModel(model)
     mesh = init_device_mesh(model.device.type, (world.size,))
-    policy = MixedPrecisionPolicy(reduce_dtype=torch.float32)
+    policy = MixedPrecisionPolicy()  # gathers weights and reduces gradients in the dtype of the shards
     in_bf16 = policy
     if precision == "bf16" and hasattr(policy, "param_dtype_override_fn"):  # older versions of torch gather float32
         rounded = {id(weight) for block in model.model.layers for weight in _multiplied_in_bf16(block)}

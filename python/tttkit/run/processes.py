@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import socket
 import time
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _STOPPED = ("T", "t")
 _DEAD = ("Z", "X")
+_PR_SET_PDEATHSIG = 1
 
 
 def identity() -> dict[str, Any]:
@@ -62,6 +65,13 @@ def seconds_since(process: dict[str, Any]) -> float | None:
     """Return the seconds since a process recorded its monotonic clock; None when that clock is not ours."""
     then = process.get("monotonic")
     return max(0.0, time.monotonic() - then) if isinstance(then, int | float) and is_same_boot(process) else None
+
+
+def end_with_parent(parent: int) -> None:
+    """Let the kernel send SIGTERM to this process when its parent, whose pid is `parent`, ends; now if it has ended."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _status_and_start(pid: int) -> tuple[str, int] | None:

@@ -6,11 +6,9 @@ driver go on, and the next driver leaves them alone until they end.
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from tttkit.errors import PreemptedError, RunLockedError
@@ -19,6 +17,7 @@ from tttkit.run.pruned_file import write_pruned
 from tttkit.run.saved import ENDED
 from tttkit.run.signals import GRACE_SECONDS
 from tttkit.storage import files, filesystem
+from tttkit.sweep.processes import Process, Start
 from tttkit.sweep.pruning import Pruning, is_pruned
 from tttkit.sweep.results import mean_objective
 from tttkit.sweep.search import Search
@@ -26,7 +25,6 @@ from tttkit.sweep.study import Study
 from tttkit.sweep.trials import LOGS, Trial, trials_of
 
 _POLL_SECONDS, _LOOK_SECONDS = 0.2, 1.0
-_VARIABLE_PREFIX = "TTTKIT_SET_"
 
 
 class Driver:
@@ -38,15 +36,14 @@ class Driver:
         directory: Path,
         search: Search,
         *,
-        command: Sequence[str],
+        start: Start,
         workers: int,
-        threads: int,
         report: Callable[[str, Trial], None],
     ) -> None:
-        """`command` starts `tttkit`; `report(event, trial)` hears what happens to a trial: "started", "ended", …"""
+        """`start` begins a process; `report(event, trial)` hears what happens to a trial: "started", "ended", …"""
         self._study, self._directory, self._search = study, directory, search
-        self._command, self._workers, self._threads, self._report = command, workers, threads, report
-        self._running: dict[str, tuple[Trial, subprocess.Popen[bytes]]] = {}
+        self._start_process, self._workers, self._report = start, workers, report
+        self._running: dict[str, tuple[Trial, Process]] = {}
         self._given_up: set[str] = set()
         self._told: set[str] = set()
         self._waits = False
@@ -129,17 +126,7 @@ class Driver:
         trial.run.path.parent.mkdir(parents=True, exist_ok=True)
         if trial.run.pruned.exists():
             filesystem.current.unlink(trial.run.pruned)  # the study has stopped pruning
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(_VARIABLE_PREFIX)}
-        log = filesystem.current.open_append(trial.log)
-        try:
-            # a session of its own: Ctrl-C reaches the driver only, which then asks the runs to stop
-            process = subprocess.Popen(
-                [*self._command, *trial.options(self._threads)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env=environment, start_new_session=True,
-            )  # fmt: skip
-        finally:
-            filesystem.current.close(log)
-        self._running[trial.name] = trial, process
+        self._running[trial.name] = trial, self._start_process(trial)
         self._report("started", trial)
 
     def _reap(self) -> bool:
@@ -182,12 +169,12 @@ class Driver:
         for _, process in self._running.values():
             process.terminate()
         deadline = time.monotonic() + GRACE_SECONDS
-        for _, process in self._running.values():
-            try:
-                process.wait(max(deadline - time.monotonic(), 0.1))
-            except subprocess.TimeoutExpired:
-                # it saved what it could in its own grace period
-                process.kill()
+        running = [process for _, process in self._running.values()]
+        while time.monotonic() < deadline and (running := [process for process in running if process.poll() is None]):
+            time.sleep(_POLL_SECONDS)
+        for process in running:
+            # it saved what it could in its own grace period
+            process.kill()
 
 
 def prepare_directory(directory: Path, values: dict[str, object]) -> None:
