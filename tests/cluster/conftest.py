@@ -14,6 +14,7 @@ def ray():
     if "TTTKIT_SLOW_TESTS" not in os.environ:
         pytest.skip("starts a cluster; set TTTKIT_SLOW_TESTS to run it")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_raylet_start_wait_time_s"] = "180"  # noqa: SIM112
     module = pytest.importorskip("ray")
     # sockets have short names only, so the folder of the test session does not do
     with tempfile.TemporaryDirectory(prefix="ray-") as folder:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import threading
 from pathlib import Path
 
 from tests.cli.conftest import trained, tttkit  # noqa: F401 - a fixture
+from tests.cluster.workers import kill_a_worker
 
 OPTIONS = ("--num-sequences", 8, "--window", 16, "--device", "cpu")
 OF_THE_MOMENT = ("eval_seconds", "path")
@@ -24,35 +23,6 @@ def results(directory: Path) -> dict[str, object]:
     return {"summary": summary, **{file.name: file.read_bytes() for file in files}}
 
 
-def workers() -> list[int]:
-    """Return the pids of the workers that compute a part, among the descendants of this process."""
-    parents, names = {}, {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                names[int(entry.name)] = (entry / "cmdline").read_text()
-            except OSError:
-                continue
-
-    def is_ours(pid: int) -> bool:
-        while pid > 1:
-            pid = parents.get(pid, 0)
-            if pid == os.getpid():
-                return True
-        return False
-
-    return [pid for pid, name in names.items() if name.startswith("ray::_compute_part") and is_ours(pid)]
-
-
-def kill_a_worker(killed: list[int], ended: threading.Event) -> None:
-    """Kill the first worker that computes a part."""
-    while not killed and not ended.wait(0.02):
-        for pid in workers()[:1]:
-            os.kill(pid, signal.SIGKILL)
-            killed.append(pid)
-
-
 def test_models_on_a_cluster_have_the_results_of_one_process_although_a_worker_is_killed(ray, trained, tmp_path):  # noqa: F811
     run = trained[0]
     models = [tmp_path / "first", tmp_path / "second"]
@@ -63,7 +33,7 @@ def test_models_on_a_cluster_have_the_results_of_one_process_although_a_worker_i
     assert tttkit(*command, "--out", tmp_path / "local").code == 0
     killed: list[int] = []
     ended = threading.Event()
-    watcher = threading.Thread(target=kill_a_worker, args=(killed, ended))
+    watcher = threading.Thread(target=kill_a_worker, args=("_compute_part", killed, ended))
     watcher.start()
     result = tttkit(*command, "--out", tmp_path / "ray", "--engine", "ray")
     ended.set()

@@ -11,9 +11,11 @@ import time
 import pytest
 
 from tests.distributed.ranks import codes_of, start_ranks, train
+from tttkit.distributed.group import joined
 from tttkit.errors import RankLostError
 from tttkit.health.status import read_status
 from tttkit.run.directory import RunDirectory
+from tttkit.run.world import world_of
 
 NUM_KILLS = 200 if os.environ.get("TTTKIT_SLOW_TESTS") else 2
 LOST = RankLostError.exit_code
@@ -55,6 +57,19 @@ def test_a_rank_that_is_killed_or_hangs_is_named(values, tmp_path, number):
     assert "training checkpoint" in status.reason
     assert (status.ranks["world_size"], status.ranks["lost"] in status.reason) == (2, True)
     assert re.search(f"rank 1 .*{pid}", run.training_log.read_text())
+
+
+def late_to_listen():
+    """Let rank 1 read the last message of rank 0 when rank 0 has nothing left to do."""
+    with joined(world_of(), timeout=20) as ranks:
+        if not ranks.world.is_first:
+            time.sleep(3)
+        assert ranks.tell(7) == 7
+
+
+def test_a_rank_that_is_late_hears_the_last_message_of_rank_0(tmp_path):
+    ranks = start_ranks(2, late_to_listen, log=tmp_path / "log")
+    assert codes_of(ranks, 60) == [0, 0], (tmp_path / "log").read_text()
 
 
 def test_the_status_of_a_live_run_shows_its_ranks(values, tmp_path):

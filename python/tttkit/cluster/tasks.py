@@ -123,6 +123,7 @@ def connected(threads: int | None = None) -> Iterator[Cluster]:
     Tasks have `threads` threads each; by default OMP_NUM_THREADS, else one. Raises UsageError if ray is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")  # Ray's 30 s are too few on a busy machine
     try:
         import ray
     except ImportError as error:

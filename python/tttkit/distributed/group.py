@@ -37,6 +37,8 @@ def joined(world: World, *, timeout: float) -> Iterator[Ranks]:
     try:
         with ranks.naming_lost_ranks():
             yield ranks
+            # the process of rank 0 may hold the store, in which another rank still reads what rank 0 told it last
+            dist.barrier()
     except BaseException as error:
         code = error.exit_code if isinstance(error, TttkitError) else 1
         watch.leave(str(error) or type(error).__name__, code)
