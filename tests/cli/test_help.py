@@ -47,8 +47,9 @@ def test_examples_parse(path):
             assert "does not exist" in str(error), "the example fails for another reason than missing files"  # noqa: PT017
 
 
-NOT_HERE = {"train", "bench", "--workers", "--loop", "--open", "6400", "mqar"}
-"""Words in examples that take minutes, never end, open a browser, or need a longer text or a model of another task."""
+NOT_HERE = {"train", "bench", "--workers", "--engine", "--loop", "--open", "6400", "mqar"}
+"""Words in examples that take minutes, never end, open a browser, or need Ray, a longer text, or a model of another
+task."""
 RUNNABLE = [
     arguments
     for path, command in COMMANDS.items()
