@@ -10,8 +10,9 @@ import typer
 from tttkit.config.dynamic import DynamicConfig
 from tttkit.errors import UsageError
 from tttkit_cli.dynamic_options import with_dynamic_options
+from tttkit_cli.engine import Engine
 from tttkit_cli.eval_targets import names_of, targets_of, with_text
-from tttkit_cli.evaluated import Engine, Summaries, compute_blocks_of, evaluate_with_progress, show_evaluations
+from tttkit_cli.evaluated import Summaries, compute_blocks_of, evaluate_with_progress, show_evaluations
 from tttkit_cli.measured import say_written
 from tttkit_cli.model_options import Bos, Device, Dtype, RemoteCode, Split, Texts, output_option
 from tttkit_cli.stopping import stoppable

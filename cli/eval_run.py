@@ -12,7 +12,8 @@ from tttkit.errors import UsageError
 from tttkit.run.directory import RunDirectory, exclusive, find_run
 from tttkit_cli.console import err
 from tttkit_cli.dynamic_options import with_dynamic_options
-from tttkit_cli.evaluated import Engine, Summaries, compute_blocks_of, evaluate_with_progress, show_evaluations
+from tttkit_cli.engine import Engine
+from tttkit_cli.evaluated import Summaries, compute_blocks_of, evaluate_with_progress, show_evaluations
 from tttkit_cli.model_options import Device
 from tttkit_cli.recall_models import Named, measure_models, show_recall
 from tttkit_cli.stopping import stoppable

@@ -20,12 +20,6 @@ if TYPE_CHECKING:
     from tttkit.results.curves import Curves
     from tttkit.results.summary import Summary
 
-Engine = Annotated[
-    str,
-    typer.Option(
-        help="Where it is computed: `local`, or `ray` on the cluster that RAY_ADDRESS names, else on this machine."
-    ),
-]
 Summaries = Annotated[bool, typer.Option("--json", help="Print the summaries as JSON.")]
 
 
