@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 
 from tttkit.config.layers import Choices, collect_layers, merge_layers, toml_value
@@ -79,7 +78,7 @@ class Trial:
         return {
             step: float(value)
             for step, value in values.items()
-            if isinstance(step, int) and isinstance(value, int | float) and math.isfinite(value)
+            if isinstance(step, int) and isinstance(value, int | float)
         }
 
     def options(self, threads: int) -> list[str]:
