@@ -106,9 +106,10 @@ def _places(engine: str, workers: int | None, threads: int | None) -> Iterator[t
 
 def _train(driver: Driver, file: Path) -> None:
     """Train until all runs have ended. Raises PreemptedError when a signal asks to stop."""
-    from tttkit.run.signals import StopRequestedError, StopSignals
+    from tttkit.run.signals import GRACE_SECONDS, StopRequestedError, StopSignals
+    from tttkit.sweep.driver import STOP_SECONDS
 
-    with StopSignals() as signals:
+    with StopSignals(grace_seconds=STOP_SECONDS + GRACE_SECONDS) as signals:
         try:
             driver.run(signals.poll)
         except StopRequestedError as stop:

@@ -24,6 +24,8 @@ from tttkit.sweep.search import Search
 from tttkit.sweep.study import Study
 from tttkit.sweep.trials import LOGS, Trial, trials_of
 
+STOP_SECONDS = GRACE_SECONDS + 5.0
+"""How long the driver waits for its runs to save and stop. They end by themselves within their grace period."""
 _POLL_SECONDS, _LOOK_SECONDS = 0.2, 1.0
 
 
@@ -168,7 +170,7 @@ class Driver:
         """Ask all runs to save and stop, and wait for them."""
         for _, process in self._running.values():
             process.terminate()
-        deadline = time.monotonic() + GRACE_SECONDS
+        deadline = time.monotonic() + STOP_SECONDS
         running = [process for _, process in self._running.values()]
         while time.monotonic() < deadline and (running := [process for process in running if process.poll() is None]):
             time.sleep(_POLL_SECONDS)
