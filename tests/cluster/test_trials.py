@@ -179,7 +179,8 @@ def test_a_study_on_a_cluster_has_the_results_of_this_machine_although_a_worker_
     assert killed
     assert [row["states"] for row in json.loads(result.out)["settings"]] == [["finished"], ["finished"]]
     segments = [run.read_metadata()["segments"] for run in runs_of(Path("cluster"))]
-    assert sorted(map(len, segments)) == [1, 2], segments
+    # the killed worker's run went on, unless it had only been about to start
+    assert sorted(map(len, segments)) in ([1, 1], [1, 2]), segments
     assert results(Path("cluster")) == results(Path("local"))
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from tttkit.errors import TttkitError, UsageError
@@ -144,7 +145,9 @@ def connected(threads: int | None = None) -> Iterator[Cluster]:
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, handler)
     try:
-        yield Cluster(ray, threads=threads)
+        # Ray prints what happens to its workers on stdout, where the results of a command belong
+        with redirect_stdout(sys.stderr):
+            yield Cluster(ray, threads=threads)
     finally:
         if starts:
             ray.shutdown()
