@@ -145,3 +145,16 @@ def test_a_missing_package_is_one_line(monkeypatch):
 def test_an_unknown_engine_is_refused(finished):  # noqa: F811
     result = tttkit("eval", "checkpoint", finished / "best_model", "--engine", "spark")
     assert "--engine must be one of local, ray; got `spark`" in result.error
+
+
+def test_a_cluster_that_does_not_start_is_named_even_without_a_message(monkeypatch):
+    ray = pytest.importorskip("ray")
+
+    def fail(**_options):
+        raise TimeoutError
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(TttkitError, match="Ray did not start: TimeoutError"), connected():
+        pass

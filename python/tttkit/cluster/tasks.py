@@ -139,7 +139,8 @@ def connected(threads: int | None = None) -> Iterator[Cluster]:
         except Exception as error:
             ray.shutdown()
             hint = "see `ray status`; RAY_ADDRESS names a cluster, without it one is started on this machine"
-            raise TttkitError(f"Ray did not start: {str(error).splitlines()[0]}", hint=hint) from error
+            reason = next(iter(str(error).splitlines()), type(error).__name__)  # some exceptions have no message
+            raise TttkitError(f"Ray did not start: {reason}", hint=hint) from error
         finally:
             # Ray takes SIGTERM for itself, and would end with code 1
             if threading.current_thread() is threading.main_thread():
