@@ -13,7 +13,7 @@ from tttkit_cli.console import err, print_json, print_table
 from tttkit_cli.eval_targets import names_of, targets_of, with_text
 from tttkit_cli.measured import say_measured, say_written
 from tttkit_cli.views.eval_progress import EvaluationProgress
-from tttkit_cli.views.recall import differences_table, recall_table
+from tttkit_cli.views.recall import differences_table, left_out_lines, recall_table
 
 if TYPE_CHECKING:
     from tttkit.evaluate.request import EvaluationRequest
@@ -53,6 +53,8 @@ def show_recall(results: Named, *, json_output: bool) -> None:
         print_json(json_safe([result.to_dict() for _, result in results]))
         return
     print_table(recall_table(results), num_keys=2)
+    for line in left_out_lines(results):
+        err.print(escape(line), soft_wrap=True)
     table, without = differences_table(results)
     if table.row_count:
         print_table(table, num_keys=2)

@@ -34,6 +34,18 @@ def _what(recall: Recall) -> str:
     return "share of answers given"
 
 
+def left_out_lines(results: Sequence[tuple[str, Recall]]) -> list[str]:
+    """Return a line about the settings that were left out, one for all models that lack the same."""
+    from tttkit.analyze.phrases import listed
+
+    names: dict[str, list[str]] = {}
+    for name, result in results:
+        parts = [f"{part} ({reason})" for part, reason in result.left_out.items()]
+        if parts:
+            names.setdefault("; ".join(parts), []).append(name)
+    return [f"{listed(lacking)}, left out: {text}" for text, lacking in names.items()]
+
+
 def differences_table(results: Sequence[tuple[str, Recall]]) -> tuple[Table, list[str]]:
     """Return by row how much more the other models remember than the first, paired by example.
 

@@ -78,6 +78,27 @@ def test_a_model_trained_on_a_task_is_measured_on_it_and_a_second_call_measures_
     assert "final_model, mqar, n = 4" in (trained_on_mqar / "CURRICULUM_RESULTS.md").read_text()
 
 
+def test_what_does_not_fit_is_named_in_one_line_in_the_file_and_in_the_report(trained_on_mqar, tmp_path):
+    run = shutil.copytree(trained_on_mqar, tmp_path / "run", ignore=shutil.ignore_patterns("recall_*"))
+    sizes = ("--items", 16, "--items", 64)
+    both = tttkit("recall", run / "best_model", run / "final_model", *SHORT, *sizes)
+    assert both.code == 0, both.err
+    reasons = ("an example needs at least 66 tokens", "an example needs at least 258 tokens")
+    said = f"left out: 16 items at 64 tokens ({reasons[0]}); 64 items at 64 and 128 tokens ({reasons[1]})"
+    assert [line for line in both.err.splitlines() if "left out" in line] == [f"best_model and final_model, {said}"]
+    written = json.loads((run / "recall_mqar_final_model" / "recall.json").read_text())
+    assert written["left_out"] == dict(
+        zip(("16 items at 64 tokens", "64 items at 64 and 128 tokens"), reasons, strict=True)
+    )
+    alone = tttkit("recall", run / "final_model", *SHORT)
+    assert "left out" not in alone.err
+    again = tttkit("recall", run / "final_model", *SHORT, *sizes)
+    assert f"final_model, {said}" in again.err
+    assert tttkit("report", run).code == 0
+    assert f"16 items at 64 tokens: {reasons[0]}" in (run / "report.html").read_text()
+    assert f"Left out, 16 items at 64 tokens: {reasons[0]}." in (run / "CURRICULUM_RESULTS.md").read_text()
+
+
 def test_models_are_compared_with_the_first_paired_by_example(trained_on_mqar, tmp_path):
     models = (trained_on_mqar / "final_model", trained_on_mqar / "best_model")
     result = tttkit("recall", *models, *SHORT, "--out", tmp_path)
@@ -90,6 +111,7 @@ def test_models_are_compared_with_the_first_paired_by_example(trained_on_mqar, t
     [
         (("--task", "mqr"), "unknown task `mqr`"),
         (("--task", "passkey", "--items", 4), "passkey has no --items"),
+        (("--task", "copy", "--items", 4), "copy has no --items"),
         (("--task", "ruler", "--context", "sw"), "ruler has no --context"),
         (("--task", "ruler", "--distance", 4), "ruler has no --distance"),
         (("--length", 400), "second-copy has no --length"),
@@ -176,7 +198,7 @@ def test_questions_about_a_text_are_measured_compared_drawn_and_reported(copy, t
     directory = copy / f"recall_{task}_best_model"
     assert (directory / "recall.png").stat().st_size > 0
     written = json.loads((directory / "recall.json").read_text())
-    assert (written["task"], written["longest"], written["schema_version"]) == (task, 2 * length, 3)
+    assert (written["task"], written["longest"], written["schema_version"]) == (task, 2 * length, 4)
     again = tttkit("recall", copy / "best_model", *arguments)
     assert "measured before, same weights, data and settings" in again.err
     assert tttkit("report", copy).code == 0

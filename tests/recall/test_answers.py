@@ -169,6 +169,18 @@ def test_what_cannot_be_measured_is_refused():
         trained_sizes("mqar", 5)
 
 
+def test_what_does_not_fit_in_a_length_is_named_with_the_tokens_that_it_needs():
+    chosen = task("mqar", lengths=[1280, 66, 64], sizes=[32, 4, 16])
+    assert chosen.left_out() == {
+        "16 items at 64 tokens": "an example needs at least 66 tokens",
+        "32 items at 64 and 66 tokens": "an example needs at least 130 tokens",
+    }
+    measured = {(setting.length, setting.size) for setting in chosen.settings()}
+    assert measured == {(64, 4), (66, 4), (66, 16), (1280, 4), (1280, 16), (1280, 32)}
+    assert task("induction", lengths=[5, 64]).left_out() == {"1 item at 5 tokens": "an example needs at least 6 tokens"}
+    assert task("copy").left_out() == {}
+
+
 def test_mqar_is_trained_in_few_pairs_and_measured_in_more():
     assert trained_sizes("mqar", 64) == [1, 2, 4, 8]
     assert trained_sizes("mqar", 16) == [1, 2]

@@ -10,7 +10,8 @@ import torch
 
 from tests.models.small import small_model
 from tttkit.data import open_split
-from tttkit.data.text_tasks.questions import question_of
+from tttkit.data.text_tasks.examples import shortest_length
+from tttkit.data.text_tasks.questions import TASK_PARTS, question_of
 from tttkit.data.text_tasks.words import WORDS
 from tttkit.errors import NumericalError, UsageError
 from tttkit.evaluate.blocks import NllBlocks
@@ -171,5 +172,20 @@ def test_what_cannot_be_measured_is_refused(split):
     Asker(job(split, uniform(split), max_positions=168), task("passkey"))
     with pytest.raises(UsageError, match=r"passkey needs examples of at least \d+ tokens, got 5"):
         Asker(job(split, uniform(split)), task("passkey", lengths=[5]))
-    some = Asker(job(split, uniform(split)), task("ruler", lengths=[5, 100]))
-    assert {setting.length for setting in some.settings} == {100}
+
+
+def test_a_length_without_room_for_a_question_is_named_with_the_tokens_that_it_needs(split):
+    lengths = [5, 100, 320]
+    asker = Asker(job(split, uniform(split)), task("ruler", lengths=lengths))
+    needed = {part: shortest_length(part, 4, 0, asker._tokenizer.encode_all) for part in TASK_PARTS["ruler"]}
+    assert {(each.part, each.length) for each in asker.settings} == {
+        (part, length) for part, least in needed.items() for length in lengths if length >= least
+    }
+    left_out = asker.run().values["left_out"]
+    assert left_out.pop("needle at 5 tokens") == f"an example needs at least {needed['needle']} tokens"
+    assert left_out == {
+        f"{part} at {'5' if least <= 100 else '5 and 100'} tokens": f"an example needs at least {least} tokens"
+        for part, least in needed.items()
+        if part != "needle"
+    }
+    assert 5 < min(needed.values()) <= 100 < max(needed.values())

@@ -26,6 +26,7 @@ from tttkit.evaluate.memory import fitting_segment
 from tttkit.evaluate.nll import token_nll
 from tttkit.evaluate.tokenizers import tokenizer_of, vocabulary_and_merges
 from tttkit.models.scoring import ScoringModel, is_predicted
+from tttkit.recall.fitting import too_short
 from tttkit.results.recall import AccuracyRow, DistanceRow
 
 MULTIPLES = (1, 2, 5, 10, 20)
@@ -61,11 +62,10 @@ class AnswerTask:
 
     def settings(self) -> list[Setting]:
         """Return all settings in order. Raises UsageError for an unknown task or context, or if none fits."""
-        entry = task_entry(self.name)
+        entry, sizes = task_entry(self.name), self._sizes()
         unknown = next((context for context in self.contexts if context not in CONTEXTS), None)
         if unknown is not None:
             raise UsageError(f"unknown context `{unknown}`", hint=f"known: {', '.join(CONTEXTS)}")
-        sizes = sorted(set(self.sizes)) if self.sizes and entry.has_sizes else entry.sizes
         settings = [
             Setting(length, size, context)
             for length in sorted(set(self.lengths))
@@ -80,6 +80,16 @@ class AnswerTask:
                 hint="name a longer --length",
             )
         return settings
+
+    def left_out(self) -> dict[str, str]:
+        """Return the numbers of items that do not fit in a length, and why."""
+        smallest = task_entry(self.name).smallest
+        needed = {f"{size} item{'s' if size > 1 else ''}": smallest(size) for size in self._sizes()}
+        return too_short(needed, self.lengths)
+
+    def _sizes(self) -> Sequence[int]:
+        entry = task_entry(self.name)
+        return sorted(set(self.sizes)) if self.sizes and entry.has_sizes else entry.sizes
 
 
 def measure_answers(

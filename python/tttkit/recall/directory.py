@@ -27,6 +27,8 @@ from tttkit.results.values import read_known
 
 SCHEMA = 2
 """Increase it when equal weights and settings would give other figures."""
+_SCHEMA_OF_LENGTHS = 3
+"""The same for tasks with lengths. Version 3 says which settings were left out."""
 Progress = Callable[[float], None]
 
 
@@ -70,7 +72,7 @@ class RecallSettings:
         unused = {
             "--distance": self.distances and self.task != SECOND_COPY,
             "--length": self.lengths and self.task == SECOND_COPY,
-            "--items": self.sizes and not self.is_synthetic,
+            "--items": self.sizes and not (self.is_synthetic and TASKS[self.task].has_sizes),
             "--context": tuple(self.contexts) != ("full",) and not self.is_synthetic,
         }
         for option, is_unused in unused.items():
@@ -151,7 +153,9 @@ class _Questions:
             name=settings.task, lengths=lengths, num_examples=settings.num_examples, seed=settings.seed
         )
         self.model, self.window, self.messages = self._job.model, self._job.window, self._job.messages
-        self.key = evaluation_key(schema=SCHEMA, evaluation=self._job.key, task=dataclasses.asdict(self._task))
+        self.key = evaluation_key(
+            schema=_SCHEMA_OF_LENGTHS, evaluation=self._job.key, task=dataclasses.asdict(self._task)
+        )
 
     def check(self) -> None:
         """Refuse what the model cannot read, the split does not hold or the tokenizer cannot write."""
@@ -178,8 +182,9 @@ class _Answers:
             "weights_sha256": self.model.weights_sha256(), "dtype": request.dtype,
             "bos_id": bos_in_front(self.model, request.bos), "task": self._task.name, "window": window,
             "num_examples": settings.num_examples, "seed": settings.seed, "vocab_size": VOCAB_SIZE,
+            "left_out": self._task.left_out(),
         }  # fmt: skip
-        self.key = evaluation_key(schema=SCHEMA, settings=self._task.settings(), **measured)
+        self.key = evaluation_key(schema=_SCHEMA_OF_LENGTHS, settings=self._task.settings(), **measured)
         self._facts: dict[str, Any] = {
             "model": self.model.name, "path": str(request.path), **measured, "recall_key": self.key
         }  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +28,7 @@ from tttkit.evaluate.sequences import check_vocabulary
 from tttkit.infer.decoder import SEGMENT_TOKENS
 from tttkit.infer.text import TextTokenizer
 from tttkit.models.scoring import LoadedModel
+from tttkit.recall.fitting import too_short
 from tttkit.recall.second_copy import sample
 from tttkit.results.recall import FoundRow, Recall
 
@@ -61,13 +62,16 @@ class QuestionTask:
     num_examples: int = 64
     seed: int = 0
 
-    def settings(self, tokenizer: TextTokenizer) -> list[Setting]:
-        """Return all settings that have room for their questions, in order. Raises UsageError if none has."""
-        depths = DEPTHS if self.name == PASSKEY else (None,)
-        shortest = {
+    def shortest(self, tokenizer: TextTokenizer) -> dict[str, int]:
+        """Return by kind of question the fewest tokens of an example that has room for it."""
+        return {
             part: shortest_length(part, self.num_examples, self.seed, tokenizer.encode_all)
             for part in TASK_PARTS[self.name]
         }
+
+    def settings(self, shortest: Mapping[str, int]) -> list[Setting]:
+        """Return all settings that have room for their questions, in order. Raises UsageError if none has."""
+        depths = DEPTHS if self.name == PASSKEY else (None,)
         settings = [
             Setting(part, length, depth)
             for part, least in shortest.items()
@@ -98,7 +102,9 @@ class Asker:
             )
         self._job, self._task = job, task
         self._tokenizer = TextTokenizer(str(job.split.tokenizer_path), job.model.vocab_size)
-        self.settings = task.settings(self._tokenizer)
+        shortest = task.shortest(self._tokenizer)
+        self.settings = task.settings(shortest)
+        self._left_out = too_short(shortest, task.lengths)
         self._haystacks, _ = sample(job.split, max(task.lengths), task.num_examples, task.seed)
         first = self._examples(self.settings[0])
         check_answers(first, self._tokenizer.decode)
@@ -117,7 +123,7 @@ class Asker:
         facts = {
             "task": self._task.name, **{name: self._job.facts.get(name) for name in kept},
             "window": self._job.window, "longest": max(self._task.lengths), "num_examples": self._task.num_examples,
-            "seed": self._task.seed,
+            "seed": self._task.seed, "left_out": self._left_out,
         }  # fmt: skip
         return Recall.of(facts, rows, nlls=nll.tolist(), found=found.tolist())
 

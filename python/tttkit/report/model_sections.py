@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tttkit.report.markdown_parts import bullets, table
 from tttkit.results.diagnose import diagnoses_of
 from tttkit.results.quality import COLUMNS, qualities_of
@@ -17,21 +19,28 @@ def model_sections(run: RunDirectory) -> str:
 def _recall(run: RunDirectory) -> str:
     parts = []
     for name, _, recall in recalls_of(run.path):
-        parts += [f"### {name}, {recall.task}, n = {recall.values.get('num_examples')}", table(recall.table_rows())]
-    return "\n\n".join(["## Recall: what the models remember", *parts]) if parts else ""
+        parts += [f"### {name}, {recall.task}, n = {recall.values.get('num_examples')}", table(recall.table_rows()),
+                  _left_out(recall.left_out)]  # fmt: skip
+    return "\n\n".join(["## Recall: what the models remember", *filter(None, parts)]) if parts else ""
 
 
 def _diagnoses(run: RunDirectory) -> str:
     parts = []
     for name, _, diagnosis in diagnoses_of(run.path):
         parts += [f"### {name}, n = {diagnosis.values.get('num_sequences')} texts", table(diagnosis.table_rows())]
-        reasons = [f"Left out, {part.replace('_', ' ')}: {reason}." for part, reason in diagnosis.left_out.items()]
-        parts.append(bullets(reasons) if reasons else "")
+        parts.append(_left_out(diagnosis.left_out))
     return "\n\n".join(["## Why: state, memory, key tokens", *filter(None, parts)]) if parts else ""
 
 
 def _qualities(run: RunDirectory) -> str:
     parts = []
     for name, quality in qualities_of(run.path):
-        parts += [f"### {name}, n = {quality.values.get('num_prompts')} prompts", table(quality.table_rows(), COLUMNS)]
-    return "\n\n".join(["## What the models write", *parts]) if parts else ""
+        parts += [f"### {name}, n = {quality.values.get('num_prompts')} prompts", table(quality.table_rows(), COLUMNS),
+                  _left_out(quality.left_out)]  # fmt: skip
+    return "\n\n".join(["## What the models write", *filter(None, parts)]) if parts else ""
+
+
+def _left_out(reasons: Mapping[str, str]) -> str:
+    """Return why parts were not measured, a line each; empty if nothing was left out."""
+    lines = [f"Left out, {part.replace('_', ' ')}: {reason}." for part, reason in reasons.items()]
+    return bullets(lines) if lines else ""

@@ -12,8 +12,9 @@ from tttkit.storage import files
 
 RECALL_NAME = "recall.json"
 FIGURE_NAME = "recall.png"
-SCHEMA_VERSION = 3
-"""Version 2 added tasks that are scored by accuracy, version 3 passkey, ruler and documents; all are still read."""
+SCHEMA_VERSION = 4
+"""Version 2 added tasks that are scored by accuracy, version 3 passkey, ruler and documents, version 4 `left_out`; all
+are still read."""
 SECOND_COPY = "second-copy"
 
 
@@ -141,6 +142,12 @@ class Recall:
     def rows(self) -> list[Mapping[str, Any]]:
         """The rows, with the fields of RecallRow, AccuracyRow or FoundRow as keys."""
         return list(self.values["rows"])
+
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """Why settings were not measured, by their names; empty in files of version 3 and before."""
+        reasons: Mapping[str, str] = self.values.get("left_out", {})
+        return reasons
 
     def table_rows(self) -> list[dict[str, str]]:
         """Return the figures of each row as texts, by the heads of the table."""

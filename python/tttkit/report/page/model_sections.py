@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tttkit.report.page.tables import escape
@@ -22,14 +22,10 @@ def diagnosis_sections(run: RunDirectory) -> str:
     parts = []
     for name, directory, diagnosis in diagnoses_of(run.path):
         rows = [[row[column] for column in COLUMNS] for row in diagnosis.table_rows()]
-        left_out = "".join(
-            f"<li>{escape(part.replace('_', ' '))}: {escape(reason)}</li>"
-            for part, reason in diagnosis.left_out.items()
-        )
         parts.append(
             f"<h3>{escape(name)}, n = {diagnosis.values.get('num_sequences')} texts</h3>"
             f"{picture(directory / FIGURE_NAME, f'diagnosis of {name}')}{words_table(COLUMNS, rows)}"
-            + (f"<p>Left out:</p><ul>{left_out}</ul>" if left_out else "")
+            + _left_out(diagnosis.left_out)
         )
     return "\n".join(["<h2>Why: state, memory, key tokens</h2>", *parts]) if parts else ""
 
@@ -39,6 +35,7 @@ def quality_sections(run: RunDirectory) -> str:
     parts = [
         f"<h3>{escape(name)}, n = {quality.values.get('num_prompts')} prompts</h3>"
         + words_table(QUALITY_COLUMNS, [[row[column] for column in QUALITY_COLUMNS] for row in quality.table_rows()])
+        + _left_out(quality.left_out)
         for name, quality in qualities_of(run.path)
     ]
     return "\n".join(["<h2>What the models write</h2>", *parts]) if parts else ""
@@ -51,8 +48,15 @@ def recall_sections(run: RunDirectory) -> str:
         rows = recall.table_rows()
         title = f"{escape(name)}, {escape(recall.task)}, n = {recall.values.get('num_examples')}"
         drawn = picture(directory / RECALL_FIGURE, f"recall of {name}")
-        parts.append(f"<h3>{title}</h3>{drawn}{words_table(list(rows[0]), [list(row.values()) for row in rows])}")
+        table = words_table(list(rows[0]), [list(row.values()) for row in rows])
+        parts.append(f"<h3>{title}</h3>{drawn}{table}{_left_out(recall.left_out)}")
     return "\n".join(["<h2>Recall: what the models remember</h2>", *parts]) if parts else ""
+
+
+def _left_out(reasons: Mapping[str, str]) -> str:
+    """Return why parts were not measured as a list; empty if nothing was left out."""
+    items = "".join(f"<li>{escape(part.replace('_', ' '))}: {escape(reason)}</li>" for part, reason in reasons.items())
+    return f"<p>Left out:</p><ul>{items}</ul>" if items else ""
 
 
 def words_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
