@@ -15,7 +15,7 @@ from tttkit_cli.measured import say_measured, say_written
 from tttkit_cli.model_options import Data, Device, Json, Models, RemoteCode, Split, Window, output_option
 from tttkit_cli.stopping import stoppable
 from tttkit_cli.views.eval_progress import EvaluationProgress
-from tttkit_cli.views.quality import differences_table, quality_table
+from tttkit_cli.views.quality import KEYS, differences_table, quality_table
 from tttkit_cli.views.units import duration, size
 
 if TYPE_CHECKING:
@@ -128,4 +128,4 @@ def _show(named: list[tuple[str, Quality]], compared: list[dict[str, Any]]) -> N
         for part, reason in result.left_out.items():
             err.print(escape(f"{name}, {part}: {reason}"), soft_wrap=True)
     if compared:
-        print_table(differences_table(compared), num_keys=4)
+        print_table(differences_table(compared), num_keys=len(KEYS))

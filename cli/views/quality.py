@@ -8,31 +8,35 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
-from tttkit.results.quality import COLUMNS, METRICS, shown
+from tttkit.results.quality import metrics_of, shown
 
 if TYPE_CHECKING:
     from tttkit.results.quality import Quality
 
-_KEYS = ("model", "minus", "prompt", "method")
+KEYS = ("model", "prompt", "method")
+"""Columns that say what a difference is of."""
 
 
 def quality_table(name: str, quality: Quality) -> Table:
     """Return a row per length of the prompt and method, and one for the real text."""
     count = quality.values.get("num_prompts")
     table = Table(title=f"{escape(name)}: n = {count} prompts", title_justify="left")
-    for index, column in enumerate(COLUMNS):
-        table.add_column(column, justify="right" if index > 1 else "left")
-    for row in quality.table_rows():
-        table.add_row(*(row[column] for column in COLUMNS))
+    rows = quality.table_rows()
+    for column in rows[0]:
+        table.add_column(column, justify="left" if column in KEYS else "right")
+    for row in rows:
+        table.add_row(*row.values())
     return table
 
 
 def differences_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the paired differences to the first model, perplexity as a ratio."""
-    table = Table(title="differences, paired by prompt; perplexity as a ratio", title_justify="left")
-    for column in (*_KEYS, *METRICS.values()):
-        table.add_column(column, justify="left" if column in _KEYS else "right")
+    """Return the paired differences from the first model, perplexity as a ratio."""
+    metrics, first = metrics_of(rows), escape(rows[0]["minus"])
+    ratio = "; perplexity as a ratio" if "judge_nll" in metrics else ""
+    table = Table(title=f"difference from {first}, paired by prompt{ratio}", title_justify="left")
+    for column in (*KEYS, *metrics.values()):
+        table.add_column(column, justify="left" if column in KEYS else "right")
     for row in rows:
-        texts = [shown(name, row["differences"].get(name), ratio=True) for name in METRICS]
-        table.add_row(*(escape(str(row[key])) for key in _KEYS), *texts)
+        texts = [shown(name, row["differences"].get(name), ratio=True) for name in metrics]
+        table.add_row(*(escape(str(row[key])) for key in KEYS), *texts)
     return table

@@ -95,7 +95,7 @@ def test_results_that_lack_a_new_context_are_not_reused(request_of, tmp_path, mo
 def test_a_directory_without_weights_says_what_to_do(tmp_path):
     for name, content, hint in (
         ("none", None, "config.json and model.safetensors"),
-        ("run", "metadata.json", "best_model"),
+        ("run", "metadata.json", "has no models yet"),
         ("checkpoint_000", "summary.json", "--keep-weights"),
     ):
         if content is not None:
@@ -106,6 +106,16 @@ def test_a_directory_without_weights_says_what_to_do(tmp_path):
         assert hint in caught.value.hint
     (tmp_path / "checkpoint_000" / "model").mkdir()
     assert find_model_directory(tmp_path / "checkpoint_000") == tmp_path / "checkpoint_000" / "model"
+
+
+def test_the_models_of_a_run_are_named_where_one_was_expected(tmp_path):
+    run = tmp_path / "run"
+    (run / "final_model").mkdir(parents=True)
+    (run / "metadata.json").write_text("{}")
+    for path, problem in ((run, "is a run, not a model"), (run / "best_model", "does not exist")):
+        with pytest.raises(UsageError, match=problem) as caught:
+            find_model_directory(path)
+        assert caught.value.hint == f"its models: {run / 'final_model'}"
 
 
 @pytest.fixture

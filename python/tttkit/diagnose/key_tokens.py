@@ -2,8 +2,8 @@
 
 A token is a key token if the evaluator's NLL is at most `MOST_NLL` with the full context, and at least `LEAST_GAIN`
 higher with a short one. Both bounds are the paper's. The short context are windows of W tokens that start every W/4
-tokens, and the last W/4 tokens of each are scored. Tokens up to W have no longer context, so none of them is a key
-token.
+tokens, and the last W/4 tokens of each are scored, of the first window all. Both contexts are the same there, so none
+of its tokens is a key token.
 """
 
 from __future__ import annotations
@@ -42,7 +42,6 @@ def choose_key_tokens(
     )  # fmt: skip
     short = short_nll(model, tokens, window, bos, lambda share: progress((1 + SHORT_COST * share) / (1 + SHORT_COST)))
     is_key: NDArray[np.bool_] = (long <= MOST_NLL) & (short - long >= LEAST_GAIN)
-    is_key[:, :window] = False
     return is_key
 
 

@@ -198,12 +198,9 @@ def find_model_directory(path: Path) -> Path:
         return find_model(path)
     if not path.is_dir():
         problem = "is a file" if path.exists() else "does not exist"
-        raise UsageError(
-            f"expected a model directory, but {path} {problem}",
-            hint="a model directory holds config.json and model.safetensors",
-        )
-    if (path / "metadata.json").exists():
-        raise UsageError(f"{path} is a run, not a model", hint=f"evaluate {path / 'best_model'}")
+        raise UsageError(f"expected a model directory, but {path} {problem}", hint=_models_of(path.parent))
+    if _is_run(path):
+        raise UsageError(f"{path} is a run, not a model", hint=_models_of(path))
     if (path / SUMMARY_NAME).exists() and not (path / "config.json").exists():
         if not (path / "model").is_dir():
             raise UsageError(
@@ -212,6 +209,18 @@ def find_model_directory(path: Path) -> Path:
             )
         return path / "model"
     return path
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "metadata.json").exists()
+
+
+def _models_of(path: Path) -> str:
+    """Return a hint that names the models of a run, or says what a model is if `path` is no run."""
+    if not _is_run(path):
+        return "a model directory holds config.json and model.safetensors"
+    found = [str(path / name) for name in ("best_model", "final_model") if (path / name).is_dir()]
+    return f"its models: {', '.join(found)}" if found else f"{path} has no models yet: its first evaluation writes one"
 
 
 def data_directory(request: EvaluationRequest) -> Path:

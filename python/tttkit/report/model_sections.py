@@ -19,8 +19,8 @@ def model_sections(run: RunDirectory) -> str:
 def _recall(run: RunDirectory) -> str:
     parts = []
     for name, _, recall in recalls_of(run.path):
-        parts += [f"### {name}, {recall.task}, n = {recall.values.get('num_examples')}", table(recall.table_rows()),
-                  _left_out(recall.left_out)]  # fmt: skip
+        title = f"### {name}, {recall.task}, n = {recall.values.get('num_examples')}"
+        parts += [title, table(recall.table_rows()), _left_out(recall.left_out)]
     return "\n\n".join(["## Recall: what the models remember", *filter(None, parts)]) if parts else ""
 
 
@@ -35,8 +35,8 @@ def _diagnoses(run: RunDirectory) -> str:
 def _qualities(run: RunDirectory) -> str:
     parts = []
     for name, quality in qualities_of(run.path):
-        parts += [f"### {name}, n = {quality.values.get('num_prompts')} prompts", table(quality.table_rows(), COLUMNS),
-                  _left_out(quality.left_out)]  # fmt: skip
+        title = f"### {name}, n = {quality.values.get('num_prompts')} prompts"
+        parts += [title, table(quality.table_rows(), COLUMNS), _left_out(quality.left_out)]
     return "\n\n".join(["## What the models write", *filter(None, parts)]) if parts else ""
 
 

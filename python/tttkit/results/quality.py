@@ -57,8 +57,10 @@ class Quality:
         return reasons
 
     def table_rows(self) -> list[dict[str, str]]:
-        """Return a row of texts per cell, with the keys `COLUMNS`."""
-        return [self._row(cell) for cell in self.cells]
+        """Return a row of texts per cell, with those of the keys `COLUMNS` that any cell has a figure for."""
+        rows = [self._row(cell) for cell in self.cells]
+        known = [column for column in COLUMNS if any(row[column] != "-" for row in rows)]
+        return [{column: row[column] for column in known} for row in rows]
 
     def prompt_of(self, cell: Mapping[str, Any]) -> str:
         """Return the length of the prompts of a cell as text, in tokens and windows."""
@@ -87,6 +89,11 @@ def shown(name: str, figure: Mapping[str, Any] | None, *, ratio: bool = False) -
     digits = 1 if is_nll and not ratio else 3 if is_nll else 2
     texts = [f"{value:,.{digits}f}" for value in known]
     return texts[0] if len(texts) < 3 else f"{texts[0]} [{texts[1]}, {texts[2]}]"
+
+
+def metrics_of(differences: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the entries of `METRICS` that any of the differences has."""
+    return {name: head for name, head in METRICS.items() if any(name in row["differences"] for row in differences)}
 
 
 def qualities_of(run: Path) -> list[tuple[str, Quality]]:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from tttkit.report.page.tables import escape
 from tttkit.results.diagnose import COLUMNS, FIGURE_NAME, diagnoses_of
-from tttkit.results.quality import COLUMNS as QUALITY_COLUMNS
-from tttkit.results.quality import qualities_of
+from tttkit.results.quality import Quality, qualities_of
 from tttkit.results.recall import FIGURE_NAME as RECALL_FIGURE
 from tttkit.results.recall import recalls_of
 from tttkit.run.directory import RunDirectory
@@ -34,11 +33,17 @@ def quality_sections(run: RunDirectory) -> str:
     """Return the table of what each of the run's models writes; empty without results. Raises DataError."""
     parts = [
         f"<h3>{escape(name)}, n = {quality.values.get('num_prompts')} prompts</h3>"
-        + words_table(QUALITY_COLUMNS, [[row[column] for column in QUALITY_COLUMNS] for row in quality.table_rows()])
+        + figures_table(quality)
         + _left_out(quality.left_out)
         for name, quality in qualities_of(run.path)
     ]
     return "\n".join(["<h2>What the models write</h2>", *parts]) if parts else ""
+
+
+def figures_table(quality: Quality) -> str:
+    """Return the figures of what a model writes as a table."""
+    rows = quality.table_rows()
+    return words_table(list(rows[0]), [list(row.values()) for row in rows])
 
 
 def recall_sections(run: RunDirectory) -> str:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tttkit.report.page.document import document
-from tttkit.report.page.model_sections import words_table
+from tttkit.report.page.model_sections import figures_table, words_table
 from tttkit.report.page.tables import escape
-from tttkit.results.quality import COLUMNS, METRICS, Quality, shown
+from tttkit.results.quality import Quality, metrics_of, shown
 from tttkit.storage import files
 
 
@@ -22,10 +22,7 @@ def write_quality_page(
         f"{first.values.get('num_prompts')} prompts of {first.values.get('split')}, continued by "
         f"{first.values.get('max_tokens')} tokens; intervals are 95 % intervals over prompts"
     )
-    tables = [
-        f"<h3>{escape(name)}</h3>{words_table(COLUMNS, [[row[c] for c in COLUMNS] for row in result.table_rows()])}"
-        for name, result in results
-    ]
+    tables = [f"<h3>{escape(name)}</h3>{figures_table(result)}" for name, result in results]
     body = [
         f"<header><div><h1>What the models write</h1><p>{escape(facts)}.</p></div></header><main>",
         "<h2>Figures</h2>", *tables, differences_table(differences), "<h2>Samples</h2>",
@@ -41,15 +38,14 @@ def differences_table(differences: Sequence[Mapping[str, Any]]) -> str:
     """Return the paired differences as a table; empty if there are none."""
     if not differences:
         return ""
-    heads = ("model", "minus", "prompt", "method", *METRICS.values())
-    rows = [[*(str(row[name]) for name in heads[:4]), *_texts(row)] for row in differences]
-    note = "Paired by prompt; perplexity as a ratio."
-    return f'<h3>Differences</h3><p class="soft">{note}</p>{words_table(heads, rows)}'
-
-
-def _texts(row: Mapping[str, Any]) -> list[str]:
-    """Return the differences of a row as texts, one per entry of METRICS."""
-    return [shown(name, row["differences"].get(name), ratio=True) for name in METRICS]
+    keys, metrics = ("model", "prompt", "method"), metrics_of(differences)
+    rows = [
+        [*(str(row[key]) for key in keys), *(shown(name, row["differences"].get(name), ratio=True) for name in metrics)]
+        for row in differences
+    ]
+    note = f"Paired by prompt{'; perplexity as a ratio' if 'judge_nll' in metrics else ''}."
+    title = f"Difference from {escape(differences[0]['minus'])}"
+    return f'<h3>{title}</h3><p class="soft">{note}</p>{words_table([*keys, *metrics.values()], rows)}'
 
 
 def _sample(index: int, results: Sequence[tuple[str, Quality]]) -> str:
