@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
-from tests.models.small import small_model
+from tests.models.small import VOCAB_SIZE, small_model
+from tttkit.diagnose.effective_memory import grid_tokens
 from tttkit.diagnose.plan import PARTS, Sizes, plan
 
 SIZES = Sizes(window=8, max_length=32, num_sequences=2, stride=4, positions=[8, 16], num_windows=20)
@@ -31,6 +34,30 @@ def test_the_memory_is_that_of_the_larger_reader():
     assert more > 0
     assert together.num_bytes == alone.num_bytes + more
     assert together.seconds["key_tokens"] > 0
+
+
+def test_the_memory_holds_a_batch_of_training_states_and_their_copies():
+    model = small_model()
+    few, many = (plan(model, None, dataclasses.replace(SIZES, num_windows=count)).num_bytes for count in (1, 20))
+    assert many - few == 3 * 19 * model.state_bytes(1)
+    assert few > 9 * model.state_bytes(1), "sums and squares in float64, mean and deviation, and one state"
+
+
+def test_the_memory_holds_the_predictions_that_are_compared():
+    model = small_model(architecture="sw")
+    wide = small_model(architecture="sw", vocab_size=VOCAB_SIZE + 1000)
+    assert model.state_bytes(1) == wide.state_bytes(1)
+    more = plan(wide, None, SIZES).num_bytes - plan(model, None, SIZES).num_bytes
+    assert more >= 4 * 4 * SIZES.num_sequences * 1000
+
+
+def test_every_part_reads_as_many_tokens_as_its_cost_says(monkeypatch):
+    monkeypatch.setattr("tttkit.diagnose.plan._seconds_per_token", lambda model, window: 1.0)
+    monkeypatch.setattr("tttkit.diagnose.plan._seconds_per_segment", lambda model, stride: 1.0)
+    model = small_model()
+    seconds = plan(model, None, SIZES).seconds
+    per_text = grid_tokens([8, 16], model.mini_batch_size)
+    assert seconds == {"nll": 2 * 32, "reference": 20 * 8, "state": 2 * 8, "memory": 2 * per_text, "key_tokens": 0}
 
 
 def test_choosing_key_tokens_reads_every_text_once_as_a_whole_and_four_times_in_windows(monkeypatch):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from tests.report.made_up import drawn_colours, texts
 from tttkit.report.figures.recall import plot_recall
+from tttkit.report.figures.style import legend_below, sheet
 from tttkit.results.recall import Recall
 
 
@@ -23,6 +25,21 @@ def questions(lengths, depth=None, parts=("needle", "multi-key")):
     ]  # fmt: skip
     scores = [[1.0] * len(rows), [2.0] * len(rows)]
     return Recall({"task": "ruler", "rows": rows, "nlls": scores, "found": [[0.0] * len(rows)] * 2})
+
+
+@pytest.mark.parametrize(("name", "rows"), [("a", 2), ("a-name-{}/best_model", 3), ("long " * 9, 5)])
+def test_a_legend_is_no_wider_than_the_figure_which_grows_by_its_rows(name, rows):
+    with sheet(3.6) as figure:
+        axes = figure.subplots()
+        for index in range(5):
+            axes.plot([], [], label=name.format(index) + str(index))
+        legend_below(figure, [axes])
+        FigureCanvasAgg(figure).draw()
+        (legend,) = figure.legends
+        box = legend.get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+        assert len({round(text.get_window_extent().y0) for text in legend.get_texts()}) == rows
+        assert axes.get_window_extent().height > 2.5 * figure.dpi
 
 
 def test_shares_are_drawn_from_0_to_1_even_if_all_are_tiny(tmp_path):

@@ -40,8 +40,8 @@ def _plot_copies(results: Sequence[tuple[str, Recall]], path: Path) -> Path:
         _draw(axes, [(name, _points(result.rows, "distance", "drop")) for name, result in results])
         axes.xaxis.set_major_formatter(thousands)
         axes.set_xlabel("tokens between the two copies")
-        axes.set_ylabel("drop of NLL on the second copy (nats)")
-        axes.legend()
+        axes.set_ylabel("drop of NLL (nats)")
+        legend_below(figure, [axes])
         return save(figure, path)
 
 

@@ -18,6 +18,8 @@ from tttkit.results.recall import Recall
 _SCORES = {"nlls": "NLL of a right answer (nats)", "found": "share found"}
 _HEIGHT, _WIDTH = 5.2, 2.2
 """Inches of the figure, and of a column where there are more than two."""
+_GAP = 0.1
+"""Inches beside each column, so that the numbers below two of them do not touch."""
 
 
 def plot_text_tasks(results: Sequence[tuple[str, Recall]], path: Path) -> Path:
@@ -29,6 +31,7 @@ def plot_text_tasks(results: Sequence[tuple[str, Recall]], path: Path) -> Path:
     has_depths = results[0][1].rows[0]["depth"] is not None
     columns = [(kind, "length") for kind in kinds] + ([(kinds[0], "depth")] if has_depths else [])
     with sheet(_HEIGHT, column_width(len(columns))) as figure:
+        figure.get_layout_engine().set(w_pad=_GAP)  # type: ignore[union-attr, call-arg]
         panels = figure.subplots(2, len(columns), sharey="row", sharex="col" if has_depths else True, squeeze=False)
         for (kind, along), column in zip(columns, panels.T, strict=True):
             column[0].set_title(kind if len(kinds) > 1 else f"by {along}")

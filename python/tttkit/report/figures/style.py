@@ -44,6 +44,11 @@ the identifiers inside an SVG depend on nothing but the data. A `$` in the name 
 _LABEL_HEIGHT = 10.4 / 72
 """Height in inches of a label at the end of a line, including the gap to the next one."""
 
+_MOST_COLUMNS = 3
+"""Columns of a legend below a figure."""
+_LEGEND_ROW = 0.2
+"""Inches of a row of it."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scales:
@@ -85,9 +90,18 @@ def save(figure: Figure, path: Path) -> Path:
 
 
 def legend_below(figure: Figure, panels: Sequence[Axes]) -> None:
-    """Name the lines of panels that share their lines in one legend below them, where it covers none."""
+    """Name the lines of panels that share their lines in one legend below them, where it covers none.
+
+    It has as many columns as fit in the width of the figure, and three at most. The figure grows for further rows.
+    """
     named = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(list(named.values()), list(named), loc="outside lower center", ncols=min(len(named), 3))
+    for columns in range(min(len(named), _MOST_COLUMNS), 0, -1):
+        legend = figure.legend(list(named.values()), list(named), loc="outside lower center", ncols=columns)
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            break
+        legend.remove()
+    rows = -(-len(named) // columns)
+    figure.set_figheight(figure.get_figheight() + _LEGEND_ROW * (rows - 1))
 
 
 def multiples(curves: Curves) -> list[tuple[int, str]]:
