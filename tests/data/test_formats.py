@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+from pathlib import PurePath
+
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from tttkit.data.formats import JSON, JSON_LINES, PARQUET, TEXT, format_of
 
@@ -18,3 +22,9 @@ from tttkit.data.formats import JSON, JSON_LINES, PARQUET, TEXT, format_of
 def test_the_name_tells_content_and_compression(name, ending, content, compression):
     format_ = format_of(name)
     assert (format_.ending, format_.content, format_.compression) == (ending, content, compression)
+
+
+@given(st.text("ab.é/", max_size=12))
+def test_endings_are_those_of_pathlib(name):
+    assume(not f"/{name}".rstrip("/").endswith("/."))  # a folder, which pathlib names without the dot
+    assert format_of(name).ending == PurePath(name).suffix.lower()

@@ -1,8 +1,9 @@
 """Measure how fast tttkit and the installed peers turn the user's own files into tokens on this machine.
 
-Every round runs all engines in turn; each loads its tokenizer and starts with cold caches. A figure is the median over
-rounds, and a ratio is the median of the ratios within each round. CPU time is summed over all threads, so it is a fair
-comparison even if other processes use the machine.
+Every round runs all engines in turn, each in a new process: it loads its tokenizer, its caches are cold, and its memory
+is not yet mapped, as in the first call of a user. Imports are not timed. A figure is the median over rounds, and a
+ratio is the median of the ratios within each round. CPU time is summed over all threads, so it is a fair comparison
+even if other processes use the machine.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import os
 import platform
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tttkit.data.formats import TEXT, format_of
+from tttkit.data.fresh_process import Timed, timed
 from tttkit.data.peers import PEERS
 from tttkit.data.prepare import prepare_dataset
 from tttkit.data.sources import Files, parse_source
@@ -104,24 +105,39 @@ def measure_preparation(
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         sample = _sample(paths, root / "sample.txt")
-        engines: dict[str, tuple[int, Callable[[], int]]] = {
-            f"tttkit data prepare, {count} thread{'s' * (count > 1)}": (
-                num_bytes, partial(_prepare, paths, tokenizer, root, count)
+        engines = [
+            _Engine(
+                f"tttkit data prepare, {count} thread{'s' * (count > 1)}",
+                num_bytes,
+                partial(_prepare, paths, tokenizer, root, count),
             )
             for count in threads
-        }  # fmt: skip
-        for simd in _simd_names(tokenizer) if every_simd else ():
-            engines[f"tttkit data prepare, 1 thread, {simd}"] = (
-                num_bytes, partial(_prepare, paths, tokenizer, root, 1, simd)
-            )  # fmt: skip
+        ]
+        engines += [
+            _Engine(
+                f"tttkit data prepare, 1 thread, {simd}", num_bytes, partial(_prepare, paths, tokenizer, root, 1, simd)
+            )
+            for simd in (_simd_names(tokenizer) if every_simd else ())
+        ]
         for peer in PEERS:
             if not (peer.is_installed and peer.supports(tokenizer)):
                 continue
-            if peer.is_fast:
-                engines[peer.name] = num_bytes, partial(peer.engine, paths, tokenizer)
-            else:
-                engines[f"{peer.name} (sample)"] = sample.stat().st_size, partial(peer.engine, [sample], tokenizer)
+            name = peer.name if peer.is_fast else f"{peer.name} (sample)"
+            texts = paths if peer.is_fast else [sample]
+            size = num_bytes if peer.is_fast else sample.stat().st_size
+            engines.append(_Engine(name, size, partial(peer.engine, texts, tokenizer), peer.package))
         return _run(engines, rounds)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Engine:
+    """What is timed: a function that returns a number of tokens."""
+
+    name: str
+    num_bytes: int
+    run: Callable[[], int]
+    package: str = "tttkit.data.prepare"
+    """What it imports."""
 
 
 @contextmanager
@@ -148,31 +164,31 @@ def _simd_names(tokenizer: Path) -> list[str]:
     return names
 
 
-def _run(engines: dict[str, tuple[int, Callable[[], int]]], rounds: int) -> list[Measurement]:
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in engines}
-    tokens: dict[str, int] = {}
+def _run(engines: Sequence[_Engine], rounds: int) -> list[Measurement]:
+    times: dict[str, list[Timed]] = {engine.name: [] for engine in engines}
     for _ in range(rounds):
-        for name, (_, engine) in engines.items():
-            started, cpu = time.perf_counter(), time.process_time()
-            tokens[name] = engine()
-            times[name].append((time.perf_counter() - started, time.process_time() - cpu))
-    first = next(iter(engines))
+        for engine in engines:
+            times[engine.name].append(timed(engine.run, engine.package))
+    first = engines[0]
     return [
         Measurement(
-            engine=name,
-            num_bytes=num_bytes,
-            num_tokens=tokens[name],
-            seconds=statistics.median(wall for wall, _ in times[name]),
-            cpu_seconds=statistics.median(cpu for _, cpu in times[name]),
-            first_is=_ratio(times[name], times[first], 0) * engines[first][0] / num_bytes,
-            first_is_by_cpu=_ratio(times[name], times[first], 1) * engines[first][0] / num_bytes,
+            engine=engine.name,
+            num_bytes=engine.num_bytes,
+            num_tokens=times[engine.name][-1].result,
+            seconds=statistics.median(one.seconds for one in times[engine.name]),
+            cpu_seconds=statistics.median(one.cpu_seconds for one in times[engine.name]),
+            first_is=_ratio(times, engine, first, lambda one: one.seconds),
+            first_is_by_cpu=_ratio(times, engine, first, lambda one: one.cpu_seconds),
         )
-        for name, (num_bytes, _) in engines.items()
+        for engine in engines
     ]
 
 
-def _ratio(times: list[tuple[float, float]], base: list[tuple[float, float]], column: int) -> float:
-    return statistics.median(one[column] / other[column] for one, other in zip(times, base, strict=True))
+def _ratio(times: dict[str, list[Timed]], engine: _Engine, first: _Engine, time_of: Callable[[Timed], float]) -> float:
+    """Return the speed of `first` divided by that of `engine`, the median over the rounds."""
+    pairs = zip(times[engine.name], times[first.name], strict=True)
+    ratio = statistics.median(time_of(one) / time_of(other) for one, other in pairs)
+    return ratio * first.num_bytes / engine.num_bytes
 
 
 def _sample(paths: Sequence[Path], target: Path) -> Path:

@@ -1,6 +1,6 @@
 """Other tokenizers and recipes that turn text files into ids, for comparison with ours.
 
-The engine of a peer imports its package, encodes the text once with cold caches, and returns the number of tokens.
+The engine of a peer loads its tokenizer, encodes the text once, and returns the number of tokens.
 """
 
 from __future__ import annotations

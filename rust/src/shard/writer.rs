@@ -72,9 +72,8 @@ impl ShardWriter {
     /// # Errors
     /// For an id at or above the vocabulary size, or when the write fails.
     pub fn push<T: Id>(&mut self, ids: &[T]) -> Result<()> {
-        let Some(max) = ids.iter().max().map(|max| max.value()) else {
-            return Ok(());
-        };
+        // A fold over values, unlike `max` over references, is compiled to vector instructions.
+        let max = ids.iter().fold(T::default(), |max, &id| max.max(id)).value();
         if max >= self.header.vocab_size {
             return Err(Error::Data(format!(
                 "token id {max} is not below the vocabulary size {}",
