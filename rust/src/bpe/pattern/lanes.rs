@@ -142,10 +142,15 @@ pub fn scalar(bytes: &[u8; LANES], table: &Table, rows: &mut [Row], block: usize
             wide |= 1 << at;
         }
     }
-    for (row, &set) in rows.iter_mut().zip(&table.sets) {
+    for row in rows.iter_mut() {
         row[block] = 0;
-        for (group, own) in by_group.iter().enumerate().take(table.outside) {
-            row[block] |= own & all_if(set >> group & 1 == 1);
+    }
+    for (group, &own) in by_group.iter().enumerate().take(table.outside) {
+        // A block has characters of few groups.
+        if own != 0 {
+            for (row, &set) in rows.iter_mut().zip(&table.sets) {
+                row[block] |= own & all_if(set >> group & 1 == 1);
+            }
         }
     }
     wide
