@@ -18,14 +18,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.table import Table
-
 from tttkit.data.benchmark import Measurement, machine, measure_preparation, missing_peers, text_files
 from tttkit.data.bpe_training import words_of
 from tttkit.data.reader import Reader
 from tttkit.data.reading import file_item, item_documents
 from tttkit.data.tokenizer import load_tokenizer
-from tttkit_cli.bench import preparation_table
+from tttkit_cli.bench_data import preparation_table, tokenizers_table
 from tttkit_cli.console import print_table
 
 
@@ -47,10 +45,9 @@ def main() -> None:
         print(json.dumps({"machine": machine(), "missing": missing_peers(), "rows": rows}, indent=2))
         return
     for name, rows in measured.items():
-        print(name)
-        print_table(preparation_table(rows, machine()))
+        print_table(preparation_table(rows, machine(), name))
     if len(measured) > 1:
-        print_table(_tokenizers_table(measured))
+        print_table(tokenizers_table(measured))
     if missing_peers():
         print(f"not installed, so not measured: {', '.join(missing_peers())}; pip install --group bench")
 
@@ -64,20 +61,6 @@ def _measure(name: str, paths: Sequence[Path], threads: Sequence[int], rounds: i
         tokenizer = Path(folder) / "tokenizer.json"
         tokenizer.write_text(loaded.json, encoding="utf-8")
         return measure_preparation(paths, tokenizer, threads=threads, rounds=rounds, every_simd=True)
-
-
-def _tokenizers_table(measured: dict[str, list[Measurement]]) -> Table:
-    """Build a table with a row per tokenizer: our speed on one thread, and how it compares with every other row, by CPU
-    time; for two or more threads by the clock."""
-    engines = list(dict.fromkeys(row.engine for rows in measured.values() for row in rows[1:]))
-    table = Table(title="MB per CPU second, and its ratio to each engine", title_justify="left")
-    for column in ("tokenizer", "tttkit, 1 thread", *engines):
-        table.add_column(column, justify="left" if column == "tokenizer" else "right")
-    for name, rows in measured.items():
-        by_engine = {row.engine: row.first_is if "threads" in row.engine else row.first_is_by_cpu for row in rows}
-        ratios = (f"{by_engine[engine]:.2f}x" if engine in by_engine else "–" for engine in engines)
-        table.add_row(name, f"{rows[0].num_bytes / 1e6 / rows[0].cpu_seconds:.0f}", *ratios)
-    return table
 
 
 if __name__ == "__main__":

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from tttkit.errors import UsageError
 from tttkit.run.threads import describe_threads
-from tttkit.storage.files import write_text
+from tttkit_cli.bench_data import data
 from tttkit_cli.bench_inference import inference
 from tttkit_cli.console import err, out, print_json, print_table
 
 if TYPE_CHECKING:
     from tttkit.config.model import ModelConfig
-    from tttkit.data.benchmark import Measurement
     from tttkit.train.benchmark import TrainSpeed
 
 Threads = Annotated[
@@ -29,54 +27,8 @@ Threads = Annotated[
 ]
 
 bench_app = typer.Typer(no_args_is_help=False, help="Measure speed on this machine, compared with the installed peers.")
+bench_app.command()(data)
 bench_app.command()(inference)
-
-
-@bench_app.command()
-def data(
-    sources: Annotated[list[str], typer.Argument(help="Text files, directories or globs.", metavar="SOURCE…")],
-    tokenizer: Annotated[str, typer.Option(help="Tokenizer as in `data prepare`, except bpe:N.")],
-    threads: Annotated[
-        list[int] | None, typer.Option(help="Number of threads; may be repeated.", min=1, show_default="1")
-    ] = None,
-    rounds: Annotated[
-        int, typer.Option(help="Number of measurements; their medians are shown.", min=1, max=10_000)
-    ] = 3,
-    json_output: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
-) -> None:
-    """Time the conversion of text to token shards, on your own files.
-
-    Example: `tttkit bench data corpus/ --tokenizer gpt2/tokenizer.json --threads 1 --threads 8`
-    """
-    from tttkit.data.benchmark import machine, measure_preparation, missing_peers, text_files
-    from tttkit.data.tokenizer import load_tokenizer
-
-    loaded, paths = load_tokenizer(tokenizer), text_files(sources)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "tokenizer.json"
-        write_text(path, loaded.json)
-        rows = measure_preparation(paths, path, threads=threads or [1], rounds=rounds)
-    missing = missing_peers()
-    if json_output:
-        print_json({"machine": machine(), "rows": [dataclasses.asdict(row) for row in rows], "missing": missing})
-    else:
-        print_table(preparation_table(rows, machine()))
-    if missing:
-        err.print(f"not installed, so not measured: {', '.join(missing)}; pip install {' '.join(missing)}")
-
-
-def preparation_table(rows: list[Measurement], machine: dict[str, Any]) -> Table:
-    """Build a table with a row per engine: text, speed by the clock and by CPU time, and how the first row compares."""
-    where = f"{machine['processor']}, {machine['num_cores']} cores, {' '.join(machine['features'])}"
-    table = Table(title=f"text to tokens, medians; {where}", title_justify="left")
-    for name in ("engine", "MB", "MB/s", "MB per CPU s", "first row is", "by CPU time"):
-        table.add_column(name, justify="left" if name == "engine" else "right")
-    for row in rows:
-        megabytes = row.num_bytes / 1e6
-        speeds = (megabytes, megabytes / row.seconds, megabytes / row.cpu_seconds)
-        ratios = (row.first_is, row.first_is_by_cpu)
-        table.add_row(row.engine, *(f"{speed:,.1f}" for speed in speeds), *(f"{ratio:,.2f}x" for ratio in ratios))
-    return table
 
 
 @bench_app.command()

@@ -23,6 +23,7 @@ def test_bench_data_measures_every_engine_on_the_users_files(tiny_data, tmp_path
     )  # fmt: skip
     assert result.code == 0
     figures = json.loads(result.out)
+    assert {row["tokenizer"] for row in figures["rows"]} == {str(tiny_data / "tokenizer.json")}
     rows = {row["engine"]: row for row in figures["rows"]}
     one, two = rows["tttkit data prepare, 1 thread"], rows["tttkit data prepare, 2 threads"]
     assert one["num_tokens"] == two["num_tokens"] == rows["tokenizers encode_batch (sample)"]["num_tokens"] + 2
@@ -33,6 +34,19 @@ def test_bench_data_measures_every_engine_on_the_users_files(tiny_data, tmp_path
     for package in figures["missing"]:
         assert importlib.util.find_spec(package) is None
         assert f"pip install {' '.join(figures['missing'])}" in result.err
+
+
+def test_several_tokenizers_get_a_row_each(tiny_data, tmp_path):
+    (tmp_path / "text.txt").write_text("the cat sat on a mat, and she read.\n" * 100)
+    other = tmp_path / "other.json"
+    other.write_bytes((tiny_data / "tokenizer.json").read_bytes())
+    both = ("--tokenizer", tiny_data / "tokenizer.json", "--tokenizer", other)
+    result = tttkit("bench", "data", tmp_path / "text.txt", *both, "--rounds", 1)
+    assert result.code == 0
+    last = result.out[result.out.rindex("MB per CPU second of the first engine") :]
+    assert all(str(name) in last for name in (tiny_data / "tokenizer.json", other))
+    twice = tttkit("bench", "data", tmp_path / "text.txt", "--tokenizer", other, "--tokenizer", other)
+    assert (twice.code, "named twice" in twice.err) == (2, True)
 
 
 def test_peers_agree_on_the_number_of_tokens(tiny_data, tmp_path):

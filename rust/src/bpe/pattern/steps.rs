@@ -5,6 +5,7 @@ use unicode_categories::UnicodeCategories;
 
 use super::atoms::{AtomSet, Atoms};
 use super::automaton::{Automaton, Kind};
+use super::classes;
 use super::expression::{self, Node};
 
 /// The expression of `ByteLevel` itself (GPT-2, `encoder.py`).
@@ -167,11 +168,7 @@ fn add(value: &Value, drafts: &mut Vec<Draft>, byte_level: &mut Option<bool>) ->
             } else {
                 Behavior::Contiguous
             };
-            step(
-                Node::Set(expression::set_of(char::MAX, char::is_numeric)),
-                behavior,
-                false,
-            );
+            step(Node::Set(classes::set_of(char::MAX, char::is_numeric)), behavior, false);
         }
         Some("Punctuation") => {
             let is_punctuation = |character: char| character.is_ascii_punctuation() || character.is_punctuation();
@@ -182,7 +179,7 @@ fn add(value: &Value, drafts: &mut Vec<Draft>, byte_level: &mut Option<bool>) ->
                 behavior(given)?
             };
             step(
-                Node::Set(expression::set_of(LAST_PUNCTUATION, is_punctuation)),
+                Node::Set(classes::set_of(LAST_PUNCTUATION, is_punctuation)),
                 behavior,
                 false,
             );

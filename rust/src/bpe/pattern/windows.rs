@@ -5,11 +5,11 @@
 //! agree. Ways that went through a window that is not certain need not be followed further, because a reader takes over
 //! there, until a place where the text may be cut.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::HashMap;
 
-use super::atoms::END;
-use super::automaton::{DEAD, FIRST};
-use super::graph::{Edge, Graph, ORIGIN};
+use super::graph::{Graph, ORIGIN};
+use super::groups::groups;
+use super::paths::{Context, Paths};
 use super::steps::Steps;
 
 /// Largest number of groups. The number after the last group stands for a place outside the text.
@@ -185,132 +185,4 @@ impl Windows {
             .collect();
         self.cuts[self.num_groups] = 0;
     }
-}
-
-/// A node and the groups of the two characters before it.
-type Context = (u16, u8, u8);
-
-/// The edges of the graph by group.
-struct Paths<'a> {
-    edges: Vec<Vec<(u8, Edge)>>,
-    /// The groups that can follow each node, including the place after the end of the text.
-    next: Vec<u32>,
-    ends: &'a [bool],
-    outside: u8,
-    /// Two groups that follow each other in some text, and whether a word starts between them there.
-    pairs: BTreeSet<(u8, u8, bool)>,
-}
-
-impl<'a> Paths<'a> {
-    fn new(graph: &'a Graph, groups: &[u8], num_groups: usize) -> Self {
-        let by_group = |edges: &Vec<Edge>| {
-            let mut all: Vec<(u8, Edge)> = edges
-                .iter()
-                .map(|edge| (groups[usize::from(edge.symbol)], Edge { symbol: 0, ..*edge }))
-                .collect();
-            all.sort_unstable();
-            all.dedup();
-            all
-        };
-        let edges: Vec<_> = graph.edges.iter().map(by_group).collect();
-        let follow = |(edges, &end): (&Vec<(u8, Edge)>, &bool)| {
-            edges
-                .iter()
-                .fold(u32::from(end) << num_groups, |next, (group, _)| next | 1 << group)
-        };
-        let next = edges.iter().zip(&graph.ends).map(follow).collect();
-        let mut pairs = BTreeSet::new();
-        for &(left, edge) in edges.iter().flatten() {
-            let after = edges[usize::from(edge.to)].iter();
-            pairs.extend(after.map(|&(right, edge)| (left, right, edge.starts)));
-        }
-        Self {
-            edges,
-            next,
-            pairs,
-            ends: &graph.ends,
-            outside: num_groups as u8,
-        }
-    }
-
-    /// All nodes with the groups of the two characters before them.
-    fn contexts(&self) -> Vec<Context> {
-        let origin = (ORIGIN, self.outside, self.outside);
-        let (mut all, mut known) = (vec![origin], HashSet::from([origin]));
-        let mut at = 0;
-        while let Some(&(node, _, last)) = all.get(at) {
-            at += 1;
-            for &(group, edge) in &self.edges[usize::from(node)] {
-                let context = (edge.to, last, group);
-                if known.insert(context) {
-                    all.push(context);
-                }
-            }
-        }
-        all
-    }
-
-    /// The windows that begin with these two groups, with the edge to the third; only those in `allowed` come third.
-    fn windows(&self, node: u16, before: u8, last: u8, allowed: u32) -> impl Iterator<Item = ([usize; 4], Edge)> {
-        let edges = self.edges[usize::from(node)]
-            .iter()
-            .filter(move |(group, _)| allowed >> group & 1 == 1);
-        edges.flat_map(move |&(group, edge)| {
-            let next = self.next[usize::from(edge.to)];
-            let after = (0..=usize::from(self.outside)).filter(move |after| next >> after & 1 == 1);
-            after.map(move |after| ([before.into(), last.into(), group.into(), after], edge))
-        })
-    }
-}
-
-/// Put the symbols into groups. Letters are put together, unless they end a contraction after one apostrophe; all others
-/// are only put together if the automata do not tell them apart. Any grouping is correct; a coarser one is less certain.
-///
-/// Returns the group of each symbol, and the groups of letters as a set.
-fn groups(steps: &Steps, graph: &Graph) -> (Vec<u8>, u32) {
-    let columns = |symbol: usize| graph.symbols[symbol];
-    let is_letter = |symbol: usize| {
-        let atom = columns(symbol).atom;
-        let ascii = (0..128_u8).filter(|&code| steps.ascii_atoms[usize::from(code)] == atom);
-        ascii.clone().all(|code| code.is_ascii_alphabetic())
-    };
-    let mut keys: Vec<Vec<u16>> = Vec::new();
-    let mut groups = Vec::new();
-    let letters: Vec<bool> = (0..graph.symbols.len()).map(is_letter).collect();
-    for symbol in 0..graph.symbols.len() {
-        let mut key = vec![u16::from(letters[symbol])];
-        for step in &steps.steps {
-            let column = |symbol: usize| match (step.on_bytes, columns(symbol).byte) {
-                (true, Some(byte)) => byte,
-                (true, None) => END,
-                (false, _) => columns(symbol).atom,
-            };
-            let read = |state| step.automaton.step(state, column(symbol));
-            if !letters[symbol] {
-                key.extend((FIRST..step.automaton.len()).map(|state| {
-                    let read = read(state);
-                    u16::from(read.next) << 8 | read.ended.map_or(0, |kind| kind as u16 + 1)
-                }));
-                continue;
-            }
-            key.push(read(FIRST).next.into());
-            let final_state = |state: u8| (0..END).all(|atom| step.automaton.step(state, atom).next == DEAD);
-            let mut ends = vec![0_u16; 256];
-            for other in (0..graph.symbols.len()).filter(|&other| !letters[other]) {
-                for state in FIRST..step.automaton.len() {
-                    let after = step.automaton.step(state, column(other)).next;
-                    ends[usize::from(after)] =
-                        u16::from(after != DEAD && final_state(read(after).next) && read(after).next != DEAD);
-                }
-            }
-            key.extend(ends);
-        }
-        groups.push(keys.iter().position(|other| *other == key).unwrap_or(keys.len()) as u8);
-        if usize::from(groups[symbol]) == keys.len() {
-            keys.push(key);
-        }
-    }
-    let letter_groups = groups.iter().zip(letters).filter(|(_, is_letter)| *is_letter);
-    let letter_groups = letter_groups.fold(0, |set, (&group, _)| set | 1_u32.wrapping_shl(u32::from(group)));
-    (groups, letter_groups)
 }
