@@ -48,6 +48,16 @@ class TTTForCausalLM(torch.nn.Module):
 """
 
 
+@pytest.mark.parametrize(("kind", "peer"), [("gated-deltanet", "Qwen3-Next"), ("mamba2", "Mamba-2")])
+def test_the_model_of_transformers_of_the_same_kind_runs_beside_ours(kind, peer):
+    pytest.importorskip("transformers")
+    config = small_config(architecture=kind, num_hidden_layers=4)
+    ours, _, other = measure_training(config, **OPTIONS).contestants
+    assert other.name == f"{peer} of transformers"
+    assert other.num_parameters == pytest.approx(ours.num_parameters, rel=0.2), "Mamba-2 has whole layers"
+    assert other.loss == pytest.approx(ours.loss, rel=0.1), "neither is trained"
+
+
 def test_peers_run_beside_the_model(tmp_path):
     (tmp_path / "ttt.py").write_text(OFFICIAL)
     speed = measure_training(small_config(use_gate=True), **OPTIONS, official=tmp_path)

@@ -1,7 +1,8 @@
 """Training speed: forward and backward of a model compared with its peers, and the parts of a whole step.
 
-The peers are the Transformer of the same size and, if a path to its code is given, the official implementation, which
-needs `transformers` and starts from the same weights. Every round runs each model once, and the results are medians
+The peers are the Transformer of the same size, for Gated DeltaNet and Mamba-2 the model of `transformers` of the same
+kind and size if that is installed, and, if a path to its code is given, the official implementation, which needs
+`transformers` and starts from the same weights. Every round runs each model once, and the results are medians
 over the rounds, so that a slow moment of the machine affects all models alike. Shapes: B windows, W window length.
 """
 

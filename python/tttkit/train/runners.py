@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.nn import functional
 from tttkit.errors import UsageError
 from tttkit.models import LanguageModel, build_model, compiled, to_official
 from tttkit.models.convert import official_config, official_obstacle
+from tttkit.models.hugging_face.same_size import module_of_same_kind
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,11 +31,13 @@ class Runner:
 
 
 def make_runners(model: LanguageModel, *, compile_blocks: bool, official: Path | None) -> list[Runner]:
-    """Return the model and its peers, ready to run."""
+    """Return the model and its peers, ready to run. A peer of transformers takes part if that is installed."""
     runners = [our_runner(model, compile_blocks=compile_blocks)]
     peer = model.config.as_transformer()
     if peer.name != model.config.name:
         runners.append(our_runner(build_model(peer, seed=0).to(model.device), compile_blocks=compile_blocks))
+    if importlib.util.find_spec("transformers") and (same_kind := _same_kind(model)):
+        runners.append(same_kind)
     if official is not None:
         runners.append(_official(official, model))
     return runners
@@ -45,6 +49,20 @@ def our_runner(model: LanguageModel, *, compile_blocks: bool) -> Runner:
     return Runner(
         name=model.config.name, module=model, loss=lambda ids: run(ids[:, :-1], targets=ids[:, 1:]), how=run.reason
     )
+
+
+def _same_kind(model: LanguageModel) -> Runner | None:
+    """Return the model of transformers of the same kind and size; None if there is none."""
+    found = module_of_same_kind(model.config, sum(each.numel() for each in model.parameters()))
+    if found is None:
+        return None
+    name, module = found
+    return Runner(name=name, module=module.to(model.device).train(), loss=partial(_loss_of_logits, module), how="eager")
+
+
+def _loss_of_logits(module: nn.Module, ids: Tensor) -> Tensor:
+    logits = module(input_ids=ids[:, :-1], use_cache=False).logits
+    return functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
 
 
 def _official(path: Path, model: LanguageModel) -> Runner:
@@ -70,9 +88,4 @@ def _official(path: Path, model: LanguageModel) -> Runner:
         weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
     built.load_state_dict(weights)
     built.to(model.device).train()
-
-    def loss(ids: Tensor) -> Tensor:
-        logits = built(input_ids=ids[:, :-1], use_cache=False).logits
-        return functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
-
-    return Runner(name="official", module=built, loss=loss, how="eager")
+    return Runner(name="official", module=built, loss=partial(_loss_of_logits, built), how="eager")

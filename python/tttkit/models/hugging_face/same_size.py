@@ -39,6 +39,40 @@ def models_of_same_size(config: ModelConfig, num_parameters: int, num_positions:
         }
 
 
+def module_of_same_kind(config: ModelConfig, num_parameters: int) -> tuple[str, torch.nn.Module] | None:
+    """Return the name of an untrained model of transformers of the kind and size of one of ours, and the model.
+
+    None if transformers has no model of the kind. Raises UsageError if transformers is missing.
+    """
+    kinds = {"gated-deltanet": ("Qwen3-Next", _qwen3_next), "mamba2": ("Mamba-2", _mamba2)}
+    if config.architecture not in kinds:
+        return None
+    name, configured = kinds[config.architecture]
+    transformers = import_transformers()
+    with quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        built = transformers.AutoModelForCausalLM.from_config(configured(transformers, config, num_parameters))
+    return f"{name} of transformers", built
+
+
+def _qwen3_next(transformers: Any, config: ModelConfig, num_parameters: int) -> Any:
+    """Qwen3-Next with Gated DeltaNet in every layer and without experts."""
+    key, value = config.memory_head_dims
+
+    def sized(inner: int) -> Any:
+        return transformers.Qwen3NextConfig(
+            vocab_size=config.vocab_size, hidden_size=config.hidden_size, intermediate_size=inner,
+            num_hidden_layers=config.num_hidden_layers, num_attention_heads=config.num_attention_heads,
+            layer_types=["linear_attention"] * config.num_hidden_layers,
+            mlp_only_layers=list(range(config.num_hidden_layers)),
+            linear_num_key_heads=config.num_key_heads or config.num_attention_heads,
+            linear_num_value_heads=config.num_attention_heads, linear_key_head_dim=key, linear_value_head_dim=value,
+            linear_conv_kernel_dim=config.conv_kernel, tie_word_embeddings=config.tie_word_embeddings,
+        )  # fmt: skip
+
+    return sized(_solved(transformers, sized, config.hidden_size, num_parameters))
+
+
 def _gpt2(transformers: Any, config: ModelConfig, num_parameters: int, num_positions: int) -> Any:
     def sized(inner: int) -> Any:
         return transformers.GPT2Config(
