@@ -10,7 +10,9 @@ import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from tests.cli.conftest import tttkit
 from tttkit.config.model import ModelConfig
@@ -133,10 +135,20 @@ def test_documents_contain_no_path_of_this_machine():
     assert [path.name for path in DOCUMENTS if len(home) > 1 and home in path.read_text()] == []
 
 
-def test_the_pictures_can_be_made_from_a_run(tmp_path):
-    spec = importlib.util.spec_from_file_location("make_pictures", ROOT / "docs" / "make_pictures.py")
+def script_of_documents(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.draw(RunDirectory(ROOT / "tests" / "golden" / "run_0_1_0"), tmp_path)
+    return module
+
+
+def test_the_figure_of_results_is_current(tmp_path):
+    script_of_documents("make_results_figure").draw(tmp_path)
+    drawn, committed = (folder / "length-generalization.png" for folder in (tmp_path, ROOT / "docs"))
+    assert np.abs(imread(drawn) - imread(committed)).mean() < 0.01, "python docs/make_results_figure.py"
+
+
+def test_the_pictures_can_be_made_from_a_run(tmp_path):
+    script_of_documents("make_pictures").draw(RunDirectory(ROOT / "tests" / "golden" / "run_0_1_0"), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"evolution.png", "ratio.png", "status.svg"}
     assert "finished" in (tmp_path / "status.svg").read_text()
