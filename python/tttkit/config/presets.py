@@ -55,6 +55,8 @@ _QUICK_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 """Models whose size is that of `quick` to 2 %: words, and the fields in which they differ from it."""
 _WITH_SINKS = {name: _QUICK_MODELS[name] for name in ("sw", "ttt-hybrid", "gdn-hybrid")}
 """Quick models that have a sibling whose windows have sinks."""
+_REASONS = {"gated-deltanet": " In our studies it beats sliding windows with sinks from 1 to 100 x W."}
+"""Why a preset is there, after its summary."""
 
 
 def _quick() -> dict[str, Any]:
@@ -167,7 +169,9 @@ _PRESETS = {
         lambda: _contiguous(_quick()),
     ),
     **{
-        f"quick-{name}": Preset(f"`quick` with {words}, of the same size.", partial(_quick_model, fields))
+        f"quick-{name}": Preset(
+            f"`quick` with {words}, of the same size.{_REASONS.get(name, '')}", partial(_quick_model, fields)
+        )
         for name, (words, fields) in _QUICK_MODELS.items()
     },
     **{
@@ -198,7 +202,8 @@ _PRESETS = {
     "window-128": Preset("The reference run at W=128, with the same number of tokens per step.", _window_128),
     **{
         f"{architecture}-125m": Preset(
-            f"The recipe of the reference run for {words} of the same size.", partial(_baseline, architecture)
+            f"The recipe of the reference run for {words} of the same size.{_REASONS.get(architecture, '')}",
+            partial(_baseline, architecture),
         )
         for architecture, words in _BASELINES.items()
     },
