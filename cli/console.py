@@ -81,6 +81,8 @@ class SafeStream(io.TextIOBase):
     @property
     def _stream(self) -> Any:
         stream = getattr(sys, self._name)
+        # While a command is connected to Ray, what others print on stdout goes to stderr (`tttkit.cluster.tasks`).
+        stream = getattr(stream, "behind_messages", stream)
         # While a progress bar is active, Rich installs a proxy here that prints through the console: through us.
         return getattr(stream, "rich_proxied_file", stream)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tttkit.errors import DataError, UsageError
 from tttkit_cli import prepare_options as options
 from tttkit_cli.console import out, print_json, print_rows, print_table
+from tttkit_cli.engine import Engine
 from tttkit_cli.stopping import stoppable
 from tttkit_cli.views.data import (
     PrepareView,
@@ -20,6 +21,9 @@ from tttkit_cli.views.data import (
     split_table,
     tokenizer_rows,
 )
+
+if TYPE_CHECKING:
+    from tttkit.cluster.preparation import ClusterEngine
 
 data_app = typer.Typer(no_args_is_help=False, help="Turn text into packed token shards; inspect and verify them.")
 
@@ -42,18 +46,21 @@ def prepare(
     pattern: options.Pattern = None,
     io: options.Io = "mmap",
     threads: options.Threads = None,
+    engine: Engine = "local",
     json_output: options.Json = False,
 ) -> None:
     """Turn text into token shards: one packed stream per split, nothing padded, truncated or dropped.
 
     Example: `tttkit data prepare novels/ --tokenizer bpe:4096 --out data/novels`
     """
+    from tttkit.cluster.tasks import check_engine
     from tttkit.data import open_split, prepare_dataset
 
     _check_choice("--bad-utf8", bad_utf8, "strict", "replace", "skip")
     _check_choice("--bad-records", bad_records, "error", "skip")
     _check_choice("--special-in-text", special_in_text, "encode", "split")
     _check_choice("--io", io, "mmap", "pread")
+    check_engine(engine)
     with stoppable(), PrepareView(json_events=json_output) as view:
         manifest = prepare_dataset(
             sources, output, tokenizer,
@@ -70,6 +77,7 @@ def prepare(
             special_in_text=special_in_text,  # type: ignore[arg-type]
             pattern=pattern,
             progress=view.update,
+            engine=_on_cluster(threads) if engine == "ray" else None,
         )  # fmt: skip
     # Open what was written, to see that it can be read.
     for name in manifest.splits:
@@ -147,6 +155,12 @@ def verify(
             out.print(f"{name}: {shards}, {split.num_tokens:,} tokens, verified")
     if json_output:
         print_json({"data": str(path), "fingerprint": manifest.fingerprint, "splits": list(manifest.splits)})
+
+
+def _on_cluster(threads: int | None) -> ClusterEngine:
+    from tttkit.cluster.preparation import ClusterEngine
+
+    return ClusterEngine(threads)
 
 
 def _check_choice(option: str, value: str, *choices: str) -> None:

@@ -12,7 +12,7 @@ SURFACE = {
         "encode_documents": "(texts, tokenizer, *, threads)",
         "prepare_dataset": "(sources, out, tokenizer, validation, validation_fraction, threads, *, documents, "
         "document_pattern, text_field, source_format, bad_utf8, bad_records, eos, special_in_text, pattern, "
-        "shard_tokens, progress)",
+        "shard_tokens, progress, engine)",
         "open_split": "(path, name, *, io)",
         "load_manifest": "(path)",
         "WindowSampler": "(split, *, window, batch_size, seed, rank, world_size)",

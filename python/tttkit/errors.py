@@ -69,6 +69,10 @@ class PreemptedError(TttkitError):
     exit_code = 75
 
 
+class ClusterError(TttkitError):
+    """A Ray cluster did not start, or lost a task too often; the command can be repeated (exit code 1)."""
+
+
 class RankLostError(TttkitError):
     """Another rank of a distributed run ended or hangs, and the run can be resumed (exit code 76)."""
 

@@ -3,12 +3,17 @@
 //! Nothing is padded, truncated or dropped. A full shard is synced, hashed and renamed on its own thread while the next
 //! shard fills.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use crate::bpe::Id;
 use crate::error::{Error, Result};
-use crate::shard::{Shard, ShardInfo, ShardWriter};
+use crate::shard::{MAX_U16_VOCAB, Shard, ShardInfo, ShardWriter};
+use crate::split::TokenSplit;
+
+/// Ids that are copied at a time from shard to shard.
+const COPIED_TOKENS: usize = 1 << 18;
 
 /// Writes the shards of one split.
 pub struct Packer {
@@ -165,4 +170,40 @@ impl Drop for Packer {
         // No file may appear in the directory after the packer is dropped.
         let _ = self.join();
     }
+}
+
+/// Write a range of the tokens of a split, with the ends of their documents, as one shard.
+///
+/// # Errors
+/// When the range is empty or not within the split, or a read or write fails.
+pub fn write_range(split: &TokenSplit, tokens: Range<u64>, path: &Path) -> Result<ShardInfo> {
+    let Some(shard) = split.shards().first().filter(|_| !tokens.is_empty()) else {
+        return Err(Error::Value(format!("tokens {tokens:?} hold nothing to write")));
+    };
+    let vocab_size = shard.header().vocab_size;
+    let mut writer = ShardWriter::create(path, vocab_size)?;
+    if vocab_size <= MAX_U16_VOCAB {
+        copy::<u16>(split, &tokens, &mut writer)?;
+    } else {
+        copy::<u32>(split, &tokens, &mut writer)?;
+    }
+    let ends = split.document_ends_within(&tokens)?;
+    writer.end_documents(&ends.iter().map(|end| end - tokens.start).collect::<Vec<_>>());
+    writer.finish()
+}
+
+fn copy<T: Id + From<u16> + TryFrom<u32>>(
+    split: &TokenSplit,
+    tokens: &Range<u64>,
+    writer: &mut ShardWriter,
+) -> Result<()> {
+    let mut block = vec![T::of(0); COPIED_TOKENS];
+    let mut at = tokens.start;
+    while at < tokens.end {
+        let count = block.len().min((tokens.end - at) as usize);
+        split.read(at, &mut block[..count])?;
+        writer.push(&block[..count])?;
+        at += count as u64;
+    }
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! The shards of one split as one stream of tokens.
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use rayon::prelude::*;
@@ -173,6 +174,21 @@ impl TokenSplit {
         let mut ends = Vec::new();
         for (shard, start) in self.shards.iter().zip(&self.starts) {
             ends.extend(shard.document_ends()?.into_iter().map(|end| start + end));
+        }
+        Ok(ends)
+    }
+
+    /// The document ends after more than `tokens.start` and at most `tokens.end` tokens, like `document_ends`.
+    ///
+    /// # Errors
+    /// When a read fails or the index of a shard is corrupt.
+    pub fn document_ends_within(&self, tokens: &Range<u64>) -> Result<Vec<u64>> {
+        let mut ends = Vec::new();
+        for (shard, &start) in self.shards.iter().zip(&self.starts) {
+            if start < tokens.end {
+                let here = tokens.start.saturating_sub(start)..tokens.end - start;
+                ends.extend(shard.document_ends_within(&here)?.into_iter().map(|end| start + end));
+            }
         }
         Ok(ends)
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use _rust::pack::Packer;
+use _rust::pack::{Packer, write_range};
 use _rust::shard::{HEADER_LEN, Header, Shard};
 use _rust::split::TokenSplit;
 use proptest::prelude::*;
@@ -68,6 +68,34 @@ proptest! {
         if inside {
             prop_assert_eq!(first, second);
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 12 }))] // every shard is synced
+
+    #[test]
+    fn shards_copied_from_shards_of_other_sizes_are_the_packed_ones(
+        (vocab_size, documents) in corpus(), shard_tokens in 1_u64..40, piece_tokens in 1_u64..40, mapped: bool,
+    ) {
+        let (packed, pieces, copied) = (tempfile::tempdir()?, tempfile::tempdir()?, tempfile::tempdir()?);
+        let expected = pack(packed.path(), &documents, vocab_size, shard_tokens);
+        let split = TokenSplit::open(&pack(pieces.path(), &documents, vocab_size, piece_tokens), mapped)
+            .expect("whole shards");
+        for (index, path) in expected.iter().enumerate() {
+            let start = index as u64 * shard_tokens;
+            let stop = split.num_tokens().min(start + shard_tokens);
+            let copy = copied.path().join(path.file_name().expect("a file"));
+            let info = write_range(&split, start..stop, &copy).expect("a range of the split");
+            prop_assert_eq!(std::fs::read(&copy)?, std::fs::read(path)?);
+            let shard = Shard::open(&copy, mapped).expect("a whole shard");
+            prop_assert_eq!(shard.header(), &info.header);
+        }
+        let num_tokens = split.num_tokens();
+        let beyond = copied.path().join("beyond");
+        prop_assert!(write_range(&split, num_tokens..num_tokens, &beyond).is_err());
+        prop_assert!(write_range(&split, 0..num_tokens + 1, &beyond).is_err());
+        prop_assert_eq!(std::fs::read_dir(copied.path())?.count(), expected.len());
     }
 }
 

@@ -7,6 +7,8 @@ import tempfile
 
 import pytest
 
+from tests.data.conftest import tokenizer_json  # noqa: F401 - a fixture
+
 
 @pytest.fixture(scope="session")
 def ray():

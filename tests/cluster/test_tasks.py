@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import finished, trained, tttkit  # noqa: F401 - fixtures
+from tttkit.cluster import tasks
 from tttkit.cluster.tasks import Cluster, connected
 from tttkit.errors import DataError, TttkitError, UsageError
+from tttkit_cli.console import print_json
 
 
 def _dies_once(folder: str, index: int) -> int:
@@ -48,6 +50,7 @@ class StandIn:
 
     def __init__(self):
         self.cancelled, self.most_waiting, self.options_given = [], 0, {}
+        self.waited_for_the_cancelled = 0
 
     def cluster_resources(self):
         return {"CPU": 2.0}
@@ -60,7 +63,12 @@ class StandIn:
         self.options_given = options
         return type("Remote", (), {"remote": staticmethod(lambda *arguments: arguments)})
 
-    def wait(self, running, timeout):
+    def wait(self, running, timeout, num_returns=1):
+        if self.cancelled:
+            assert running == self.cancelled
+            assert num_returns == len(running)
+            self.waited_for_the_cancelled += 1
+            return running, []
         assert timeout < 1
         self.most_waiting = max(self.most_waiting, len(running))
         return running[:1], running[1:]
@@ -120,6 +128,7 @@ def test_a_stop_request_cancels_all_tasks():
     with pytest.raises(KeyboardInterrupt):
         list(Cluster(ray, threads=1).run(abs, [(1,), (2,), (3,)], poll=stop))
     assert ray.cancelled
+    assert ray.waited_for_the_cancelled == 1
 
 
 def test_an_error_of_a_task_is_raised_as_it_is(ray):
@@ -140,6 +149,16 @@ def test_a_missing_package_is_one_line(monkeypatch):
     with pytest.raises(UsageError, match="needs the package ray") as error, connected():
         pass
     assert error.value.hint == "pip install 'tttkit[ray]'"
+
+
+def test_what_ray_prints_goes_to_stderr_and_what_the_command_prints_to_stdout(capsys):
+    with tasks._messages_on_stderr():
+        print("a worker was lost")
+        print_json({"event": "progress"}, indent=None)
+    print("the end")
+    shown = capsys.readouterr()
+    assert shown.err == "a worker was lost\n"
+    assert shown.out == '{"event": "progress"}\nthe end\n'
 
 
 def test_an_unknown_engine_is_refused(finished):  # noqa: F811

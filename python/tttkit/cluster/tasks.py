@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import importlib.util
+import io
 import logging
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from typing import Any
 
-from tttkit.errors import TttkitError, UsageError
+from tttkit.errors import ClusterError, TttkitError, UsageError
 
 ENGINES = ("local", "ray")
 _RETRIES = 5
 """How often a task is started again after its worker was lost."""
 _WAITING = 2
 """Tasks that wait for each slot; more are handed over when tasks end, so the queue stays short."""
+_ENDING_SECONDS = 5.0
+"""How long to wait for cancelled tasks to end."""
 
 
 class Cluster:
@@ -50,7 +54,8 @@ class Cluster:
         """Yield what `function` returns for each of `arguments`, in the order in which the tasks end.
 
         A task whose worker or machine is lost is started again. `poll` is called several times a second; if it raises,
-        all tasks are cancelled. Raises what a task raises, and TttkitError if a task was lost too often.
+        all tasks are cancelled, and have ended if they do so in a few seconds. Raises what a task raises, and
+        ClusterError if a task was lost too often.
         """
         ray, slots, remote = self._ray, self.num_slots(on_gpu=on_gpu), self._remote(function, on_gpu=on_gpu)
         waiting = iter(arguments)
@@ -68,6 +73,8 @@ class Cluster:
         finally:
             for task in running:
                 ray.cancel(task, force=True)
+            if running:
+                ray.wait(running, num_returns=len(running), timeout=_ENDING_SECONDS)
 
     def start(self, function: Callable[..., Any], *arguments: Any, on_gpu: bool = False) -> Task:
         """Hand over one task, which begins as soon as there is room; it is started again if its worker is lost."""
@@ -88,7 +95,7 @@ class Cluster:
             raise cause if isinstance(cause, TttkitError) else TttkitError(f"a task of Ray failed: {cause}") from error
         except self._ray.exceptions.RayError as error:
             hint = "run the command again: it goes on after what is finished"
-            raise TttkitError(f"a task of Ray was lost {_RETRIES + 1} times", hint=hint) from error
+            raise ClusterError(f"a task of Ray was lost {_RETRIES + 1} times", hint=hint) from error
 
 
 class Task:
@@ -111,24 +118,51 @@ class Task:
         self._ray.cancel(self._reference, force=force)
 
 
+class _Stdout(io.TextIOBase):
+    """Stands in for sys.stdout, and passes on to stderr what is printed."""
+
+    def __init__(self, behind: Any) -> None:
+        self.behind_messages = behind
+        """The actual stdout, for the results of a command."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+@contextmanager
+def _messages_on_stderr() -> Iterator[None]:
+    """Pass to stderr what Ray prints about its workers on stdout, where the results of a command belong."""
+    stdout = sys.stdout
+    sys.stdout = _Stdout(stdout)
+    try:
+        yield
+    finally:
+        sys.stdout = stdout
+
+
 def check_engine(engine: str) -> None:
-    """Raise UsageError for an unknown engine."""
+    """Raise UsageError for an unknown engine, or for ray if it is not installed."""
     if engine not in ENGINES:
         raise UsageError(f"--engine must be one of {', '.join(ENGINES)}; got `{engine}`")
+    if engine == "ray" and importlib.util.find_spec("ray") is None:
+        raise UsageError("--engine ray needs the package ray", hint="pip install 'tttkit[ray]'")
 
 
 @contextmanager
 def connected(threads: int | None = None) -> Iterator[Cluster]:
     """Connect to the cluster that RAY_ADDRESS names, or start one on this machine for as long as the block runs.
 
-    Tasks have `threads` threads each; by default OMP_NUM_THREADS, else one. Raises UsageError if ray is not installed.
+    Tasks have `threads` threads each; by default OMP_NUM_THREADS, else one. Raises UsageError if ray is not installed,
+    ClusterError if it does not start.
     """
+    check_engine("ray")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")  # Ray's 30 s are too few on a busy machine
-    try:
-        import ray
-    except ImportError as error:
-        raise UsageError("--engine ray needs the package ray", hint="pip install 'tttkit[ray]'") from error
+    import ray
+
     given = os.environ.get("OMP_NUM_THREADS", "")
     threads = threads or (int(given) if given.isdigit() and int(given) > 0 else 1)
     starts = not ray.is_initialized()
@@ -140,14 +174,13 @@ def connected(threads: int | None = None) -> Iterator[Cluster]:
             ray.shutdown()
             hint = "see `ray status`; RAY_ADDRESS names a cluster, without it one is started on this machine"
             reason = next(iter(str(error).splitlines()), type(error).__name__)  # some exceptions have no message
-            raise TttkitError(f"Ray did not start: {reason}", hint=hint) from error
+            raise ClusterError(f"Ray did not start: {reason}", hint=hint) from error
         finally:
             # Ray takes SIGTERM for itself, and would end with code 1
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, handler)
     try:
-        # Ray prints what happens to its workers on stdout, where the results of a command belong
-        with redirect_stdout(sys.stderr):
+        with _messages_on_stderr():
             yield Cluster(ray, threads=threads)
     finally:
         if starts:

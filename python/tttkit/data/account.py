@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pydantic import ConfigDict
@@ -43,11 +43,19 @@ class Account:
 
     def leave_out(self, what: str, why: str, name: str | Path) -> None:
         """Count one thing that is left out."""
+        self._add(what, why, shown(name), 1)
+
+    def _add(self, what: str, why: str, name: str, number: int) -> None:
         key = (what, why)
         if key not in self._left_out and len(self._left_out) >= _MOST_KINDS:
             key = ("other things", "for reasons like these")
-        count, first = self._left_out.get(key, (0, shown(name)))
-        self._left_out[key] = count + 1, first
+        count, first = self._left_out.get(key, (0, name))
+        self._left_out[key] = count + number, first
+
+    def merge(self, left_out: Iterable[LeftOut]) -> None:
+        """Add what another account left out after everything in this one."""
+        for item in left_out:
+            self._add(item.what, item.why, item.first, item.count)
 
     def restart(self) -> None:
         """Forget the records that were left out, before the sources are read again."""

@@ -13,6 +13,7 @@ from typing import TypeVar, cast
 from tttkit._rust import Ingest, Training
 from tttkit.data.inputs import CutPieces, Documents, Input, Pieces
 from tttkit.data.job import Job
+from tttkit.data.reader import Reader
 from tttkit.data.reading import file_item, item_documents
 from tttkit.data.sources import Source
 from tttkit.errors import DataError, UsageError
@@ -27,11 +28,11 @@ Text = TypeVar("Text", str, str | None)
 
 
 class Feeding:
-    """Feeds one engine of Rust with the sources of a job, in order."""
+    """Feeds one engine of Rust with sources, in order."""
 
-    def __init__(self, job: Job, engine: Ingest | Training, report: Callable[[], None]) -> None:
-        """Call `report` about every RUN_BYTES of text."""
-        self._job, self._engine, self._report = job, engine, report
+    def __init__(self, reader: Reader, engine: Ingest | Training, out: Path, report: Callable[[], None]) -> None:
+        """Call `report` about every RUN_BYTES of text. The engine writes to the directory `out`."""
+        self._reader, self._engine, self._out, self._report = reader, engine, out, report
 
     def feed(self, sources: Iterable[Source], split: str) -> None:
         """Read the sources. Raises UsageError for a bad source, DataError for unusable text, DiskFullError."""
@@ -60,7 +61,7 @@ class Feeding:
 
     def _inputs(self, sources: Iterable[Source], split: str) -> Iterator[Input]:
         for source in sources:
-            yield from source.inputs(self._job.reader, split)
+            yield from source.inputs(self._reader, split)
 
     def _work(self) -> None:
         try:
@@ -70,7 +71,7 @@ class Feeding:
             self._explain(error)
             raise
         except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-            if error.filename is None or Path(error.filename).parent == self._job.out:
+            if error.filename is None or Path(error.filename).parent == self._out:
                 raise
             raise UsageError(f"cannot read {error.filename}: {error.strerror}") from error
         self._report()
@@ -79,7 +80,7 @@ class Feeding:
         """Raise a better error for invalid UTF-8: Rust names only the file, but Python also names line and byte."""
         name = str(error).removesuffix(": invalid UTF-8")
         if name != str(error):
-            for _ in item_documents([file_item(Path(name), self._job.reader.rules)], self._job.reader):
+            for _ in item_documents([file_item(Path(name), self._reader.rules)], self._reader):
                 pass
 
 
@@ -92,7 +93,7 @@ def count_words(job: Job, expressions: list[str]) -> Training:
         validation_fraction=0.0 if validation is not None else job.validation_fraction,
         num_threads=job.num_threads,
     )
-    Feeding(job, training, lambda: None).feed(sources, "train")
+    Feeding(job.reader, training, job.out, lambda: None).feed(sources, "train")
     return training
 
 

@@ -1,6 +1,9 @@
-"""Turn the sources of a preparation into shards in Rust, and record each finished shard."""
+"""Turn the sources of a preparation into shards: on this machine in Rust, or elsewhere by another engine."""
 
 from __future__ import annotations
+
+import abc
+from collections.abc import Iterable
 
 from tttkit._rust import Ingest
 from tttkit.data.feeding import Feeding
@@ -9,6 +12,35 @@ from tttkit.data.manifest import ShardEntry, SplitEntry
 from tttkit.data.output import OutputDirectory
 from tttkit.data.tokenizer import LoadedTokenizer
 
+Row = tuple[str, int, int, int, str]
+"""Name, tokens, documents, largest id and SHA-256 of a shard, as Rust returns them."""
+
+
+class Engine(abc.ABC):
+    """Where text is encoded. Every engine writes the same bytes."""
+
+    @abc.abstractmethod
+    def check(self, job: Job) -> None:
+        """Refuse a job that this engine cannot do, before anything is written. Raises UsageError."""
+
+    @abc.abstractmethod
+    def splits(self, job: Job, loaded: LoadedTokenizer, output: OutputDirectory) -> dict[str, SplitEntry]:
+        """Read the sources, write all shards to the locked directory, and return its splits.
+
+        Raises UsageError for a bad source, DataError for unusable text, DiskFullError.
+        """
+
+
+class ThisMachine(Engine):
+    """Encodes all text in this process, on its own threads."""
+
+    def check(self, job: Job) -> None:
+        """Do nothing: this machine prepares every job."""
+
+    def splits(self, job: Job, loaded: LoadedTokenizer, output: OutputDirectory) -> dict[str, SplitEntry]:
+        """Write all shards; see `Engine`. Each finished shard is recorded, so that a later call can resume."""
+        return Ingestion(job, loaded, output).splits()
+
 
 class Ingestion:
     """Runs the Rust ingestion over the sources of a job, in order."""
@@ -16,7 +48,6 @@ class Ingestion:
     def __init__(self, job: Job, loaded: LoadedTokenizer, output: OutputDirectory) -> None:
         self._job, self._output = job, output
         self._sources, self._validation = job.split_sources
-        self._names = ("train", "validation")[: 1 + (self._validation is not None or job.validation_fraction > 0)]
         self._ingest = Ingest(
             loaded.encoder,
             job.out,
@@ -33,28 +64,21 @@ class Ingestion:
 
     def splits(self) -> dict[str, SplitEntry]:
         """Read and write everything. Raises UsageError for a bad source, DataError for unusable text, DiskFullError."""
-        feeding = Feeding(self._job, self._ingest, self.report)
+        feeding = Feeding(self._job.reader, self._ingest, self._job.out, self._report)
         feeding.feed(self._sources, "train")
         self._ingest.hold_out_all()
         feeding.feed(self._validation or [], "validation")
         finished = self._ingest.finish()
-        return {
-            name: SplitEntry(
-                shards=[
-                    ShardEntry(name=file, num_tokens=tokens, num_documents=documents, max_token=largest, sha256=sha256)
-                    for file, tokens, documents, largest, sha256 in shards
-                ],
-                num_tokens=sum(shard[1] for shard in shards),
-                num_documents=sum(shard[2] for shard in shards),
-                num_bytes=num_bytes,
-                num_words=num_words,
-            )
+        splits = {
+            name: split_entry(shards, num_bytes, num_words)
             for name, shards, (_, _, num_bytes, num_words) in zip(
-                self._names, finished, self._ingest.counts(), strict=False
+                self._job.split_names, finished, self._ingest.counts(), strict=False
             )
         }
+        self._report(sum(split.num_tokens for split in splits.values()))
+        return splits
 
-    def report(self, num_tokens: int | None = None) -> None:
+    def _report(self, num_tokens: int | None = None) -> None:
         """Record the finished shards and report progress. `num_tokens` is the final count, given at the end."""
         for shards in self._ingest.finished():
             for name, _, _, _, digest in shards:
@@ -70,3 +94,18 @@ class Ingestion:
                 num_tokens=self._kept_tokens + num_new if num_tokens is None else num_tokens,
             )
             self._job.progress(prepared)
+
+
+def split_entry(shards: Iterable[Row], num_bytes: int, num_words: int) -> SplitEntry:
+    """Return the entry of a split with these shards in order, and with bytes and words of its text."""
+    entries = [
+        ShardEntry(name=file, num_tokens=tokens, num_documents=documents, max_token=largest, sha256=sha256)
+        for file, tokens, documents, largest, sha256 in shards
+    ]
+    return SplitEntry(
+        shards=entries,
+        num_tokens=sum(shard.num_tokens for shard in entries),
+        num_documents=sum(shard.num_documents for shard in entries),
+        num_bytes=num_bytes,
+        num_words=num_words,
+    )

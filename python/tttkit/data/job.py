@@ -118,6 +118,12 @@ class Job:
         """The sources of training and of validation; None for validation if it is a fraction of the documents."""
         return ([self.parts[0]], [self.parts[1]]) if self.parts else (self.sources, self.validation)
 
+    @property
+    def split_names(self) -> tuple[str, ...]:
+        """The names of the splits, in the order of `split_sources`."""
+        has_validation = self.validation is not None or self.validation_fraction > 0
+        return ("train", "validation") if has_validation else ("train",)
+
     @functools.cached_property
     def survey(self) -> Survey:
         """Signature and size of the sources, taken before they are read."""

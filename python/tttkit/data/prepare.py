@@ -20,7 +20,7 @@ from tttkit.data.account import describe, shown
 from tttkit.data.encode import dtype_for
 from tttkit.data.feeding import count_words
 from tttkit.data.formats import AUTO
-from tttkit.data.ingest import Ingestion
+from tttkit.data.ingest import Engine, ThisMachine
 from tttkit.data.job import Job, PrepareProgress
 from tttkit.data.manifest import (
     MANIFEST_NAME,
@@ -64,13 +64,14 @@ def prepare_dataset(
     pattern: str | None = None,
     shard_tokens: int = SHARD_TOKENS,
     progress: PrepareProgress | None = None,
+    engine: Engine | None = None,
 ) -> Manifest:
     """Write DATA directory `out` from `sources` and return its manifest. Keep `out` if it already holds that data set.
 
     Document d (from 0) belongs to the validation split if floor((d+1) f + 1/2) > floor(d f + 1/2), unless
-    `validation` names sources for it. `TokenizerOptions` describes `eos`, `special_in_text` and `pattern`. The bytes do
-    not depend on `threads`; None means all cores. Raises UsageError for a wrong source, tokenizer, fraction or `out`,
-    DataError for unusable text, DiskFullError.
+    `validation` names sources for it. `TokenizerOptions` describes `eos`, `special_in_text` and `pattern`. The bytes
+    depend neither on `threads`, of which None means all cores, nor on `engine`, of which None means this machine.
+    Raises UsageError for a wrong source, tokenizer, fraction or `out`, DataError for unusable text, DiskFullError.
     """
     rules = Reading(
         documents=documents, document_pattern=document_pattern, text_field=text_field, format=source_format,
@@ -89,19 +90,22 @@ def prepare_dataset(
         progress=progress,
     )
     request = job.request()
+    engine = engine or ThisMachine()
     if (job.out / MANIFEST_NAME).exists():
-        return _keep(job, request)
+        return _keep(job, request, engine)
     check_output(job.out, Path(job.tokenizer))
     job.check()
-    return _make(job, request)
+    return _make(job, request, engine)
 
 
-def _make(job: Job, request: dict[str, Any]) -> Manifest:
+def _make(job: Job, request: dict[str, Any], engine: Engine) -> Manifest:
     """Prepare the data set in `job.out`."""
+    engine.check(job)
     # The tokenizer is loaded before `out` is made, so that a failure leaves `out` alone.
     loaded = load_tokenizer(job.tokenizer, functools.partial(count_words, job), job.tokenizer_options)
     with files.disk_full_named(job.out), locked_output(job.out, job.digest(loaded)) as output:
-        manifest = _write(job, request, loaded, output)
+        manifest = _write(job, request, loaded, output, engine)
+        output.keep_only({shard.name for split in manifest.splits.values() for shard in split.shards})
         save_manifest(job.out, manifest)
     return manifest
 
@@ -112,14 +116,14 @@ def _parse(sources: str | Path | Iterable[str | Path]) -> list[Source]:
     return [parse_source(os.fspath(source)) for source in several]
 
 
-def _write(job: Job, request: dict[str, Any], loaded: LoadedTokenizer, output: OutputDirectory) -> Manifest:
+def _write(
+    job: Job, request: dict[str, Any], loaded: LoadedTokenizer, output: OutputDirectory, engine: Engine
+) -> Manifest:
     """Write the tokenizer and both splits. Return the manifest, which is not written yet."""
     job.reader.restart()  # training a tokenizer has read the text once already
     files.write_text(job.out / TOKENIZER_NAME, loaded.json)
-    ingestion = Ingestion(job, loaded, output)
-    splits = ingestion.splits()
+    splits = engine.splits(job, loaded, output)
     _refuse_empty(job, splits)
-    ingestion.report(sum(split.num_tokens for split in splits.values()))
     return Manifest(
         schema_version=SCHEMA_VERSION,
         tokenizer_sha256=loaded.sha256,
@@ -185,14 +189,16 @@ def _names(sources: Iterable[Source]) -> str:
     return ", ".join(shown(source.text) for source in sources)
 
 
-def _keep(job: Job, request: dict[str, Any]) -> Manifest:
+def _keep(job: Job, request: dict[str, Any], engine: Engine) -> Manifest:
     """Return the manifest of the existing data set if the request gives the same one. Raises UsageError."""
     out, manifest = job.out, load_manifest(job.out)
     if request["signature"] is not None and _is_same_tokenizer(job, manifest):
         if manifest.request == request:
             (out / MARKER_NAME).unlink(missing_ok=True)
             return manifest
-        if manifest.request | {"signature": None} == request | {"signature": None} and _is_same_text(job, manifest):
+        if manifest.request | {"signature": None} == request | {"signature": None} and _is_same_text(
+            job, manifest, engine
+        ):
             manifest = dataclasses.replace(manifest, request=request)
             save_manifest(out, manifest)
             return manifest
@@ -202,12 +208,12 @@ def _keep(job: Job, request: dict[str, Any]) -> Manifest:
     )
 
 
-def _is_same_text(job: Job, manifest: Manifest) -> bool:
+def _is_same_text(job: Job, manifest: Manifest, engine: Engine) -> bool:
     """Whether sources that were touched still hold the text of the data set: prepare it beside and compare."""
     beside = job.out.absolute().with_name(f".{job.out.name}.compared")
     shutil.rmtree(beside, ignore_errors=True)
     try:
-        return _make(dataclasses.replace(job, out=beside), job.request()).fingerprint == manifest.fingerprint
+        return _make(dataclasses.replace(job, out=beside), job.request(), engine).fingerprint == manifest.fingerprint
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

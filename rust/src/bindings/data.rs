@@ -8,10 +8,11 @@ use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadwriteArray2};
 use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 
+use super::ingest::{Row, row};
 use super::run;
 use crate::error::Result;
 use crate::window::Sampling;
-use crate::{contiguous, encode, overlap, sampler, split};
+use crate::{contiguous, encode, overlap, pack, sampler, split};
 
 /// Encodes documents on all threads.
 #[pyclass(frozen, module = "tttkit._rust")]
@@ -156,6 +157,12 @@ impl TokenSplit {
     /// Position after the last token of each document.
     fn document_ends<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<u64>>> {
         Ok(run(py, || self.0.document_ends())?.into_pyarray(py))
+    }
+
+    /// Write tokens `start .. stop`, with the ends of their documents, as a shard. Returns (name, tokens, documents,
+    /// largest id, SHA-256).
+    fn write_shard(&self, py: Python<'_>, start: u64, stop: u64, path: PathBuf) -> PyResult<Row> {
+        run(py, || pack::write_range(&self.0, start..stop, &path)).map(row)
     }
 
     /// (passages, found): how many passages of this split were looked up in `whole`, and how many are there.

@@ -12,7 +12,8 @@ use crate::ingest::{self, Input, Kept, Rule, Settings};
 use crate::shard::ShardInfo;
 use crate::vocabulary;
 
-type Rows = Vec<(String, u64, u64, u32, String)>;
+pub type Row = (String, u64, u64, u32, String);
+type Rows = Vec<Row>;
 
 /// Reads, cuts, encodes and packs text on its own threads.
 #[pyclass(frozen, module = "tttkit._rust")]
@@ -21,7 +22,7 @@ pub struct Ingest(ingest::Ingest);
 #[pymethods]
 impl Ingest {
     #[new]
-    #[pyo3(signature = (encoder, directory, *, eos_id, shard_tokens, documents, validation_fraction, kept, num_threads))]
+    #[pyo3(signature = (encoder, directory, *, eos_id, shard_tokens, documents, validation_fraction, kept, num_threads, first_document = 0, count_only = false))]
     #[expect(
         clippy::too_many_arguments,
         reason = "keyword-only, and the Python wrapper is the interface"
@@ -36,6 +37,8 @@ impl Ingest {
         validation_fraction: f64,
         kept: Kept,
         num_threads: usize,
+        first_document: u64,
+        count_only: bool,
     ) -> PyResult<Self> {
         let rule = parse_rule(documents)?;
         let settings = Settings {
@@ -44,6 +47,8 @@ impl Ingest {
             shard_tokens,
             rule,
             fraction: validation_fraction,
+            first_document,
+            count_only,
             kept,
             num_threads,
         };
@@ -164,15 +169,17 @@ fn parse_rule(documents: &str) -> PyResult<Rule> {
 }
 
 fn rows(shards: Vec<ShardInfo>) -> Rows {
-    let row = |shard: ShardInfo| {
-        let header = shard.header;
-        (
-            shard.name,
-            header.num_tokens,
-            header.num_documents,
-            header.max_token,
-            shard.sha256,
-        )
-    };
     shards.into_iter().map(row).collect()
+}
+
+/// (name, tokens, documents, largest id, SHA-256) of a shard.
+pub fn row(shard: ShardInfo) -> Row {
+    let header = shard.header;
+    (
+        shard.name,
+        header.num_tokens,
+        header.num_documents,
+        header.max_token,
+        shard.sha256,
+    )
 }

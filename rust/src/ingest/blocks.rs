@@ -90,6 +90,11 @@ impl Builder {
         }
     }
 
+    /// Number the documents from `first_document` on. The number of a document decides whether it is held out.
+    pub fn begin_at(&mut self, first_document: u64) {
+        self.num_documents = first_document;
+    }
+
     /// Approximate number of bytes of text in a block.
     pub fn block_bytes(&self) -> usize {
         self.block_bytes

@@ -43,6 +43,10 @@ pub struct Settings<'a> {
     pub rule: Rule,
     /// Share of documents that go to the validation split.
     pub fraction: f64,
+    /// Number of documents before the first one, if another process prepares them.
+    pub first_document: u64,
+    /// Count documents, bytes and words only: nothing is encoded or written.
+    pub count_only: bool,
     /// Finished shards of an earlier call.
     pub kept: Kept,
     /// Threads; 0 means all cores.

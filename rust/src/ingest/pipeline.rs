@@ -49,9 +49,13 @@ impl<T: Id> Pipeline<T> {
         };
         let mut packers = [packer("train")?, packer("validation")?];
         let kept = [0, 1].map(|split| packers[split].keep(&settings.kept[split]));
+        // kept documents are counted and not encoded
+        let kept = if settings.count_only { [u64::MAX; 2] } else { kept };
+        let mut builder = Builder::new(BLOCK_BYTES, settings.fraction, kept);
+        builder.begin_at(settings.first_document);
         Ok(Self {
             source: Mutex::new(Source {
-                reader: Reader::new(settings.rule, Builder::new(BLOCK_BYTES, settings.fraction, kept)),
+                reader: Reader::new(settings.rule, builder),
                 next: 0,
                 budget: 0,
                 spare: Vec::new(),

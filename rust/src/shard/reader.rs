@@ -1,6 +1,7 @@
 //! Read a shard, mapped into memory or by position (`pread`).
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -126,17 +127,23 @@ impl Shard {
     /// # Errors
     /// When the read fails or the positions do not increase within the shard.
     pub fn document_ends(&self) -> Result<Vec<u64>> {
-        let from = HEADER_LEN as u64 + self.header.num_tokens * u64::from(self.header.bytes_per_id);
-        let len = (self.header.num_documents * ENTRY_LEN) as usize;
-        let ends: Vec<u64> = self.with_bytes(from, len, |bytes| {
-            bytes
-                .chunks_exact(ENTRY_LEN as usize)
-                .map(|entry| {
-                    let mut raw = [0; 8];
-                    raw.copy_from_slice(entry);
-                    u64::from_le_bytes(raw)
-                })
-                .collect()
+        self.entries(0..self.header.num_documents)
+    }
+
+    /// The document ends after more than `tokens.start` and at most `tokens.end` tokens, like `document_ends`.
+    ///
+    /// # Errors
+    /// When the read fails or the positions do not increase within the shard.
+    pub fn document_ends_within(&self, tokens: &Range<u64>) -> Result<Vec<u64>> {
+        self.entries(self.num_ends_until(tokens.start)?..self.num_ends_until(tokens.end)?)
+    }
+
+    /// Read some entries of the index.
+    fn entries(&self, numbers: Range<u64>) -> Result<Vec<u64>> {
+        let len = (numbers.end.saturating_sub(numbers.start) * ENTRY_LEN) as usize;
+        let ends: Vec<u64> = self.with_bytes(self.entry_offset(numbers.start), len, |bytes| {
+            let entries = bytes.as_chunks::<{ ENTRY_LEN as usize }>().0.iter();
+            entries.map(|entry| u64::from_le_bytes(*entry)).collect()
         })?;
         let rising = ends.windows(2).all(|pair| pair[0] < pair[1]);
         let inside = ends
@@ -154,25 +161,35 @@ impl Shard {
     /// # Errors
     /// When the read fails.
     pub fn has_end(&self, after: u64, until: u64) -> Result<bool> {
+        let next = self.num_ends_until(after)?;
+        Ok(next < self.header.num_documents && self.document_end(next)? <= until)
+    }
+
+    /// The number of documents that end after at most `position` tokens.
+    fn num_ends_until(&self, position: u64) -> Result<u64> {
         let (mut low, mut high) = (0, self.header.num_documents);
         while low < high {
             let middle = low + (high - low) / 2;
-            if self.document_end(middle)? > after {
+            if self.document_end(middle)? > position {
                 high = middle;
             } else {
                 low = middle + 1;
             }
         }
-        Ok(low < self.header.num_documents && self.document_end(low)? <= until)
+        Ok(low)
     }
 
     fn document_end(&self, index: u64) -> Result<u64> {
-        let from = HEADER_LEN as u64 + self.header.num_tokens * u64::from(self.header.bytes_per_id) + index * ENTRY_LEN;
-        self.with_bytes(from, ENTRY_LEN as usize, |bytes| {
+        self.with_bytes(self.entry_offset(index), ENTRY_LEN as usize, |bytes| {
             let mut raw = [0; ENTRY_LEN as usize];
             raw.copy_from_slice(bytes);
             u64::from_le_bytes(raw)
         })
+    }
+
+    /// Where an entry of the index is in the file.
+    fn entry_offset(&self, index: u64) -> u64 {
+        HEADER_LEN as u64 + self.header.num_tokens * u64::from(self.header.bytes_per_id) + index * ENTRY_LEN
     }
 
     /// Check everything: the checksum of the file, every id, and the index of documents.

@@ -103,6 +103,12 @@ impl ShardWriter {
         self.ends.push(self.header.num_tokens);
     }
 
+    /// Record documents that were pushed, by the positions after their last tokens. The positions increase.
+    pub fn end_documents(&mut self, ends: &[u64]) {
+        self.header.num_documents += ends.len() as u64;
+        self.ends.extend_from_slice(ends);
+    }
+
     /// Write the index and the header, sync the file, and rename it into place.
     ///
     /// # Errors
