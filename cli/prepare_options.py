@@ -52,7 +52,12 @@ Io = Annotated[
     str, typer.Option(help="How shards are read back after writing: mmap, or pread for network file systems.")
 ]
 Threads = Annotated[
-    int | None, typer.Option(help="Threads for encoding (default: all cores).", envvar="TTTKIT_THREADS", min=1)
+    int | None,
+    typer.Option(
+        help="Threads for encoding (default: all cores; with --engine ray of each task: OMP_NUM_THREADS, else 1).",
+        envvar="TTTKIT_THREADS",
+        min=1,
+    ),
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="Print JSON lines: progress about every second, the manifest at the end.")

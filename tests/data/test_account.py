@@ -32,3 +32,16 @@ def test_a_million_kinds_do_not_fill_the_manifest():
 )
 def test_every_name_can_be_shown_as_utf8(name, text):
     assert shown(name) == text
+
+
+def test_an_account_that_is_merged_counts_as_if_all_had_been_in_one():
+    whole, merged = Account(), Account()
+    parts = [[("a", "1"), ("b", "2"), ("a", "3")], [("c", "4"), ("a", "5"), ("a", "6")], [("d", "7"), ("d", "8")]]
+    for part in parts:
+        account = Account()
+        for why, name in part:
+            whole.leave_out(RECORDS, why, name)
+            account.leave_out(RECORDS, why, name)
+        merged.merge(account.left_out)
+    assert merged.left_out == whole.left_out
+    assert [item.count for item in merged.left_out] == [4, 1, 1, 2]

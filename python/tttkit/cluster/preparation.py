@@ -12,6 +12,7 @@ import bisect
 import hashlib
 import itertools
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -56,8 +57,10 @@ class ClusterEngine(Engine):
             with connected(self._threads) as cluster:
                 return _Preparation(cluster, job, loaded, output).splits()
         finally:
-            for directory in (output.pieces, job.out):  # what lost or cancelled tasks had begun
-                commits.sweep_temporaries(directory)
+            # what lost or cancelled tasks had begun; a task that still runs elsewhere may be writing
+            for directory in (output.pieces, job.out):
+                with suppress(OSError):
+                    commits.sweep_temporaries(directory)
 
 
 class _Preparation:
