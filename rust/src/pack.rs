@@ -197,7 +197,7 @@ fn copy<T: Id + From<u16> + TryFrom<u32>>(
     tokens: &Range<u64>,
     writer: &mut ShardWriter,
 ) -> Result<()> {
-    let mut block = vec![T::of(0); COPIED_TOKENS];
+    let mut block = vec![T::of(0); COPIED_TOKENS.min((tokens.end - tokens.start) as usize)];
     let mut at = tokens.start;
     while at < tokens.end {
         let count = block.len().min((tokens.end - at) as usize);
