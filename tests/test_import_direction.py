@@ -39,7 +39,7 @@ PACKAGES = {
     "diagnose": {"analyze", "data", "evaluate", "models"},
     "sweep": {"analyze", "health"},
     "trackers": set(),
-    "cluster": {"data", "evaluate", "models", "sweep"},
+    "cluster": {"_rust", "data", "evaluate", "models", "sweep"},
 }
 """The other packages of the library, and what each may import besides itself and the foundation."""
 WITHOUT_TORCH = {"errors", "storage", "config", "run", "results", "analyze", "health", "report", "sweep", "trackers"}
