@@ -26,8 +26,13 @@ def names_of(paths: list[Path]) -> list[str]:
 
 
 def targets_of(paths: list[Path], output: Path | None, verb: str = "eval") -> list[Path]:
-    """Return the directory of each model's results: VERB_MODEL beside the model, or in `output`."""
+    """Return the directory of each model's results: VERB_MODEL beside the model, or in `output`.
+
+    Raises UsageError if `output` is a file.
+    """
     if output is not None:
+        if output.is_file():
+            raise UsageError(f"{output} is a file", hint="--out names a directory; it is made if it is missing")
         return [output] if len(paths) == 1 else [output / name.replace("/", "-") for name in names_of(paths)]
     # a model of the hub has no place of its own
     return [

@@ -36,6 +36,7 @@ def test_models_are_measured_side_by_side_and_again_with_the_same_figures(copy, 
         (("--distance", 10_000_000), 65, "tokens in the split, got"),
         (("--split", "nothing"), 65, "nothing"),
         (("--data", "missing"), 2, "missing"),
+        (("--out", __file__), 2, "test_recall.py is a file"),
     ],
 )
 def test_a_bad_request_is_one_line(copy, arguments, code, said):
