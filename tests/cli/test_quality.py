@@ -24,9 +24,15 @@ def test_models_continue_the_same_prompts_side_by_side(copy, tmp_path):
     assert result.code == 0, result.err
     assert "of memory beyond the weights" in result.err.splitlines()[0]
     assert "rep-2" in result.out
+    assert "difference from best_model, paired by prompt; perplexity as a ratio" in result.out
+    assert "minus" not in result.out
+    assert "MAUVE" not in result.out, "a column without figures"
+    reason = "MAUVE: it needs at least 100 prompts (--num-prompts)"
+    assert f"best_model, {reason}" in result.err
     assert "real text" in result.out
     page = (out / "quality.html").read_text()
     assert "Prompt 2" in page
+    assert f"<li>{reason}</li>" in page
     assert page.count("<h4>") == 2 * (1 + 2 * 2)
     again = tttkit("quality", *models, *SMALL, "--judge", models[1], "--out", out, "--json")
     assert again.err.count("measured before") == 2

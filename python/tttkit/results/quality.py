@@ -87,7 +87,8 @@ def shown(name: str, figure: Mapping[str, Any] | None, *, ratio: bool = False) -
     is_nll = name == "judge_nll"
     known = [math.exp(min(value, 700)) if is_nll else value for value in values if value is not None]
     digits = 1 if is_nll and not ratio else 3 if is_nll else 2
-    texts = [f"{value:,.{digits}f}" for value in known]
+    # adding 0 turns -0.0 into 0.0
+    texts = [f"{round(value, digits) + 0.0:,.{digits}f}" for value in known]
     return texts[0] if len(texts) < 3 else f"{texts[0]} [{texts[1]}, {texts[2]}]"
 
 

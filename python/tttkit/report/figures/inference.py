@@ -21,14 +21,18 @@ _UNITS = ((1 << 20, "M"), (1 << 10, "k"))
 
 
 def plot_inference(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:
-    """Draw the rows of inference.json, a row of panels per batch size and a line per model, and return `path`."""
+    """Draw the rows of inference.json, a row of panels per batch size and a line per model, and return `path`.
+
+    Figures that no row has get no panel.
+    """
+    panels = [panel for panel in _PANELS if any(panel[1] in row for row in rows)]
     batch_sizes = list(dict.fromkeys(row["batch_size"] for row in rows))
     names = list(dict.fromkeys(row["name"] for row in rows))
     styles = dict(zip(names, CYCLE * (1 + len(names) // len(CYCLE)), strict=False))
-    with sheet(0.6 + 2.6 * len(batch_sizes), width=9.0) as figure:
-        all_axes = figure.subplots(len(batch_sizes), len(_PANELS), squeeze=False)
+    with sheet(0.6 + 2.6 * len(batch_sizes), width=3.0 * len(panels)) as figure:
+        all_axes = figure.subplots(len(batch_sizes), len(panels), squeeze=False)
         for line_of_axes, batch_size in zip(all_axes, batch_sizes, strict=True):
-            for axes, (title, key, unit) in zip(line_of_axes, _PANELS, strict=True):
+            for axes, (title, key, unit) in zip(line_of_axes, panels, strict=True):
                 for name, (colour, line) in styles.items():
                     mine = [row for row in rows if (row["name"], row["batch_size"]) == (name, batch_size)]
                     x, y = [row["context"] for row in mine], [row[key] * unit for row in mine]

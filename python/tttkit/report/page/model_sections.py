@@ -24,7 +24,7 @@ def diagnosis_sections(run: RunDirectory) -> str:
         parts.append(
             f"<h3>{escape(name)}, n = {diagnosis.values.get('num_sequences')} texts</h3>"
             f"{picture(directory / FIGURE_NAME, f'diagnosis of {name}')}{words_table(COLUMNS, rows)}"
-            + _left_out(diagnosis.left_out)
+            + left_out_list(diagnosis.left_out)
         )
     return "\n".join(["<h2>Why: state, memory, key tokens</h2>", *parts]) if parts else ""
 
@@ -34,7 +34,7 @@ def quality_sections(run: RunDirectory) -> str:
     parts = [
         f"<h3>{escape(name)}, n = {quality.values.get('num_prompts')} prompts</h3>"
         + figures_table(quality)
-        + _left_out(quality.left_out)
+        + left_out_list(quality.left_out)
         for name, quality in qualities_of(run.path)
     ]
     return "\n".join(["<h2>What the models write</h2>", *parts]) if parts else ""
@@ -54,11 +54,11 @@ def recall_sections(run: RunDirectory) -> str:
         title = f"{escape(name)}, {escape(recall.task)}, n = {recall.values.get('num_examples')}"
         drawn = picture(directory / RECALL_FIGURE, f"recall of {name}")
         table = words_table(list(rows[0]), [list(row.values()) for row in rows])
-        parts.append(f"<h3>{title}</h3>{drawn}{table}{_left_out(recall.left_out)}")
+        parts.append(f"<h3>{title}</h3>{drawn}{table}{left_out_list(recall.left_out)}")
     return "\n".join(["<h2>Recall: what the models remember</h2>", *parts]) if parts else ""
 
 
-def _left_out(reasons: Mapping[str, str]) -> str:
+def left_out_list(reasons: Mapping[str, str]) -> str:
     """Return why parts were not measured as a list; empty if nothing was left out."""
     items = "".join(f"<li>{escape(part.replace('_', ' '))}: {escape(reason)}</li>" for part, reason in reasons.items())
     return f"<p>Left out:</p><ul>{items}</ul>" if items else ""

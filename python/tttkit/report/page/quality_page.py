@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tttkit.report.page.document import document
-from tttkit.report.page.model_sections import figures_table, words_table
+from tttkit.report.page.model_sections import figures_table, left_out_list, words_table
 from tttkit.report.page.tables import escape
 from tttkit.results.quality import Quality, metrics_of, shown
 from tttkit.storage import files
@@ -22,7 +22,9 @@ def write_quality_page(
         f"{first.values.get('num_prompts')} prompts of {first.values.get('split')}, continued by "
         f"{first.values.get('max_tokens')} tokens; intervals are 95 % intervals over prompts"
     )
-    tables = [f"<h3>{escape(name)}</h3>{figures_table(result)}" for name, result in results]
+    tables = [
+        f"<h3>{escape(name)}</h3>{figures_table(result)}{left_out_list(result.left_out)}" for name, result in results
+    ]
     body = [
         f"<header><div><h1>What the models write</h1><p>{escape(facts)}.</p></div></header><main>",
         "<h2>Figures</h2>", *tables, differences_table(differences), "<h2>Samples</h2>",
