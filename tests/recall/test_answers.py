@@ -118,6 +118,19 @@ def test_a_random_model_scores_chance():
     assert rows[0].exact == 0.0
 
 
+def test_intervals_of_few_examples_are_inside_0_and_1():
+    def knows_one_row(ids, targets):
+        logits = oracle(ids, targets)
+        logits[1:] = logits[1:].roll(1, dims=-1)
+        return logits
+
+    rows, accuracies = measure_answers(KnownModel(knows_one_row), task("mqar", lengths=[64], sizes=[4]))
+    assert accuracies[:, 0].tolist() == [1.0] + [0.0] * 7
+    parts = [rows[0], *rows[0].by_distance]
+    assert all(0.0 == part.low < part.accuracy < part.high <= 1.0 for part in parts if part.num_examples == 8)
+    assert (rows[0].exact_low, rows[0].exact) == (0.0, 1 / 8)
+
+
 def test_full_attention_solves_mqar_at_any_gap_inside_its_window():
     rows, _ = measure_answers(KnownModel(induction_head), task("mqar", lengths=[64, 256], sizes=[4, 8]))
     assert all(row.exact == 1.0 for row in rows)

@@ -42,6 +42,12 @@ def bootstrap(values: Floats, groups: NDArray[np.uint32] | None = None) -> Inter
     return Intervals(**dict(zip(names, columns, strict=True)))
 
 
+def bootstrap_shares(values: Floats) -> Intervals:
+    """Bootstrap the means of shares by rows; intervals end at 0 and 1, which Student's t does not know."""
+    result = bootstrap(values)
+    return dataclasses.replace(result, low=np.clip(result.low, 0.0, 1.0), high=np.clip(result.high, 0.0, 1.0))
+
+
 def over_groups(values: Floats, names: Sequence[int]) -> Intervals | None:
     """Bootstrap the means of (rows, columns) by groups of rows of equal name; None if there is a single group."""
     known, groups = np.unique(names, return_inverse=True)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tttkit.analyze.intervals import bootstrap
+from tttkit.analyze.intervals import bootstrap_shares
 from tttkit.data.synthetic.examples import Examples
 from tttkit.data.synthetic.tasks import make_examples, task_entry
 from tttkit.data.synthetic.vocabulary import VOCAB_SIZE, tokenizer_json
@@ -180,7 +180,7 @@ def _kept(
 def _row(setting: Setting, hits: Floats, distances: NDArray[np.int64]) -> AccuracyRow:
     """Return token and exact accuracy of a setting, and token accuracy by distance, in octaves."""
     exact = np.where(np.isnan(hits), 1.0, hits).min(axis=1)
-    both = bootstrap(np.stack([np.nanmean(hits, axis=1), exact], axis=1))
+    both = bootstrap_shares(np.stack([np.nanmean(hits, axis=1), exact], axis=1))
     octaves = np.floor(np.log2(np.maximum(distances, 1))).astype(int)
     known = sorted(set(octaves[distances > 0].tolist()))
     return AccuracyRow(
@@ -195,7 +195,7 @@ def _distance_row(octave: int, hits: Floats, chosen: NDArray[np.bool_]) -> Dista
     """Return the accuracy over examples with an answer at distances 2^octave … 2^(octave + 1) - 1."""
     counts = chosen.sum(axis=1)
     means = np.where(chosen, hits, 0.0).sum(axis=1)[counts > 0] / counts[counts > 0]
-    interval = bootstrap(means[:, None])
+    interval = bootstrap_shares(means[:, None])
     return DistanceRow(
         first=1 << octave, last=(2 << octave) - 1, num_examples=len(means),
         accuracy=float(interval.observed[0]), low=float(interval.low[0]), high=float(interval.high[0]),
