@@ -198,7 +198,10 @@ def test_a_stopped_preparation_keeps_its_pieces_and_goes_on_after_them(
     assert len(encoded) == 6 + 2
     prepare(source, tmp_path / "local", tokenizer_json)
     damaged = next(path for path in (out / PIECES_NAME).iterdir() if path.is_dir())
-    (damaged / "piece.json").write_text("{}")
+    shard = next(damaged.glob("*.tok"))
+    data = bytearray(shard.read_bytes())
+    data[70] ^= 1  # of an id
+    shard.write_bytes(data)
     encoded.clear()
     prepare(source, out, tokenizer_json, cluster)
     assert len(encoded) == 5  # the four that were missing and the damaged one
