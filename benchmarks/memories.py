@@ -3,12 +3,13 @@
     python benchmarks/memories.py [THREADS] [ROUNDS]
 
 Every round runs each layer once, in turn; the ratio is the median over the rounds of peer / ours. The last rows compare
-our blocks with the block of the Transformer of the same size. With one thread the seconds are those of the processor,
-which other programs change little.
+our blocks with the block of the Transformer of the same size, and a block of ttt-125m with each option of its inner loop
+with one that has none. With one thread the seconds are those of the processor, which other programs change little.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import sys
 import time
@@ -24,8 +25,14 @@ SHAPES = ((8, 64), (2, 1024))
 MEMORIES = ("gated-deltanet", "deltanet", "mamba2", "lact", "titans", "rwkv7")
 
 
-def block_of(name):
-    config = ModelConfig.preset(f"{name}-125m")
+INNER_OPTIONS = (
+    {"inner_decay": "head"}, {"inner_decay": "token"}, {"inner_momentum": 0.5}, {"inner_rescale": True},
+    {"inner_lr_decay": 0.5}, {"mini_batch_size": 64}, {"mini_batch_size": 64, "parallel_window": True},
+)  # fmt: skip
+
+
+def block_of(name, **options):
+    config = dataclasses.replace(ModelConfig.preset(f"{name}-125m"), **options)
     block = Block(config, SEQUENCE_LAYERS[config.architecture](config))
     with torch.no_grad():
         for parameter in block.parameters():
@@ -75,14 +82,14 @@ def compare(title, ours, peer, x, rounds):
     ratio = statistics.median(theirs / own for own, theirs in seconds)
     own, theirs = (1000 * statistics.median(part) for part in zip(*seconds, strict=True))
     shape = f"{x.shape[0]}x{x.shape[1]}"
-    print(f"{title:44} {shape:>7} {own:9.1f} ms {theirs:9.1f} ms {ratio:6.2f}", flush=True)
+    print(f"{title:58} {shape:>7} {own:9.1f} ms {theirs:9.1f} ms {ratio:6.2f}", flush=True)
 
 
 def main(num_threads, rounds):
     warnings.simplefilter("ignore")
     torch.set_num_threads(num_threads)
     torch.manual_seed(0)
-    print(f"{'ours / peer':44} {'shape':>7} {'ours':>12} {'peer':>12} {'peer / ours':>6}")
+    print(f"{'ours / peer':58} {'shape':>7} {'ours':>12} {'peer':>12} {'peer / ours':>6}")
     for batch, length in SHAPES:
         x = torch.randn(batch, length, 768, requires_grad=True)
         for name, peer in (("gated-deltanet", qwen3_next()), ("mamba2", mamba2())):
@@ -93,6 +100,12 @@ def main(num_threads, rounds):
         x = torch.randn(batch, length, 768, requires_grad=True)
         for name in MEMORIES:
             compare(f"block {name} / transformer", block_of(name), attention, x, rounds)
+    plain = block_of("ttt")
+    for batch, length in SHAPES:
+        x = torch.randn(batch, length, 768, requires_grad=True)
+        for options in INNER_OPTIONS:
+            named = ", ".join(f"{key}={value}" for key, value in options.items())
+            compare(f"block ttt, {named} / none", block_of("ttt", **options), plain, x, rounds)
 
 
 if __name__ == "__main__":

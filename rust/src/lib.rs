@@ -6,6 +6,7 @@
 #[cfg(test)]
 extern crate self as _rust;
 
+mod beside;
 mod bindings;
 #[cfg(test)]
 #[path = "../fuzz/bodies.rs"]

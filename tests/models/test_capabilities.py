@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from tttkit.models import ModelConfig, build_model
@@ -147,3 +148,26 @@ def test_a_model_needs_as_much_memory_as_its_largest_block():
     assert isinstance(block, Block)
     block.bytes_per_token = lambda: 1_000_000
     assert model.bytes_per_token() == 1_000_000
+
+
+class _HostReads(TorchDispatchMode):
+    """Notes operations that bring a value from the device to the host or back."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.lift_fresh.default):
+            self.names.append(function.name())
+        return function(*args, **(kwargs or {}))
+
+
+@all_architectures
+def test_an_update_reads_nothing_on_the_host(fields, monkeypatch):
+    """On a GPU a whole update is one CUDA graph, which cannot wait for a value in the middle."""
+    monkeypatch.setattr("tttkit.models.backbone.check_input_ids", lambda *_: None)  # only done on a CPU
+    model, ids = small_model(**fields), random_ids(2, 13)
+    with _HostReads() as reads:
+        model(ids[:, :-1], targets=ids[:, 1:]).backward()
+    assert reads.names == []

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::hash::WordMap;
 use super::long::INSIDE;
+use crate::beside::both;
 
 /// Id of every token of the vocabulary.
 pub type Vocab = WordMap<Box<str>, u32>;
@@ -191,20 +192,27 @@ impl Model<'_> {
     /// # Errors
     /// The token that is not in the vocabulary.
     pub fn merge_ids(&self) -> Result<Vec<(u32, u32, u32)>, String> {
-        let id = |token: &str| {
-            let id = self.vocab.get(token).copied();
-            id.ok_or_else(|| format!("its merges name the unknown token `{}`", token.escape_debug()))
-        };
-        // Most merges make the same token as the one before them, or the next one, which is faster to check than to
-        // look up.
         let mut tokens = vec![""; 2 * self.vocab.len()];
         for (token, &id) in &self.vocab {
             if let Some(place) = tokens.get_mut(id as usize) {
                 *place = token;
             }
         }
+        let (begin, end) = self.merges.split_at(self.merges.len() / 2);
+        let (begin, end) = both(|| self.ids_of(begin, &tokens), || self.ids_of(end, &tokens));
+        Ok([begin?, end?].concat())
+    }
+
+    /// The ids of some merges, given the token of every id.
+    fn ids_of(&self, merges: &[Merge<'_>], tokens: &[&str]) -> Result<Vec<(u32, u32, u32)>, String> {
+        let id = |token: &str| {
+            let id = self.vocab.get(token).copied();
+            id.ok_or_else(|| format!("its merges name the unknown token `{}`", token.escape_debug()))
+        };
+        // Most merges make the same token as the one before them, or the next one, which is faster to check than to
+        // look up.
         let (mut whole, mut last) = (String::new(), 0);
-        let mut merge_ids = |Merge(left, right): &Merge<'_>| {
+        let mut ids = |Merge(left, right): &Merge<'_>| {
             whole.clear();
             whole.push_str(left);
             whole.push_str(right);
@@ -217,7 +225,7 @@ impl Model<'_> {
             };
             Ok((id(left)?, id(right)?, last))
         };
-        self.merges.iter().map(&mut merge_ids).collect()
+        merges.iter().map(&mut ids).collect()
     }
 }
 

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use tokenizers::{ModelWrapper, Tokenizer};
 
 use super::{Encoder, Kind};
+use crate::beside::both;
 use crate::bpe::{Bpe, File, Simd, compact};
 use crate::error::{Error, Result};
 use crate::fallback::Fallback;
@@ -55,14 +56,14 @@ impl Encoder {
     pub fn new(tokenizer_json: &str) -> Result<Self> {
         let simd = Simd::choose()?;
         let unlimited = |tokenizer: &Tokenizer| tokenizer.to_string(false).map_err(refused);
+        let (file, shortest) = both(|| File::read(tokenizer_json), || compact(tokenizer_json));
         let json = |has_limits| {
             if has_limits {
                 unlimited(&any_tokenizer(tokenizer_json)?)
             } else {
-                Ok(compact(tokenizer_json))
+                Ok(shortest)
             }
         };
-        let file = File::read(tokenizer_json);
         let has_limits = file.as_ref().is_ok_and(File::has_limits);
         let added = file.as_ref().map(Added::of).unwrap_or_default();
         let known = match file {

@@ -3,15 +3,20 @@
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use super::header::{HEADER_LEN, Header};
 use super::sha256_of;
+use crate::beside::both;
 use crate::bpe::Id;
 use crate::error::{Error, Result};
 
 /// Short documents are collected up to this size. The ids of a whole block are larger and go to the file at once.
 const BUFFER_BYTES: usize = 1 << 16;
+
+/// The system is asked to write to the disk whenever so many new bytes are there, so the sync at the end waits for little.
+const STARTED_BYTES: u64 = 8 << 20;
 
 /// A finished shard, as the manifest lists it.
 #[derive(Debug, Clone)]
@@ -33,6 +38,8 @@ pub struct ShardWriter {
     header: Header,
     ends: Vec<u64>,
     bytes: Vec<u8>,
+    /// Bytes of ids that the system has been asked to write.
+    num_started: u64,
     finished: bool,
 }
 
@@ -58,6 +65,7 @@ impl ShardWriter {
             header: Header::empty(vocab_size),
             ends: Vec::new(),
             bytes: Vec::new(),
+            num_started: 0,
             finished: false,
         })
     }
@@ -94,6 +102,11 @@ impl ShardWriter {
         }
         self.header.num_tokens += ids.len() as u64;
         self.header.max_token = self.header.max_token.max(max);
+        let num_bytes = self.header.num_tokens * width as u64;
+        if num_bytes - self.num_started >= STARTED_BYTES {
+            start_writing(self.file.get_ref());
+            self.num_started = num_bytes;
+        }
         Ok(())
     }
 
@@ -122,12 +135,11 @@ impl ShardWriter {
         self.file.flush().map_err(Error::io(&self.temporary))?;
         let header = self.header.encode()?;
         let file = self.file.get_mut();
-        let written = file
-            .seek(SeekFrom::Start(0))
-            .and_then(|_| file.write_all(&header))
-            .and_then(|()| file.sync_all());
+        let written = file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(&header));
         written.map_err(Error::io(&self.temporary))?;
-        let sha256 = sha256_of(&self.temporary)?;
+        let (synced, sha256) = both(|| file.sync_all(), || sha256_of(&self.temporary));
+        synced.map_err(Error::io(&self.temporary))?;
+        let sha256 = sha256?;
         std::fs::rename(&self.temporary, &self.path).map_err(Error::io(&self.path))?;
         self.finished = true;
         let directory = self.path.parent().unwrap_or(Path::new("."));
@@ -140,6 +152,15 @@ impl ShardWriter {
             header: self.header,
             sha256,
         })
+    }
+}
+
+/// Ask the system to begin to write what is not on the disk yet. An error of that write is told by the sync.
+fn start_writing(file: &File) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: the call takes a descriptor that is open, and no memory.
+    unsafe {
+        libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE);
     }
 }
 
