@@ -3,8 +3,8 @@
     python benchmarks/memories.py [THREADS] [ROUNDS]
 
 Every round runs each layer once, in turn; the ratio is the median over the rounds of peer / ours. The last rows compare
-our blocks with the block of the Transformer of the same size, and a block of ttt-125m with each option of its inner loop
-with one that has none. With one thread the seconds are those of the processor, which other programs change little.
+our blocks with the block of the Transformer of the same size, and options of the inner loop of ttt-125m with none. With
+one thread the seconds are those of the processor, which other programs change little.
 """
 
 from __future__ import annotations

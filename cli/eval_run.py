@@ -9,7 +9,8 @@ import typer
 
 from tttkit.config.dynamic import DynamicConfig
 from tttkit.errors import UsageError
-from tttkit.run.directory import RunDirectory, exclusive, find_run
+from tttkit.run.directory import RunDirectory, find_run
+from tttkit.run.lock import exclusive
 from tttkit_cli.console import err
 from tttkit_cli.dynamic_options import with_dynamic_options
 from tttkit_cli.engine import Engine
@@ -51,7 +52,7 @@ def run(
     from tttkit.data.synthetic.tasks import TASKS
 
     directory = find_run(path)
-    with exclusive(directory), stoppable():
+    with exclusive(directory, err.print), stoppable():
         config = build_config(directory.read_metadata().get("config", {}))
         task = config.data.task
         only_task = with_recall and task in TASKS

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tttkit.errors import UsageError
-from tttkit.run.directory import RunDirectory, find_run, is_locked, quoted
+from tttkit.run.directory import RunDirectory, find_run, quoted
+from tttkit.run.lock import is_locked
 from tttkit.trackers.export import DEFAULT_PROJECT, TRACKERS
 from tttkit.trackers.export import export as export_run
 from tttkit_cli.console import out, print_json

@@ -9,7 +9,8 @@ import shutil
 import pytest
 
 from tests.cli.conftest import tttkit
-from tttkit.run.directory import RunDirectory, exclusive
+from tttkit.run.directory import RunDirectory
+from tttkit.run.lock import exclusive
 from tttkit_cli.views.train_screens import last_screen
 
 NAME = "my run; 'it' [bold]"

@@ -11,7 +11,8 @@ import pytest
 
 from tests.cli.conftest import start, train_options, tttkit, wait_until
 from tttkit.config.run import build_config
-from tttkit.run.directory import RunDirectory, exclusive
+from tttkit.run.directory import RunDirectory
+from tttkit.run.lock import exclusive
 from tttkit.run.saved import training_checkpoints
 from tttkit.run.threads import ThreadChoice
 from tttkit.train.logs.metadata import Metadata

@@ -20,7 +20,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import start, train_options, tttkit, wait_until
-from tttkit.run.directory import STUDY_FILE, TRIALS, RunDirectory, exclusive
+from tttkit.run.directory import STUDY_FILE, TRIALS, RunDirectory
+from tttkit.run.lock import exclusive
 from tttkit.train.logs.metrics import RunLog
 
 

@@ -20,7 +20,8 @@ from tests.sweep.test_driver import study  # noqa: F401 - a fixture
 from tttkit.cluster import trials
 from tttkit.cluster.trials import TrialOnCluster
 from tttkit.errors import PreemptedError, TttkitError
-from tttkit.run.directory import RunDirectory, exclusive
+from tttkit.run.directory import RunDirectory
+from tttkit.run.lock import exclusive
 
 ONE_MODEL = 'model = ["sw"]'
 

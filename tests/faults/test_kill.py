@@ -23,7 +23,8 @@ from tests.faults import trials
 from tests.faults.conftest import LONGEST, assert_equal_runs, assert_no_leftovers, run_trial
 from tests.faults.disks import KilledAt
 from tttkit.health.status import read_status
-from tttkit.run.directory import RunDirectory, is_locked
+from tttkit.run.directory import RunDirectory
+from tttkit.run.lock import is_locked
 from tttkit.storage import commits
 from tttkit.train.resume import checkpoint
 

@@ -22,7 +22,8 @@ from tests.faults.test_signals import start_run, wait_for
 from tttkit.errors import RunLockedError
 from tttkit.health.lifecycle import STALLED_SECONDS
 from tttkit.health.status import read_status
-from tttkit.run.directory import RunDirectory, exclusive, is_locked
+from tttkit.run.directory import RunDirectory
+from tttkit.run.lock import exclusive, is_locked
 from tttkit.storage import files
 from tttkit.train.logs.metrics import RunLog
 

@@ -19,7 +19,8 @@ from torch.nn import functional
 from tests import training
 from tttkit.data import open_split
 from tttkit.errors import TttkitError
-from tttkit.run.directory import RunDirectory, exclusive
+from tttkit.run.directory import RunDirectory
+from tttkit.run.lock import exclusive
 from tttkit.run.signals import StopSignals
 from tttkit.storage import filesystem
 from tttkit.train import start, trainer

@@ -13,7 +13,8 @@ from tttkit.evaluate.blocks import NllBlocks
 from tttkit.health.doctor import examine_run
 from tttkit.health.environment import examine_environment
 from tttkit.health.leftovers import examine_leftovers
-from tttkit.run.directory import RunDirectory, exclusive
+from tttkit.run.directory import RunDirectory
+from tttkit.run.lock import exclusive
 from tttkit.storage import files
 
 KEY = "0123456789abcdef" * 4

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from tttkit.health.status import read_status
-from tttkit.run.directory import RunDirectory, exclusive
+from tttkit.run.directory import RunDirectory
+from tttkit.run.lock import exclusive
 from tttkit.run.pruned_file import Pruned, write_pruned
 from tttkit.run.saved import describe_saved, newest_saved_step
 from tttkit.storage import files

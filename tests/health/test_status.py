@@ -17,7 +17,8 @@ from tests.training import train
 from tttkit.errors import DataError
 from tttkit.health.lifecycle import LIVE_STATES
 from tttkit.health.status import read_status
-from tttkit.run.directory import RunDirectory, exclusive
+from tttkit.run.directory import RunDirectory
+from tttkit.run.lock import exclusive
 from tttkit.run.saved import describe_saved, newest_saved_step
 from tttkit.storage import files
 from tttkit.train.logs.metrics import RunLog
@@ -98,7 +99,8 @@ def test_a_run_from_its_start_to_a_signal_and_its_end(tiny_values, tmp_path, tra
 _HOLDER = """
 import sys, time
 from pathlib import Path
-from tttkit.run.directory import RunDirectory, exclusive
+from tttkit.run.directory import RunDirectory
+from tttkit.run.lock import exclusive
 from tttkit.run.saved import describe_saved, newest_saved_step
 from tttkit.train.logs.metrics import RunLog
 run = RunDirectory(Path(sys.argv[1]))

@@ -2,51 +2,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 
 import pytest
 
-from tttkit.errors import DataError, RunLockedError, UsageError
-from tttkit.run.directory import RunDirectory, exclusive, find_run, is_locked
+from tttkit.errors import DataError, UsageError
+from tttkit.run.directory import RunDirectory, find_run
 from tttkit.storage import files
-
-_HOLDER = """
-import sys, time
-from pathlib import Path
-from tttkit.run.directory import RunDirectory, exclusive
-with exclusive(RunDirectory(Path(sys.argv[1]))):
-    print("locked", flush=True)
-    time.sleep(60)
-"""
-
-
-def test_the_lock_excludes_others_names_its_holder_and_ends_with_it(tmp_path):
-    run = RunDirectory(tmp_path)
-    assert not is_locked(run)
-    with subprocess.Popen([sys.executable, "-c", _HOLDER, str(tmp_path)], stdout=subprocess.PIPE) as holder:
-        assert holder.stdout.readline() == b"locked\n"
-        assert is_locked(run)
-        with pytest.raises(RunLockedError, match=f"pid {holder.pid}") as error, exclusive(run):
-            pass
-        assert error.value.exit_code == 73
-        holder.kill()
-        holder.wait()
-    assert not is_locked(run)
-    with exclusive(run):
-        assert is_locked(run)
-    assert not is_locked(run)
-
-
-def test_probing_never_takes_the_lock(tmp_path):
-    run = RunDirectory(tmp_path)
-    with exclusive(run):
-        pass
-    for _ in range(100):
-        assert not is_locked(run)
-    with exclusive(run):
-        assert is_locked(run)
 
 
 def test_metrics_ignore_torn_lines_and_keep_the_later_record(tmp_path):

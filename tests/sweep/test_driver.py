@@ -15,7 +15,8 @@ import pytest
 
 from tests.cli.conftest import SMALL, run_process, start, tttkit, wait_until
 from tests.sweep.made_runs import write_run
-from tttkit.run.directory import TRIALS, RunDirectory, is_locked
+from tttkit.run.directory import TRIALS, RunDirectory
+from tttkit.run.lock import is_locked
 from tttkit.run.pruned_file import Pruned, read_pruned, write_pruned
 from tttkit.sweep.driver import Driver
 from tttkit.sweep.search import search_of

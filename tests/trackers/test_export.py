@@ -13,7 +13,8 @@ import pytest
 from tests.cli.conftest import start, train_options, tttkit, wait_until
 from tests.trackers import readers
 from tests.trackers.made_up import RUN_ID, add_steps, finish, make_run
-from tttkit.run.directory import RunDirectory, exclusive
+from tttkit.run.directory import RunDirectory
+from tttkit.run.lock import exclusive
 from tttkit.trackers.export import TRACKERS, open_tracker
 from tttkit.trackers.rows import read_facts, read_rows
 

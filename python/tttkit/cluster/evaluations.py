@@ -22,7 +22,8 @@ from tttkit.evaluate.blocks import Compute, NllBlocks
 from tttkit.evaluate.model_directory import has_results, measure_blocks
 from tttkit.evaluate.request import EvaluationRequest, prepare
 from tttkit.evaluate.threads import record_threads
-from tttkit.run.directory import RunDirectory, exclusive
+from tttkit.run.directory import RunDirectory
+from tttkit.run.lock import exclusive
 from tttkit.run.threads import ThreadChoice
 from tttkit.storage import files
 

@@ -11,7 +11,7 @@ import time
 
 from tttkit.cluster.tasks import Cluster
 from tttkit.errors import PreemptedError, TttkitError
-from tttkit.run.directory import is_locked
+from tttkit.run.lock import is_locked
 from tttkit.run.signals import GRACE_SECONDS
 from tttkit.storage import filesystem
 from tttkit.sweep.processes import start_here

@@ -16,7 +16,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from tttkit.results.contexts import CONTEXTS
-from tttkit.run.directory import BLOCKS_PREFIX, KEY_LENGTH, RunDirectory, exclusive
+from tttkit.run.directory import BLOCKS_PREFIX, KEY_LENGTH, RunDirectory
+from tttkit.run.lock import exclusive
 from tttkit.storage import commits, files
 
 SELECTION = "selection"

@@ -21,7 +21,8 @@ from tttkit.health.leftovers import examine_leftovers
 from tttkit.health.weights import nonfinite_tensors
 from tttkit.results.summary import SUMMARY_NAME, Summary
 from tttkit.run.data_location import find_data, fingerprint_of
-from tttkit.run.directory import RunDirectory, exclusive, is_locked, quoted
+from tttkit.run.directory import RunDirectory, quoted
+from tttkit.run.lock import exclusive, is_locked
 from tttkit.run.saved import training_checkpoints
 from tttkit.storage import commits, files
 

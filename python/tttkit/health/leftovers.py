@@ -16,7 +16,8 @@ from pathlib import Path
 from tttkit.errors import DataError
 from tttkit.health.examination import Examination
 from tttkit.run import processes
-from tttkit.run.directory import BLOCKS_PREFIX, KEY_LENGTH, RunDirectory, exclusive, is_locked
+from tttkit.run.directory import BLOCKS_PREFIX, KEY_LENGTH, RunDirectory
+from tttkit.run.lock import exclusive, is_locked
 from tttkit.storage import commits, files
 
 _HINT = "--fix removes it"

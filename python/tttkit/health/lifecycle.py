@@ -14,7 +14,8 @@ from contextlib import suppress
 from typing import Any
 
 from tttkit.run import memory_events, processes
-from tttkit.run.directory import RunDirectory, is_locked, quoted
+from tttkit.run.directory import RunDirectory, quoted
+from tttkit.run.lock import is_locked
 from tttkit.run.pruned_file import read_pruned
 from tttkit.run.ranks_file import RanksFile
 from tttkit.run.saved import ENDED, PRUNED, describe_saved, newest_saved_step

@@ -1,25 +1,19 @@
-"""The run directory: the names of its files, their readers, and the lock of its writer. Imports no torch."""
+"""The run directory: the names of its files and their readers. Imports no torch."""
 
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 import os
 import re
 import shlex
-import struct
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tttkit.errors import DataError, RunLockedError, UsageError
+from tttkit.errors import DataError, UsageError
 from tttkit.results.summary import Summary
 from tttkit.results.values import checked_object
-from tttkit.run import processes
 from tttkit.storage import files
 
 SCHEMA_VERSION = 2
@@ -33,10 +27,6 @@ KEY_LENGTH = 16
 _EVALUATION = re.compile(r"^checkpoint_(\d{3,})$")
 _MARKS = ("metadata.json", "all_summaries.json", "args.json", "checkpoint_000/summary.json")
 """A directory with any of these files is a run; the last two are from the earlier system."""
-_NAMING_SECONDS = 1.0
-"""How long to wait for the holder of a lock to write its name into the lock file."""
-_FLOCK = "hhqqi4x"
-"""struct flock of 64-bit Linux: type, whence, start, length, pid."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,61 +177,6 @@ def _last_start(run: Path) -> str:
         return str(segments[-1].get("started", ""))
     except DataError:
         return ""
-
-
-@contextmanager
-def exclusive(run: RunDirectory) -> Iterator[None]:
-    """Hold the lock of a run. It is an open-file-description lock, so the kernel releases it when the process ends.
-
-    Raises RunLockedError naming host and pid of the holder.
-    """
-    hint = f"see `tttkit status {run.argument}`, or choose another --out"
-    with locked(run.lock, f"{run.path} is in use", hint):
-        yield
-
-
-@contextmanager
-def locked(path: Path, refusal: str, hint: str) -> Iterator[None]:
-    """Hold the lock of a file, which is made if needed and names its holder. The kernel releases the lock.
-
-    Raises RunLockedError: `refusal`, host and pid of the holder, and `hint`.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        try:
-            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
-        except (BlockingIOError, PermissionError) as error:
-            raise RunLockedError(f"{refusal} by {_holder(descriptor)}", hint=hint) from error
-        with suppress(OSError):  # on a full disk the lock holds, but does not name its holder
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{processes.describe(processes.identity())}\n".encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _holder(descriptor: int) -> str:
-    """Return host and pid of the holder of a lock. The holder writes them into the file just after taking the lock."""
-    deadline = time.monotonic() + _NAMING_SECONDS
-    while not (text := os.pread(descriptor, 256, 0).decode(errors="replace").strip()):
-        if time.monotonic() > deadline:
-            return "an unknown process"
-        time.sleep(0.01)
-    return text.partition(", started")[0]
-
-
-def is_locked(run: RunDirectory) -> bool:
-    """Return whether a process holds the lock of a run, without taking it."""
-    try:
-        descriptor = os.open(run.lock, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        query = struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
-        answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, query)
-        return bool(struct.unpack(_FLOCK, answer)[0] != fcntl.F_UNLCK)
-    finally:
-        os.close(descriptor)
 
 
 def _whole_lines(path: Path) -> list[str]:

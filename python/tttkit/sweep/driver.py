@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tttkit.errors import PreemptedError, RunLockedError
-from tttkit.run.directory import STUDY_FILE, TRIALS, is_locked
+from tttkit.run.directory import STUDY_FILE, TRIALS
+from tttkit.run.lock import is_locked
 from tttkit.run.pruned_file import write_pruned
 from tttkit.run.saved import ENDED
 from tttkit.run.signals import GRACE_SECONDS

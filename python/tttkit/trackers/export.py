@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from tttkit.errors import RunLockedError, UsageError
-from tttkit.run.directory import RunDirectory, locked
+from tttkit.run.directory import RunDirectory
+from tttkit.run.lock import locked
 from tttkit.trackers.rows import Recorded, RunFacts, read_facts, read_rows
 
 TRACKERS = ("tensorboard", "wandb", "trackio", "csv")

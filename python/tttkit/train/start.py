@@ -22,7 +22,8 @@ from tttkit.distributed.ranks import Ranks
 from tttkit.distributed.support import device_of_rank, refuse_unsupported
 from tttkit.errors import PreemptedError, TttkitError
 from tttkit.models import build_model
-from tttkit.run.directory import RunDirectory, exclusive
+from tttkit.run.directory import RunDirectory
+from tttkit.run.lock import exclusive
 from tttkit.run.ranks_file import RanksFile
 from tttkit.run.saved import ENDED
 from tttkit.run.signals import StopRequestedError, StopSignals
@@ -118,7 +119,7 @@ def train(
     refuse_unsupported(config, world, auto_microbatch=options.auto_microbatch)
     with ExitStack() as stack:
         ranks = stack.enter_context(joined(world, timeout=config.train.rank_timeout))
-        run = _open_run(out, options, stack) if world.is_first else RunDirectory(out)
+        run = _open_run(out, options, stack, report) if world.is_first else RunDirectory(out)
         old = run.read_metadata() if world.is_first and run.metadata.exists() else None
         call = _Call(
             config=config,
@@ -134,10 +135,10 @@ def train(
         return _train(call)
 
 
-def _open_run(out: Path, options: RunOptions, stack: ExitStack) -> RunDirectory:
+def _open_run(out: Path, options: RunOptions, stack: ExitStack, report: Report) -> RunDirectory:
     """Make or accept the run directory, lock it for as long as `stack` lasts, and clean it up."""
     run = make_or_accept(out, resume=options.resume)
-    stack.enter_context(exclusive(run))
+    stack.enter_context(exclusive(run, lambda message: report(Warned(step=0, message=message))))
     sweep(run)
     return run
 
