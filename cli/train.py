@@ -30,6 +30,7 @@ def train(
     init_from: options.InitFrom = None,
     branch_from: options.BranchFrom = None,
     resume: options.Resume = True,
+    extend: options.Extend = False,
     track: options.Track = None,
     auto_microbatch: options.AutoMicrobatch = False,
     grace: options.Grace = 10.0,
@@ -63,9 +64,10 @@ def train(
         return
     from tttkit_cli.views.train import TrainView
 
+    may_change = {known_key(key) for key in allow_change or ()} | ({"train.max_steps"} if extend else set())
     run_options = RunOptions(
         resume=resume, auto_microbatch=auto_microbatch, grace_seconds=grace, allow_data_change=allow_data_change,
-        allow_change=frozenset(map(known_key, allow_change or ())), init_from=init_from, branch_from=branch_from,
+        allow_change=frozenset(may_change), init_from=init_from, branch_from=branch_from,
         command=("tttkit", *sys.argv[1:]),
     )  # fmt: skip
     view = TrainView(plain=plain, quiet=quiet, json_events=json_events)

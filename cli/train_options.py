@@ -77,6 +77,10 @@ BranchFrom = Annotated[
     ),
 ]
 Resume = Annotated[bool, typer.Option(help="Resume an unfinished run.", rich_help_panel=RUN_PANEL)]
+Extend = Annotated[
+    bool,
+    _option(RUN_PANEL, "Train the run in --out for --max-steps in place of the steps it was planned with.", "--extend"),
+]
 AllowChange = Annotated[
     list[str] | None,
     _option(RUN_PANEL, "Resume even if KEY (section.key or world_size) changed. May be repeated."),
