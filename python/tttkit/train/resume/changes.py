@@ -149,6 +149,6 @@ def _ways(keys: Collection[str], run: RunDirectory, config: Config) -> str:
         f"{ranks if 'train.global_batch' in keys else ''}pass the options of that run to resume it, choose another "
         f"--out, or go on from it in one of three ways: `tttkit resume {run.argument} --max-steps {steps}` or --extend "
         f"trains it for another number of steps, --branch-from {run.argument}@STEP starts a new run with its weights "
-        f"and its optimizer, and --init-from {run.argument} starts one with its weights only; --allow-change KEY changes "
-        "a value of this run"
+        f"and its optimizer, and --init-from {run.argument} starts one with its weights only; --allow-change KEY "
+        "changes a value of this run"
     )
