@@ -61,3 +61,21 @@ def test_a_bad_request_is_one_line(copy, arguments, code, said):
     assert said in result.error
     assert result.code == code
     assert not (copy / "quality_best_model").exists()
+
+
+def test_the_options_say_what_is_written(copy, tmp_path):
+    result = tttkit("quality", copy / "best_model", "--num-prompts", 2, "--max-tokens", 13, "--window", 8, "--seed", 3,
+                    "--split", "train", "--device", "cpu", "--out", tmp_path, "--json")  # fmt: skip
+    assert result.code == 0, result.err
+    (values,) = json.loads(result.out)["models"]
+    said = {name: values[name] for name in ("num_prompts", "max_tokens", "window", "seed", "split", "lengths")}
+    assert said == {"num_prompts": 2, "max_tokens": 13, "window": 8, "seed": 3, "split": "train",
+                    "lengths": [8, 40, 160]}  # fmt: skip
+    assert [cell["length"] for cell in values["cells"]] == [8, 8, 40, 40, 160, 160, 160]
+
+
+def test_all_requests_are_checked_before_the_first_model_is_measured(copy):
+    result = tttkit("quality", copy / "best_model", copy / "missing", *SMALL)
+    assert "missing does not exist" in result.error
+    assert result.code == 2
+    assert not (copy / "quality_best_model").exists()

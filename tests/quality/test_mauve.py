@@ -18,8 +18,11 @@ def test_equal_distributions_score_higher_than_disjoint_ones():
     assert mauve.score(first, second, 0) > 0.7 > 0.2 > mauve.score(first, second + 20, 0)
 
 
-def test_it_says_what_it_lacks():
-    pytest.importorskip("mauve")
+def test_it_says_what_it_lacks(monkeypatch):
+    monkeypatch.setattr(mauve.importlib.util, "find_spec", lambda name: None)
+    assert "pip install 'tttkit[quality]'" in mauve.obstacle(200, has_judge=True)
+    monkeypatch.setattr(mauve.importlib.util, "find_spec", lambda name: name)
+    assert mauve.FEWEST == 100
     assert mauve.obstacle(200, has_judge=True) is None
     assert "--judge" in mauve.obstacle(200, has_judge=False)
     assert "--num-prompts" in mauve.obstacle(mauve.FEWEST - 1, has_judge=True)
