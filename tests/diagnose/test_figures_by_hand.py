@@ -129,3 +129,27 @@ def test_without_sizes_sixteen_texts_of_twenty_windows_are_read(splits):
     assert sizes.max_length == 20 * 16
     assert sizes.num_sequences == min(16, split.num_tokens // 321)
     assert sizes.positions == [16, 32, 80, 160, 320]
+
+
+def test_a_state_needs_twenty_training_windows_for_its_distance_and_a_window_of_a_whole_mini_batch(splits):
+    split, _ = splits
+    job = job_of(split, small_model(vocab_size=split.vocab_size))
+    for num_windows, reason in ((19, "fewer than 20 windows of W tokens to compare with"), (20, None)):
+        training = SimpleNamespace(num_tokens=16 * num_windows, fingerprint="few")
+        diagnoser = measure.Diagnoser(job, training=training, evaluator=None, max_length=16, num_sequences=1)
+        assert diagnoser.left_out.get("distance") == reason
+        assert diagnoser.sizes.num_windows == (0 if reason else 20)
+    job.window = 3
+    diagnoser = measure.Diagnoser(job, training=None, evaluator=None, max_length=16, num_sequences=1)
+    assert diagnoser.left_out["state"] == "the window is shorter than an inner mini-batch"
+
+
+def test_a_bos_stands_in_front_of_the_texts_whose_perplexity_is_measured(splits, tmp_path):
+    split, _ = splits
+    model = Rereader()
+    job = job_of(split, model)
+    diagnoser = measure.Diagnoser(job, training=None, evaluator=None, max_length=48, num_sequences=3)
+    model.bos_id, job.bos = int(diagnoser.tokens[0, 5]), "always"
+    nll = diagnoser._nll(NllBlocks.beside(tmp_path, "key"), lambda _: None)
+    np.testing.assert_array_equal(nll, token_nll(model, diagnoser.tokens, bos="always"))
+    assert (nll != token_nll(model, diagnoser.tokens)).any()
