@@ -233,6 +233,12 @@ def test_the_options_say_what_is_read(copy, monkeypatch):
     assert (settings.seed, settings.num_examples) == (3, 5)
 
 
+def test_a_directory_that_is_no_model_is_named_with_what_a_model_has(copy):
+    result = tttkit("recall", copy / "state", *SMALL)
+    assert "config.json hint: a model directory holds config.json and model.safetensors" in result.error
+    assert result.code == 65
+
+
 def test_all_requests_are_checked_before_the_first_model_is_measured(copy):
     result = tttkit("recall", copy / "best_model", copy / "missing", *SMALL)
     assert "missing does not exist" in result.error

@@ -117,18 +117,23 @@ def test_the_distance_of_a_layer_is_the_root_mean_square_over_its_heads_each_wit
     assert measured["unexplored"][0].tolist() == [0.5] * len(heads)
 
 
-def test_the_reference_is_the_mean_and_deviation_of_all_states_of_the_fitted_windows_whatever_is_read_at_once():
+def test_the_reference_is_that_of_all_states_of_each_half_whatever_is_read_at_once():
     model, windows = small_model().eval(), ids(12, 8)
-    fitted, states = torch.from_numpy(windows[::2]), []
-    with torch.no_grad():
-        for stop in (4, 8):
-            _, state = model.advance(fitted[:, :stop], model.initial_state(6))
-            block = model.model.layers[1].seq_modeling_block
-            states.append(torch.cat([m.flatten(2) for m in block.memories(state.layers[1])], -1))
-    every = torch.cat(states).double()
+    block = model.model.layers[1].seq_modeling_block
+
+    def states_of(half):
+        with torch.no_grad():
+            states = [model.advance(torch.from_numpy(half)[:, :stop], model.initial_state(6))[1] for stop in (4, 8)]
+        flat = [torch.cat([m.flatten(2) for m in block.memories(state.layers[1])], -1) for state in states]
+        return torch.cat(flat).double()
+
+    every, others = states_of(windows[::2]), states_of(windows[1::2])
     variance = every.var(dim=0, correction=0)
     scale = (0.95 * variance + 0.05 * variance.mean(dim=-1, keepdim=True)).sqrt()
+    distances = ((others - every.mean(dim=0)) / scale).square().mean(dim=-1).sqrt()
+    limits = np.quantile(distances, 0.99, axis=0)
     for rows in (1, 4, 6):
         reference = reference_of(model, windows, 4, rows, lambda _: None)
         np.testing.assert_allclose(reference.mean[1], every.mean(dim=0), rtol=1e-3, atol=1e-6)
         np.testing.assert_allclose(reference.scale[1], scale, rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(reference.threshold[1], limits, rtol=1e-3)

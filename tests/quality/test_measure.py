@@ -17,7 +17,7 @@ from tttkit.errors import DataError, UsageError
 from tttkit.evaluate.request import EvaluationRequest
 from tttkit.models import save_model
 from tttkit.quality import measure
-from tttkit.quality.differences import differences
+from tttkit.quality.differences import differences, figure_of
 from tttkit.quality.directory import measure_model_directory
 from tttkit.quality.measure import Writer
 from tttkit.quality.settings import Settings
@@ -122,6 +122,9 @@ def test_real_text_follows_the_prompts_in_the_split(request_for, tiny_data, tmp_
     assert all(0.0 <= value <= 1.0 for figure in shares for value in figure.values())
     assert [tuple(row) for row in quality.table_rows()] == [COLUMNS[:-1]] * 5, "MAUVE was left out"
     assert "MAUVE" in quality.left_out
+    other_order = dataclasses.replace(SIZES, lengths=(24, 8, 8))
+    known = measure_model_directory(request_for(), tmp_path / "out", other_order, judge=tmp_path / "judge")
+    assert (known.written, known.quality.values) == ((), written.values)
 
 
 def test_differences_are_paired_by_prompt_and_zero_for_a_model_with_itself(request_for, tmp_path):
@@ -135,6 +138,8 @@ def test_differences_are_paired_by_prompt_and_zero_for_a_model_with_itself(reque
     assert np.mean(first.cells[0]["per_prompt"]["rep_2"]) != np.mean(second.cells[0]["per_prompt"]["rep_2"])
     by_hand = np.mean(second.cells[0]["per_prompt"]["rep_2"]) - np.mean(first.cells[0]["per_prompt"]["rep_2"])
     assert rows[4]["differences"]["rep_2"]["value"] == pytest.approx(by_hand)
+    pairs = zip(*(each.cells[0]["per_prompt"]["rep_2"] for each in (second, first)), strict=True)
+    assert rows[4]["differences"]["rep_2"] == figure_of([b - a for b, a in pairs])
     other_prompts = Quality({**second.values, "seed": 1})
     assert [row["model"] for row in differences([("a", first), ("b", other_prompts)])] == ["real text"] * 4
 

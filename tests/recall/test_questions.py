@@ -122,6 +122,12 @@ def test_a_reference_counts_as_a_whole_word_only():
     assert share_found("moon, bird", ("bird", "boat")) == 0.5
 
 
+@pytest.mark.parametrize("found", [[1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 0.0]])
+def test_the_interval_of_a_share_ends_at_0_and_1(found):
+    row = questions._row(questions.Setting("needle", 64, None), np.ones(4), np.array(found))
+    assert 0.0 <= row.found_low < row.found == np.mean(found) < row.found_high <= 1.0
+
+
 @pytest.mark.parametrize(("architecture", "segment"), [("ttt", 2048), ("transformer", 2048), ("ttt", 36)])
 def test_the_nll_is_that_of_scoring_the_whole_text(split, architecture, segment, monkeypatch):
     monkeypatch.setattr(questions, "SEGMENT_TOKENS", segment)

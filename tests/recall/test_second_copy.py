@@ -98,6 +98,14 @@ def test_only_the_two_copies_are_compared():
     assert first > 0.0
 
 
+def test_the_scored_tokens_of_both_copies_are_the_same_all_but_the_first():
+    """The NLL of a token is its id here, so the means say which tokens are scored."""
+    model = KnownModel()
+    model.vocab_size, model.score = 300, lambda windows, num_scored, **_: windows[:, -num_scored:].float()
+    first, second = copy_nll(model, with_second_copy(np.arange(200)[None], 16, 30), 16)
+    assert first == second == np.mean(range(17, 16 + PASSAGE))
+
+
 def test_a_seed_chooses_the_same_passages_and_another_seed_others():
     text = Text()
     np.testing.assert_array_equal(sample(text, 100, 8, 1)[0], sample(text, 100, 8, 1)[0])
