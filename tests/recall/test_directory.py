@@ -11,7 +11,7 @@ from tests.models.small import small_model
 from tttkit.data.synthetic.vocabulary import VOCAB_SIZE
 from tttkit.evaluate.request import EvaluationRequest
 from tttkit.models import save_model
-from tttkit.recall.directory import RecallSettings, recall_model_directory
+from tttkit.recall.directory import RecallSettings, _Questions, recall_model_directory
 
 
 def test_a_model_of_text_that_is_measured_on_a_task_is_named(tmp_path, tiny_data):
@@ -48,3 +48,10 @@ def test_results_of_another_model_or_of_other_settings_are_not_taken(tmp_path, t
     calls = [(request, usual), (request, other), (request, fewer), (request, seed), (another, seed), (another, seed)]
     written = [bool(recall_model_directory(each, tmp_path / "out", how).written) for each, how in calls]
     assert written == [True] * 5 + [False]
+
+
+@pytest.mark.parametrize(("task", "multiples"), [("passkey", (1, 2, 5, 10, 20, 50, 100)), ("ruler", (1, 2, 5, 10, 20))])
+def test_only_pass_keys_are_hidden_in_a_hundred_windows(tmp_path, tiny_data, task, multiples):
+    save_model(small_model(vocab_size=VOCAB_SIZE), tmp_path / "model", metadata={"window": 16})
+    request = EvaluationRequest(path=tmp_path / "model", data=tiny_data, device="cpu")
+    assert _Questions(request, RecallSettings(task=task))._task.lengths == [16 * multiple for multiple in multiples]
