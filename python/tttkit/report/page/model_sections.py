@@ -70,7 +70,7 @@ def words_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     With many columns, an interval stands below its value and heads are folded, so that they fit on a screen.
     """
     is_wide = len(columns) > _MOST_ON_ONE_LINE
-    below, start = ("<br>[", '<th style="white-space:normal">') if is_wide else (" [", "<th>")
+    below, start = ("<br>[", '<th style="white-space:normal;overflow-wrap:normal">') if is_wide else (" [", "<th>")
     head = "".join(f"{start}{escape(column)}</th>" for column in columns)
     cells = [[escape(cell).replace(" [", below) for cell in row] for row in rows]
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in cells)
