@@ -255,7 +255,9 @@ def test_differences_are_shown_with_both_intervals(capsys):
     drops = [[1.0 if index % 2 else 0.0] for index in range(20)]
     first = Recall({"task": "second-copy", "rows": [row], "drops": [[0.0]] * 20, "documents": documents})
     show_recall([("a", first), ("b", Recall({**first.values, "drops": drops}))], json_output=False)
-    (line,) = (line for line in capsys.readouterr().out.splitlines() if "distance 0" in line)
+    printed = capsys.readouterr().out.splitlines()
+    head, line = (next(each for each in printed if text in each) for text in ("difference ┃", "distance 0"))
+    assert "over documents" in head
     cells = [cell.strip() for cell in line.strip("│").split("│")]
     assert cells[2] == "+0.500"
     assert cells[4] == "+0.500 … +0.500", "both documents have the same mean"
