@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from tttkit.analyze.intervals import bootstrap, over_groups
 from tttkit.analyze.recall import recall_differences
@@ -45,3 +46,33 @@ def test_only_equal_examples_are_compared():
     shared = recall_differences(first, second_copy(drops(1), distances=(32, 64)))
     assert [row.where for row in shared] == ["distance 64"]
     np.testing.assert_allclose(shared[0].mean, (drops(1) - drops(0))[:, 1].mean())
+
+
+@pytest.mark.parametrize("name", ["task", "split", "data_fingerprint", "window", "passage", "longest", "seed"])
+def test_examples_about_text_are_equal_only_if_all_that_chooses_them_is(name):
+    first = second_copy(drops(0))
+    assert recall_differences(first, second_copy(drops(1), bos_id=5))
+    assert recall_differences(first, second_copy(drops(1), **{name: "other"})) == []
+
+
+@pytest.mark.parametrize("name", ["task", "vocab_size", "num_examples", "seed"])
+def test_synthetic_examples_follow_from_the_seed_alone(name):
+    row = {"length": 64, "size": 4, "context": "full"}
+    values = {
+        "task": "mqar",
+        "vocab_size": 9,
+        "num_examples": 2,
+        "seed": 0,
+        "rows": [row],
+        "accuracies": [[0.0], [1.0]],
+    }
+    assert recall_differences(Recall(values), Recall({**values, "window": 8}))[0].where == "length 64, 4 items, full"
+    assert recall_differences(Recall(values), Recall({**values, name: 7})) == []
+
+
+def test_nll_and_share_found_are_compared_by_their_names():
+    row = {"part": "passkey", "length": 64, "depth": 0.5}
+    values = {"task": "passkey", "rows": [row], "nlls": [[3.0], [5.0]], "found": [[0.0], [0.0]]}
+    other = {**values, "nlls": [[2.0], [2.0]], "found": [[1.0], [0.0]]}
+    found = [(each.where, each.mean) for each in recall_differences(Recall(values), Recall(other))]
+    assert found == [("depth 0.50, length 64, NLL", -2.0), ("depth 0.50, length 64, found", 0.5)]

@@ -57,3 +57,34 @@ def test_a_bad_request_is_one_line(copy, arguments, code, said):
     assert said in result.error
     assert result.code == code
     assert not (copy / "diagnose_best_model").exists()
+
+
+def test_the_options_say_what_is_read_and_the_evaluator_is_the_first_model_with_full_attention(
+    copy, tmp_path, monkeypatch
+):
+    from tttkit_cli import diagnose
+
+    torch = pytest.importorskip("torch")
+    from tests.models.small import small_model
+    from tttkit.models import save_model
+
+    vocab_size = json.loads((copy / "best_model" / "config.json").read_text())["vocab_size"]
+    torch.manual_seed(0)
+    save_model(
+        small_model(vocab_size=vocab_size, architecture="transformer"), copy / "attention", metadata={"window": 16}
+    )
+    result = tttkit("diagnose", copy / "best_model", copy / "attention", "--num-sequences", 2, "--max-length", 64,
+                    "--window", 32, "--split", "train", "--device", "cpu", "--out", tmp_path, "--json")  # fmt: skip
+    assert result.code == 0, result.err
+    for values in json.loads(result.out):
+        assert (values["window"], values["max_length"], values["split"]) == (32, 64, "train")
+        assert values["evaluator"]["path"] == str(copy / "attention")
+        assert values["reference_split"] == "the evaluated split"
+    assert diagnose._first_with_full_attention([]) is None
+
+
+def test_all_requests_are_checked_before_the_first_model_is_diagnosed(copy):
+    result = tttkit("diagnose", copy / "best_model", copy / "missing", *SMALL)
+    assert "missing does not exist" in result.error
+    assert result.code == 2
+    assert not (copy / "diagnose_best_model").exists()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 
 import pytest
 
 from tests.cli.conftest import tttkit
+from tttkit.quality.mauve import obstacle
 
 SMALL = ("--num-prompts", 2, "--max-tokens", 12, "--prompt-length", 16, "--device", "cpu")
 
@@ -27,13 +29,14 @@ def test_models_continue_the_same_prompts_side_by_side(copy, tmp_path):
     assert "difference from best_model, paired by prompt; perplexity as a ratio" in result.out
     assert "minus" not in result.out
     assert "MAUVE" not in result.out, "a column without figures"
-    reason = "MAUVE: it needs at least 100 prompts (--num-prompts)"
+    reason = f"MAUVE: {obstacle(2, has_judge=True)}"
     assert f"best_model, {reason}" in result.err
     assert "real text" in result.out
     page = (out / "quality.html").read_text()
     assert "Prompt 2" in page
-    assert f"<li>{reason}</li>" in page
+    assert f"<li>{html.escape(reason)}</li>" in page
     assert page.count("<h4>") == 2 * (1 + 2 * 2)
+    assert page.count("max-height:20rem;overflow-y:auto") == 2 * (1 + 1 + 2 * 2), "a text of empty lines scrolls"
     again = tttkit("quality", *models, *SMALL, "--judge", models[1], "--out", out, "--json")
     assert again.err.count("measured before") == 2
     written = [json.loads((out / path.name / "quality.json").read_text()) for path in models]
@@ -60,4 +63,22 @@ def test_a_bad_request_is_one_line(copy, arguments, code, said):
     result = tttkit("quality", copy / "best_model", *SMALL, *arguments)
     assert said in result.error
     assert result.code == code
+    assert not (copy / "quality_best_model").exists()
+
+
+def test_the_options_say_what_is_written(copy, tmp_path):
+    result = tttkit("quality", copy / "best_model", "--num-prompts", 2, "--max-tokens", 13, "--window", 8, "--seed", 3,
+                    "--split", "train", "--device", "cpu", "--out", tmp_path, "--json")  # fmt: skip
+    assert result.code == 0, result.err
+    (values,) = json.loads(result.out)["models"]
+    said = {name: values[name] for name in ("num_prompts", "max_tokens", "window", "seed", "split", "lengths")}
+    assert said == {"num_prompts": 2, "max_tokens": 13, "window": 8, "seed": 3, "split": "train",
+                    "lengths": [8, 40, 160]}  # fmt: skip
+    assert [cell["length"] for cell in values["cells"]] == [8, 8, 40, 40, 160, 160, 160]
+
+
+def test_all_requests_are_checked_before_the_first_model_is_measured(copy):
+    result = tttkit("quality", copy / "best_model", copy / "missing", *SMALL)
+    assert "missing does not exist" in result.error
+    assert result.code == 2
     assert not (copy / "quality_best_model").exists()

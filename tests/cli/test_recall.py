@@ -205,3 +205,60 @@ def test_questions_about_a_text_are_measured_compared_drawn_and_reported(copy, t
     assert tttkit("report", copy).code == 0
     assert f"best_model, {task}, n = 2" in (copy / "CURRICULUM_RESULTS.md").read_text()
     assert f"best_model, {task}, n = 2" in (copy / "report.html").read_text()
+
+
+def test_the_options_say_what_is_read(copy, monkeypatch):
+    from tttkit_cli import recall
+
+    asked = []
+    monkeypatch.setattr(recall, "measure_models", lambda requests, settings, **more: asked.append((requests, settings)))
+    monkeypatch.setattr(recall, "show_recall", lambda *_, **__: None)
+    arguments = (
+        "--window",
+        8,
+        "--seed",
+        3,
+        "--split",
+        "train",
+        "--dtype",
+        "bf16",
+        "--bos",
+        "always",
+        "--num-examples",
+        5,
+    )
+    assert tttkit("recall", copy / "best_model", *arguments).code == 0
+    (((request,), settings),) = asked
+    assert (request.window, request.split, request.dtype, request.bos) == (8, "train", "bf16", "always")
+    assert (settings.seed, settings.num_examples) == (3, 5)
+
+
+def test_a_directory_that_is_no_model_is_named_with_what_a_model_has(copy):
+    result = tttkit("recall", copy / "state", *SMALL)
+    assert "config.json hint: a model directory holds config.json and model.safetensors" in result.error
+    assert result.code == 65
+
+
+def test_all_requests_are_checked_before_the_first_model_is_measured(copy):
+    result = tttkit("recall", copy / "best_model", copy / "missing", *SMALL)
+    assert "missing does not exist" in result.error
+    assert result.code == 2
+    assert not (copy / "recall_best_model").exists()
+
+
+def test_differences_are_shown_with_both_intervals(capsys):
+    from tttkit.results.recall import Recall
+    from tttkit_cli.recall_models import show_recall
+
+    row = {"distance": 0, "first": 1.0, "second": 1.0, "drop": 0.0, "low": 0.0, "high": 0.0}
+    documents = [0] * 10 + [1] * 10
+    drops = [[1.0 if index % 2 else 0.0] for index in range(20)]
+    first = Recall({"task": "second-copy", "rows": [row], "drops": [[0.0]] * 20, "documents": documents})
+    show_recall([("a", first), ("b", Recall({**first.values, "drops": drops}))], json_output=False)
+    printed = capsys.readouterr().out.splitlines()
+    head, line = (next(each for each in printed if text in each) for text in ("difference ┃", "distance 0"))
+    assert "over documents" in head
+    cells = [cell.strip() for cell in line.strip("│").split("│")]
+    assert cells[2] == "+0.500"
+    assert cells[4] == "+0.500 … +0.500", "both documents have the same mean"
+    assert cells[3] != cells[4]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.diagnose.known_models import Rereader
+from tttkit.analyze.intervals import bootstrap
 from tttkit.diagnose.key_tokens import choose_key_tokens, masked_mean, short_nll
 
 WINDOW = 16
@@ -74,3 +75,33 @@ class Surprised(Rereader):
 
 def test_a_token_that_the_evaluator_does_not_know_with_the_long_context_is_no_key_token():
     assert not choose_key_tokens(Surprised(), text((20, 90)), WINDOW, "never", lambda _: None).any()
+
+
+class Priced(Rereader):
+    """As the model above, with other costs in nats of a repeat and of any other token."""
+
+    def __init__(self, repeat, other):
+        self.repeat, self.other = repeat, other
+
+    def score(self, windows, num_scored, *, head_positions=None):
+        nll = super().score(windows, num_scored, head_positions=head_positions)
+        return nll.where(nll > 1, self.repeat).where(nll < 1, self.other)
+
+
+@pytest.mark.parametrize(("repeat", "other", "is_key"), [(2.0, 4.0, True), (2.1, 6.0, False), (0.5, 2.4, False)])
+def test_a_key_token_costs_at_most_two_nats_and_at_least_two_more_without_the_long_context(repeat, other, is_key):
+    chosen = choose_key_tokens(Priced(repeat, other), text((20, 90)), WINDOW, "never", lambda _: None)
+    assert np.flatnonzero(chosen[0]).tolist() == ([89] if is_key else [])
+
+
+def test_the_interval_of_texts_with_equally_many_tokens_is_that_of_their_means():
+    nll = np.random.default_rng(0).random((20, 4)).astype(np.float32)
+    mean, expected = masked_mean(nll, np.ones((20, 4), dtype=bool)), bootstrap(nll.mean(axis=1)[:, None])
+    assert (mean.low, mean.high) == pytest.approx((expected.low[0], expected.high[0]), abs=1e-6)
+
+
+def test_tokens_that_were_not_read_count_neither_as_tokens_nor_as_texts():
+    nll, mask = np.ones((6, 3), dtype=np.float32), np.ones((6, 3), dtype=bool)
+    nll[0], nll[1, 0] = np.nan, np.nan
+    mean = masked_mean(nll, mask)
+    assert (mean.value, mean.count) == (1.0, 14)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from types import SimpleNamespace
@@ -105,11 +106,10 @@ def test_known_results_are_not_measured_again(request_for, tmp_path):
     request = request_for()
     assert diagnose_model_directory(request, tmp_path / "out").written
     assert diagnose_model_directory(request, tmp_path / "out").written == ()
+    assert diagnose_model_directory(dataclasses.replace(request, num_sequences=2), tmp_path / "out").written
 
 
 def test_a_length_below_the_window_is_refused(request_for, tmp_path):
-    import dataclasses
-
     with pytest.raises(UsageError, match="--max-length must be at least W = 16, got 8"):
         diagnose_model_directory(dataclasses.replace(request_for(), max_length=8), tmp_path / "out")
 

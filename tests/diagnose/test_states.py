@@ -97,3 +97,43 @@ def test_a_feature_that_hardly_varies_has_a_share_of_the_mean_variance():
     for scale in reference_of(model, windows, 4, 4, lambda _: None).scale:
         variance = scale.square()
         assert (variance >= 0.049 * variance.mean(dim=-1, keepdim=True)).all()
+
+
+def test_the_distance_of_a_layer_is_the_root_mean_square_over_its_heads_each_with_its_own_limit():
+    model, text = small_model().eval(), ids(4)
+    with torch.no_grad():
+        _, state = model.advance(torch.from_numpy(text)[None], model.initial_state(1))
+    heads = [
+        torch.cat([m.flatten(2) for m in block.seq_modeling_block.memories(layer)], -1)[0]
+        for block, layer in zip(model.model.layers, state.layers, strict=True)
+    ]
+    norms = [head.square().mean(dim=-1).sqrt() for head in heads]
+    reference = Reference(
+        [torch.zeros_like(head) for head in heads], [torch.ones_like(head) for head in heads],
+        [norm + torch.tensor([-0.1, 0.1]) * norm for norm in norms],
+    )  # fmt: skip
+    measured = along(model, text, 4, reference, lambda _: None)
+    np.testing.assert_allclose(measured["distance"][0], [norm.square().mean().sqrt() for norm in norms], rtol=1e-5)
+    assert measured["unexplored"][0].tolist() == [0.5] * len(heads)
+
+
+def test_the_reference_is_that_of_all_states_of_each_half_whatever_is_read_at_once():
+    model, windows = small_model().eval(), ids(12, 8)
+    block = model.model.layers[1].seq_modeling_block
+
+    def states_of(half):
+        with torch.no_grad():
+            states = [model.advance(torch.from_numpy(half)[:, :stop], model.initial_state(6))[1] for stop in (4, 8)]
+        flat = [torch.cat([m.flatten(2) for m in block.memories(state.layers[1])], -1) for state in states]
+        return torch.cat(flat).double()
+
+    every, others = states_of(windows[::2]), states_of(windows[1::2])
+    variance = every.var(dim=0, correction=0)
+    scale = (0.95 * variance + 0.05 * variance.mean(dim=-1, keepdim=True)).sqrt()
+    distances = ((others - every.mean(dim=0)) / scale).square().mean(dim=-1).sqrt()
+    limits = np.quantile(distances, 0.99, axis=0)
+    for rows in (1, 4, 6):
+        reference = reference_of(model, windows, 4, rows, lambda _: None)
+        np.testing.assert_allclose(reference.mean[1], every.mean(dim=0), rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(reference.scale[1], scale, rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(reference.threshold[1], limits, rtol=1e-3)

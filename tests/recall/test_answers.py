@@ -14,7 +14,7 @@ from tttkit.data.synthetic.vocabulary import ASK, FIRST_VALUE, NUM_VALUES, VOCAB
 from tttkit.errors import DataError, UsageError
 from tttkit.evaluate.blocks import NllBlocks
 from tttkit.models.scoring import is_predicted
-from tttkit.recall.answers import AnswerTask, measure_answers
+from tttkit.recall.answers import AnswerTask, _distance_row, measure_answers
 
 
 class KnownModel:
@@ -156,6 +156,48 @@ def test_windowed_contexts_lose_what_lies_before_the_window():
     assert window.accuracy < 0.9
 
 
+def test_a_window_holds_exactly_w_tokens():
+    """The key stands one token before the value: a distance of 31 tokens fits in W = 32, one of 32 does not."""
+    chosen = task("mqar", lengths=[256], sizes=[8], contexts=("sw", "full"), num_examples=32)
+    window, full = measure_answers(KnownModel(induction_head), chosen)[0]
+    by_first = {part.first: part.accuracy for part in window.by_distance}
+    assert by_first[16] == 1.0
+    assert by_first[32] == by_first[64] == 0.0
+    assert full.accuracy == 1.0
+
+
+def test_the_accuracy_at_a_distance_is_the_mean_over_examples_that_have_such_an_answer():
+    hits = np.array([[1.0, 1.0, 1.0, 0.0], [0.0, np.nan, np.nan, 1.0], [np.nan, np.nan, np.nan, 0.0]])
+    chosen = np.isfinite(hits) & np.array([True, True, True, False])
+    row = _distance_row(3, hits, chosen)
+    assert (row.first, row.last, row.num_examples, row.accuracy) == (8, 15, 2, 0.5)
+
+
+def test_another_seed_makes_other_examples():
+    def short(ids, targets):
+        return induction_head(ids, targets, reach=32)
+
+    first, again, other = (
+        measure_answers(KnownModel(short), task("mqar", lengths=[256], sizes=[8], seed=seed))[1] for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_a_bos_stands_in_front_of_every_example():
+    first = []
+
+    def keep(ids, targets):
+        first.append(ids[:, 0].tolist())
+        return oracle(ids, targets)
+
+    model = KnownModel(keep)
+    model.bos_id = 5
+    rows, _ = measure_answers(model, task("copy", lengths=[64], bos="always"))
+    assert [token for part in first for token in part] == [5] * 8
+    assert rows[0].accuracy == 1.0
+
+
 def test_a_tie_goes_to_the_first_of_the_highest_logits():
     logits = torch.tensor([[0.0, 2.0, 2.0]])
     assert is_predicted(logits, torch.tensor([1])).tolist() == [1.0]
@@ -169,6 +211,14 @@ def test_finished_settings_are_not_measured_again(tmp_path):
     assert [row.accuracy for row in again] == [row.accuracy for row in first] == [1.0, 1.0]
 
 
+def test_every_setting_has_its_own_block(tmp_path):
+    chosen = task("mqar", sizes=[4, 8], contexts=("full", "sw"))
+    blocks = NllBlocks.beside(tmp_path, "key")
+    rows, accuracies = measure_answers(KnownModel(induction_head), chosen, blocks=blocks)
+    np.testing.assert_array_equal(accuracies, measure_answers(KnownModel(induction_head), chosen)[1])
+    assert len({row.accuracy for row in rows}) > 2
+
+
 def test_what_cannot_be_measured_is_refused():
     with pytest.raises(DataError, match="mqar has 1,283 tokens, but known knows 50"):
         measure_answers(KnownModel(oracle, vocab_size=50), task("mqar"))
@@ -176,6 +226,12 @@ def test_what_cannot_be_measured_is_refused():
         measure_answers(KnownModel(oracle, max_positions=100), task("mqar"))
     with pytest.raises(UsageError, match="mqar needs examples of at least 258 tokens, got 128"):
         measure_answers(KnownModel(oracle), task("mqar", sizes=[64]))
+    large = KnownModel(oracle)
+    large.mini_batch_size = 33
+    with pytest.raises(
+        UsageError, match="sw_aligned needs a window of at least 33 tokens, one inner mini-batch, got 32"
+    ):
+        measure_answers(large, task("mqar", contexts=("sw_aligned",)))
     with pytest.raises(UsageError, match="unknown synthetic task `mqr`"):
         measure_answers(KnownModel(oracle), task("mqr"))
     with pytest.raises(UsageError, match="task:mqar needs a window of at least 6 tokens, got 5"):

@@ -16,6 +16,7 @@ from tttkit.data.text_tasks.words import WORDS
 from tttkit.errors import NumericalError, UsageError
 from tttkit.evaluate.blocks import NllBlocks
 from tttkit.evaluate.nll import token_nll
+from tttkit.recall import questions
 from tttkit.recall.questions import Asker, QuestionTask, ask, share_found
 
 LENGTHS = {"passkey": [80, 160], "ruler": [320]}
@@ -121,8 +122,15 @@ def test_a_reference_counts_as_a_whole_word_only():
     assert share_found("moon, bird", ("bird", "boat")) == 0.5
 
 
-@pytest.mark.parametrize("architecture", ["ttt", "transformer"])
-def test_the_nll_is_that_of_scoring_the_whole_text(split, architecture):
+@pytest.mark.parametrize("found", [[1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 0.0]])
+def test_the_interval_of_a_share_ends_at_0_and_1(found):
+    row = questions._row(questions.Setting("needle", 64, None), np.ones(4), np.array(found))
+    assert 0.0 <= row.found_low < row.found == np.mean(found) < row.found_high <= 1.0
+
+
+@pytest.mark.parametrize(("architecture", "segment"), [("ttt", 2048), ("transformer", 2048), ("ttt", 36)])
+def test_the_nll_is_that_of_scoring_the_whole_text(split, architecture, segment, monkeypatch):
+    monkeypatch.setattr(questions, "SEGMENT_TOKENS", segment)
     torch.manual_seed(0)
     model = small_model(vocab_size=split.vocab_size, architecture=architecture).eval()
     random = np.random.default_rng(0)
@@ -157,6 +165,53 @@ def test_finished_blocks_are_not_measured_again(split, tmp_path):
     assert len(shares) == 2 * 5
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("name", ["passkey", "ruler"])
+def test_every_setting_has_its_own_blocks(split, tmp_path, name):
+    torch.manual_seed(0)
+    model = small_model(vocab_size=split.vocab_size).eval()
+    of_model, of_two_blocks = SimpleNamespace(**{**vars(job(split, None)), "model": model}), task(name, num_examples=9)
+    kept = Asker(of_model, of_two_blocks).run(NllBlocks.beside(tmp_path, "key"))
+    assert kept.values == Asker(of_model, of_two_blocks).run().values
+    assert len({row["nll"] for row in kept.rows}) == len(kept.rows)
+
+
+def test_an_oracle_finds_the_answers_of_every_block(split):
+    of_two_blocks = task("passkey", lengths=[80], num_examples=9)
+    asker = Asker(job(split, uniform(split)), of_two_blocks)
+    known = {}
+    for setting in asker.settings:
+        examples = asker._examples(setting)
+        for prompt, answer in zip(examples.prompts.tolist(), examples.answers, strict=True):
+            known |= {tuple(prompt + answer[:place]): token for place, token in enumerate(answer)}
+
+    def choose(read):
+        return torch.nn.functional.one_hot(torch.tensor(known.get(tuple(read), split.eos_id)), split.vocab_size) * 50.0
+
+    result = Asker(job(split, choose), of_two_blocks).run()
+    assert np.min(result.values["found"]) == 1.0
+    assert np.max(result.values["nlls"]) < 1e-6
+
+
+def test_a_bos_stands_in_front_of_every_prompt(split):
+    read = []
+    with_bos = job(split, lambda ids: read.append(ids) or torch.zeros(split.vocab_size))
+    with_bos.model.bos_id, with_bos.bos = 7, "always"
+    asker = Asker(with_bos, task("passkey", lengths=[80]))
+    asker.run()
+    assert {row[0] for row in read} == {7}
+    assert read[:4] == [[7, *prompt] for prompt in asker._examples(asker.settings[0]).prompts.tolist()]
+
+
+def test_a_seed_chooses_the_text_and_the_pass_keys(split):
+    first, again, other = (
+        asker._examples(asker.settings[4])
+        for asker in (Asker(job(split, uniform(split)), task("passkey", seed=seed)) for seed in (0, 0, 1))
+    )
+    np.testing.assert_array_equal(first.prompts, again.prompts)
+    assert first.references != other.references
+    assert (first.prompts[:, :5] != other.prompts[:, :5]).any(), "the text in which the keys are hidden"
 
 
 def test_all_lengths_have_the_same_text_and_pass_key(split):

@@ -11,6 +11,7 @@ import torch
 
 from tttkit.analyze.intervals import over_groups
 from tttkit.errors import DataError, UsageError
+from tttkit.evaluate.blocks import NllBlocks
 from tttkit.recall.second_copy import PASSAGE, copy_nll, measure, sample, with_second_copy
 
 VOCABULARY = 50
@@ -97,6 +98,14 @@ def test_only_the_two_copies_are_compared():
     assert first > 0.0
 
 
+def test_the_scored_tokens_of_both_copies_are_the_same_all_but_the_first():
+    """The NLL of a token is its id here, so the means say which tokens are scored."""
+    model = KnownModel()
+    model.vocab_size, model.score = 300, lambda windows, num_scored, **_: windows[:, -num_scored:].float()
+    first, second = copy_nll(model, with_second_copy(np.arange(200)[None], 16, 30), 16)
+    assert first == second == np.mean(range(17, 16 + PASSAGE))
+
+
 def test_a_seed_chooses_the_same_passages_and_another_seed_others():
     text = Text()
     np.testing.assert_array_equal(sample(text, 100, 8, 1)[0], sample(text, 100, 8, 1)[0])
@@ -140,3 +149,27 @@ def test_passages_of_one_document_have_no_interval_over_documents():
     job.split.document_ends = np.array([2000], dtype=np.uint64)
     (row,) = measure(job, distances=[0], num_examples=4, seed=0).rows
     assert (row["document_low"], row["document_high"]) == (None, None)
+
+
+def test_all_places_differ_even_if_every_place_is_needed():
+    _, starts = sample(Text(120), 100, 21, seed=0)
+    assert starts.tolist() == list(range(21))
+
+
+def test_finished_distances_are_not_measured_again(tmp_path):
+    blocks, sizes = NllBlocks.beside(tmp_path, "key"), {"distances": [0, 40], "num_examples": 20, "seed": 0}
+    known = measure(Job(KnownModel(reach=PASSAGE + 20)), blocks=blocks, **sizes)
+    again = measure(Job(KnownModel(reach=-1)), blocks=blocks, **sizes)
+    assert again.rows == known.rows == measure(Job(KnownModel(reach=PASSAGE + 20)), **sizes).rows
+    assert known.rows[0]["drop"] > 1.0 > known.rows[1]["drop"]
+
+
+def test_a_bos_stands_in_front_of_every_example():
+    model, read = KnownModel(), []
+    model.bos_id, score = 7, model.score
+    model.score = lambda windows, *rest, **more: read.append(windows.numpy()) or score(windows, *rest, **more)
+    job = Job(model, bos="always")
+    measure(job, distances=[40], num_examples=4, seed=0)
+    texts, _ = sample(job.split, job.window + PASSAGE + 40, 4, 0)
+    expected = with_second_copy(texts, job.window, 40)
+    np.testing.assert_array_equal(np.concatenate(read), np.concatenate([np.full((4, 1), 7), expected], axis=1))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import io
+import os
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,22 @@ def score(written: NDArray[np.float32], real: NDArray[np.float32], seed: int) ->
     """Return MAUVE of features (N, F) of continuations and of real texts: 0 for disjoint texts, 1 for equal ones."""
     import mauve
 
-    # its clustering prints
-    with contextlib.redirect_stdout(io.StringIO()):
+    with _silent():
         result = mauve.compute_mauve(p_features=written, q_features=real, verbose=False, seed=seed % 2**31)
     return float(result.mauve)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Discard what the clustering prints: it is C++ and writes to the descriptors of the process."""
+    kept = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for descriptor in kept:
+            os.dup2(null, descriptor)
+        yield
+    finally:
+        for descriptor, copy in kept.items():
+            os.dup2(copy, descriptor)
+            os.close(copy)
+        os.close(null)

@@ -86,7 +86,7 @@ class Diagnosis:
         cells = (
             f"{label} x W", self._at(label, "norm", 1), self._at(label, "distance", 2),
             self._at(label, "unexplored", 0, percent=True), self._at(label, "before", 4), self._at(label, "after", 4),
-            effective, _interval(band, "ppl"), _interval(band, "key_ppl"), f"{band.get('key_tokens') or 0:,}",
+            effective, _interval(band, "ppl"), _interval(band, "key_ppl"), _count(band, "key_tokens"),
         )  # fmt: skip
         return dict(zip(COLUMNS, cells, strict=True))
 
@@ -114,6 +114,11 @@ def _interval(band: Mapping[str, Any], name: str) -> str:
     if value is None:
         return "-"
     return f"{value:,.2f}" if low is None or high is None else f"{value:,.2f} [{low:,.2f}, {high:,.2f}]"
+
+
+def _count(band: Mapping[str, Any], name: str) -> str:
+    count = band.get(name)
+    return "-" if count is None else f"{count:,}"
 
 
 def diagnoses_of(run: Path) -> list[tuple[str, Path, Diagnosis]]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from tests.report.made_up import drawn_colours, texts
+from tttkit.report.figures import diagnose
 from tttkit.report.figures.diagnose import plot_diagnosis
 from tttkit.results.diagnose import Diagnosis
 
@@ -39,3 +42,37 @@ def test_one_token_decides_and_two_tokens_decide(tmp_path):
 def test_of_many_layers_the_first_and_the_last_are_named(tmp_path):
     words = texts(plot_diagnosis(diagnosis(layers=12), tmp_path / "a.svg"))
     assert [word for word in words if word.startswith("layer")] == ["layer 0", "layer 11"]
+
+
+def test_every_panel_draws_its_own_figures(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        diagnose,
+        "draw_interval",
+        lambda axes, x, y, bounds, style: drawn.append((x.tolist(), y.tolist(), bounds[0].tolist())),
+    )
+    values = dict(
+        diagnosis(layers=1, ppl_low=8.0, ppl_high=10.0, key_ppl=3.0, key_ppl_low=2.0, key_ppl_high=4.0).values
+    )
+    over_layers = {
+        name: {"mean": [mean, mean], "low": [mean - 1] * 2, "high": [mean + 1] * 2}
+        for name, mean in (("before", 7.0), ("after", 5.0))
+    }
+    values["state"] = {**values["state"], "over_layers": over_layers}
+    diagnose.plot_diagnosis(Diagnosis(values), tmp_path / "a.svg")
+    assert drawn == [
+        ([32.0, 64.0], [7.0, 7.0], [6.0, 6.0]), ([32.0, 64.0], [5.0, 5.0], [4.0, 4.0]),
+        ([1.0, 64.0], [0.5, 0.0], [0.4, 0.0]),
+        ([32.5, 96.5], [9.0, 9.0], [8.0, 8.0]), ([32.5, 96.5], [3.0, 3.0], [2.0, 2.0]),
+    ]  # fmt: skip
+
+
+def test_the_norm_is_drawn_relative_to_that_at_w_and_the_tolerance_as_a_line():
+    from matplotlib.figure import Figure
+
+    state, memory = Figure().subplots(1, 2)
+    shown = Diagnosis({**diagnosis(layers=1).values, "tolerance": 0.1})
+    diagnose._state(state, shown)
+    diagnose._memory(memory, shown)
+    assert [0.5, 1.0] in [np.asarray(line.get_ydata()).tolist() for line in state.lines]
+    assert [0.1, 0.1] in [np.asarray(line.get_ydata()).tolist() for line in memory.lines]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from tests.report.made_up import drawn_colours, texts
+from tttkit.report.figures import recall, recall_text
 from tttkit.report.figures.recall import plot_recall
 from tttkit.report.figures.style import legend_below, sheet
 from tttkit.results.recall import Recall
@@ -72,3 +74,53 @@ def test_panels_of_questions_share_their_lengths(tmp_path):
 def test_a_task_without_items_and_one_item_are_named_right(tmp_path, size):
     words = texts(plot_recall([("a", answers(sizes=(size,)))], tmp_path / "f.svg"))
     assert [word for word in words if "item" in word] == (["1 item"] if size else [])
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The points of every line that is drawn: x, y, low and high."""
+    lines = []
+    for module in (recall, recall_text):
+        monkeypatch.setattr(
+            module,
+            "draw_interval",
+            lambda axes, x, y, bounds, style: lines.append([each.tolist() for each in (x, y, *bounds)]),
+        )
+    return lines
+
+
+def test_the_line_of_second_copy_is_the_drop(tmp_path, drawn):
+    row = {"first": 9.0, "second": 7.0, "drop": 2.0, "low": 1.0, "high": 3.0}
+    result = Recall({"task": "second-copy", "rows": [{**row, "distance": 0}, {**row, "distance": 64}]})
+    plot_recall([("a", result)], tmp_path / "f.svg")
+    assert drawn == [[[0.0, 64.0], [2.0, 2.0], [1.0, 1.0], [3.0, 3.0]]]
+
+
+def test_the_line_of_a_context_is_its_own_accuracy(tmp_path, drawn):
+    rows = [
+        {"length": length, "size": 4, "context": context, "accuracy": accuracy, "low": accuracy - 0.1,
+         "high": accuracy + 0.1, "exact": 0.0}
+        for length in (64, 128) for context, accuracy in (("full", 0.5), ("sw", 0.25))
+    ]  # fmt: skip
+    plot_recall([("a", Recall({"task": "mqar", "rows": rows}))], tmp_path / "f.svg")
+    assert drawn == [
+        [[64.0, 128.0], *([mean + off] * 2 for off in (0.0, -0.1, 0.1))] for mean in (0.5, 0.25)
+    ]  # fmt: skip
+
+
+def test_the_lines_of_pass_keys_are_means_over_depths_and_over_lengths(tmp_path, drawn):
+    rows = [{"part": "passkey", "length": length, "depth": depth} for length in (64, 128) for depth in (0.0, 1.0)]
+    found = [[0.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 0.0]]
+    result = Recall({"task": "passkey", "rows": rows, "nlls": [[1.0, 2.0, 3.0, 4.0]] * 2, "found": found})
+    plot_recall([("a", result)], tmp_path / "f.svg")
+    assert [line[:2] for line in drawn] == [
+        [[64.0, 128.0], [1.5, 3.5]], [[64.0, 128.0], [0.25, 0.25]], [[0.0, 1.0], [2.0, 3.0]],
+        [[0.0, 1.0], [0.25, 0.25]],
+    ]  # fmt: skip
+
+
+def test_the_column_of_a_question_has_its_own_figures(tmp_path, drawn):
+    rows = [{"part": part, "length": 64, "depth": None} for part in ("needle", "multi-key")]
+    result = Recall({"task": "ruler", "rows": rows, "nlls": [[1.0, 3.0]] * 2, "found": [[0.0, 1.0]] * 2})
+    plot_recall([("a", result)], tmp_path / "f.svg")
+    assert np.ravel([line[1] for line in drawn]).tolist() == [1.0, 0.0, 3.0, 1.0]

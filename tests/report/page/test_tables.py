@@ -42,3 +42,5 @@ def test_an_earlier_run_has_its_settings_at_the_top():
 def test_a_table_with_many_columns_has_its_intervals_below_the_values():
     assert "<td>0.1<br>[0.0, 0.2]</td>" in words_table(list("abcdefghi"), [["0.1 [0.0, 0.2]"] * 9])
     assert "<td>0.1 [0.0, 0.2]</td>" in words_table(list("abcdefgh"), [["0.1 [0.0, 0.2]"] * 8])
+    assert '<th style="white-space:normal;overflow-wrap:normal">a</th>' in words_table(list("abcdefghi"), [["0.1"] * 9])
+    assert "<th>a</th>" in words_table(list("abcdefgh"), [["0.1"] * 8])

@@ -39,8 +39,8 @@ def read_config(directory: Path) -> dict[str, Any]:
             f"{directory} holds a PEFT adapter without the model that it changes ({base or 'not named'})",
             hint="merge the adapter into its model (merge_and_unload) and save the result",
         )
-    hint = snapshot_hint(directory)
-    if hint and not (directory / CONFIG_NAME).exists():
+    if not (directory / CONFIG_NAME).exists():
+        hint = snapshot_hint(directory) or "a model directory holds config.json and model.safetensors"
         raise DataError(f"missing file: {directory / CONFIG_NAME}", hint=hint)
     config = files.read_json(directory / CONFIG_NAME)
     if not isinstance(config, dict):

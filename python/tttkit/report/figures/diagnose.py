@@ -134,7 +134,8 @@ def _positions(axes: Axes, diagnosis: Diagnosis) -> None:
 def _finish(axes: Axes, diagnosis: Diagnosis) -> None:
     mark(axes, diagnosis.window)
     grid(axes)
-    axes.legend(fontsize=8.5)
+    # the frame keeps lines from crossing the names
+    axes.legend(fontsize=8.5, frameon=True, framealpha=0.85, edgecolor="none")
 
 
 def _say(axes: Axes, reason: str) -> None:

@@ -65,9 +65,13 @@ def left_out_list(reasons: Mapping[str, str]) -> str:
 
 
 def words_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table of texts. With many columns, an interval stands below its value, so that they fit on a screen."""
-    below = "<br>[" if len(columns) > _MOST_ON_ONE_LINE else " ["
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    """Return a table of texts.
+
+    With many columns, an interval stands below its value and heads are folded, so that they fit on a screen.
+    """
+    is_wide = len(columns) > _MOST_ON_ONE_LINE
+    below, start = ("<br>[", '<th style="white-space:normal;overflow-wrap:normal">') if is_wide else (" [", "<th>")
+    head = "".join(f"{start}{escape(column)}</th>" for column in columns)
     cells = [[escape(cell).replace(" [", below) for cell in row] for row in rows]
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in cells)
     return f'<div class="scroll"><table class="data"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -72,4 +72,6 @@ def _sample(index: int, results: Sequence[tuple[str, Quality]]) -> str:
 
 
 def _text(text: str) -> str:
-    return f'<p style="white-space:pre-wrap;overflow-wrap:anywhere;font-size:.85rem">{escape(text)}</p>'
+    """Return a text with its line breaks; one of many lines, as greedy decoding writes them, scrolls."""
+    style = "white-space:pre-wrap;overflow-wrap:anywhere;font-size:.85rem;max-height:20rem;overflow-y:auto"
+    return f'<p style="{style}">{escape(text)}</p>'
