@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from tttkit.errors import DataError
 from tttkit.models import from_official, load_model, read_model_config, save_model, to_official
+from tttkit.storage import commits
 
 from .small import ARCHITECTURES, random_ids, small_config, small_model
 
@@ -167,3 +168,18 @@ def test_a_model_is_read_from_a_folder_with_any_name(tmp_path):
     folder = tmp_path / os.fsdecode(b"nov\xe9las")
     save_model(small_model(), folder)
     assert load_model(folder).config == small_config()
+
+
+def test_weights_that_differ_from_their_manifest_are_refused(tmp_path):
+    """A damaged byte of a float can leave a model that runs and is wrong."""
+    with commits.commit_directory(tmp_path / "model") as directory:
+        save_model(small_model(), directory)
+    weights = tmp_path / "model" / "model.safetensors"
+    load_model(tmp_path / "model")
+    damaged = bytearray(weights.read_bytes())
+    damaged[-3] ^= 1
+    weights.write_bytes(damaged)
+    with pytest.raises(DataError, match=r"model\.safetensors does not have the SHA-256 that its manifest records"):
+        load_model(tmp_path / "model")
+    (tmp_path / "model" / "MANIFEST.json").unlink()
+    load_model(tmp_path / "model")

@@ -12,7 +12,7 @@ from safetensors.torch import save
 from tttkit.config.model import ModelConfig
 from tttkit.errors import DataError, NumericalError
 from tttkit.models.official import from_official, to_official
-from tttkit.storage import files
+from tttkit.storage import commits, files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,11 +41,13 @@ def save_model(model: LanguageModel, directory: str | Path, metadata: Mapping[st
 def load_model(directory: str | Path) -> LanguageModel:
     """Read a model directory, ours or in the official format (safetensors, in one file or sharded with an index).
 
-    The model is on the CPU, in float32. Raises DataError naming the file that is missing, corrupt or does not fit.
+    The model is on the CPU, in float32. Raises DataError naming the file that is missing, corrupt, does not fit, or
+    differs from the MANIFEST.json beside it.
     """
     directory = Path(directory)
     raw = read_model_config(directory)
     single, index = directory / WEIGHTS_NAME, directory / INDEX_NAME
+    commits.verify_file(single)
     sharded = index.exists() and not single.exists()
     return build_from(raw, read_sharded(index, read_safetensors) if sharded else read_safetensors(single), directory)
 

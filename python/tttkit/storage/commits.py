@@ -53,16 +53,29 @@ def verify_directory(path: Path) -> dict[str, int]:
     """
     entries = _read_manifest(path)
     for name, entry in entries.items():
-        file = path / name
-        if not files.is_safe_name(name) or file.is_symlink() or not isinstance(entry, dict):
-            raise DataError(f"{path / MANIFEST_NAME} has an unsafe entry: {name!r}")
-        if not file.is_file():
-            raise DataError(f"missing file: {file}")
-        if file.stat().st_size != entry.get("size"):
-            raise DataError(f"{file} has {file.stat().st_size} bytes, but its manifest says {entry.get('size')}")
-        if files.sha256_of(file) != entry.get("sha256"):
-            raise DataError(f"{file} does not have the SHA-256 that its manifest records")
+        _verify(path, name, entry)
     return {name: entry["size"] for name, entry in entries.items()}
+
+
+def verify_file(file: Path) -> None:
+    """Check a file against the manifest of its directory, if that has one which names the file. Raises DataError."""
+    manifest = file.parent / MANIFEST_NAME
+    entry = _read_manifest(file.parent).get(file.name) if manifest.exists() else None
+    if entry is not None:
+        _verify(file.parent, file.name, entry)
+
+
+def _verify(path: Path, name: str, entry: Any) -> None:
+    """Check one file of a committed directory against its entry. Raises DataError."""
+    file = path / name
+    if not files.is_safe_name(name) or file.is_symlink() or not isinstance(entry, dict):
+        raise DataError(f"{path / MANIFEST_NAME} has an unsafe entry: {name!r}")
+    if not file.is_file():
+        raise DataError(f"missing file: {file}")
+    if file.stat().st_size != entry.get("size"):
+        raise DataError(f"{file} has {file.stat().st_size} bytes, but its manifest says {entry.get('size')}")
+    if files.sha256_of(file) != entry.get("sha256"):
+        raise DataError(f"{file} does not have the SHA-256 that its manifest records")
 
 
 def leftovers(directory: Path) -> list[Path]:
