@@ -13,4 +13,6 @@ train ttt-linear
 train gated-deltanet --model gated-deltanet $no_convolution
 train ttt-hybrid --set 'model.pattern=["ttt-linear", "sw"]'
 train gdn-hybrid --set 'model.pattern=["gated-deltanet", "sw"]' $no_convolution
+for kind in deltanet mamba2; do train $kind --model $kind $no_convolution; done
+for kind in titans rwkv7 sw ttt-mlp lact; do train $kind --model $kind; done
 tttkit recall runs/*-"$seed"/final_model --task mqar --out "recall-$seed"

@@ -36,7 +36,7 @@ def convergence(record: Record) -> Finding:
     )
     evidence = f"{x.size} evaluations after step 0"
     if x.size < 3:
-        return _unknown("convergence", f"{x.size} evaluations are too few to show a plateau.", rule, evidence)
+        return _unknown("convergence", "There are too few evaluations to show a plateau.", rule, evidence)
     last = improvement(fit_slope(*_tail(x, np.log(values))), x[-1])
     start = plateau_start(x, values)
     flat, falling, rising = (last[2] < PLATEAU_PERCENT, last[1] > 0, last[2] < 0)
