@@ -78,6 +78,10 @@ def test_other_weights_in_the_same_place_are_evaluated_anew(copy):
     weights = load_file(best / "model.safetensors")
     weights["model.norm.weight"] = weights["model.norm.weight"] * 1.5
     save_file(weights, best / "model.safetensors")
+    refused = tttkit("eval", "checkpoint", best, *SMALL, "--json")
+    assert refused.code == 65
+    assert "hint: restore the file; if it was changed on purpose, remove MANIFEST.json" in refused.error
+    (best / "MANIFEST.json").unlink()
     again = tttkit("eval", "checkpoint", best, *SMALL, "--json")
     assert "evaluated before" not in again.err
     after = json.loads(again.out)
@@ -92,6 +96,7 @@ def test_non_finite_weights_are_reported_and_not_measured(copy):
     weights = load_file(best / "model.safetensors")
     weights["model.norm.weight"][3] = math.nan
     save_file(weights, best / "model.safetensors")
+    (best / "MANIFEST.json").unlink()
     result = tttkit("eval", "checkpoint", best, *SMALL)
     assert result.code == 5
     assert "are not finite: model.norm.weight hint" in result.error

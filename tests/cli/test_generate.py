@@ -148,6 +148,7 @@ def test_a_model_whose_numbers_are_not_finite(model, tmp_path):
     weights = load_file(tmp_path / "bad" / "model.safetensors")
     weights["model.norm.weight"][0] = math.nan
     save_file(weights, tmp_path / "bad" / "model.safetensors")
+    (tmp_path / "bad" / "MANIFEST.json").unlink()
     result = generate(tmp_path / "bad", "--prompt", "a")
     assert result.code == 5
     assert "are not finite: model.norm.weight hint: the training run that wrote them diverged" in result.error

@@ -61,8 +61,13 @@ def verify_file(file: Path) -> None:
     """Check a file against the manifest of its directory, if that has one which names the file. Raises DataError."""
     manifest = file.parent / MANIFEST_NAME
     entry = _read_manifest(file.parent).get(file.name) if manifest.exists() else None
-    if entry is not None:
+    if entry is None:
+        return
+    try:
         _verify(file.parent, file.name, entry)
+    except DataError as error:
+        hint = f"restore the file; if it was changed on purpose, remove {MANIFEST_NAME}"
+        raise DataError(str(error), hint=hint) from None
 
 
 def _verify(path: Path, name: str, entry: Any) -> None:
