@@ -14,6 +14,7 @@ import pytest
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
 
 
+@pytest.mark.timeout(900)  # minutes on a slow machine with other tests beside
 def test_everything_is_measured():
     """On the CPU, float32 is the reference itself, and a run that was killed and resumed ends with the same bits."""
     result = subprocess.run(

@@ -212,7 +212,7 @@ def test_repeating_the_command_says_that_it_is_done(finished, tiny_data, tmp_pat
     assert "train.max_steps: 6 -> 7" in other.error
     longer = tttkit(*train_options(tiny_data, run, "--keep-weights", "--max-steps", 7, "--extend"))
     assert longer.code == 0, longer.err
-    assert "a new cosine begins at step 7" in " ".join(longer.err.split())
+    assert "the learning rate follows a new cosine" in " ".join(longer.err.split())
     assert RunDirectory(run).read_metadata()["result"]["step"] == 7
     again = tttkit(*train_options(tiny_data, run, "--no-resume"))
     assert again.code == 2
