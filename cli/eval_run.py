@@ -11,7 +11,7 @@ from tttkit.config.dynamic import DynamicConfig
 from tttkit.errors import UsageError
 from tttkit.run.directory import RunDirectory, find_run
 from tttkit.run.lock import exclusive
-from tttkit_cli.console import err
+from tttkit_cli.console import err, warn
 from tttkit_cli.dynamic_options import with_dynamic_options
 from tttkit_cli.engine import Engine
 from tttkit_cli.evaluated import Summaries, compute_blocks_of, evaluate_with_progress, show_evaluations
@@ -52,7 +52,7 @@ def run(
     from tttkit.data.synthetic.tasks import TASKS
 
     directory = find_run(path)
-    with exclusive(directory, err.print), stoppable():
+    with exclusive(directory, warn), stoppable():
         config = build_config(directory.read_metadata().get("config", {}))
         task = config.data.task
         only_task = with_recall and task in TASKS

@@ -16,7 +16,7 @@ from tttkit.results.summary import Summary
 
 RESULTS = Path(__file__).resolve().parent / "results.json"
 LABELS = (1, 2, 5, 10, 20)
-NUM_SEQUENCES, NUM_DOCUMENTS = 64, 17
+NUM_SEQUENCES = 64
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def row_of(path: Path, name: str, seed: int) -> dict[str, object]:
     }
     return {
         "model": name, "seed": seed, "length_in_windows": LABELS[-1], "sequences": NUM_SEQUENCES,
-        "documents": NUM_DOCUMENTS, "selection_ppl": round(float(trained.selection_ppl), 3),
+        "documents": evaluated.num_documents, "selection_ppl": round(float(trained.selection_ppl), 3),
         "perplexity": {context: values for context, values in perplexity.items() if values},
     }  # fmt: skip
 
