@@ -75,7 +75,7 @@ def array() -> bytes:
     ("name", "content"),
     [
         ("tar", tar()), ("tar", tar(tarfile.GNU_FORMAT)), ("tar", old_tar()), ("zip", archive()),
-        ("gzip", gzip.compress(b"a")), ("bzip2", bz2.compress(b"a")), ("xz", lzma.compress(b"a")),
+        ("gzip", gzip.compress(b"a", mtime=0)), ("bzip2", bz2.compress(b"a")), ("xz", lzma.compress(b"a")),
         ("zstd", pyarrow.compress(b"a", codec="zstd", asbytes=True)), ("zstd", struct.pack("<II", 0x184D2A50, 0)),
         ("parquet", table(parquet.write_table)), ("Arrow", table(feather.write_feather)),
         ("weights", safetensors()), ("numbers", array()), ("pickle", b"\x80\x04K\x01."),
