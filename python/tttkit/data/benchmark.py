@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
+import shutil
 import statistics
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,6 +31,8 @@ from tttkit.storage import files
 
 SAMPLE_BYTES = 2 << 20
 """Size of the sample for slow peers, which would take minutes for the text that others encode in a second."""
+_OUT = "data"
+"""Name of the directory that `data prepare` writes."""
 _SIMD = ("avx512", "avx2", "scalar")
 _SIMD_VARIABLE = "TTTKIT_SIMD"
 _FEATURES = ("avx2", "avx512f", "avx512bw", "avx512_vbmi", "asimd")
@@ -126,7 +129,7 @@ def measure_preparation(
             texts = paths if peer.is_fast else [sample]
             size = num_bytes if peer.is_fast else sample.stat().st_size
             engines.append(_Engine(name, size, partial(peer.engine, texts, tokenizer), peer.package))
-        return _run(engines, rounds)
+        return _run(engines, rounds, root / _OUT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,11 +167,13 @@ def _simd_names(tokenizer: Path) -> list[str]:
     return names
 
 
-def _run(engines: Sequence[_Engine], rounds: int) -> list[Measurement]:
+def _run(engines: Sequence[_Engine], rounds: int, out: Path) -> list[Measurement]:
+    """Time the engines in turn. They may write to the directory `out`."""
     times: dict[str, list[Timed]] = {engine.name: [] for engine in engines}
     for _ in range(rounds):
         for engine in engines:
             times[engine.name].append(timed(engine.run, engine.package))
+            shutil.rmtree(out, ignore_errors=True)  # here, so that its time does not count
     first = engines[0]
     return [
         Measurement(
@@ -203,8 +208,8 @@ def _sample(paths: Sequence[Path], target: Path) -> Path:
 
 
 def _prepare(paths: Sequence[Path], tokenizer: Path, root: Path, threads: int, simd: str | None = None) -> int:
-    with tempfile.TemporaryDirectory(dir=root) as out, _simd_set(simd):
+    with _simd_set(simd):
         manifest = prepare_dataset(
-            [str(path) for path in paths], Path(out) / "data", str(tokenizer), validation_fraction=0, threads=threads
+            [str(path) for path in paths], root / _OUT, str(tokenizer), validation_fraction=0, threads=threads
         )
     return manifest.splits["train"].num_tokens

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Callable
@@ -59,7 +60,7 @@ class LoadedTokenizer:
     vocab_size: int
     eos_id: int
 
-    @property
+    @functools.cached_property
     def sha256(self) -> str:
         """SHA-256 of tokenizer.json as it is written to DATA."""
         return _sha256(self.json)

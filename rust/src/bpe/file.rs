@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
+use compact_str::CompactString;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -12,8 +13,8 @@ use super::hash::WordMap;
 use super::long::INSIDE;
 use crate::beside::both;
 
-/// Id of every token of the vocabulary.
-pub type Vocab = WordMap<Box<str>, u32>;
+/// Id of every token of the vocabulary. Nearly all tokens are short enough to be kept without an allocation.
+pub type Vocab = WordMap<CompactString, u32>;
 
 /// The parts of a tokenizer.json that determine the ids.
 #[derive(Deserialize)]
