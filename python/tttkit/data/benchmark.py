@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
-import shutil
 import statistics
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -174,8 +173,7 @@ def _run(engines: Sequence[_Engine], rounds: int, out: Path) -> list[Measurement
         for engine in engines:
             times[engine.name].append(timed(engine.run, engine.package))
             # Here its time does not count. If it failed, the next call would find a data set and do nothing, very fast.
-            if out.exists():
-                shutil.rmtree(out)
+            files.remove_tree(out)
     first = engines[0]
     return [
         Measurement(
