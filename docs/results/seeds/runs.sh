@@ -20,8 +20,7 @@ gdn=gated-deltanet
 paper="--set model.use_gate=true --set model.share_qk=true --set model.pre_conv=true"
 
 baselines() {
-    train sw --model sw $(size 384)
-    train transformer --model transformer $(size 384)
+    train sw --model sw $(size 384) # and the transformer: on windows of W they are one model
     train ttt --model ttt-linear $(size 368)
     train gdn --model $gdn $(size 288)
     train mamba2 --model mamba2 $(size 208)
@@ -40,8 +39,12 @@ initial_states() {
         for state in passed fitted gaussian; do branch "$base-$state" $base --initial-state $state; done
     done
     branch gdn-contiguous gdn --initial-state contiguous
-    for state in zero contiguous passed fitted gaussian; do after "ttt-after-$state" ttt --initial-state $state; done
-    for state in zero contiguous; do after "gdn-after-$state" gdn --model $gdn --initial-state $state; done
+    for state in zero contiguous passed fitted gaussian; do
+        after "ttt-after-$state" ttt --model ttt-linear $(size 368) --initial-state $state
+    done
+    for state in zero contiguous; do
+        after "gdn-after-$state" gdn --model $gdn $(size 288) --initial-state $state
+    done
 }
 forgetting() {
     train ttt-decay-head --model ttt-linear $(size 368) --set model.inner_decay=head
