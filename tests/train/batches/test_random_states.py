@@ -80,12 +80,14 @@ def test_caches_start_empty_and_some_rows_from_zero():
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "fitted"])
-def test_every_update_draws_its_own_noise_and_a_resumed_run_draws_the_same(kind):
+def test_every_update_and_every_seed_draws_its_own_noise_and_a_resumed_run_draws_the_same(kind):
     model, states = states_of(kind)
     after_update(model, states, 1)
-    _, resumed = states_of(kind)
+    (_, resumed), (_, of_other_seed) = states_of(kind), states_of(kind, seed=2)
     resumed.load(states.tensors())
+    of_other_seed.load(states.tensors())
     second = by_head(drawn(states, 2))
+    assert not any(torch.equal(a, b) for a, b in zip(second, by_head(drawn(of_other_seed, 2)), strict=True))
     assert all(torch.equal(a, b) for a, b in zip(second, by_head(drawn(resumed, 2)), strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(second, by_head(drawn(states, 3)), strict=True))
     states.end_update(applied=False)
