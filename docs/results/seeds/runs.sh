@@ -50,6 +50,10 @@ forgetting() {
     train ttt-decay-head --model ttt-linear $(size 368) --set model.inner_decay=head
     train ttt-decay-token --model ttt-linear $(size 368) --set model.inner_decay=token
     train ttt-rescale --model ttt-linear $(size 368) --set model.inner_rescale=true
+    train ttt-paper-decay --model ttt-linear $paper $(size 368) --set model.inner_decay=token --learning-rate 1e-2
+    branch ttt-decay-contiguous ttt-decay-token --initial-state contiguous
+    branch ttt-paper-contiguous ttt-paper-c16 --initial-state contiguous
+    branch ttt-paper-decay-contiguous ttt-paper-decay --initial-state contiguous
     train ttt-lr-decay --model ttt-linear $(size 368) --set model.inner_lr_decay=0.5
 }
 hybrids() {
