@@ -148,6 +148,11 @@ def test_the_figure_of_results_is_current(tmp_path):
     assert np.abs(imread(drawn) - imread(committed)).mean() < 0.01, "python docs/make_results_figure.py"
 
 
+def test_the_tables_of_results_are_current():
+    page = (ROOT / "docs" / "length-generalization.md").read_text()
+    assert script_of_documents("make_results_tables").updated(page) == page, "python docs/make_results_tables.py"
+
+
 def test_the_pictures_can_be_made_from_a_run(tmp_path):
     script_of_documents("make_pictures").draw(RunDirectory(ROOT / "tests" / "golden" / "run_0_1_0"), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"evolution.png", "ratio.png", "status.svg"}

@@ -1,51 +1,75 @@
-"""Evaluate the finished runs here and add their perplexities to results.json: `python collect.py RUN…`.
+"""Evaluate the finished runs here and add their perplexities to results.json.
 
-`final`, made by data.sh, holds the text. A model whose results are in results.json already is left out, so the command
-can be repeated while runs.sh goes on.
+`python collect.py RUN…` reads 64 sequences of 1,280 tokens, `python collect.py --long RUN…` 32 of 6,400. `final`, made
+by data.sh, holds the text. A model whose results are in results.json already is left out, so the command can be
+repeated while runs.sh goes on. The weights of sw are evaluated with sinks and as a transformer too, because on windows of
+W these are one model.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import subprocess
 import sys
 from pathlib import Path
 
-from tttkit.results.contexts import CONTEXTS
+from tttkit.config.run import EvaluationConfig
+from tttkit.data import open_split
+from tttkit.device import prepare_cpu
+from tttkit.evaluate import evaluate_model
+from tttkit.models import LanguageModel, build_model, load_model
 from tttkit.results.summary import Summary
 
 RESULTS = Path(__file__).resolve().parent / "results.json"
-LABELS = (1, 2, 5, 10, 20)
-NUM_SEQUENCES = 64
+WINDOW = 64
+NUM_SEQUENCES = {20: 64, 100: 32}
+"""Number of sequences by their length in windows."""
+READ_BY_SW = {20: ("sw", "sw-sinks", "transformer"), 100: ("sw-sinks",)}
+"""Models that read with the weights of sw, by length."""
 
 
 def main() -> None:
-    """Add a row for each run that has a final model."""
+    """Add a row for each model of each run that is finished."""
+    length = 100 if "--long" in sys.argv else 20
+    prepare_cpu()
     rows = json.loads(RESULTS.read_text())
     known = {(row["model"], row["seed"], row["length_in_windows"]) for row in rows}
-    for path in map(Path, sys.argv[1:]):
-        name, _, seed = path.name.rpartition("-")
-        if (name, int(seed), LABELS[-1]) in known or not (path / "final_model").exists():
-            continue
-        rows.append(row_of(path, name, int(seed)))
-        lines = ",\n".join(json.dumps(row) for row in sorted(rows, key=lambda row: (row["model"], row["seed"])))
-        RESULTS.write_text(f"[{lines}]\n")
+    for path in (Path(argument) for argument in sys.argv[1:] if argument != "--long"):
+        run, _, seed = path.name.rpartition("-")
+        for name in READ_BY_SW[length] if run == "sw" else (run,):
+            if (name, int(seed), length) in known or not (path / "final_model").exists():
+                continue
+            model = as_named(load_model(path / "final_model"), name)
+            trained = Summary.read_all(path / "all_summaries.json")[-1]
+            facts = {"model": name, "seed": int(seed), "selection_ppl": round(float(trained.selection_ppl), 3)}
+            rows.append(facts | measured(model, length))
+            rows.sort(key=lambda row: (row["model"], row["seed"], row["length_in_windows"]))
+            RESULTS.write_text("[" + ",\n".join(json.dumps(row) for row in rows) + "]\n")
 
 
-def row_of(path: Path, name: str, seed: int) -> dict[str, object]:
-    """Evaluate the final model of a run."""
-    command = ["tttkit", "eval", "checkpoint", str(path / "final_model"), "--data", "final", "--sw-mode", "positions"]
-    subprocess.run([*command, "--num-sequences", str(NUM_SEQUENCES)], check=True)
-    evaluated = Summary.read(path / "eval_final_model" / "summary.json")
-    (trained,) = Summary.read_all(path / "all_summaries.json")[-1:]
-    perplexity = {
-        context: {str(label): round(value, 3) for label in LABELS if (value := evaluated.perplexity(context, label))}
-        for context in CONTEXTS
-    }
+def as_named(model: LanguageModel, name: str) -> LanguageModel:
+    """Return the model that reads with the weights of sw, or the model itself."""
+    if name not in ("sw-sinks", "transformer"):
+        return model
+    with_sinks = dataclasses.replace(model.config, sink="tokens")
+    other = build_model(model.config.as_transformer() if name == "transformer" else with_sinks)
+    other.load_state_dict(model.state_dict())
+    return other.eval()
+
+
+def measured(model: LanguageModel, length: int) -> dict[str, object]:
+    """Return the perplexities of a model on sequences of `length` windows."""
+    protocol = EvaluationConfig(
+        num_sequences=NUM_SEQUENCES[length], max_length=length * WINDOW, sw_mode="positions", selection_windows=1
+    )
+    evaluation = evaluate_model(model, open_split("final", "validation"), protocol, window=WINDOW)
+    summary = evaluation.summary()
     return {
-        "model": name, "seed": seed, "length_in_windows": LABELS[-1], "sequences": NUM_SEQUENCES,
-        "documents": evaluated.num_documents, "selection_ppl": round(float(trained.selection_ppl), 3),
-        "perplexity": {context: values for context, values in perplexity.items() if values},
+        "length_in_windows": length, "sequences": protocol.num_sequences, "documents": summary.num_documents,
+        "perplexity": {
+            context: {str(label): round(float(summary.perplexity(context, label)), 3) for label in summary.labels()}
+            for context in evaluation.nll
+        },
     }  # fmt: skip
 
 

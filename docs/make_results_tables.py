@@ -1,0 +1,137 @@
+"""Put the tables of results/seeds/results.json into length-generalization.md: `python docs/make_results_tables.py`.
+
+A cell is the geometric mean over the seeds with its 95 % interval by Student's t, of perplexities or of ratios that are
+paired by seed. Models with fewer than three seeds are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from tttkit.analyze.trend import geometric_mean
+
+DOCS = Path(__file__).resolve().parent
+PAGE = DOCS / "length-generalization.md"
+MODELS = {
+    "sw-sinks": "sw with sinks",
+    "transformer": "Transformer",
+    "gdn": "Gated DeltaNet",
+    "mamba2": "Mamba-2",
+    "gdn-hybrid": "Gated DeltaNet and sw, 3 to 1",
+    "gdn-parallel": "Gated DeltaNet with a window beside it",
+    "gdn-contiguous": "Gated DeltaNet, contiguous in the last fifth",
+    "gdn-passed": "Gated DeltaNet, passed in the last fifth",
+    "ttt": "ttt-linear",
+    "ttt-c8": "ttt-linear, C = 8",
+    "ttt-c32": "ttt-linear, C = 32",
+    "ttt-paper-c8": "paper's backbone, C = 8",
+    "ttt-paper-c16": "paper's backbone, C = 16",
+    "ttt-paper-c32": "paper's backbone, C = 32",
+    "mlp-paper": "ttt-mlp, paper's backbone",
+    "ttt-decay-head": "ttt-linear, decay learned per head",
+    "ttt-decay-token": "ttt-linear, decay learned per token",
+    "ttt-decay-contiguous": "the same, contiguous in the last fifth",
+    "ttt-paper-decay": "paper's backbone, decay learned per token",
+    "ttt-paper-decay-contiguous": "the same, contiguous in the last fifth",
+    "ttt-paper-contiguous": "paper's backbone, contiguous in the last fifth",
+    "ttt-rescale": "ttt-linear, fast weights rescaled",
+    "ttt-lr-decay": "ttt-linear, inner rate falls with age",
+    "ttt-parallel": "ttt-linear with a window beside it",
+    "ttt-hybrid": "ttt-linear and sw, 3 to 1",
+    "ttt-contiguous": "ttt-linear, contiguous in the last fifth",
+    "ttt-k": "the same, state decayed by 0.9 per window",
+    "ttt-passed": "ttt-linear, passed in the last fifth",
+    "ttt-fitted": "ttt-linear, fitted in the last fifth",
+    "ttt-after-zero": "ttt-linear, 5 % more steps from zero",
+    "ttt-after-contiguous": "ttt-linear, 5 % more, contiguous",
+    "ttt-after-passed": "ttt-linear, 5 % more, passed",
+    "ttt-after-fitted": "ttt-linear, 5 % more, fitted",
+}
+"""Words of every model, in the order of the table."""
+SEEDS = (1, 2, 3)
+WINDOWED = ("sw", "sw_aligned", "reset")
+Rows = dict[int, dict[str, dict[str, float]]]
+"""Perplexity by seed, context and label."""
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.write_text(updated(PAGE.read_text()))
+
+
+def updated(page: str) -> str:
+    """Return the page with each table in place of the one that has the same columns."""
+    rows = json.loads((DOCS / "results" / "seeds" / "results.json").read_text())
+    for table in tables(rows):
+        columns = table.splitlines()[0]
+        page, found = re.subn(rf"{re.escape(columns)}\n(\|.*\n)+", f"{table}\n", page)
+        if found != 1:
+            raise SystemExit(f"{PAGE.name} has {found} tables with the columns {columns}")
+    return page
+
+
+def tables(rows: list[dict[str, object]]) -> list[str]:
+    """Return the tables as Markdown: all models, those read to 100 x W, and those of ttt-linear."""
+    short, long = _perplexities(rows, 20), _perplexities(rows, 100)
+    selection = {(row["model"], row["seed"]): row["selection_ppl"] for row in rows}
+    return [
+        _table(
+            ["relative to sw with sinks", "selection_ppl", "1 x W", "5 x W", "20 x W", "`full`/`reset`, 5 x W", "20 x W"],
+            short,
+            lambda model: [
+                _cell([selection[model, seed] for seed in SEEDS], 1),
+                *(_ratio(short[model], label, short["sw-sinks"], ["full"]) for label in ("1", "5", "20")),
+                *(_ratio(short[model], label, short[model], ["reset"]) for label in ("5", "20")),
+            ],
+        ),
+        _table(
+            ["relative to sw with sinks", "1 x W", "5 x W", "20 x W", "50 x W", "100 x W", "`full`/`reset`, 100 x W"],
+            long,
+            lambda model: [
+                *(_ratio(long[model], label, long["sw-sinks"], ["full"]) for label in ("1", "5", "20", "50", "100")),
+                _ratio(long[model], "100", long[model], ["reset"]),
+            ],
+        ),
+        _table(
+            ["relative to the best window of ttt-linear", "1 x W", "2 x W", "5 x W", "10 x W", "20 x W"],
+            {model: perplexity for model, perplexity in short.items() if model.startswith("ttt")},
+            lambda model: [
+                _ratio(short[model], label, short["ttt"], WINDOWED) for label in ("1", "2", "5", "10", "20")
+            ],
+        ),
+    ]
+
+
+def _perplexities(rows: list[dict[str, object]], length: int) -> dict[str, Rows]:
+    """Return the perplexities on sequences of `length` windows, of the models that have all seeds."""
+    known: dict[str, Rows] = {}
+    for row in rows:
+        if row["length_in_windows"] == length:
+            known.setdefault(row["model"], {})[row["seed"]] = row["perplexity"]
+    return {model: by_seed for model, by_seed in known.items() if set(SEEDS) <= set(by_seed)}
+
+
+def _table(columns: list[str], known: dict[str, Rows], cells: Callable[[str], list[str]]) -> str:
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    lines += [f"| {' | '.join([words, *cells(model)])} |" for model, words in MODELS.items() if model in known]
+    return "\n".join(lines)
+
+
+def _ratio(own: Rows, label: str, other: Rows, contexts: Sequence[str]) -> str:
+    """Return `full` at a label relative to the best of the other model's contexts, paired by seed."""
+    best = {seed: min(other[seed][context][label] for context in contexts) for seed in SEEDS}
+    return _cell([own[seed]["full"][label] / best[seed] for seed in SEEDS])
+
+
+def _cell(values: Iterable[float], digits: int = 3) -> str:
+    """Return the geometric mean with its interval; equal values have none."""
+    mean, interval = geometric_mean(values)
+    low, high = interval
+    return f"{mean:.{digits}f}" if low == high else f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+if __name__ == "__main__":
+    main()
