@@ -79,7 +79,7 @@ def tables(rows: list[dict[str, object]]) -> list[str]:
     selection = {(row["model"], row["seed"]): row["selection_ppl"] for row in rows}
     return [
         _table(
-            ["relative to sw with sinks", "selection_ppl", "1 x W", "5 x W", "20 x W", "`full`/`reset`, 5 x W", "20 x W"],
+            "relative to sw with sinks | selection_ppl | 1 x W | 5 x W | 20 x W | `full`/`reset`, 5 x W | 20 x W",
             short,
             lambda model: [
                 _cell([selection[model, seed] for seed in SEEDS], 1),
@@ -88,7 +88,7 @@ def tables(rows: list[dict[str, object]]) -> list[str]:
             ],
         ),
         _table(
-            ["relative to sw with sinks", "1 x W", "5 x W", "20 x W", "50 x W", "100 x W", "`full`/`reset`, 100 x W"],
+            "relative to sw with sinks | 1 x W | 5 x W | 20 x W | 50 x W | 100 x W | `full`/`reset`, 100 x W",
             long,
             lambda model: [
                 *(_ratio(long[model], label, long["sw-sinks"], ["full"]) for label in ("1", "5", "20", "50", "100")),
@@ -96,7 +96,7 @@ def tables(rows: list[dict[str, object]]) -> list[str]:
             ],
         ),
         _table(
-            ["relative to the best window of ttt-linear", "1 x W", "2 x W", "5 x W", "10 x W", "20 x W"],
+            "relative to the best window of ttt-linear | 1 x W | 2 x W | 5 x W | 10 x W | 20 x W",
             {model: perplexity for model, perplexity in short.items() if model.startswith("ttt")},
             lambda model: [
                 _ratio(short[model], label, short["ttt"], WINDOWED) for label in ("1", "2", "5", "10", "20")
@@ -114,8 +114,8 @@ def _perplexities(rows: list[dict[str, object]], length: int) -> dict[str, Rows]
     return {model: by_seed for model, by_seed in known.items() if set(SEEDS) <= set(by_seed)}
 
 
-def _table(columns: list[str], known: dict[str, Rows], cells: Callable[[str], list[str]]) -> str:
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+def _table(columns: str, known: dict[str, Rows], cells: Callable[[str], list[str]]) -> str:
+    lines = [f"| {columns} |", "|---" * len(columns.split(" | ")) + "|"]
     lines += [f"| {' | '.join([words, *cells(model)])} |" for model, words in MODELS.items() if model in known]
     return "\n".join(lines)
 

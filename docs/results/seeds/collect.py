@@ -2,8 +2,8 @@
 
 `python collect.py RUN…` reads 64 sequences of 1,280 tokens, `python collect.py --long RUN…` 32 of 6,400. `final`, made
 by data.sh, holds the text. A model whose results are in results.json already is left out, so the command can be
-repeated while runs.sh goes on. The weights of sw are evaluated with sinks and as a transformer too, because on windows of
-W these are one model.
+repeated while runs.sh goes on. The weights of sw are evaluated with sinks and as a transformer too, because on windows
+of W these are one model.
 """
 
 from __future__ import annotations
