@@ -45,10 +45,16 @@ MODELS = {
     "ttt-k": "the same, state decayed by 0.9 per window",
     "ttt-passed": "ttt-linear, passed in the last fifth",
     "ttt-fitted": "ttt-linear, fitted in the last fifth",
+    "ttt-gaussian": "ttt-linear, gaussian in the last fifth",
     "ttt-after-zero": "ttt-linear, 5 % more steps from zero",
     "ttt-after-contiguous": "ttt-linear, 5 % more, contiguous",
     "ttt-after-passed": "ttt-linear, 5 % more, passed",
     "ttt-after-fitted": "ttt-linear, 5 % more, fitted",
+    "ttt-after-gaussian": "ttt-linear, 5 % more, gaussian",
+    "gdn-fitted": "Gated DeltaNet, fitted in the last fifth",
+    "gdn-gaussian": "Gated DeltaNet, gaussian in the last fifth",
+    "gdn-after-zero": "Gated DeltaNet, 5 % more steps from zero",
+    "gdn-after-contiguous": "Gated DeltaNet, 5 % more, contiguous",
 }
 """Words of every model, in the order of the table."""
 SEEDS = (1, 2, 3)
@@ -76,6 +82,8 @@ def updated(page: str) -> str:
 def tables(rows: list[dict[str, object]]) -> list[str]:
     """Return the tables as Markdown: all models, those read to 100 x W, and those of ttt-linear."""
     short, long = _perplexities(rows, 20), _perplexities(rows, 100)
+    if unnamed := short.keys() - MODELS.keys() - {"sw"}:
+        raise SystemExit(f"MODELS has no words for {', '.join(sorted(unnamed))}")
     selection = {(row["model"], row["seed"]): row["selection_ppl"] for row in rows}
     return [
         _table(

@@ -55,7 +55,7 @@ _QUICK_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 """Models whose size is that of `quick` to 2 %: words, and the fields in which they differ from it."""
 _WITH_SINKS = {name: _QUICK_MODELS[name] for name in ("sw", "ttt-hybrid", "gdn-hybrid")}
 """Quick models that have a sibling whose windows have sinks."""
-_REASONS = {"gated-deltanet": " In our studies it and Mamba-2 have the lowest perplexities, from 1 to 100 x W."}
+_REASONS = {"gated-deltanet": " In our studies no kind of memory is shown to be better, from 1 to 100 x W."}
 """Why a preset is there, after its summary."""
 
 
