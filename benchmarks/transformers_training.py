@@ -5,7 +5,7 @@
 KIND is `llama` or `mamba2`. The models have about 1.4M parameters with a vocabulary of 4,096. The recipe is the one of
 the quick preset with `train.batch_size=32`: the same windows in the same order, AdamW, warm-up, cosine. OUT becomes a
 Hugging Face directory, which `tttkit eval checkpoint OUT --data DATA --window 64` measures.
-docs/length-generalization.md shows the result.
+docs/other-results.md shows the result.
 """
 
 from __future__ import annotations
