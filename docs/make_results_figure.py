@@ -17,9 +17,8 @@ from tttkit.report.figures.style import CYCLE, draw_interval, label_ends, save, 
 DOCS = Path(__file__).resolve().parent
 LABELS = (1, 2, 5, 10, 20)
 NAMES = {
-    "gdn": "Gated DeltaNet", "mamba2": "Mamba-2", "ttt": "ttt-linear", "ttt-paper-c16": "paper's backbone",
-    "ttt-decay-token": "ttt, decay", "ttt-decay-contiguous": "ttt, decay, contiguous",
-    "ttt-contiguous": "ttt, contiguous",
+    "gdn": "GDN", "gdn-dynamic": "GDN, dynamic", "ttt": "ttt-linear", "ttt-paper-c16": "paper's backbone",
+    "ttt-decay-token": "ttt, decay", "ttt-decay-token-dynamic": "ttt, decay, dynamic", "ttt-k": "ttt, contiguous",
 }  # fmt: skip
 BASE = "sw-sinks"
 Perplexities = Mapping[tuple[str, int], Mapping[str, Mapping[str, float]]]
@@ -34,12 +33,15 @@ def draw(target: Path) -> None:
     """Draw both panels: models against the sliding window with sinks, `full` against `reset` of the same weights."""
     rows = json.loads((DOCS / "results" / "seeds" / "results.json").read_text())
     known = {(row["model"], row["seed"]): row["perplexity"] for row in rows if row["length_in_windows"] == LABELS[-1]}
+    for (model, seed), perplexity in tuple(known.items()):
+        if "dynamic" in perplexity:
+            known[f"{model}-dynamic", seed] = {**perplexity, "full": perplexity["dynamic"]}
     with sheet(6.4) as figure:
         against_window, against_reset = figure.subplots(2, 1, sharex=True)
-        _panel(against_window, known, ("gdn", "mamba2", "ttt", "ttt-paper-c16", "ttt-decay-token"), BASE)
+        _panel(against_window, known, ("gdn", "gdn-dynamic", "ttt", "ttt-paper-c16", "ttt-decay-token"), BASE)
         against_window.set_ylabel("perplexity / sw with sinks")
         against_window.set_title("Below 1: better than a sliding window with sinks")
-        _panel(against_reset, known, ("gdn", "ttt", "ttt-decay-token", "ttt-decay-contiguous", "ttt-contiguous"), None)
+        _panel(against_reset, known, tuple(name for name in NAMES if name != "ttt-paper-c16"), None)
         against_reset.set_ylabel("full / reset")
         against_reset.set_title("Below 1: the memory pays beyond W tokens")
         against_reset.set_xlabel("position in windows W = 64 (three seeds, 95 % intervals)")

@@ -17,8 +17,11 @@ DOCS = Path(__file__).resolve().parent
 PAGE = DOCS / "length-generalization.md"
 MODELS = {
     "sw-sinks": "sw with sinks",
+    "sw-dynamic": "sw, `dynamic`",
     "transformer": "Transformer",
+    "transformer-dynamic": "Transformer, `dynamic`",
     "gdn": "Gated DeltaNet",
+    "gdn-dynamic": "Gated DeltaNet, `dynamic`",
     "mamba2": "Mamba-2",
     "gdn-hybrid": "Gated DeltaNet and sw, 3 to 1",
     "gdn-parallel": "Gated DeltaNet with a window beside it",
@@ -33,16 +36,17 @@ MODELS = {
     "mlp-paper": "ttt-mlp, paper's backbone",
     "ttt-decay-head": "ttt-linear, decay learned per head",
     "ttt-decay-token": "ttt-linear, decay learned per token",
-    "ttt-decay-contiguous": "the same, contiguous in the last fifth",
+    "ttt-decay-token-dynamic": "ttt-linear, decay learned per token, `dynamic`",
+    "ttt-decay-contiguous": "ttt-linear, decay learned per token, contiguous in the last fifth",
     "ttt-paper-decay": "paper's backbone, decay learned per token",
-    "ttt-paper-decay-contiguous": "the same, contiguous in the last fifth",
+    "ttt-paper-decay-contiguous": "paper's backbone, decay learned per token, contiguous in the last fifth",
     "ttt-paper-contiguous": "paper's backbone, contiguous in the last fifth",
     "ttt-rescale": "ttt-linear, fast weights rescaled",
     "ttt-lr-decay": "ttt-linear, inner rate falls with age",
     "ttt-parallel": "ttt-linear with a window beside it",
     "ttt-hybrid": "ttt-linear and sw, 3 to 1",
     "ttt-contiguous": "ttt-linear, contiguous in the last fifth",
-    "ttt-k": "the same, state decayed by 0.9 per window",
+    "ttt-k": "ttt-linear, contiguous in the last fifth, state decayed by 0.9 per window",
     "ttt-passed": "ttt-linear, passed in the last fifth",
     "ttt-fitted": "ttt-linear, fitted in the last fifth",
     "ttt-gaussian": "ttt-linear, gaussian in the last fifth",
@@ -58,6 +62,8 @@ MODELS = {
 }
 """Words of every model, in the order of the table."""
 SEEDS = (1, 2, 3)
+LONG = ("1", "2", "5", "10", "20", "50", "100")
+"""Labels of the sequences of 100 windows."""
 WINDOWED = ("sw", "sw_aligned", "reset")
 Rows = dict[int, dict[str, dict[str, float]]]
 """Perplexity by seed, context and label."""
@@ -85,6 +91,7 @@ def tables(rows: list[dict[str, object]]) -> list[str]:
     if unnamed := short.keys() - MODELS.keys() - {"sw"}:
         raise SystemExit(f"MODELS has no words for {', '.join(sorted(unnamed))}")
     selection = {(row["model"], row["seed"]): row["selection_ppl"] for row in rows}
+    selection |= {(f"{model}-dynamic", seed): perplexity for (model, seed), perplexity in selection.items()}
     return [
         _table(
             "relative to sw with sinks | selection_ppl | 1 x W | 5 x W | 20 x W | `full`/`reset`, 5 x W | 20 x W",
@@ -96,10 +103,10 @@ def tables(rows: list[dict[str, object]]) -> list[str]:
             ],
         ),
         _table(
-            "relative to sw with sinks | 1 x W | 5 x W | 20 x W | 50 x W | 100 x W | `full`/`reset`, 100 x W",
+            f"relative to sw with sinks | {' | '.join(f'{label} x W' for label in LONG)} | `full`/`reset`, 100 x W",
             long,
             lambda model: [
-                *(_ratio(long[model], label, long["sw-sinks"], ["full"]) for label in ("1", "5", "20", "50", "100")),
+                *(_ratio(long[model], label, long["sw-sinks"], ["full"]) for label in LONG),
                 _ratio(long[model], "100", long[model], ["reset"]),
             ],
         ),
@@ -114,11 +121,18 @@ def tables(rows: list[dict[str, object]]) -> list[str]:
 
 
 def _perplexities(rows: list[dict[str, object]], length: int) -> dict[str, Rows]:
-    """Return the perplexities on sequences of `length` windows, of the models that have all seeds."""
+    """Return the perplexities on sequences of `length` windows, of the models that have all seeds.
+
+    A model that was read in the context `dynamic` is a second model, MODEL-dynamic, whose `full` is `dynamic`.
+    """
     known: dict[str, Rows] = {}
     for row in rows:
         if row["length_in_windows"] == length:
-            known.setdefault(row["model"], {})[row["seed"]] = row["perplexity"]
+            perplexity = row["perplexity"]
+            known.setdefault(row["model"], {})[row["seed"]] = perplexity
+            if "dynamic" in perplexity:
+                in_dynamic = {**perplexity, "full": perplexity["dynamic"]}
+                known.setdefault(f"{row['model']}-dynamic", {})[row["seed"]] = in_dynamic
     return {model: by_seed for model, by_seed in known.items() if set(SEEDS) <= set(by_seed)}
 
 

@@ -13,10 +13,12 @@ import json
 import sys
 from pathlib import Path
 
+from tttkit.config.dynamic import DynamicConfig
 from tttkit.config.run import EvaluationConfig
 from tttkit.data import open_split
 from tttkit.device import prepare_cpu
 from tttkit.evaluate import evaluate_model
+from tttkit.evaluate.dynamic import DynamicRule
 from tttkit.models import LanguageModel, build_model, load_model
 from tttkit.results.summary import Summary
 
@@ -26,6 +28,8 @@ NUM_SEQUENCES = {20: 64, 100: 32}
 """Number of sequences by their length in windows."""
 READ_BY_SW = {20: ("sw", "sw-sinks", "transformer"), 100: ("sw-sinks",)}
 """Models that read with the weights of sw, by length."""
+DYNAMIC_RATES = {"sw": 0.032, "transformer": 0.1, "gdn": 0.032, "ttt-decay-token": 0.032}
+"""Learning rates of the context `dynamic`, by model: those of `tttkit eval tune-dynamic` for seed 1."""
 
 
 def main() -> None:
@@ -42,7 +46,7 @@ def main() -> None:
             model = as_named(load_model(path / "final_model"), name)
             trained = Summary.read_all(path / "all_summaries.json")[-1]
             facts = {"model": name, "seed": int(seed), "selection_ppl": round(float(trained.selection_ppl), 3)}
-            rows.append(facts | measured(model, length))
+            rows.append(facts | measured(model, length, DYNAMIC_RATES.get(name) if length == 20 else None))
             rows.sort(key=lambda row: (row["model"], row["seed"], row["length_in_windows"]))
             RESULTS.write_text("[" + ",\n".join(json.dumps(row) for row in rows) + "]\n")
 
@@ -57,12 +61,13 @@ def as_named(model: LanguageModel, name: str) -> LanguageModel:
     return other.eval()
 
 
-def measured(model: LanguageModel, length: int) -> dict[str, object]:
-    """Return the perplexities of a model on sequences of `length` windows."""
+def measured(model: LanguageModel, length: int, dynamic_rate: float | None) -> dict[str, object]:
+    """Return the perplexities of a model on sequences of `length` windows, with a rate in the context `dynamic` too."""
     protocol = EvaluationConfig(
         num_sequences=NUM_SEQUENCES[length], max_length=length * WINDOW, sw_mode="positions", selection_windows=1
     )
-    evaluation = evaluate_model(model, open_split("final", "validation"), protocol, window=WINDOW)
+    rule = None if dynamic_rate is None else DynamicRule(config=DynamicConfig(learning_rate=dynamic_rate))
+    evaluation = evaluate_model(model, open_split("final", "validation"), protocol, window=WINDOW, dynamic=rule)
     summary = evaluation.summary()
     return {
         "length_in_windows": length, "sequences": protocol.num_sequences, "documents": summary.num_documents,

@@ -57,6 +57,7 @@ _WITH_SINKS = {name: _QUICK_MODELS[name] for name in ("sw", "ttt-hybrid", "gdn-h
 """Quick models that have a sibling whose windows have sinks."""
 _REASONS = {"gated-deltanet": " In our studies no kind of memory is shown to be better, from 1 to 100 x W."}
 """Why a preset is there, after its summary."""
+_WHY_DECAY = " In our studies this takes most of the collapse past the window away, and costs nothing within it."
 
 
 def _quick() -> dict[str, Any]:
@@ -137,6 +138,11 @@ def _contiguous(base: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _decay(base: dict[str, Any]) -> dict[str, Any]:
+    """The run of `base`, but every token has a learned share of the state forgotten."""
+    return {**base, "model": {**base["model"], "inner_decay": "token"}}
+
+
 def _window_128() -> dict[str, Any]:
     """The reference run at W=128, with the same number of tokens per step."""
     return {
@@ -168,6 +174,7 @@ _PRESETS = {
         "`quick`, but in the last fifth of the run windows start from the decayed state of the preceding window.",
         lambda: _contiguous(_quick()),
     ),
+    "quick-decay": Preset(f"`quick` with a learned decay.{_WHY_DECAY}", lambda: _decay(_quick())),
     **{
         f"quick-{name}": Preset(
             f"`quick` with {words}, of the same size.{_REASONS.get(name, '')}", partial(_quick_model, fields)
@@ -197,6 +204,9 @@ _PRESETS = {
     ),
     "curriculum-100k-contiguous": Preset(
         "`curriculum-100k` with initial states as in `quick-contiguous`.", lambda: _contiguous(_curriculum_100k())
+    ),
+    "curriculum-100k-decay": Preset(
+        f"`curriculum-100k` with a learned decay.{_WHY_DECAY}", lambda: _decay(_curriculum_100k())
     ),
     "curriculum-15k": Preset("The reference run with 15,000 steps instead of 100,000.", _curriculum_15k),
     "window-128": Preset("The reference run at W=128, with the same number of tokens per step.", _window_128),

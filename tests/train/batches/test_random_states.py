@@ -67,6 +67,22 @@ def test_fitted_noise_has_their_mean_too(fields):
         assert ((before.mean(1) - memory.mean(1)).abs() < 0.1 * deviation).all()
 
 
+def test_a_mean_changes_nothing_for_ttt_linear_but_does_for_other_memories():
+    """The layer norm behind the linear memory removes a shift of all entries, so `fitted` equals `gaussian` there."""
+    tokens = torch.randint(0, 300, (2, 24), generator=torch.Generator().manual_seed(0))
+
+    def change(**fields):
+        model, _ = states_of("fitted", fields)
+        zero = model.initial_state(2)
+        shifted = zero.map(lambda name, x: x + 0.5 if is_memory(name) else x)
+        with torch.no_grad():
+            return (model(tokens, state=shifted)[0] - model(tokens, state=zero)[0]).abs().max().item()
+
+    assert change() < 1e-4
+    assert change(ttt_layer_type="mlp") > 1e-2
+    assert change(**FIELDS["mamba2"]) > 1e-2
+
+
 def test_caches_start_empty_and_some_rows_from_zero():
     fields = {"pattern": ["ttt-linear", "sw"], "pre_conv": True, "share_qk": True}
     model, states = states_of("gaussian", fields, initial_state_zero_share=0.25)
