@@ -17,7 +17,7 @@ from tttkit.report.figures.style import CYCLE, draw_interval, label_ends, save, 
 DOCS = Path(__file__).resolve().parent
 LABELS = (1, 2, 5, 10, 20)
 NAMES = {
-    "gdn": "GDN", "gdn-dynamic": "GDN, dynamic", "ttt": "ttt-linear", "ttt-paper-c16": "paper's backbone",
+    "gdn": "GDN", "gdn-dynamic": "GDN, dynamic", "ttt": "ttt-linear", "gdn-hybrid": "GDN and sw, 3 to 1",
     "ttt-decay-token": "ttt, decay", "ttt-decay-token-dynamic": "ttt, decay, dynamic", "ttt-k": "ttt, contiguous",
 }  # fmt: skip
 BASE = "sw-sinks"
@@ -38,10 +38,10 @@ def draw(target: Path) -> None:
             known[f"{model}-dynamic", seed] = {**perplexity, "full": perplexity["dynamic"]}
     with sheet(6.4) as figure:
         against_window, against_reset = figure.subplots(2, 1, sharex=True)
-        _panel(against_window, known, ("gdn", "gdn-dynamic", "ttt", "ttt-paper-c16", "ttt-decay-token"), BASE)
+        _panel(against_window, known, ("gdn", "gdn-dynamic", "ttt", "gdn-hybrid", "ttt-decay-token"), BASE)
         against_window.set_ylabel("perplexity / sw with sinks")
         against_window.set_title("Below 1: better than a sliding window with sinks")
-        _panel(against_reset, known, tuple(name for name in NAMES if name != "ttt-paper-c16"), None)
+        _panel(against_reset, known, tuple(name for name in NAMES if name != "gdn-hybrid"), None)
         against_reset.set_ylabel("full / reset")
         against_reset.set_title("Below 1: the memory pays beyond W tokens")
         against_reset.set_xlabel("position in windows W = 64 (three seeds, 95 % intervals)")

@@ -62,6 +62,11 @@ hybrids() {
     train ttt-parallel --model ttt-linear $(size 200) --set model.parallel_window=true
     train gdn-parallel --model $gdn $(size 120) --set model.parallel_window=true
 }
+larger() { # 4.30M parameters, 8M tokens
+    local run="--set model.hidden_size=256 --max-steps 3906 --save-every 300 --learning-rate 2e-3"
+    train large-sw --model sw $run $(size 720)
+    train large-gdn-hybrid $(pattern $gdn) $run $(size 584)
+}
 
 for group in "${@:2}"; do $group; done
-[ $# -gt 1 ] || for group in baselines backbone initial_states forgetting hybrids; do $group; done
+[ $# -gt 1 ] || for group in baselines backbone initial_states forgetting hybrids larger; do $group; done
