@@ -60,6 +60,7 @@ hybrids() {
     train gdn-hybrid $(pattern $gdn) $(size 312)
     train ttt-hybrid $(pattern ttt-linear) $(size 376)
     train ttt-parallel --model ttt-linear $(size 200) --set model.parallel_window=true
+    train ttt-parallel-decay --model ttt-linear $(size 200) --set model.parallel_window=true --set model.inner_decay=token
     train gdn-parallel --model $gdn $(size 120) --set model.parallel_window=true
 }
 larger() { # 4.30M parameters, 8M tokens
