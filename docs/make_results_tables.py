@@ -24,6 +24,7 @@ MODELS = {
     "gdn-dynamic": "Gated DeltaNet, `dynamic`",
     "mamba2": "Mamba-2",
     "gdn-hybrid": "Gated DeltaNet and sw, 3 to 1",
+    "gdn-hybrid-dynamic": "Gated DeltaNet and sw, 3 to 1, `dynamic`",
     "gdn-parallel": "Gated DeltaNet with a window beside it",
     "gdn-contiguous": "Gated DeltaNet, contiguous in the last fifth",
     "gdn-passed": "Gated DeltaNet, passed in the last fifth",

@@ -28,7 +28,7 @@ NUM_SEQUENCES = {20: 64, 100: 32}
 """Number of sequences by their length in windows."""
 READ_BY_SW = {20: ("sw", "sw-sinks", "transformer"), 100: ("sw-sinks",)}
 """Models that read with the weights of sw, by length."""
-DYNAMIC_RATES = {"sw": 0.032, "transformer": 0.1, "gdn": 0.032, "ttt-decay-token": 0.032}
+DYNAMIC_RATES = {"sw": 0.032, "transformer": 0.1, "gdn": 0.032, "gdn-hybrid": 0.032, "ttt-decay-token": 0.032}
 """Learning rates of the context `dynamic`, by model: those of `tttkit eval tune-dynamic` for seed 1."""
 
 
