@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter
+from seed_results import Rows, perplexities, ratio
 
-from tttkit.analyze.trend import geometric_mean
 from tttkit.report.figures.axes import ratio_axis
 from tttkit.report.figures.style import CYCLE, draw_interval, label_ends, save, sheet
 
@@ -21,7 +19,6 @@ NAMES = {
     "ttt-decay-token": "ttt, decay", "ttt-decay-token-dynamic": "ttt, decay, dynamic", "ttt-k": "ttt, contiguous",
 }  # fmt: skip
 BASE = "sw-sinks"
-Perplexities = Mapping[tuple[str, int], Mapping[str, Mapping[str, float]]]
 
 
 def main() -> None:
@@ -31,11 +28,7 @@ def main() -> None:
 
 def draw(target: Path) -> None:
     """Draw both panels: models against the sliding window with sinks, `full` against `reset` of the same weights."""
-    rows = json.loads((DOCS / "results" / "seeds" / "results.json").read_text())
-    known = {(row["model"], row["seed"]): row["perplexity"] for row in rows if row["length_in_windows"] == LABELS[-1]}
-    for (model, seed), perplexity in tuple(known.items()):
-        if "dynamic" in perplexity:
-            known[f"{model}-dynamic", seed] = {**perplexity, "full": perplexity["dynamic"]}
+    known = perplexities(LABELS[-1])
     with sheet(6.4) as figure:
         against_window, against_reset = figure.subplots(2, 1, sharex=True)
         _panel(against_window, known, ("gdn", "gdn-dynamic", "ttt", "gdn-hybrid", "ttt-decay-token"), BASE)
@@ -48,14 +41,15 @@ def draw(target: Path) -> None:
         save(figure, target / "length-generalization.png")
 
 
-def _panel(axes: Axes, known: Perplexities, models: tuple[str, ...], base: str | None) -> None:
+def _panel(axes: Axes, known: dict[str, Rows], models: tuple[str, ...], base: str | None) -> None:
     """Draw `full` of each model relative to `full` of `base`, or to its own `reset`, paired by seed."""
     axes.set_xscale("log")
     ends = []
     for model, line_style in zip(NAMES, CYCLE, strict=False):
         if model not in models:
             continue
-        ratios = [_ratio(known, model, label, base) for label in LABELS]
+        other, context = known[base or model], "full" if base else "reset"
+        ratios = [ratio(known[model], str(label), other, [context]) for label in LABELS]
         means = np.array([mean for mean, _ in ratios])
         bounds = [np.array([interval[end] for _, interval in ratios]) for end in (0, 1)]
         draw_interval(axes, np.array(LABELS, dtype=float), means, bounds, line_style)
@@ -66,18 +60,6 @@ def _panel(axes: Axes, known: Perplexities, models: tuple[str, ...], base: str |
     axes.xaxis.set_minor_locator(FixedLocator([]))
     axes.set_xlim(LABELS[0], LABELS[-1])
     label_ends(axes, ends)
-
-
-def _ratio(known: Perplexities, model: str, label: int, base: str | None) -> tuple[float, tuple[float, float]]:
-    seeds = [seed for name, seed in known if name == model]
-    mean, interval = geometric_mean(
-        known[model, seed]["full"][str(label)]
-        / (known[base, seed]["full"] if base else known[model, seed]["reset"])[str(label)]
-        for seed in seeds
-    )
-    if mean is None or interval is None:
-        raise SystemExit(f"results.json has fewer than two seeds of {model}")
-    return mean, interval
 
 
 if __name__ == "__main__":

@@ -6,15 +6,13 @@ paired by seed. Models with fewer than three seeds are left out.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from tttkit.analyze.trend import geometric_mean
+from seed_results import Rows, over_seeds, perplexities, ratio, selection_perplexities
 
-DOCS = Path(__file__).resolve().parent
-PAGE = DOCS / "length-generalization.md"
+PAGE = Path(__file__).resolve().parent / "length-generalization.md"
 MODELS = {
     "sw-sinks": "sw with sinks",
     "sw-dynamic": "sw, `dynamic`",
@@ -63,12 +61,9 @@ MODELS = {
     "gdn-after-contiguous": "Gated DeltaNet, 5 % more, contiguous",
 }
 """Words of every model, in the order of the table."""
-SEEDS = (1, 2, 3)
 LONG = ("1", "2", "5", "10", "20", "50", "100")
 """Labels of the sequences of 100 windows."""
 WINDOWED = ("sw", "sw_aligned", "reset")
-Rows = dict[int, dict[str, dict[str, float]]]
-"""Perplexity by seed, context and label."""
 
 
 def main() -> None:
@@ -78,8 +73,7 @@ def main() -> None:
 
 def updated(page: str) -> str:
     """Return the page with each table in place of the one that has the same columns."""
-    rows = json.loads((DOCS / "results" / "seeds" / "results.json").read_text())
-    for table in tables(rows):
+    for table in tables():
         columns = table.splitlines()[0]
         page, found = re.subn(rf"{re.escape(columns)}\n(\|.*\n)+", f"{table}\n", page)
         if found != 1:
@@ -87,55 +81,37 @@ def updated(page: str) -> str:
     return page
 
 
-def tables(rows: list[dict[str, object]]) -> list[str]:
+def tables() -> list[str]:
     """Return the tables as Markdown: all models, those read to 100 x W, and those of ttt-linear."""
-    short, long = _perplexities(rows, 20), _perplexities(rows, 100)
+    short, long, selection = perplexities(20), perplexities(100), selection_perplexities()
     if unnamed := short.keys() - MODELS.keys() - {"sw"}:
         raise SystemExit(f"MODELS has no words for {', '.join(sorted(unnamed))}")
-    selection = {(row["model"], row["seed"]): row["selection_ppl"] for row in rows}
-    selection |= {(f"{model}-dynamic", seed): perplexity for (model, seed), perplexity in selection.items()}
     return [
         _table(
             "relative to sw with sinks | selection_ppl | 1 x W | 5 x W | 20 x W | `full`/`reset`, 5 x W | 20 x W",
             short,
             lambda model: [
-                _cell([selection[model, seed] for seed in SEEDS], 1),
-                *(_ratio(short[model], label, short["sw-sinks"], ["full"]) for label in ("1", "5", "20")),
-                *(_ratio(short[model], label, short[model], ["reset"]) for label in ("5", "20")),
+                _cell(*over_seeds(selection[model]), digits=1),
+                *(_cell(*ratio(short[model], label, short["sw-sinks"], ["full"])) for label in ("1", "5", "20")),
+                *(_cell(*ratio(short[model], label, short[model], ["reset"])) for label in ("5", "20")),
             ],
         ),
         _table(
             f"relative to sw with sinks | {' | '.join(f'{label} x W' for label in LONG)} | `full`/`reset`, 100 x W",
             long,
             lambda model: [
-                *(_ratio(long[model], label, long["sw-sinks"], ["full"]) for label in LONG),
-                _ratio(long[model], "100", long[model], ["reset"]),
+                *(_cell(*ratio(long[model], label, long["sw-sinks"], ["full"])) for label in LONG),
+                _cell(*ratio(long[model], "100", long[model], ["reset"])),
             ],
         ),
         _table(
             "relative to the best window of ttt-linear | 1 x W | 2 x W | 5 x W | 10 x W | 20 x W",
             {model: perplexity for model, perplexity in short.items() if model.startswith("ttt")},
             lambda model: [
-                _ratio(short[model], label, short["ttt"], WINDOWED) for label in ("1", "2", "5", "10", "20")
+                _cell(*ratio(short[model], label, short["ttt"], WINDOWED)) for label in ("1", "2", "5", "10", "20")
             ],
         ),
     ]
-
-
-def _perplexities(rows: list[dict[str, object]], length: int) -> dict[str, Rows]:
-    """Return the perplexities on sequences of `length` windows, of the models that have all seeds.
-
-    A model that was read in the context `dynamic` is a second model, MODEL-dynamic, whose `full` is `dynamic`.
-    """
-    known: dict[str, Rows] = {}
-    for row in rows:
-        if row["length_in_windows"] == length:
-            perplexity = row["perplexity"]
-            known.setdefault(row["model"], {})[row["seed"]] = perplexity
-            if "dynamic" in perplexity:
-                in_dynamic = {**perplexity, "full": perplexity["dynamic"]}
-                known.setdefault(f"{row['model']}-dynamic", {})[row["seed"]] = in_dynamic
-    return {model: by_seed for model, by_seed in known.items() if set(SEEDS) <= set(by_seed)}
 
 
 def _table(columns: str, known: dict[str, Rows], cells: Callable[[str], list[str]]) -> str:
@@ -144,15 +120,8 @@ def _table(columns: str, known: dict[str, Rows], cells: Callable[[str], list[str
     return "\n".join(lines)
 
 
-def _ratio(own: Rows, label: str, other: Rows, contexts: Sequence[str]) -> str:
-    """Return `full` at a label relative to the best of the other model's contexts, paired by seed."""
-    best = {seed: min(other[seed][context][label] for context in contexts) for seed in SEEDS}
-    return _cell([own[seed]["full"][label] / best[seed] for seed in SEEDS])
-
-
-def _cell(values: Iterable[float], digits: int = 3) -> str:
-    """Return the geometric mean with its interval; equal values have none."""
-    mean, interval = geometric_mean(values)
+def _cell(mean: float, interval: tuple[float, float], digits: int = 3) -> str:
+    """Return the mean with its interval; equal values have none."""
     low, high = interval
     return f"{mean:.{digits}f}" if low == high else f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 

@@ -135,25 +135,28 @@ def test_documents_contain_no_path_of_this_machine():
     assert [path.name for path in DOCUMENTS if len(home) > 1 and home in path.read_text()] == []
 
 
-def script_of_documents(name):
+def script_of_documents(name, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
     spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def test_the_figure_of_results_is_current(tmp_path):
-    script_of_documents("make_results_figure").draw(tmp_path)
+def test_the_figure_of_results_is_current(tmp_path, monkeypatch):
+    script_of_documents("make_results_figure", monkeypatch).draw(tmp_path)
     drawn, committed = (folder / "length-generalization.png" for folder in (tmp_path, ROOT / "docs"))
     assert np.abs(imread(drawn) - imread(committed)).mean() < 0.01, "python docs/make_results_figure.py"
 
 
-def test_the_tables_of_results_are_current():
+def test_the_tables_of_results_are_current(monkeypatch):
     page = (ROOT / "docs" / "length-generalization.md").read_text()
-    assert script_of_documents("make_results_tables").updated(page) == page, "python docs/make_results_tables.py"
+    updated = script_of_documents("make_results_tables", monkeypatch).updated(page)
+    assert updated == page, "python docs/make_results_tables.py"
 
 
-def test_the_pictures_can_be_made_from_a_run(tmp_path):
-    script_of_documents("make_pictures").draw(RunDirectory(ROOT / "tests" / "golden" / "run_0_1_0"), tmp_path)
+def test_the_pictures_can_be_made_from_a_run(tmp_path, monkeypatch):
+    run = RunDirectory(ROOT / "tests" / "golden" / "run_0_1_0")
+    script_of_documents("make_pictures", monkeypatch).draw(run, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"evolution.png", "ratio.png", "status.svg"}
     assert "finished" in (tmp_path / "status.svg").read_text()

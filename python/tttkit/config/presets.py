@@ -57,10 +57,10 @@ _WITH_SINKS = {name: _QUICK_MODELS[name] for name in ("sw", "ttt-hybrid", "gdn-h
 """Quick models that have a sibling whose windows have sinks."""
 _REASONS = {
     "gated-deltanet": " In our studies no kind of memory is shown to be better, from 1 to 100 x W.",
-    "gdn-hybrid": " In our studies it beats a sliding window with sinks at every length from 1 to 100 x W.",
+    "gdn-hybrid": " In our studies it beats a sliding window with sinks at 1 to 100 x W.",
 }
 """Why a preset is there, after its summary."""
-_WHY_DECAY = " In our studies this takes most of the collapse past the window away, and costs nothing within it."
+_WHY_DECAY = " In our studies this takes most of the collapse past the window away, at no cost within it that we saw."
 
 
 def _quick() -> dict[str, Any]:
