@@ -1,4 +1,4 @@
-"""Put the tables of results/seeds/results.json into length-generalization.md: `python docs/make_results_tables.py`.
+"""Put the tables of results/seeds into length-generalization.md: `python docs/make_results_tables.py`.
 
 A cell is the geometric mean over the seeds with its 95 % interval by Student's t, of perplexities or of ratios that are
 paired by seed. Models with fewer than three seeds are left out.
@@ -7,10 +7,10 @@ paired by seed. Models with fewer than three seeds are left out.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from seed_results import Rows, over_seeds, perplexities, ratio, selection_perplexities
+from seed_results import Rows, larger, over_seeds, perplexities, ratio, selection_perplexities
 
 PAGE = Path(__file__).resolve().parent / "length-generalization.md"
 MODELS = {
@@ -59,6 +59,9 @@ MODELS = {
     "gdn-gaussian": "Gated DeltaNet, gaussian in the last fifth",
     "gdn-after-zero": "Gated DeltaNet, 5 % more steps from zero",
     "gdn-after-contiguous": "Gated DeltaNet, 5 % more, contiguous",
+    "gdn-after-passed": "Gated DeltaNet, 5 % more, passed",
+    "gdn-after-fitted": "Gated DeltaNet, 5 % more, fitted",
+    "gdn-after-gaussian": "Gated DeltaNet, 5 % more, gaussian",
 }
 """Words of every model, in the order of the table."""
 LONG = ("1", "2", "5", "10", "20", "50", "100")
@@ -82,7 +85,7 @@ def updated(page: str) -> str:
 
 
 def tables() -> list[str]:
-    """Return the tables as Markdown: all models, those read to 100 x W, and those of ttt-linear."""
+    """Return the tables as Markdown: all models, those read to 100 x W, those of ttt-linear, and the larger one."""
     short, long, selection = perplexities(20), perplexities(100), selection_perplexities()
     if unnamed := short.keys() - MODELS.keys() - {"sw"}:
         raise SystemExit(f"MODELS has no words for {', '.join(sorted(unnamed))}")
@@ -111,7 +114,23 @@ def tables() -> list[str]:
                 _cell(*ratio(short[model], label, short["ttt"], WINDOWED)) for label in ("1", "2", "5", "10", "20")
             ],
         ),
+        _larger(),
     ]
+
+
+def _larger() -> str:
+    """Return the table of the larger model, with intervals over documents."""
+    columns = f"the hybrid at 4.30M parameters, relative to | {' | '.join(f'{label} x W' for label in LONG)}"
+    lines = [f"| {columns} |", "|---" * (len(LONG) + 1) + "|"]
+    for row in larger():
+        if row["model"] == "sw-sinks":
+            continue
+        for other, words in (("sw_sinks", "sw with sinks"), ("reset", "its own `reset`")):
+            text = f"{words}, {row['sequences']} sequences of {row['length_in_windows']} x W"
+            ratios = row[f"relative_to_{other}"]
+            cells = [_cell(ratios[label][0], ratios[label][1:]) if label in ratios else "" for label in LONG]
+            lines.append(f"| {' | '.join([text, *cells])} |")
+    return "\n".join(lines)
 
 
 def _table(columns: str, known: dict[str, Rows], cells: Callable[[str], list[str]]) -> str:
@@ -120,7 +139,7 @@ def _table(columns: str, known: dict[str, Rows], cells: Callable[[str], list[str
     return "\n".join(lines)
 
 
-def _cell(mean: float, interval: tuple[float, float], digits: int = 3) -> str:
+def _cell(mean: float, interval: Sequence[float], digits: int = 3) -> str:
     """Return the mean with its interval; equal values have none."""
     low, high = interval
     return f"{mean:.{digits}f}" if low == high else f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

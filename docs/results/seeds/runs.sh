@@ -41,8 +41,6 @@ initial_states() {
     branch gdn-contiguous gdn --initial-state contiguous
     for state in zero contiguous passed fitted gaussian; do
         after "ttt-after-$state" ttt --model ttt-linear $(size 368) --initial-state $state
-    done
-    for state in zero contiguous; do
         after "gdn-after-$state" gdn --model $gdn $(size 288) --initial-state $state
     done
 }
