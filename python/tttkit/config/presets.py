@@ -51,6 +51,10 @@ _QUICK_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "ttt-parallel": (
         "sliding-window attention beside TTT-Linear in every layer", {"parallel_window": True, "intermediate_size": 208}
     ),
+    "ttt-parallel-decay": (
+        "a learned decay and sliding-window attention beside TTT-Linear in every layer",
+        {"parallel_window": True, "inner_decay": "token", "intermediate_size": 208},
+    ),
 }  # fmt: skip
 """Models whose size is that of `quick` to 2 %: words, and the fields in which they differ from it."""
 _WITH_SINKS = {name: _QUICK_MODELS[name] for name in ("sw", "ttt-hybrid", "gdn-hybrid")}
@@ -58,6 +62,7 @@ _WITH_SINKS = {name: _QUICK_MODELS[name] for name in ("sw", "ttt-hybrid", "gdn-h
 _REASONS = {
     "gated-deltanet": " In our studies no kind of memory is shown to be better, from 1 to 100 x W.",
     "gdn-hybrid": " In our studies it beats a sliding window with sinks at 1 to 100 x W.",
+    "ttt-parallel-decay": " In our studies it does not collapse, and no difference to a sliding window is shown.",
 }
 """Why a preset is there, after its summary."""
 _WHY_DECAY = " In our studies this takes most of the collapse past the window away, at no cost within it that we saw."
@@ -77,10 +82,9 @@ def _quick() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _quick_model(fields: dict[str, Any]) -> dict[str, Any]:
-    """The recipe of `quick` with another model of its size."""
-    values = _quick()
-    return {**values, "model": {**values["model"], **fields}}
+def _with_model(base: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+    """The run of `base` with other values of the model."""
+    return {**base, "model": {**base["model"], **fields}}
 
 
 def _task(name: str) -> dict[str, Any]:
@@ -141,11 +145,6 @@ def _contiguous(base: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _decay(base: dict[str, Any]) -> dict[str, Any]:
-    """The run of `base`, but every token has a learned share of the state forgotten."""
-    return {**base, "model": {**base["model"], "inner_decay": "token"}}
-
-
 def _window_128() -> dict[str, Any]:
     """The reference run at W=128, with the same number of tokens per step."""
     return {
@@ -177,17 +176,19 @@ _PRESETS = {
         "`quick`, but in the last fifth of the run windows start from the decayed state of the preceding window.",
         lambda: _contiguous(_quick()),
     ),
-    "quick-decay": Preset(f"`quick` with a learned decay.{_WHY_DECAY}", lambda: _decay(_quick())),
+    "quick-decay": Preset(
+        f"`quick` with a learned decay.{_WHY_DECAY}", partial(_with_model, _quick(), {"inner_decay": "token"})
+    ),
     **{
         f"quick-{name}": Preset(
-            f"`quick` with {words}, of the same size.{_REASONS.get(name, '')}", partial(_quick_model, fields)
+            f"`quick` with {words}, of the same size.{_REASONS.get(name, '')}", partial(_with_model, _quick(), fields)
         )
         for name, (words, fields) in _QUICK_MODELS.items()
     },
     **{
         f"quick-{name}-sinks": Preset(
             f"`quick` with {words}, whose windows always see the first tokens too.",
-            partial(_quick_model, {**fields, "sink": "tokens"}),
+            partial(_with_model, _quick(), {**fields, "sink": "tokens"}),
         )
         for name, (words, fields) in _WITH_SINKS.items()
     },
@@ -209,7 +210,17 @@ _PRESETS = {
         "`curriculum-100k` with initial states as in `quick-contiguous`.", lambda: _contiguous(_curriculum_100k())
     ),
     "curriculum-100k-decay": Preset(
-        f"`curriculum-100k` with a learned decay.{_WHY_DECAY}", lambda: _decay(_curriculum_100k())
+        f"`curriculum-100k` with a learned decay.{_WHY_DECAY}",
+        partial(_with_model, _curriculum_100k(), {"inner_decay": "token"}),
+    ),
+    "curriculum-100k-ttt-parallel-decay": Preset(
+        "`curriculum-100k` with a learned decay and sliding-window attention beside every layer, of the same size."
+        f"{_REASONS['ttt-parallel-decay']}",
+        partial(
+            _with_model,
+            _curriculum_100k(),
+            {"inner_decay": "token", "parallel_window": True, "intermediate_size": 2048},
+        ),
     ),
     "curriculum-15k": Preset("The reference run with 15,000 steps instead of 100,000.", _curriculum_15k),
     "window-128": Preset("The reference run at W=128, with the same number of tokens per step.", _window_128),
