@@ -92,9 +92,15 @@ def load(name: str) -> TyperCommand | TyperGroup:
     group = cast("TyperGroup", typer.main.get_command(parent))
     command = cast("TyperCommand | TyperGroup", group.commands[name])
     for each in (command, *getattr(command, "commands", {}).values()):
+        each.help = _unwrapped(each.help or "")
         for parameter in each.params:
             parameter.process_value = partial(_usable, parameter, parameter.process_value)
     return command
+
+
+def _unwrapped(text: str) -> str:
+    """Return help with a line per paragraph; Typer keeps the line breaks of the docstring, whatever the terminal."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 def _usable(parameter: Any, usual: Any, ctx: typer.Context, value: Any) -> Any:

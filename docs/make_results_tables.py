@@ -44,6 +44,7 @@ MODELS = {
     "ttt-lr-decay": "ttt-linear, inner rate falls with age",
     "ttt-parallel": "ttt-linear with a window beside it",
     "ttt-parallel-decay": "ttt-linear with a window beside it, decay learned per token",
+    "ttt-parallel-decay-dynamic": "ttt-linear with a window beside it, decay learned per token, `dynamic`",
     "ttt-hybrid": "ttt-linear and sw, 3 to 1",
     "ttt-contiguous": "ttt-linear, contiguous in the last fifth",
     "ttt-k": "ttt-linear, contiguous in the last fifth, state decayed by 0.9 per window",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import shutil
@@ -47,7 +48,7 @@ def test_examples_parse(path):
             assert "does not exist" in str(error), "the example fails for another reason than missing files"  # noqa: PT017
 
 
-NOT_HERE = {"train", "bench", "--workers", "--engine", "--loop", "--open", "6400", "mqar"}
+NOT_HERE = {"train", "bench", "--workers", "--engine", "--loop", "--open", "4000", "6400", "mqar"}
 """Words in examples that take minutes, never end, open a browser, or need Ray, a longer text, or a model of another
 task."""
 RUNNABLE = [
@@ -88,6 +89,17 @@ def test_most_examples_run():
 def test_every_parameter_is_explained(path):
     silent = [parameter.name for parameter in COMMANDS[path].params if not getattr(parameter, "help", None)]
     assert silent == []
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_paragraphs_fill_the_terminal(path):
+    width = 70
+    result = run_process(*path, "--help", env={"COLUMNS": str(width)})
+    description = result.out[: result.out.index("╭")]
+    for paragraph in re.split(r"\n\s*\n", description.strip()):
+        lines = [line.strip() for line in paragraph.splitlines()]
+        for line, following in itertools.pairwise(lines):
+            assert len(f" {line} {following.split()[0]} ") > width, f"{line!r} ends early"
 
 
 def test_help_ends_quietly_when_its_reader_is_gone():

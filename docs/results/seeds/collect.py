@@ -26,9 +26,15 @@ RESULTS = Path(__file__).resolve().parent / "results.json"
 WINDOW = 64
 NUM_SEQUENCES = {20: 64, 100: 32}
 """Number of sequences by their length in windows."""
-READ_BY_SW = {20: ("sw", "sw-sinks", "transformer"), 100: ("sw-sinks",)}
-"""Models that read with the weights of sw, by length."""
-DYNAMIC_RATES = {"sw": 0.032, "transformer": 0.1, "gdn": 0.032, "gdn-hybrid": 0.032, "ttt-decay-token": 0.032}
+READ_BY = {
+    20: {"sw": ("sw", "sw-sinks", "transformer"), "large-sw": ("large-sw-sinks",)},
+    100: {"sw": ("sw-sinks",), "large-sw": ("large-sw-sinks",)},
+}
+"""Models that read with the weights of a run of sw, by length."""
+DYNAMIC_RATES = {
+    "sw": 0.032, "transformer": 0.1, "gdn": 0.032, "gdn-hybrid": 0.032, "ttt-decay-token": 0.032,
+    "ttt-parallel-decay": 0.032,
+}  # fmt: skip
 """Learning rates of the context `dynamic`, by model: those of `tttkit eval tune-dynamic` for seed 1."""
 
 
@@ -40,7 +46,7 @@ def main() -> None:
     known = {(row["model"], row["seed"], row["length_in_windows"]) for row in rows}
     for path in (Path(argument) for argument in sys.argv[1:] if argument != "--long"):
         run, _, seed = path.name.rpartition("-")
-        for name in READ_BY_SW[length] if run == "sw" else (run,):
+        for name in READ_BY[length].get(run, (run,)):
             if (name, int(seed), length) in known or not (path / "final_model").exists():
                 continue
             model = as_named(load_model(path / "final_model"), name)
@@ -53,7 +59,7 @@ def main() -> None:
 
 def as_named(model: LanguageModel, name: str) -> LanguageModel:
     """Return the model that reads with the weights of sw, or the model itself."""
-    if name not in ("sw-sinks", "transformer"):
+    if not name.endswith(("sw-sinks", "transformer")):
         return model
     with_sinks = dataclasses.replace(model.config, sink="tokens")
     other = build_model(model.config.as_transformer() if name == "transformer" else with_sinks)
