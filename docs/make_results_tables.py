@@ -1,4 +1,4 @@
-"""Put the tables of results/seeds into length-generalization.md: `python docs/make_results_tables.py`.
+"""Put the tables of results/seeds into PAGES: `python docs/make_results_tables.py`.
 
 A cell is the geometric mean over the seeds with its 95 % interval by Student's t, of perplexities or of ratios that are
 paired by seed. Models with fewer than three seeds are left out.
@@ -12,7 +12,14 @@ from pathlib import Path
 
 from seed_results import Rows, larger, over_seeds, perplexities, ratio, selection_perplexities
 
-PAGE = Path(__file__).resolve().parent / "length-generalization.md"
+DOCS = Path(__file__).resolve().parent
+PAGES = ("length-generalization.md", "length-generalization-tables.md")
+"""The page with the table of MAIN, and the page with all tables."""
+MAIN = (
+    "sw-sinks", "transformer", "transformer-dynamic", "gdn", "gdn-dynamic", "mamba2", "gdn-hybrid", "ttt",
+    "ttt-paper-c16", "mlp-paper", "ttt-decay-token", "ttt-contiguous", "ttt-parallel", "ttt-parallel-decay",
+    "ttt-parallel-decay-dynamic",
+)  # fmt: skip
 MODELS = {
     "sw-sinks": "sw with sinks",
     "sw-dynamic": "sw, `dynamic`",
@@ -27,6 +34,7 @@ MODELS = {
     "gdn-contiguous": "Gated DeltaNet, contiguous in the last fifth",
     "gdn-passed": "Gated DeltaNet, passed in the last fifth",
     "ttt": "ttt-linear",
+    "ttt-inner": "ttt-linear, inner learning rate 0.3",
     "ttt-c8": "ttt-linear, C = 8",
     "ttt-c32": "ttt-linear, C = 32",
     "ttt-paper-c8": "paper's backbone, C = 8",
@@ -71,52 +79,62 @@ WINDOWED = ("sw", "sw_aligned", "reset")
 
 
 def main() -> None:
-    """Write the page."""
-    PAGE.write_text(updated(PAGE.read_text()))
+    """Write the pages."""
+    for page in PAGES:
+        (DOCS / page).write_text(updated(page))
 
 
 def updated(page: str) -> str:
-    """Return the page with each table in place of the one that has the same columns."""
-    for table in tables():
+    """Return the text of a page with each table in place of the one that has the same columns."""
+    text = (DOCS / page).read_text()
+    for table in tables()[page]:
         columns = table.splitlines()[0]
-        page, found = re.subn(rf"{re.escape(columns)}\n(\|.*\n)+", f"{table}\n", page)
+        text, found = re.subn(rf"{re.escape(columns)}\n(\|.*\n)+", f"{table}\n", text)
         if found != 1:
-            raise SystemExit(f"{PAGE.name} has {found} tables with the columns {columns}")
-    return page
+            raise SystemExit(f"{page} has {found} tables with the columns {columns}")
+    return text
 
 
-def tables() -> list[str]:
-    """Return the tables as Markdown: all models, those read to 100 x W, those of ttt-linear, and the larger one."""
+def tables() -> dict[str, list[str]]:
+    """Return the tables of each page as Markdown."""
     short, long, selection = perplexities(20), perplexities(100), selection_perplexities()
     if unnamed := short.keys() - MODELS.keys() - {"sw"}:
         raise SystemExit(f"MODELS has no words for {', '.join(sorted(unnamed))}")
-    return [
-        _table(
-            "relative to sw with sinks | selection_ppl | 1 x W | 5 x W | 20 x W | `full`/`reset`, 5 x W | 20 x W",
-            short,
-            lambda model: [
-                _cell(*over_seeds(selection[model]), digits=1),
-                *(_cell(*ratio(short[model], label, short["sw-sinks"], ["full"])) for label in ("1", "5", "20")),
-                *(_cell(*ratio(short[model], label, short[model], ["reset"])) for label in ("5", "20")),
-            ],
-        ),
-        _table(
-            f"relative to sw with sinks | {' | '.join(f'{label} x W' for label in LONG)} | `full`/`reset`, 100 x W",
-            long,
-            lambda model: [
-                *(_cell(*ratio(long[model], label, long["sw-sinks"], ["full"])) for label in LONG),
-                _cell(*ratio(long[model], "100", long[model], ["reset"])),
-            ],
-        ),
-        _table(
-            "relative to the best window of ttt-linear | 1 x W | 2 x W | 5 x W | 10 x W | 20 x W",
-            {model: perplexity for model, perplexity in short.items() if model.startswith("ttt")},
-            lambda model: [
-                _cell(*ratio(short[model], label, short["ttt"], WINDOWED)) for label in ("1", "2", "5", "10", "20")
-            ],
-        ),
-        _larger(),
-    ]
+    main = _table(
+        "`full` relative to sw with sinks | selection_ppl | 1 x W | 5 x W | 20 x W | 100 x W | `full`/`reset`, 20 x W",
+        {model: short[model] for model in MAIN},
+        lambda model: [
+            _cell(*over_seeds(selection[model]), digits=1),
+            *(_cell(*ratio(short[model], label, short["sw-sinks"], ["full"])) for label in ("1", "5", "20")),
+            _cell(*ratio(long[model], "100", long["sw-sinks"], ["full"])) if model in long else "",
+            _cell(*ratio(short[model], "20", short[model], ["reset"])),
+        ],
+    )
+    every = _table(
+        "relative to sw with sinks | selection_ppl | 1 x W | 5 x W | 20 x W | `full`/`reset`, 5 x W | 20 x W",
+        short,
+        lambda model: [
+            _cell(*over_seeds(selection[model]), digits=1),
+            *(_cell(*ratio(short[model], label, short["sw-sinks"], ["full"])) for label in ("1", "5", "20")),
+            *(_cell(*ratio(short[model], label, short[model], ["reset"])) for label in ("5", "20")),
+        ],
+    )
+    to_100 = _table(
+        f"relative to sw with sinks | {' | '.join(f'{label} x W' for label in LONG)} | `full`/`reset`, 100 x W",
+        long,
+        lambda model: [
+            *(_cell(*ratio(long[model], label, long["sw-sinks"], ["full"])) for label in LONG),
+            _cell(*ratio(long[model], "100", long[model], ["reset"])),
+        ],
+    )
+    of_ttt = _table(
+        "relative to the best window of ttt-linear | 1 x W | 2 x W | 5 x W | 10 x W | 20 x W",
+        {model: perplexity for model, perplexity in short.items() if model.startswith("ttt")},
+        lambda model: [
+            _cell(*ratio(short[model], label, short["ttt"], WINDOWED)) for label in ("1", "2", "5", "10", "20")
+        ],
+    )
+    return {PAGES[0]: [main], PAGES[1]: [every, to_100, of_ttt, _larger()]}
 
 
 def _larger() -> str:
