@@ -48,7 +48,7 @@ def test_examples_parse(path):
             assert "does not exist" in str(error), "the example fails for another reason than missing files"  # noqa: PT017
 
 
-NOT_HERE = {"train", "bench", "--workers", "--engine", "--loop", "--open", "4000", "6400", "mqar"}
+NOT_HERE = {"train", "bench", "--workers", "--engine", "--loop", "--open", "6400", "mqar"}
 """Words in examples that take minutes, never end, open a browser, or need Ray, a longer text, or a model of another
 task."""
 RUNNABLE = [
