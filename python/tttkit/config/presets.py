@@ -62,7 +62,7 @@ _WITH_SINKS = {name: _QUICK_MODELS[name] for name in ("sw", "ttt-hybrid", "gdn-h
 _REASONS = {
     "gated-deltanet": " In our studies no kind of memory is shown to be better, from 1 to 100 x W.",
     "gdn-hybrid": " In our studies it beats a sliding window with sinks at 1 to 100 x W.",
-    "ttt-parallel-decay": " In our studies no collapse is shown, and it is not shown to be worse than a sliding window.",
+    "ttt-parallel-decay": " In our studies no collapse is shown, and no loss against a sliding window.",
 }
 """Why a preset is there, after its summary."""
 _WHY_DECAY = " In our studies this takes most of the collapse past the window away, at no cost within it that we saw."
