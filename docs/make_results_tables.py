@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from seed_results import Rows, larger, over_seeds, perplexities, ratio, selection_perplexities
+from seed_results import Rows, over_seeds, perplexities, ratio, selection_perplexities
 
 DOCS = Path(__file__).resolve().parent
 PAGES = ("length-generalization.md", "length-generalization-tables.md")
@@ -73,6 +73,8 @@ MODELS = {
     "gdn-after-gaussian": "Gated DeltaNet, 5 % more, gaussian",
 }
 """Words of every model, in the order of the table."""
+LARGER = ("large-gdn-hybrid", "large-sw-sinks")
+"""Models of the larger size, which have a table of their own."""
 LONG = ("1", "2", "5", "10", "20", "50", "100")
 """Labels of the sequences of 100 windows."""
 WINDOWED = ("sw", "sw_aligned", "reset")
@@ -98,7 +100,7 @@ def updated(page: str) -> str:
 def tables() -> dict[str, list[str]]:
     """Return the tables of each page as Markdown."""
     short, long, selection = perplexities(20), perplexities(100), selection_perplexities()
-    if unnamed := short.keys() - MODELS.keys() - {"sw"}:
+    if unnamed := short.keys() - MODELS.keys() - {"sw", *LARGER}:
         raise SystemExit(f"MODELS has no words for {', '.join(sorted(unnamed))}")
     main = _table(
         "`full` relative to sw with sinks | selection_ppl | 1 x W | 5 x W | 20 x W | 100 x W | `full`/`reset`, 20 x W",
@@ -134,21 +136,20 @@ def tables() -> dict[str, list[str]]:
             _cell(*ratio(short[model], label, short["ttt"], WINDOWED)) for label in ("1", "2", "5", "10", "20")
         ],
     )
-    return {PAGES[0]: [main], PAGES[1]: [every, to_100, of_ttt, _larger()]}
+    return {PAGES[0]: [main], PAGES[1]: [every, to_100, of_ttt, _larger(short, long)]}
 
 
-def _larger() -> str:
-    """Return the table of the larger model, with intervals over documents."""
+def _larger(short: dict[str, Rows], long: dict[str, Rows]) -> str:
+    """Return the table of the hybrid of the larger size."""
     columns = f"the hybrid at 4.30M parameters, relative to | {' | '.join(f'{label} x W' for label in LONG)}"
     lines = [f"| {columns} |", "|---" * (len(LONG) + 1) + "|"]
-    for row in larger():
-        if row["model"] == "sw-sinks":
-            continue
-        for other, words in (("sw_sinks", "sw with sinks"), ("reset", "its own `reset`")):
-            text = f"{words}, {row['sequences']} sequences of {row['length_in_windows']} x W"
-            ratios = row[f"relative_to_{other}"]
-            cells = [_cell(ratios[label][0], ratios[label][1:]) if label in ratios else "" for label in LONG]
-            lines.append(f"| {' | '.join([text, *cells])} |")
+    hybrid, sliding = LARGER
+    for known, text in ((short, "64 sequences of 20 x W"), (long, "32 sequences of 100 x W")):
+        own = known[hybrid]
+        labels = [label for label in LONG if label in own[1]["full"]]
+        for words, other, context in (("sw with sinks", sliding, "full"), ("its own `reset`", hybrid, "reset")):
+            cells = [_cell(*ratio(own, label, known[other], [context])) for label in labels]
+            lines.append(f"| {' | '.join([f'{words}, {text}', *cells, *[''] * (len(LONG) - len(labels))])} |")
     return "\n".join(lines)
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from tttkit.analyze.trend import geometric_mean
 
-SEEDS_DIRECTORY = Path(__file__).resolve().parent / "results" / "seeds"
-RESULTS = SEEDS_DIRECTORY / "results.json"
+RESULTS = Path(__file__).resolve().parent / "results" / "seeds" / "results.json"
 SEEDS = (1, 2, 3)
 Rows = dict[int, dict[str, dict[str, float]]]
 """Perplexity by seed, context and label."""
@@ -40,12 +38,6 @@ def selection_perplexities() -> dict[str, list[float]]:
         for model in (row["model"], f"{row['model']}-dynamic"):
             known.setdefault(model, {})[row["seed"]] = row["selection_ppl"]
     return {model: list(by_seed.values()) for model, by_seed in known.items()}
-
-
-def larger() -> list[dict[str, Any]]:
-    """Return the rows of larger.json: the larger models, of one seed, with intervals over documents."""
-    rows: list[dict[str, Any]] = json.loads((SEEDS_DIRECTORY / "larger.json").read_text())
-    return rows
 
 
 def ratio(own: Rows, label: str, other: Rows, contexts: Sequence[str]) -> tuple[float, tuple[float, float]]:

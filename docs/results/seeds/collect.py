@@ -21,6 +21,7 @@ from tttkit.evaluate import evaluate_model
 from tttkit.evaluate.dynamic import DynamicRule
 from tttkit.models import LanguageModel, build_model, load_model
 from tttkit.results.summary import Summary
+from tttkit.storage.files import write_text
 
 RESULTS = Path(__file__).resolve().parent / "results.json"
 WINDOW = 64
@@ -54,7 +55,7 @@ def main() -> None:
             facts = {"model": name, "seed": int(seed), "selection_ppl": round(float(trained.selection_ppl), 3)}
             rows.append(facts | measured(model, length, DYNAMIC_RATES.get(name) if length == 20 else None))
             rows.sort(key=lambda row: (row["model"], row["seed"], row["length_in_windows"]))
-            RESULTS.write_text("[" + ",\n".join(json.dumps(row) for row in rows) + "]\n")
+            write_text(RESULTS, "[" + ",\n".join(json.dumps(row) for row in rows) + "]\n")
 
 
 def as_named(model: LanguageModel, name: str) -> LanguageModel:
