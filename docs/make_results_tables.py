@@ -40,6 +40,7 @@ MODELS = {
     "ttt-paper-c8": "paper's backbone, C = 8",
     "ttt-paper-c16": "paper's backbone, C = 16",
     "ttt-paper-c32": "paper's backbone, C = 32",
+    "mlp": "ttt-mlp",
     "mlp-paper": "ttt-mlp, paper's backbone",
     "ttt-decay-head": "ttt-linear, decay learned per head",
     "ttt-decay-token": "ttt-linear, decay learned per token",

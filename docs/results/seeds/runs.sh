@@ -30,6 +30,7 @@ backbone() { # the rates are the best of ../rates
         train "ttt-paper-c$c" --model ttt-linear $paper $(size 368) --set model.mini_batch_size=$c --learning-rate 1e-2
     done
     train mlp-paper --model ttt-mlp $paper $(size 288)
+    train mlp --model ttt-mlp $(size 296)
     train ttt-inner --model ttt-linear $(size 368) --set model.ttt_base_lr=0.3
     for c in 8 32; do train "ttt-c$c" --model ttt-linear $(size 368) --set model.mini_batch_size=$c; done
 }
